@@ -1,0 +1,214 @@
+//! A server that shows every kind of answer. Start it, and paste the `curl` lines that it prints.
+//!
+//! `LISTEN` says where it listens; the default is `127.0.0.1:3000`, and port 0 takes a free one.
+
+use std::{
+    env,
+    error::Error,
+    io::Write as _,
+    net::SocketAddr,
+    time::{Duration, SystemTime},
+};
+
+use axum::{
+    Json, Router,
+    extract::{MatchedPath, Path},
+    http::Method,
+    middleware::map_response,
+    response::Response,
+    routing::{get, post},
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tower_authz::{
+    Authz, Denial, Dimension, Directory, Grant, Policy, Principal, Rule, Scope,
+    check::Tie,
+    store::{KeyAdmin, MemoryStore, NewKey},
+};
+
+/// Who may do what: one rule for each route.
+fn policy() -> Result<Policy, tower_authz::ConfigError> {
+    let shop = || Tie::path(Dimension::SHOP, "shop");
+    let company = || Tie::path(Dimension::COMPANY, "company");
+    Policy::builder()
+        .public("/health")
+        .route("/products", Rule::resource("products").unscoped())
+        .route("/shops/{shop}/countries/{country}/orders/{id}", Rule::resource("orders").tied(shop()))
+        .route("/shops", Rule::resource("shops").filtered(Dimension::SHOP))
+        .route("/companies/{company}", Rule::resource("companies").tied(company()).unscoped_in(Dimension::SHOP))
+        .route("/shipments", Rule::resource("orders").pending(Dimension::SHOP))
+        .route("/ledger", Rule::resource("ledger").unscoped().ip_restricted())
+        .build()
+}
+
+fn app(store: MemoryStore) -> Result<Router, tower_authz::ConfigError> {
+    Ok(Router::new()
+        .route("/health", get(|| async { Json(json!({ "status": "ok" })) }))
+        .route("/products", get(answer).post(answer))
+        .route("/shops/{shop}/countries/{country}/orders/{id}", get(answer_about).put(answer_about))
+        .route("/shops", get(list_shops))
+        .route("/companies/{company}", get(answer_about).patch(answer_about))
+        .route("/shipments", post(ship))
+        .route("/ledger", get(answer))
+        // Routed, but no rule names it: nobody gets there.
+        .route("/unlisted", get(answer))
+        .layer(Authz::new(store, policy()?))
+        .layer(map_response(log)))
+}
+
+/// The response shows the first cause of a denial; the log has all of them, and the key id.
+async fn log(response: Response) -> Response {
+    if let Some(denial) = response.extensions().get::<Denial>() {
+        let route = denial.route().unwrap_or("-");
+        let _ = writeln!(std::io::stderr(), "{} {route}: {denial}", denial.status().as_u16());
+    }
+    response
+}
+
+async fn answer(route: MatchedPath, method: Method, principal: Principal) -> Json<Value> {
+    Json(json!({
+        "route": route.as_str(),
+        "method": method.as_str(),
+        "key": principal.key_id().as_str(),
+        "entities": {},
+    }))
+}
+
+async fn answer_about(
+    route: MatchedPath,
+    method: Method,
+    principal: Principal,
+    Path(entities): Path<serde_json::Map<String, Value>>,
+) -> Json<Value> {
+    Json(json!({
+        "route": route.as_str(),
+        "method": method.as_str(),
+        "key": principal.key_id().as_str(),
+        "entities": entities,
+    }))
+}
+
+/// A list shows each key its own part.
+async fn list_shops(route: MatchedPath, method: Method, principal: Principal, scope: Scope) -> Json<Value> {
+    let seen: Vec<&str> = ["de", "ch", "us"].into_iter().filter(|shop| scope.allows(shop)).collect();
+    Json(json!({
+        "route": route.as_str(),
+        "method": method.as_str(),
+        "key": principal.key_id().as_str(),
+        "entities": { "shops": seen },
+    }))
+}
+
+#[derive(Deserialize)]
+struct Shipment {
+    shop: String,
+}
+
+/// Which shop it is stands in the body: the handler asks, and the denial is said as any other.
+async fn ship(route: MatchedPath, principal: Principal, Json(shipment): Json<Shipment>) -> Result<Json<Value>, Denial> {
+    principal.require(Dimension::SHOP, &shipment.shop)?;
+    Ok(Json(json!({
+        "route": route.as_str(),
+        "method": "POST",
+        "key": principal.key_id().as_str(),
+        "entities": { "shop": shipment.shop },
+    })))
+}
+
+/// Demo keys, made anew on each start: name and key.
+async fn issue_keys(store: &MemoryStore) -> Result<Vec<(&'static str, String)>, Box<dyn Error>> {
+    let past = SystemTime::now() - Duration::from_secs(60);
+    let products = || Grant::builder().read("products").build();
+    let keys = [
+        NewKey::new("reader", products()?),
+        NewKey::new(
+            "clerk",
+            Grant::builder().write("products").write("orders").read("shops").only(Dimension::SHOP, ["de"]).build()?,
+        ),
+        NewKey::new(
+            "partner",
+            Grant::builder()
+                .read("orders")
+                .read("shops")
+                .write("companies")
+                .all_but(Dimension::SHOP, ["de"])
+                .all_but(Dimension::COMPANY, [3])
+                .build()?,
+        ),
+        NewKey::new(
+            "office",
+            Grant::builder().read("ledger").read("companies").from_networks(["127.0.0.0/8", "::1/128"]).build()?,
+        ),
+        NewKey::new("remote", Grant::builder().read("ledger").from_networks(["203.0.113.0/24"]).build()?),
+        NewKey::new("roaming", Grant::builder().read("ledger").build()?),
+        NewKey::new("expired", products()?).expires_at(past),
+        NewKey::new("revoked", products()?),
+    ];
+    let names = ["reader", "clerk", "partner", "office", "remote", "roaming", "expired", "revoked"];
+    let mut issued = Vec::new();
+    for (name, key) in names.into_iter().zip(keys) {
+        let key = store.issue(key).await?;
+        if name == "revoked" {
+            store.revoke(key.record.id()).await?;
+        }
+        issued.push((name, key.api_key.expose().to_owned()));
+    }
+    Ok(issued)
+}
+
+/// Which company each shop belongs to, so that company lists hold for shops as well.
+fn directory() -> Result<Directory, tower_authz::ConfigError> {
+    Directory::builder().shop("de", Some("1")).shop("ch", Some("1")).shop("us", Some("2")).build()
+}
+
+/// What a person needs to try it.
+fn tour(address: SocketAddr, keys: &[(&'static str, String)]) -> String {
+    let mut text = format!("READY http://{address}\n");
+    for (name, key) in keys {
+        text += &format!("KEY {name} {key}\n");
+    }
+    let tour = [
+        ("401", "", "GET", "/products", ""),
+        ("200", "reader", "GET", "/products", ""),
+        ("403", "reader", "POST", "/products", ""),
+        ("200", "clerk", "GET", "/shops/de/countries/at/orders/7", ""),
+        ("403", "clerk", "GET", "/shops/ch/countries/de/orders/7", ""),
+        ("200, de only", "clerk", "GET", "/shops", ""),
+        ("200, ch and us", "partner", "GET", "/shops", ""),
+        ("403", "partner", "GET", "/companies/3", ""),
+        ("400", "partner", "GET", "/companies/03", ""),
+        ("200", "clerk", "POST", "/shipments", r#"{"shop":"de"}"#),
+        ("403", "clerk", "POST", "/shipments", r#"{"shop":"ch"}"#),
+        ("200", "office", "GET", "/ledger", ""),
+        ("403", "remote", "GET", "/ledger", ""),
+        ("403", "roaming", "GET", "/ledger", ""),
+        ("401", "expired", "GET", "/products", ""),
+        ("401", "revoked", "GET", "/products", ""),
+        ("404", "reader", "GET", "/unlisted", ""),
+        ("200", "", "GET", "/health", ""),
+    ];
+    for (outcome, name, method, path, body) in tour {
+        let key = keys.iter().find(|(known, _)| *known == name).map(|(_, key)| key);
+        let key = key.map_or(String::new(), |key| format!(" -H 'Authorization: Bearer {key}'"));
+        let body = match body {
+            "" => String::new(),
+            body => format!(" -H 'Content-Type: application/json' -d '{body}'"),
+        };
+        text += &format!("curl -i -X {method}{key}{body} http://{address}{path}  # {name} {outcome}\n");
+    }
+    text
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let listen = env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
+    let store = MemoryStore::new();
+    store.set_directory(directory()?);
+    let keys = issue_keys(&store).await?;
+    let listener = tokio::net::TcpListener::bind(&listen).await.map_err(|error| format!("LISTEN={listen}: {error}"))?;
+    // Should nobody read it (a closed pipe), the server goes on.
+    let _ = std::io::stdout().write_all(tour(listener.local_addr()?, &keys).as_bytes());
+    // The peer's address is what networks are judged by: without `connect_info` it is unknown.
+    axum::serve(listener, app(store)?.into_make_service_with_connect_info::<SocketAddr>()).await?;
+    Ok(())
+}

@@ -1,0 +1,113 @@
+use std::{
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use futures::future::BoxFuture;
+use http::{Request, Response};
+use pin_project_lite::pin_project;
+use tower::Service;
+
+use crate::{
+    Reject,
+    authenticate::layer::{Config, Presented},
+    store::Found,
+};
+
+pin_project! {
+    /// The response of [`Authenticate`](crate::Authenticate).
+    pub struct ResponseFuture<S, ReqB, ResB, R>
+    where
+        S: Service<Request<ReqB>>,
+    {
+        #[pin]
+        state: State<S, ReqB, ResB, R>,
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    enum State<S, ReqB, ResB, R>
+    where
+        S: Service<Request<ReqB>>,
+    {
+        Lookup { answer: BoxFuture<'static, Found>, held: Option<Held<S, ReqB, R>> },
+        Forward { #[pin] future: S::Future },
+        Denied { response: Option<Response<ResB>> },
+    }
+}
+
+/// What waits for the store's answer.
+pub(crate) struct Held<S, ReqB, R> {
+    pub(crate) inner: S,
+    pub(crate) request: Request<ReqB>,
+    pub(crate) presented: Presented,
+    pub(crate) config: Arc<Config<R>>,
+}
+
+impl<S, ReqB, ResB, R> ResponseFuture<S, ReqB, ResB, R>
+where
+    S: Service<Request<ReqB>>,
+{
+    pub(crate) const fn lookup(answer: BoxFuture<'static, Found>, held: Held<S, ReqB, R>) -> Self {
+        Self { state: State::Lookup { answer, held: Some(held) } }
+    }
+
+    pub(crate) const fn forward(future: S::Future) -> Self {
+        Self { state: State::Forward { future } }
+    }
+
+    pub(crate) const fn denied(response: Response<ResB>) -> Self {
+        Self { state: State::Denied { response: Some(response) } }
+    }
+}
+
+impl<S, ReqB, ResB, R> Future for ResponseFuture<S, ReqB, ResB, R>
+where
+    S: Service<Request<ReqB>, Response = Response<ResB>>,
+    R: Reject<ResB>,
+{
+    type Output = Result<Response<ResB>, S::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            let next = match this.state.as_mut().project() {
+                StateProj::Lookup { answer, held } => {
+                    let found = ready!(answer.as_mut().poll(cx));
+                    let Some(Held { mut inner, mut request, presented, config }) = held.take() else {
+                        return Poll::Pending; // polled again after it was done
+                    };
+                    match config.admit(presented, found, &mut request) {
+                        Ok(()) => State::Forward { future: inner.call(request) },
+                        Err(denial) => State::Denied { response: Some(config.refuse(denial)) },
+                    }
+                }
+                StateProj::Forward { future } => return future.poll(cx),
+                StateProj::Denied { response } => {
+                    return match response.take() {
+                        Some(response) => Poll::Ready(Ok(response)),
+                        None => Poll::Pending, // polled again after it was done
+                    };
+                }
+            };
+            this.state.set(next);
+        }
+    }
+}
+
+impl<S, ReqB, ResB, R> fmt::Debug for ResponseFuture<S, ReqB, ResB, R>
+where
+    S: Service<Request<ReqB>>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match self.state {
+            State::Lookup { .. } => "Lookup",
+            State::Forward { .. } => "Forward",
+            State::Denied { .. } => "Denied",
+        };
+        f.debug_struct("ResponseFuture").field("state", &state).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,8 @@
+//! Who calls: extract the credential, look its digest up, judge its status. 401, or 503 if the store
+//! cannot answer.
+
+mod future;
+mod layer;
+mod service;
+
+pub use self::{future::ResponseFuture, layer::AuthenticateLayer, service::Authenticate};

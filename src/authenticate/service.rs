@@ -1,0 +1,92 @@
+use std::{
+    fmt, mem,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use http::{Request, Response};
+use tower::Service;
+
+use crate::{
+    Principal, Reject,
+    authenticate::{
+        future::{Held, ResponseFuture},
+        layer::Config,
+    },
+    reject::Problem,
+    store::Answer,
+};
+
+/// The service of an [`AuthenticateLayer`](crate::AuthenticateLayer).
+pub struct Authenticate<S, R = Problem> {
+    pub(crate) inner: S,
+    pub(crate) config: Arc<Config<R>>,
+}
+
+impl<S, R> Authenticate<S, R> {
+    /// The inner service.
+    pub const fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The inner service.
+    pub const fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The inner service.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+}
+
+impl<S: Clone, R> Clone for Authenticate<S, R> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone(), config: Arc::clone(&self.config) }
+    }
+}
+
+impl<S: fmt::Debug, R> fmt::Debug for Authenticate<S, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authenticate").field("inner", &self.inner).finish_non_exhaustive()
+    }
+}
+
+impl<S, R, ReqB, ResB> Service<Request<ReqB>> for Authenticate<S, R>
+where
+    S: Service<Request<ReqB>, Response = Response<ResB>> + Clone,
+    R: Reject<ResB>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = ResponseFuture<S, ReqB, ResB, R>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<ReqB>) -> Self::Future {
+        if self.config.is_public(&request) {
+            // Nobody was authenticated, whatever stands in the request.
+            request.extensions_mut().remove::<Principal>();
+            return ResponseFuture::forward(self.inner.call(request));
+        }
+        let presented = match self.config.identify(&request) {
+            Ok(presented) => presented,
+            Err(cause) => return ResponseFuture::denied(self.config.refuse(cause.into())),
+        };
+        match self.config.store.lookup(&presented.digest).0 {
+            Answer::Ready(found) => match self.config.admit(presented, found, &mut request) {
+                Ok(()) => ResponseFuture::forward(self.inner.call(request)),
+                Err(denial) => ResponseFuture::denied(self.config.refuse(denial)),
+            },
+            Answer::Pending(answer) => {
+                // `poll_ready` reserved capacity on this very service: it goes, the clone stays.
+                let spare = self.inner.clone();
+                let inner = mem::replace(&mut self.inner, spare);
+                let config = Arc::clone(&self.config);
+                ResponseFuture::lookup(answer, Held { inner, request, presented, config })
+            }
+        }
+    }
+}

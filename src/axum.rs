@@ -1,0 +1,70 @@
+//! For axum: [`Principal`] and [`Scope`] as extractors, [`Denial`] as a response.
+
+use std::convert::Infallible;
+
+use axum::{
+    extract::{FromRequestParts, OptionalFromRequestParts},
+    http::request::Parts,
+    response::{IntoResponse, Response},
+};
+
+use crate::{
+    Denial, Principal, Reject, Scope,
+    denial::Cause,
+    reject::{Problem, Raised},
+};
+
+/// Refuses with 500 and a message for the developer if no key was authenticated: on a public route,
+/// or where no layer of ours stands.
+impl<S: Sync> FromRequestParts<S> for Principal {
+    type Rejection = Denial;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Denial> {
+        parts.extensions.get::<Self>().cloned().ok_or_else(|| {
+            Cause::Misconfigured(
+                "a handler extracts Principal, but no key was authenticated: the route is public, or has no \
+                 AuthenticateLayer or Authz around it; take Option<Principal> where a key is not needed",
+            )
+            .into()
+        })
+    }
+}
+
+/// `None` where no key was authenticated, that is on public routes. It never stands for a bad key: that
+/// was refused before.
+impl<S: Sync> OptionalFromRequestParts<S> for Principal {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, Infallible> {
+        Ok(parts.extensions.get::<Self>().cloned())
+    }
+}
+
+/// The scope of the one dimension that the rule of the route calls filtered.
+impl<S: Sync> FromRequestParts<S> for Scope {
+    type Rejection = Denial;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Denial> {
+        let principal = <Principal as FromRequestParts<S>>::from_request_parts(parts, state).await?;
+        Self::of_route(&principal)
+    }
+}
+
+/// `None` where no key was authenticated; a route that filters nothing is still refused.
+impl<S: Sync> OptionalFromRequestParts<S> for Scope {
+    type Rejection = Denial;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, Denial> {
+        parts.extensions.get::<Principal>().map(Self::of_route).transpose()
+    }
+}
+
+/// As [`Problem`] has it; the layers around the handler say it again in the dialect of the API.
+impl IntoResponse for Denial {
+    fn into_response(self) -> Response {
+        let mut response: Response = Problem.reject(&self);
+        response.extensions_mut().insert(Raised);
+        response.extensions_mut().insert(self);
+        response
+    }
+}

@@ -1,0 +1,79 @@
+//! Pure decisions: a request head goes in, nothing or a denial comes out.
+
+mod relation;
+mod simple;
+
+use std::sync::Arc;
+
+pub use self::{
+    relation::Tie,
+    simple::{Kind, Origin, RestrictedNetworks, WithinNetworks},
+};
+pub(crate) use self::{
+    relation::{Relations, Stance, reach},
+    simple::judge_networks,
+};
+pub use crate::principal::Duty;
+use crate::{Denial, Head, denial::Cause};
+
+/// A pure check of a request head: it admits or denies, and touches nothing.
+///
+/// [`Permission`](crate::Permission), [`Kind`], [`Origin`], [`Rule`](crate::Rule) and
+/// [`Policy`](crate::Policy) are checks. So is a closure:
+///
+/// ```
+/// use tower_authz::{Denial, Head, RequireLayer};
+///
+/// let layer = RequireLayer::new(|head: &Head<'_>| match head.headers().contains_key("x-trace-id") {
+///     true => Ok(()),
+///     false => Err(Denial::refused("send an x-trace-id")),
+/// });
+/// # drop(layer);
+/// ```
+///
+/// A check is called once for each request, before the body is read. It must not block.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a check",
+    note = "a check is a `Permission`, a `Rule`, a `Policy`, an `Arc` of a check, or a closure `Fn(&Head<'_>) -> Result<(), Denial>` (write the type of its argument)"
+)]
+pub trait Check: Send + Sync + 'static {
+    /// Admits or denies.
+    ///
+    /// # Errors
+    /// The denial, with every cause that the check found.
+    fn check(&self, head: &Head<'_>) -> Result<(), Denial>;
+
+    /// Admits or denies, and says what a handler still has to settle. Rules and policies leave such
+    /// duties; there is no need to implement this elsewhere.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check).
+    fn admit(&self, head: &Head<'_>) -> Result<Option<Duty>, Denial> {
+        self.check(head).map(|()| None)
+    }
+}
+
+impl<F> Check for F
+where
+    F: Fn(&Head<'_>) -> Result<(), Denial> + Send + Sync + 'static,
+{
+    fn check(&self, head: &Head<'_>) -> Result<(), Denial> {
+        self(head)
+    }
+}
+
+impl<C: Check> Check for Arc<C> {
+    fn check(&self, head: &Head<'_>) -> Result<(), Denial> {
+        (**self).check(head)
+    }
+
+    fn admit(&self, head: &Head<'_>) -> Result<Option<Duty>, Denial> {
+        (**self).admit(head)
+    }
+}
+
+/// What a developer reads who put the layers in the wrong order.
+pub(crate) const NO_PRINCIPAL: Cause = Cause::Misconfigured(
+    "RequireLayer saw no principal: put AuthenticateLayer outside of it (with Router::layer that means after it, \
+     in a ServiceBuilder before it), or use Authz, which stacks both in order",
+);

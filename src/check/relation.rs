@@ -1,0 +1,255 @@
+//! How a route relates to the entities that keys are restricted over.
+
+use std::{fmt, sync::Arc};
+
+use http::HeaderName;
+
+use crate::{Dimension, Directory, Grant, Head, denial::Cause, name::Name};
+
+/// Which entity of a dimension a request is about, and where the request says so.
+///
+/// Every value that is found must be allowed: a request that names a foreign shop beside its own is
+/// refused as a whole. A value that is not canonical is refused for every key with 400.
+///
+/// # Example
+/// ```
+/// use tower_authz::{Dimension, Rule, check::Tie};
+///
+/// // GET /shops/{shop}/orders
+/// let rule = Rule::resource("orders").tied(Tie::path(Dimension::SHOP, "shop"));
+/// # drop(rule);
+/// ```
+#[derive(Clone)]
+pub struct Tie {
+    dimension: Dimension,
+    place: Place,
+}
+
+#[derive(Clone)]
+enum Place {
+    Path(Name),
+    Header(HeaderName),
+    Function(Arc<Finder>),
+}
+
+type Finder = dyn Fn(&Head<'_>) -> Vec<String> + Send + Sync;
+
+impl Tie {
+    /// The entity stands in a parameter of the matched route.
+    pub fn path(dimension: impl Into<Dimension>, parameter: impl Into<std::borrow::Cow<'static, str>>) -> Self {
+        Self { dimension: dimension.into(), place: Place::Path(parameter.into().into()) }
+    }
+
+    /// The entity stands in a header, which is required. Each line of it is one entity.
+    pub fn header(dimension: impl Into<Dimension>, name: HeaderName) -> Self {
+        Self { dimension: dimension.into(), place: Place::Header(name) }
+    }
+
+    /// The entities are what the function finds in the head; if it finds none the request is refused.
+    pub fn with(
+        dimension: impl Into<Dimension>,
+        find: impl Fn(&Head<'_>) -> Vec<String> + Send + Sync + 'static,
+    ) -> Self {
+        Self { dimension: dimension.into(), place: Place::Function(Arc::new(find)) }
+    }
+
+    /// The path parameter that the tie needs, if it needs one.
+    pub(crate) fn parameter(&self) -> Option<&str> {
+        match &self.place {
+            Place::Path(name) => Some(name.as_str()),
+            _ => None,
+        }
+    }
+
+    /// Gives every value of the entity in the request to `judge`; all must pass.
+    fn judge_each(&self, head: &Head<'_>, judge: impl Fn(&str) -> Result<(), Cause>) -> Result<(), Cause> {
+        let missing = || Err(Cause::MissingEntity(self.dimension.clone()));
+        match &self.place {
+            Place::Path(name) => match head.parameter(name.as_str()) {
+                Some(value) => judge(&value),
+                // An invalid escape, or a path that does not fit its route.
+                None => Err(Cause::MalformedId(self.dimension.clone())),
+            },
+            Place::Header(name) => {
+                let mut lines = head.headers().get_all(name).iter().peekable();
+                if lines.peek().is_none() {
+                    return missing();
+                }
+                lines.try_for_each(|line| match line.to_str() {
+                    Ok(value) => judge(value),
+                    Err(_) => Err(Cause::MalformedId(self.dimension.clone())),
+                })
+            }
+            Place::Function(find) => {
+                let values = find(head);
+                if values.is_empty() {
+                    return missing();
+                }
+                values.iter().try_for_each(|value| judge(value))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Tie {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.place {
+            Place::Path(name) => write!(f, "Tie({} from {{{name}}})", self.dimension),
+            Place::Header(name) => write!(f, "Tie({} from header {name})", self.dimension),
+            Place::Function(_) => write!(f, "Tie({} from a function)", self.dimension),
+        }
+    }
+}
+
+/// How a route stands to a dimension that it is not tied to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stance {
+    /// It shows nothing that belongs to one entity.
+    Unscoped,
+    /// The handler filters by [`Scope`](crate::Scope).
+    Filtered,
+    /// The handler finds the entities, in the body say, and asks for each.
+    Pending,
+}
+
+/// All that a rule says of dimensions.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Relations {
+    pub(crate) ties: Vec<Tie>,
+    pub(crate) stances: Vec<(Dimension, Stance)>,
+    /// Dimensions that are not named are `Unscoped`.
+    pub(crate) rest_unscoped: bool,
+}
+
+impl Relations {
+    pub(crate) fn stance(&self, dimension: &Dimension) -> Option<Stance> {
+        let named = self.stances.iter().find(|(over, _)| over == dimension).map(|&(_, stance)| stance);
+        named.or(self.rest_unscoped.then_some(Stance::Unscoped))
+    }
+
+    fn tied(&self, dimension: &Dimension) -> bool {
+        self.ties.iter().any(|tie| tie.dimension == *dimension)
+    }
+
+    /// The dimensions that a handler has to settle.
+    pub(crate) fn open(&self) -> impl Iterator<Item = (&Dimension, Stance)> {
+        self.stances.iter().filter(|(_, stance)| *stance != Stance::Unscoped).map(|(over, stance)| (over, *stance))
+    }
+
+    /// Whether entities of the dimension are looked at one by one, here or in the handler.
+    fn meets(&self, dimension: &Dimension) -> bool {
+        self.tied(dimension) || self.open().any(|(open, _)| open == dimension)
+    }
+
+    /// Whether the rule itself says how the route stands to companies. If it does not, a shop's
+    /// company must be known before a key with a company list gets at the shop.
+    pub(crate) fn declares_company(&self) -> bool {
+        self.tied(&Dimension::COMPANY) || self.stance(&Dimension::COMPANY).is_some()
+    }
+
+    /// Whether a key with a restriction over the dimension may come to this route at all.
+    fn covers(&self, dimension: &Dimension) -> bool {
+        let by_shop = || self.meets(&Dimension::SHOP) || self.meets(&Dimension::SHOP_COUNTRY);
+        self.tied(dimension)
+            || self.stance(dimension).is_some()
+            || ((*dimension == Dimension::SHOP || *dimension == Dimension::COMPANY) && by_shop())
+    }
+
+    /// Judges a request; `note` hears every verdict.
+    pub(crate) fn judge(
+        &self,
+        head: &Head<'_>,
+        grant: &Grant,
+        directory: &Directory,
+        note: &mut impl FnMut(Result<(), Cause>),
+    ) {
+        let company_declared = self.declares_company();
+        for tie in &self.ties {
+            note(tie.judge_each(head, |id| reach(grant, directory, &tie.dimension, id, company_declared)));
+        }
+        for (dimension, _) in grant.restrictions() {
+            note(match self.covers(dimension) {
+                true => Ok(()),
+                false => Err(Cause::UndeclaredDimension(dimension.clone())),
+            });
+        }
+    }
+}
+
+/// Whether a key may touch one entity. The one place where restrictions, shops, their countries and
+/// their companies come together.
+pub(crate) fn reach(
+    grant: &Grant,
+    directory: &Directory,
+    dimension: &Dimension,
+    id: &str,
+    company_declared: bool,
+) -> Result<(), Cause> {
+    if !dimension.accepts(id) {
+        return Err(Cause::MalformedId(dimension.clone()));
+    }
+    let allowed = if *dimension == Dimension::SHOP_COUNTRY {
+        let bound = [Dimension::SHOP, Dimension::COMPANY].iter().any(|over| grant.restriction(over).is_some());
+        match directory.shop_of_country(id) {
+            Some(shop) => shop_allowed(grant, directory, shop, company_declared),
+            // Nobody knows whose it is.
+            None => !bound,
+        }
+    } else if *dimension == Dimension::SHOP {
+        shop_allowed(grant, directory, id, company_declared)
+    } else {
+        grant.restriction(dimension).is_none_or(|restriction| restriction.allows(id))
+    };
+    if allowed { Ok(()) } else { Err(Cause::ForeignEntity(dimension.clone())) }
+}
+
+/// A shop obeys shop lists, and the company lists for its company.
+fn shop_allowed(grant: &Grant, directory: &Directory, shop: &str, company_declared: bool) -> bool {
+    let own = grant.restriction(&Dimension::SHOP).is_none_or(|restriction| restriction.allows(shop));
+    let company = match (grant.restriction(&Dimension::COMPANY), directory.company_of(shop)) {
+        (None, _) => true,
+        (Some(restriction), Some(company)) => restriction.allows(company),
+        (Some(_), None) => company_declared,
+    };
+    own && company
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn directory() -> Directory {
+        Directory::builder().shop("de", Some("1")).country("de", "at", Some("1001")).shop("xx", None).build().unwrap()
+    }
+
+    #[test]
+    fn shops_obey_both_lists() {
+        let directory = directory();
+        let allowed = |grant: &Grant, dimension: Dimension, id: &str, declared: bool| {
+            reach(grant, &directory, &dimension, id, declared).is_ok()
+        };
+        let company_1 = Grant::builder().only("company", [1]).build().unwrap();
+        let not_company_1 = Grant::builder().all_but("company", [1]).build().unwrap();
+        assert!(allowed(&company_1, Dimension::SHOP, "de", false));
+        assert!(!allowed(&not_company_1, Dimension::SHOP, "de", true), "declared or not, what is known counts");
+        assert!(!allowed(&not_company_1, Dimension::SHOP, "xx", false), "whose shop is it?");
+        assert!(allowed(&not_company_1, Dimension::SHOP, "xx", true), "the rule says companies do not matter");
+        assert!(allowed(&company_1, Dimension::SHOP_COUNTRY, "1001", false));
+        assert!(!allowed(&not_company_1, Dimension::SHOP_COUNTRY, "1001", false));
+    }
+
+    #[test]
+    fn unknown_countries_are_refused_to_bound_keys_only() {
+        let not_ch = Grant::builder().all_but("shop", ["ch"]).build().unwrap();
+        let refused = Err(Cause::ForeignEntity(Dimension::SHOP_COUNTRY));
+        assert_eq!(reach(&not_ch, &directory(), &Dimension::SHOP_COUNTRY, "9999", true), refused);
+        assert_eq!(reach(&Grant::default(), &directory(), &Dimension::SHOP_COUNTRY, "9999", true), Ok(()));
+        assert_eq!(reach(&not_ch, &directory(), &Dimension::SHOP_COUNTRY, "1001", true), Ok(()));
+    }
+
+    #[test]
+    fn a_country_code_is_never_a_shop() {
+        let only_at = Grant::builder().only("shop", ["at"]).build().unwrap();
+        assert!(reach(&only_at, &directory(), &Dimension::SHOP, "de", true).is_err());
+    }
+}

@@ -1,0 +1,56 @@
+//! Where a request comes from.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::Extensions;
+
+/// The address of the connection's other end, for servers that are not axum: insert it into the
+/// extensions of every request.
+///
+/// With axum, `into_make_service_with_connect_info::<SocketAddr>()` does the same through its own
+/// `ConnectInfo`, which is read as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerAddress(pub SocketAddr);
+
+/// The address that a request comes from: canonical (IPv4-mapped IPv6 is IPv4), or unknown.
+///
+/// An unknown address is refused wherever a key or a rule depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct ClientAddress(Option<IpAddr>);
+
+impl ClientAddress {
+    /// No address that could be trusted.
+    pub const UNKNOWN: Self = Self(None);
+
+    /// The address, if it is known.
+    #[must_use]
+    pub const fn ip(self) -> Option<IpAddr> {
+        self.0
+    }
+
+    /// The connection's other end, from [`PeerAddress`] or axum's `ConnectInfo`.
+    pub(crate) fn of_peer(extensions: &Extensions) -> Self {
+        extensions
+            .get::<PeerAddress>()
+            .map(|peer| peer.0)
+            .or_else(|| crate::routed::peer(extensions))
+            .map_or(Self::UNKNOWN, Self::from)
+    }
+}
+
+impl From<SocketAddr> for ClientAddress {
+    fn from(peer: SocketAddr) -> Self {
+        match peer {
+            // No network list can name the zone of a link-local address.
+            SocketAddr::V6(peer) if peer.scope_id() != 0 => Self::UNKNOWN,
+            peer => peer.ip().into(),
+        }
+    }
+}
+
+impl From<IpAddr> for ClientAddress {
+    fn from(address: IpAddr) -> Self {
+        let address = address.to_canonical();
+        Self((!address.is_unspecified()).then_some(address))
+    }
+}

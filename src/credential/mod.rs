@@ -1,0 +1,15 @@
+//! What a request carries to say who calls: where it stands, what it looks like, and the digest
+//! that is the only form of it ever kept.
+
+mod api_key;
+mod digest;
+mod format;
+mod generate;
+mod source;
+
+pub use self::{
+    api_key::ApiKey,
+    digest::Digest,
+    format::{Alphabet, KeyFormat, StructuredFormat},
+    source::{Source, Sources},
+};

@@ -1,0 +1,223 @@
+use std::fmt;
+
+use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
+
+use crate::denial::Cause;
+
+/// One place in a request where an API key may stand: a header, with or without a scheme in front.
+///
+/// A key in the query string is not a source and cannot be made one: URLs end up in logs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    header: HeaderName,
+    scheme: Option<Scheme>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scheme {
+    /// As RFC 9110 section 11.1 has it: `Bearer`, `bearer` and `BEARER` are one.
+    AnyCase,
+    Exact,
+}
+
+const BEARER: &[u8] = b"Bearer";
+
+impl Source {
+    /// `Authorization: Bearer <key>` (RFC 6750 section 2.1), the scheme in any case.
+    #[must_use]
+    pub const fn bearer() -> Self {
+        Self { header: AUTHORIZATION, scheme: Some(Scheme::AnyCase) }
+    }
+
+    /// `Authorization: Bearer <key>` with the scheme spelt exactly so.
+    #[must_use]
+    pub const fn bearer_exact() -> Self {
+        Self { header: AUTHORIZATION, scheme: Some(Scheme::Exact) }
+    }
+
+    /// A header whose whole value is the key, like `X-API-Key`.
+    #[must_use]
+    pub const fn header(name: HeaderName) -> Self {
+        Self { header: name, scheme: None }
+    }
+
+    /// The header that this source reads.
+    #[must_use]
+    pub const fn name(&self) -> &HeaderName {
+        &self.header
+    }
+
+    /// Whether the key comes as a bearer token.
+    #[must_use]
+    pub const fn is_bearer(&self) -> bool {
+        self.scheme.is_some()
+    }
+
+    /// The credential in this header's value. Nothing is trimmed: the HTTP parser has done that.
+    fn read<'a>(&self, value: &'a [u8]) -> Result<&'a [u8], Cause> {
+        let Some(scheme) = self.scheme else { return Ok(value) };
+        let (name, rest) = value.split_at_checked(BEARER.len()).ok_or(Cause::MalformedCredential)?;
+        let same = match scheme {
+            Scheme::AnyCase => name.eq_ignore_ascii_case(BEARER),
+            Scheme::Exact => name == BEARER,
+        };
+        match rest.strip_prefix(b" ") {
+            Some(key) if same => Ok(key),
+            _ => Err(Cause::MalformedCredential),
+        }
+    }
+}
+
+/// The credential sources of a service, in order of precedence.
+///
+/// The first source whose header is *present* decides. If what it holds is bad, the request is
+/// refused: there is no fall-back to the next, or a proxy that adds a header could be used to smuggle
+/// a second key past the first. An empty `Authorization`, or one of another scheme, is present.
+/// Two lines of the same header are refused.
+///
+/// The default is `Authorization: Bearer`, then `X-API-Key`, then `X-Access-Token`.
+///
+/// # Example
+/// ```
+/// use http::HeaderName;
+/// use tower_authz::{Source, Sources};
+///
+/// let sources = Sources::from([
+///     Source::bearer(),
+///     Source::header(HeaderName::from_static("x-acme-key")),
+/// ]);
+/// # drop(sources);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sources(Vec<Source>);
+
+impl Sources {
+    /// The credential of the first source that is present.
+    pub(crate) fn extract<'a>(&self, headers: &'a HeaderMap) -> Result<Credential<'a>, Cause> {
+        for (index, source) in self.0.iter().enumerate() {
+            let mut lines = headers.get_all(&source.header).iter();
+            let Some(line) = lines.next() else { continue };
+            if lines.next().is_some() {
+                return Err(Cause::DuplicateCredential);
+            }
+            let key = source.read(line.as_bytes())?;
+            return Ok(Credential { key, source: index });
+        }
+        Err(Cause::MissingCredential)
+    }
+
+    /// Marks every header that may hold a key, so that no `Debug` of the headers prints one, or
+    /// takes it out.
+    pub(crate) fn hide(&self, headers: &mut HeaderMap, remove: bool) {
+        for Source { header, .. } in &self.0 {
+            if remove {
+                headers.remove(header);
+            } else if let http::header::Entry::Occupied(mut lines) = headers.entry(header) {
+                lines.iter_mut().for_each(|line| line.set_sensitive(true));
+            }
+        }
+    }
+
+    pub(crate) fn get(&self, index: usize) -> Option<&Source> {
+        self.0.get(index)
+    }
+
+    /// What a 401 says in `WWW-Authenticate`. A service without a bearer source still has to name a
+    /// challenge (RFC 9110 section 11.6.1); it names its header.
+    pub(crate) fn challenge(&self) -> HeaderValue {
+        let bearer = HeaderValue::from_static(r#"Bearer realm="api""#);
+        match self.0.first() {
+            Some(first) if !self.0.iter().any(Source::is_bearer) => {
+                HeaderValue::try_from(format!(r#"ApiKey realm="api", header="{}""#, first.header)).unwrap_or(bearer)
+            }
+            _ => bearer,
+        }
+    }
+}
+
+impl<const N: usize> From<[Source; N]> for Sources {
+    fn from(sources: [Source; N]) -> Self {
+        Self(sources.into())
+    }
+}
+
+impl From<Vec<Source>> for Sources {
+    fn from(sources: Vec<Source>) -> Self {
+        Self(sources)
+    }
+}
+
+impl Default for Sources {
+    fn default() -> Self {
+        Self::from([
+            Source::bearer(),
+            Source::header(HeaderName::from_static("x-api-key")),
+            Source::header(HeaderName::from_static("x-access-token")),
+        ])
+    }
+}
+
+/// The bytes of a presented key, still in the request, and the source that they came from.
+#[derive(Clone, Copy)]
+pub(crate) struct Credential<'a> {
+    pub(crate) key: &'a [u8],
+    pub(crate) source: usize,
+}
+
+impl fmt::Debug for Credential<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credential").field("source", &self.source).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn extract(lines: &[(&'static str, &str)]) -> Result<String, Cause> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(*name, value.parse().unwrap());
+        }
+        let sources = Sources::default();
+        sources.extract(&headers).map(|found| String::from_utf8(found.key.to_vec()).unwrap())
+    }
+
+    #[test]
+    fn the_first_present_source_decides() {
+        assert_eq!(extract(&[("authorization", "Bearer a")]).unwrap(), "a");
+        assert_eq!(extract(&[("authorization", "bEARER a"), ("x-api-key", "b")]).unwrap(), "a");
+        assert_eq!(extract(&[("x-access-token", "c"), ("x-api-key", "b")]).unwrap(), "b");
+        assert_eq!(extract(&[("x-access-token", "c")]).unwrap(), "c");
+        assert_eq!(extract(&[]), Err(Cause::MissingCredential));
+    }
+
+    #[test]
+    fn a_bad_winner_never_falls_back() {
+        for bad in ["", "Bearer", "Basic dTpw", "Bearera", "Bearer:a", "Bearer\ta", " Bearer a", "Token a"] {
+            let found = extract(&[("authorization", bad), ("x-api-key", "b")]);
+            assert_eq!(found, Err(Cause::MalformedCredential), "{bad:?}");
+        }
+        let twice = extract(&[("authorization", "Bearer a"), ("authorization", "Bearer a")]);
+        assert_eq!(twice, Err(Cause::DuplicateCredential));
+    }
+
+    #[test]
+    fn exact_mode_wants_the_very_spelling() {
+        let exact = Source::bearer_exact();
+        assert_eq!(exact.read(b"Bearer a"), Ok(&b"a"[..]));
+        assert_eq!(exact.read(b"bearer a"), Err(Cause::MalformedCredential));
+    }
+
+    #[test]
+    fn all_key_headers_are_hidden() {
+        let mut headers = HeaderMap::new();
+        headers.append("authorization", "Bearer topsecret".parse().unwrap());
+        headers.append("x-api-key", "topsecret".parse().unwrap());
+        headers.append("x-api-key", "topsecret".parse().unwrap());
+        Sources::default().hide(&mut headers, false);
+        assert!(!format!("{headers:?}").contains("topsecret"), "{headers:?}");
+        Sources::default().hide(&mut headers, true);
+        assert!(headers.is_empty());
+    }
+}

@@ -1,0 +1,189 @@
+//! Who belongs to whom: shop country -> shop -> company.
+
+use std::{collections::HashMap, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ConfigError, Dimension, text::Id};
+
+/// Which company a shop belongs to, and which shop a shop country belongs to.
+///
+/// It is what lets a shop country inherit from its shop, and a shop's routes obey company lists. It
+/// comes with the key file or is built in code; a clone is one reference count. An empty directory
+/// knows nothing, and what it does not know is refused where a restricted key depends on it.
+///
+/// # Example
+/// ```
+/// use tower_authz::Directory;
+///
+/// let directory = Directory::builder()
+///     .shop("de", Some("1"))
+///     .country("de", "at", Some("1001"))
+///     .build()?;
+/// assert_eq!(directory.company_of("de"), Some("1"));
+/// assert_eq!(directory.shop_of_country("1001"), Some("de"));
+/// # Ok::<(), tower_authz::ConfigError>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Directory(Option<Arc<Index>>);
+
+#[derive(Debug, Default)]
+struct Index {
+    shops: HashMap<String, ShopEntry>,
+    shop_of_country: HashMap<String, String>,
+}
+
+impl Directory {
+    /// A directory to fill.
+    #[must_use]
+    pub fn builder() -> DirectoryBuilder {
+        DirectoryBuilder::default()
+    }
+
+    /// The company of a shop, if it is known.
+    #[must_use]
+    pub fn company_of(&self, shop: &str) -> Option<&str> {
+        self.0.as_ref()?.shops.get(shop)?.company.as_ref().map(Id::as_str)
+    }
+
+    /// The shop of a shop country, by the country's own id.
+    #[must_use]
+    pub fn shop_of_country(&self, id: &str) -> Option<&str> {
+        self.0.as_ref()?.shop_of_country.get(id).map(String::as_str)
+    }
+
+    /// The shops that are known, in no order.
+    pub fn shops(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().flat_map(|index| index.shops.keys()).map(String::as_str)
+    }
+
+    /// The own ids of the shop countries that are known, in no order.
+    pub fn countries(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().flat_map(|index| index.shop_of_country.keys()).map(String::as_str)
+    }
+
+    pub(crate) fn from_file(file: DirectoryFile) -> Result<Self, ConfigError> {
+        let mut index = Index::default();
+        for shop in file.shops {
+            let key = shop.key.as_str().to_owned();
+            let place = || format!("directory shop {key:?}");
+            if !Dimension::SHOP.accepts(&key) {
+                return Err(ConfigError::new("a shop key is 1 to 64 characters of [a-z0-9_-]").at(place()));
+            }
+            if shop.company.as_ref().is_some_and(|company| !Dimension::COMPANY.accepts(company.as_str())) {
+                return Err(
+                    ConfigError::new("a company id is a decimal number without sign or leading zero").at(place())
+                );
+            }
+            for country in &shop.countries {
+                let Some(id) = &country.id else { continue };
+                if !Dimension::SHOP_COUNTRY.accepts(id.as_str()) {
+                    return Err(ConfigError::new("a shop country id is 1 to 64 characters of [a-z0-9_-]").at(place()));
+                }
+                if index.shop_of_country.insert(id.as_str().to_owned(), key.clone()).is_some() {
+                    return Err(
+                        ConfigError::new(format!("shop country id {:?} is given twice", id.as_str())).at(place())
+                    );
+                }
+            }
+            if index.shops.insert(key.clone(), shop).is_some() {
+                return Err(ConfigError::new("the shop is given twice").at(place()));
+            }
+        }
+        Ok(Self((!index.shops.is_empty()).then(|| Arc::new(index))))
+    }
+
+    /// What a key file says of it, shops in the order of their keys.
+    pub(crate) fn to_file(&self) -> DirectoryFile {
+        let mut shops: Vec<_> = self.0.iter().flat_map(|index| index.shops.values().cloned()).collect();
+        shops.sort_by(|a, b| a.key.as_str().cmp(b.key.as_str()));
+        DirectoryFile { shops }
+    }
+}
+
+/// Collects shops and their countries; see [`Directory::builder`].
+#[derive(Clone, Debug, Default)]
+pub struct DirectoryBuilder {
+    shops: Vec<ShopEntry>,
+}
+
+impl DirectoryBuilder {
+    /// A shop and, if known, its company.
+    #[must_use]
+    pub fn shop(mut self, key: &str, company: Option<&str>) -> Self {
+        self.shops.push(ShopEntry { key: Id::new(key), company: company.map(Id::new), countries: Vec::new() });
+        self
+    }
+
+    /// A country of a shop, with the id of its own if it has one. The shop is added if it is new.
+    /// One shop may hold two countries of the same code (`ch` in German and in French).
+    #[must_use]
+    pub fn country(mut self, shop: &str, code: &str, id: Option<&str>) -> Self {
+        let country = CountryEntry { code: code.to_owned(), id: id.map(Id::new) };
+        match self.shops.iter_mut().find(|entry| entry.key.as_str() == shop) {
+            Some(entry) => entry.countries.push(country),
+            None => self.shops.push(ShopEntry { key: Id::new(shop), company: None, countries: vec![country] }),
+        }
+        self
+    }
+
+    /// The directory.
+    ///
+    /// # Errors
+    /// If an id is malformed, or a shop or a shop country id is given twice.
+    pub fn build(self) -> Result<Directory, ConfigError> {
+        Directory::from_file(DirectoryFile { shops: self.shops })
+    }
+}
+
+/// The `directory` part of a key file.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DirectoryFile {
+    #[serde(default)]
+    pub(crate) shops: Vec<ShopEntry>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ShopEntry {
+    key: Id,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    company: Option<Id>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    countries: Vec<CountryEntry>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CountryEntry {
+    code: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    id: Option<Id>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_ambiguous_is_refused() {
+        for broken in [
+            Directory::builder().shop("de", None).shop("de", Some("1")),
+            Directory::builder().shop("DE", None),
+            Directory::builder().shop("de", Some("01")),
+            Directory::builder().country("de", "at", Some("1")).country("ch", "at", Some("1")),
+        ] {
+            assert!(broken.build().is_err());
+        }
+    }
+
+    #[test]
+    fn two_countries_of_one_code_may_share_a_shop() {
+        let directory =
+            Directory::builder().country("ch", "ch", Some("7")).country("ch", "ch", Some("8")).build().unwrap();
+        assert_eq!(directory.shop_of_country("8"), Some("ch"));
+        assert_eq!(directory.company_of("ch"), None);
+        assert_eq!(directory.shops().collect::<Vec<_>>(), ["ch"]);
+    }
+}

@@ -1,0 +1,159 @@
+//! Dimensions, and what an id of an entity looks like in each.
+
+use std::fmt;
+
+use crate::name::Name;
+
+/// A kind of entity that keys can be restricted over: a company, a shop, or one that you name.
+///
+/// # Example
+/// ```
+/// use tower_authz::{Dimension, IdGrammar};
+///
+/// const PROJECT: Dimension = Dimension::new("project", IdGrammar::Slug);
+/// assert!(PROJECT.accepts("apollo-11"));
+/// assert!(!Dimension::COMPANY.accepts("042"));
+/// ```
+#[derive(Clone)]
+pub struct Dimension {
+    name: Name,
+    ids: IdGrammar,
+}
+
+impl Dimension {
+    /// Companies, by canonical decimal number.
+    pub const COMPANY: Self = Self::new("company", IdGrammar::Number);
+
+    /// Shops, by key (`[a-z0-9_-]{1,64}`). Where the [`Directory`](crate::Directory) knows a shop's
+    /// company, company lists hold for the shop as well.
+    pub const SHOP: Self = Self::new("shop", IdGrammar::Slug);
+
+    /// Shop countries by an id of their own, as the [`Directory`](crate::Directory) has it. No key
+    /// is restricted over shop countries: each inherits from its shop.
+    pub const SHOP_COUNTRY: Self = Self::new("shop_country", IdGrammar::Slug);
+
+    /// A dimension of your own.
+    #[must_use]
+    pub const fn new(name: &'static str, ids: IdGrammar) -> Self {
+        Self { name: Name::Static(name), ids }
+    }
+
+    /// The dimension of this name in a key file: [`COMPANY`](Self::COMPANY), [`SHOP`](Self::SHOP),
+    /// or one of slugs.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        [Self::COMPANY, Self::SHOP, Self::SHOP_COUNTRY]
+            .into_iter()
+            .find(|known| known.name() == name)
+            .unwrap_or_else(|| Self { name: name.to_owned().into(), ids: IdGrammar::Slug })
+    }
+
+    /// Its name, as key files write it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.name.as_str()
+    }
+
+    /// Whether this text is an id of the dimension in its one spelling.
+    #[must_use]
+    pub fn accepts(&self, id: &str) -> bool {
+        self.ids.accepts(id)
+    }
+}
+
+/// Two dimensions are one if their names are.
+impl PartialEq for Dimension {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Dimension {}
+
+impl fmt::Debug for Dimension {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Dimension({})", self.name)
+    }
+}
+
+impl fmt::Display for Dimension {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.name, f)
+    }
+}
+
+impl From<&'static str> for Dimension {
+    fn from(name: &'static str) -> Self {
+        Self::named(name)
+    }
+}
+
+/// How the ids of a dimension are spelt. Each grammar gives every entity exactly one spelling: if
+/// `3` and `03` both named company 3, an exclude list with one could be dodged with the other.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum IdGrammar {
+    /// A decimal `u64`: no sign, no leading zero, nothing but digits.
+    Number,
+    /// 1 to 64 characters of `[a-z0-9_-]`.
+    Slug,
+    /// 1 to 128 characters of `[A-Za-z0-9._~-]`, but not `.` or `..`. Case matters: use it only if
+    /// your system tells `A` from `a`.
+    Opaque,
+    /// A grammar of your own. It must accept one spelling only for each entity.
+    Custom(fn(&str) -> bool),
+}
+
+impl IdGrammar {
+    fn accepts(self, id: &str) -> bool {
+        match self {
+            Self::Number => match id.as_bytes() {
+                [b'0'] => true,
+                [b'1'..=b'9', rest @ ..] => rest.iter().all(u8::is_ascii_digit) && id.parse::<u64>().is_ok(),
+                _ => false,
+            },
+            Self::Slug => {
+                (1..=64).contains(&id.len())
+                    && id.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'))
+            }
+            Self::Opaque => {
+                (1..=128).contains(&id.len())
+                    && !matches!(id, "." | "..")
+                    && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'~' | b'-'))
+            }
+            Self::Custom(accepts) => accepts(id),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_one_spelling() {
+        for good in ["0", "1", "42", "18446744073709551615"] {
+            assert!(IdGrammar::Number.accepts(good), "{good}");
+        }
+        for bad in ["", "+42", "-1", "042", "00", "42 ", " 42", "0x2a", "4_2", "١", "4.0", "18446744073709551616"] {
+            assert!(!IdGrammar::Number.accepts(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn slugs_have_one_spelling() {
+        let long = "a".repeat(65);
+        for good in ["de", "a-b_c", "0"] {
+            assert!(IdGrammar::Slug.accepts(good), "{good}");
+        }
+        for bad in ["", "DE", "d.e", "d/e", "dе", "\u{212a}", "de ", &long] {
+            assert!(!IdGrammar::Slug.accepts(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn opaque_ids_are_not_dot_segments() {
+        assert!(IdGrammar::Opaque.accepts("A.b~c-1"));
+        assert!(!IdGrammar::Opaque.accepts("..") && !IdGrammar::Opaque.accepts("."));
+    }
+}

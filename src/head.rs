@@ -1,0 +1,108 @@
+//! A borrowed view of a request: everything that a decision may look at, and nothing of the body.
+
+use std::borrow::Cow;
+
+use http::{Extensions, HeaderMap, Method, Request, Uri};
+use percent_encoding::percent_decode_str;
+
+use crate::{ClientAddress, Principal, policy::Pattern};
+
+/// What a [`Check`](crate::Check) sees of a request.
+///
+/// # Example
+/// ```
+/// use http::Request;
+/// use tower_authz::Head;
+///
+/// let request = Request::get("/products").body(())?;
+/// let head = Head::of(&request);
+/// assert_eq!(head.path(), "/products");
+/// assert!(head.principal().is_none());
+/// # Ok::<(), http::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Head<'a> {
+    method: &'a Method,
+    uri: &'a Uri,
+    headers: &'a HeaderMap,
+    extensions: &'a Extensions,
+    route: Option<&'a str>,
+}
+
+impl<'a> Head<'a> {
+    /// The head of a request. Inside an axum router it knows the matched route.
+    pub fn of<B>(request: &'a Request<B>) -> Self {
+        Self {
+            method: request.method(),
+            uri: crate::routed::uri(request.extensions()).unwrap_or(request.uri()),
+            headers: request.headers(),
+            extensions: request.extensions(),
+            route: crate::routed::pattern(request.extensions()),
+        }
+    }
+
+    /// The method, as sent: no override header changes it.
+    #[must_use]
+    pub const fn method(&self) -> &'a Method {
+        self.method
+    }
+
+    /// The URI as it arrived, also inside nested routers that strip a prefix.
+    #[must_use]
+    pub const fn uri(&self) -> &'a Uri {
+        self.uri
+    }
+
+    /// The path as it arrived: raw, not decoded.
+    #[must_use]
+    pub fn path(&self) -> &'a str {
+        self.uri.path()
+    }
+
+    /// The headers.
+    #[must_use]
+    pub const fn headers(&self) -> &'a HeaderMap {
+        self.headers
+    }
+
+    /// The extensions.
+    #[must_use]
+    pub const fn extensions(&self) -> &'a Extensions {
+        self.extensions
+    }
+
+    /// Who calls, once the request has been authenticated.
+    #[must_use]
+    pub fn principal(&self) -> Option<&'a Principal> {
+        self.extensions.get()
+    }
+
+    /// The address that the request came from: the principal's, else what the connection says.
+    #[must_use]
+    pub fn client_address(&self) -> ClientAddress {
+        match self.principal() {
+            Some(principal) => principal.client_address(),
+            None => ClientAddress::of_peer(self.extensions),
+        }
+    }
+
+    /// The pattern of the matched route, `/shops/{shop}`.
+    #[must_use]
+    pub const fn route(&self) -> Option<&'a str> {
+        self.route
+    }
+
+    pub(crate) const fn with_route(mut self, route: &'a str) -> Self {
+        self.route = Some(route);
+        self
+    }
+
+    /// A parameter of the matched route, percent-decoded once, as the handler sees it.
+    ///
+    /// `None` if no route is known, the route has no such parameter, or its value is not UTF-8.
+    #[must_use]
+    pub fn parameter(&self, name: &str) -> Option<Cow<'a, str>> {
+        let raw = Pattern::find(self.route?, self.path(), name)?;
+        percent_decode_str(raw).decode_utf8().ok()
+    }
+}

@@ -1,0 +1,235 @@
+use std::{collections::HashSet, path::Path, time::SystemTime};
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::{
+    Access, ConfigError, Digest, Dimension, Directory, Grant, KeyRecord, Networks, directory::DirectoryFile,
+    key::restriction::RestrictionFile, text,
+};
+
+/// A key file: the records of all keys and the directory of shops, as JSON.
+///
+/// It holds digests, never keys. Fields that are absent or null restrict nothing, except
+/// `permissions`, without which a key may do nothing. An unknown field, a wrong type, two lists over
+/// one dimension, a key id or digest given twice: each is an error that names the file, the key and
+/// the field.
+///
+/// # Example
+/// ```
+/// use tower_authz::KeyFile;
+///
+/// let text = r#"{ "keys": [ {
+///     "id": "l64_abc12345",
+///     "name": "prod-2026-05",
+///     "digest": "0f1f3b1d2ad4ba4d6ba1e1a7fd29d6bcb0c2b0ee3c1a96ba2ba4b61e3c6d1c1c",
+///     "permissions": { "products": "write" },
+///     "restrictions": { "company": { "include": [1, "2"] } },
+///     "ip_ranges": ["10.0.0.0/8"]
+/// } ] }"#;
+/// let file = KeyFile::parse(text, "keys.json")?;
+/// assert_eq!(file.records().len(), 1);
+///
+/// let broken = text.replace("write", "admin");
+/// let error = KeyFile::parse(&broken, "keys.json").unwrap_err().to_string();
+/// assert!(error.starts_with("keys.json: key l64_abc12345: permissions.products: "), "{error}");
+/// # Ok::<(), tower_authz::ConfigError>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct KeyFile {
+    records: Vec<KeyRecord>,
+    directory: Directory,
+}
+
+impl KeyFile {
+    /// Reads and parses a file.
+    ///
+    /// # Errors
+    /// If it cannot be read, or as [`parse`](Self::parse).
+    pub fn read(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
+        let name = path.as_ref().display().to_string();
+        let text = std::fs::read_to_string(&path).map_err(|error| ConfigError::new(error.to_string()).at(&name))?;
+        Self::parse(&text, &name)
+    }
+
+    /// Parses the text of a key file; `name` stands for the file in errors.
+    ///
+    /// # Errors
+    /// At the first thing that is wrong, with the name, the key id and the field.
+    pub fn parse(text: &str, name: &str) -> Result<Self, ConfigError> {
+        Self::parse_unnamed(text).map_err(|error| error.at(name))
+    }
+
+    fn parse_unnamed(text: &str) -> Result<Self, ConfigError> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct File<'a> {
+            #[serde(borrow)]
+            keys: Vec<&'a RawValue>,
+            directory: Option<DirectoryFile>,
+        }
+        let file: File<'_> = from_json(text)?;
+        let directory = Directory::from_file(file.directory.unwrap_or_default())?;
+        let mut ids = HashSet::new();
+        let mut digests = HashSet::new();
+        let mut records = Vec::with_capacity(file.keys.len());
+        for (index, raw) in file.keys.iter().enumerate() {
+            let record = KeyEntry::parse(raw.get()).map_err(|error| error.at(place(index, raw.get())))?;
+            if !ids.insert(record.id().clone()) {
+                return Err(ConfigError::new("the key id is given twice").at(place(index, raw.get())));
+            }
+            if !digests.insert(*record.digest()) {
+                return Err(ConfigError::new("digest: another key has the same").at(place(index, raw.get())));
+            }
+            records.push(record);
+        }
+        Ok(Self { records, directory })
+    }
+
+    /// The records in the order of the file.
+    #[must_use]
+    pub fn records(&self) -> &[KeyRecord] {
+        &self.records
+    }
+
+    /// Who belongs to whom.
+    #[must_use]
+    pub const fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// The same file from records, to write it.
+    pub fn new(records: impl IntoIterator<Item = KeyRecord>, directory: Directory) -> Self {
+        Self { records: records.into_iter().collect(), directory }
+    }
+
+    /// The JSON text, in the form that [`parse`](Self::parse) reads.
+    ///
+    /// # Errors
+    /// If a value cannot be written, which no record that was built can have.
+    pub fn to_json(&self) -> Result<String, ConfigError> {
+        #[derive(Serialize)]
+        struct File {
+            keys: Vec<KeyEntry>,
+            directory: DirectoryFile,
+        }
+        let file = File { keys: self.records.iter().map(KeyEntry::of).collect(), directory: self.directory.to_file() };
+        serde_json::to_string_pretty(&file).map_err(|error| ConfigError::new(error.to_string()))
+    }
+
+    pub(crate) fn into_parts(self) -> (Vec<KeyRecord>, Directory) {
+        (self.records, self.directory)
+    }
+}
+
+/// Names a key in an error: by its id if that can be read, else by its place.
+fn place(index: usize, raw: &str) -> String {
+    #[derive(Deserialize)]
+    struct IdOnly {
+        id: crate::KeyId,
+    }
+    match serde_json::from_str::<IdOnly>(raw) {
+        Ok(IdOnly { id }) => format!("key {id}"),
+        Err(_) => format!("keys[{index}]"),
+    }
+}
+
+fn from_json<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, ConfigError> {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let path = error.path().to_string();
+        let message = ConfigError::new(error.into_inner().to_string());
+        if path == "." { message } else { message.at(path) }
+    })?;
+    deserializer.end().map_err(|error| ConfigError::new(error.to_string()))?;
+    Ok(value)
+}
+
+/// One key as the file writes it.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeyEntry {
+    id: crate::KeyId,
+    name: String,
+    digest: Digest,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    kind: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tenant: Option<String>,
+    #[serde(default, with = "text::time", skip_serializing_if = "Option::is_none")]
+    not_before: Option<SystemTime>,
+    #[serde(default, with = "text::time", skip_serializing_if = "Option::is_none")]
+    expires_at: Option<SystemTime>,
+    #[serde(default, with = "text::time", skip_serializing_if = "Option::is_none")]
+    revoked_at: Option<SystemTime>,
+    #[serde(default, with = "text::unique")]
+    permissions: Vec<(String, Access)>,
+    #[serde(default, with = "text::unique", skip_serializing_if = "Vec::is_empty")]
+    restrictions: Vec<(String, Option<RestrictionFile>)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ip_ranges: Option<Networks>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    origins: Option<Vec<String>>,
+}
+
+impl KeyEntry {
+    fn parse(raw: &str) -> Result<KeyRecord, ConfigError> {
+        let entry: Self = from_json(raw)?;
+        let mut grant = Grant::builder().networks(entry.ip_ranges);
+        for (resource, access) in entry.permissions {
+            grant = grant.permission(resource.into(), access);
+        }
+        for (dimension, lists) in entry.restrictions {
+            let Some(lists) = lists else { continue };
+            let dimension = Dimension::named(&dimension);
+            let restriction = lists.read(&dimension);
+            grant = grant.restrict(dimension, restriction);
+        }
+        if let Some(origins) = entry.origins {
+            grant = grant.from_origins(origins);
+        }
+        Ok(KeyRecord::builder(entry.id, entry.digest)
+            .name(entry.name)
+            .kind(entry.kind)
+            .tenant(entry.tenant)
+            .not_before(entry.not_before)
+            .expires_at(entry.expires_at)
+            .revoked_at(entry.revoked_at)
+            .grant(grant.build()?)
+            .build())
+    }
+
+    fn of(record: &KeyRecord) -> Self {
+        let grant = record.grant();
+        Self {
+            id: record.id().clone(),
+            name: record.name().to_owned(),
+            digest: *record.digest(),
+            kind: record.kind().map(str::to_owned),
+            tenant: record.tenant().map(str::to_owned),
+            not_before: record.not_before(),
+            expires_at: record.expires_at(),
+            revoked_at: record.revoked_at(),
+            permissions: grant.permissions().iter().map(|held| (held.resource().to_owned(), held.access())).collect(),
+            restrictions: grant
+                .restrictions()
+                .iter()
+                .map(|(dimension, restriction)| (dimension.name().to_owned(), Some(RestrictionFile::of(restriction))))
+                .collect(),
+            ip_ranges: grant.networks().cloned(),
+            origins: grant.origins().map(|origins| origins.iter().map(|origin| origin.to_string()).collect()),
+        }
+    }
+}
+
+impl Serialize for crate::KeyId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for crate::KeyId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}

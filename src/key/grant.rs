@@ -1,0 +1,253 @@
+use std::{borrow::Cow, net::IpAddr};
+
+use crate::{Access, ConfigError, Dimension, Networks, Permission, Restriction, name::Name};
+
+/// What a key may do: permissions, restrictions, networks, origins.
+///
+/// A grant without permissions allows nothing; without restrictions it reaches every entity; without
+/// networks it may be used from anywhere.
+///
+/// # Example
+/// ```
+/// use tower_authz::{Access, Dimension, Grant, Permission};
+///
+/// let grant = Grant::builder()
+///     .write("products")
+///     .read("orders")
+///     .only(Dimension::SHOP, ["de", "ch"])
+///     .all_but(Dimension::COMPANY, [3])
+///     .from_networks(["10.0.0.0/8"])
+///     .build()?;
+/// assert!(grant.permits(&Permission::read("products")), "write implies read");
+/// assert!(!grant.permits(&Permission::write("orders")));
+/// # Ok::<(), tower_authz::ConfigError>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Grant {
+    permissions: Box<[Permission]>,
+    restrictions: Box<[(Dimension, Restriction)]>,
+    networks: Option<Networks>,
+    origins: Option<Box<[Box<str>]>>,
+}
+
+impl Grant {
+    /// A grant to fill.
+    pub fn builder() -> GrantBuilder {
+        GrantBuilder::default()
+    }
+
+    /// Whether the grant holds this permission or a wider one.
+    #[must_use]
+    pub fn permits(&self, demanded: &Permission) -> bool {
+        self.allows(demanded.resource(), demanded.access())
+    }
+
+    pub(crate) fn allows(&self, resource: &str, access: Access) -> bool {
+        self.permissions.iter().any(|held| held.access() >= access && held.resource() == resource)
+    }
+
+    /// The permissions in order of their resources.
+    #[must_use]
+    pub fn permissions(&self) -> &[Permission] {
+        &self.permissions
+    }
+
+    /// The restriction over a dimension; none means that all of it is allowed.
+    #[must_use]
+    pub fn restriction(&self, dimension: &Dimension) -> Option<&Restriction> {
+        self.restrictions.iter().find(|(over, _)| over == dimension).map(|(_, restriction)| restriction)
+    }
+
+    /// All restrictions with their dimensions.
+    #[must_use]
+    pub fn restrictions(&self) -> &[(Dimension, Restriction)] {
+        &self.restrictions
+    }
+
+    /// The networks that the key may be used from; none means anywhere, an empty list nowhere.
+    #[must_use]
+    pub const fn networks(&self) -> Option<&Networks> {
+        self.networks.as_ref()
+    }
+
+    /// Whether the key may be used from this address. An unknown address is allowed only where the
+    /// key has no list.
+    #[must_use]
+    pub fn allows_address(&self, address: Option<IpAddr>) -> bool {
+        match (&self.networks, address) {
+            (None, _) => true,
+            (Some(networks), Some(address)) => networks.contains(address),
+            (Some(_), None) => false,
+        }
+    }
+
+    /// The web origins that the key may be used from, where a rule asks.
+    #[must_use]
+    pub fn origins(&self) -> Option<&[Box<str>]> {
+        self.origins.as_deref()
+    }
+
+    /// Whether this origin, compared byte for byte, is one of the key's.
+    #[must_use]
+    pub fn allows_origin(&self, origin: &[u8]) -> bool {
+        self.origins.iter().flatten().any(|known| known.as_bytes() == origin)
+    }
+}
+
+/// Collects a [`Grant`]; the first mistake is told by [`build`](Self::build).
+#[derive(Clone, Debug, Default)]
+#[must_use = "a grant is made by `build`"]
+pub struct GrantBuilder {
+    grant: Grant,
+    error: Option<ConfigError>,
+}
+
+impl GrantBuilder {
+    /// May read the resource.
+    pub fn read(self, resource: impl Into<Cow<'static, str>>) -> Self {
+        self.permission(resource.into(), Access::Read)
+    }
+
+    /// May write the resource, and so read it.
+    pub fn write(self, resource: impl Into<Cow<'static, str>>) -> Self {
+        self.permission(resource.into(), Access::Write)
+    }
+
+    pub(crate) fn permission(mut self, resource: Cow<'static, str>, access: Access) -> Self {
+        if resource.is_empty() || !resource.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return self
+                .fail(ConfigError::new(format!("{resource:?} is not a resource name: visible ASCII, no spaces")));
+        }
+        if self.grant.permissions.iter().any(|held| held.resource() == resource) {
+            return self
+                .fail(ConfigError::new(format!("the resource {resource:?} is granted twice; write implies read")));
+        }
+        let mut permissions = std::mem::take(&mut self.grant.permissions).into_vec();
+        permissions.push(Permission::of(Name::from(resource), access));
+        permissions.sort_unstable_by(|a, b| a.resource().cmp(b.resource()));
+        self.grant.permissions = permissions.into();
+        self
+    }
+
+    /// Only these entities of the dimension; an empty list allows none.
+    pub fn only<T: ToString>(self, dimension: impl Into<Dimension>, ids: impl IntoIterator<Item = T>) -> Self {
+        let dimension = dimension.into();
+        let restriction = Restriction::include(&dimension, ids);
+        self.restrict(dimension, restriction)
+    }
+
+    /// All entities of the dimension but these; an empty list allows all.
+    pub fn all_but<T: ToString>(self, dimension: impl Into<Dimension>, ids: impl IntoIterator<Item = T>) -> Self {
+        let dimension = dimension.into();
+        let restriction = Restriction::exclude(&dimension, ids);
+        self.restrict(dimension, restriction)
+    }
+
+    pub(crate) fn restrict(mut self, dimension: Dimension, restriction: Result<Restriction, ConfigError>) -> Self {
+        let problem = if dimension == Dimension::SHOP_COUNTRY {
+            Some("a shop country inherits from its shop: restrict the shop")
+        } else if self.grant.restriction(&dimension).is_some() {
+            Some("the dimension is restricted twice; give one list")
+        } else {
+            None
+        };
+        match (problem, restriction) {
+            (Some(problem), _) => self.fail(ConfigError::new(problem).at(dimension)),
+            (None, Err(error)) => self.fail(error.at(dimension)),
+            (None, Ok(restriction)) => {
+                let mut restrictions = std::mem::take(&mut self.grant.restrictions).into_vec();
+                restrictions.push((dimension, restriction));
+                self.grant.restrictions = restrictions.into();
+                self
+            }
+        }
+    }
+
+    /// Only from these networks, in CIDR notation; an empty list allows none.
+    pub fn from_networks<T: AsRef<str>>(mut self, networks: impl IntoIterator<Item = T>) -> Self {
+        match Networks::parse(networks) {
+            Ok(networks) => {
+                self.grant.networks = Some(networks);
+                self
+            }
+            Err(error) => self.fail(error.at("networks")),
+        }
+    }
+
+    pub(crate) fn networks(mut self, networks: Option<Networks>) -> Self {
+        self.grant.networks = networks;
+        self
+    }
+
+    /// Only from pages of these web origins, where a rule demands one. They are compared byte for
+    /// byte with the `Origin` header: `https://shop.example`, no slash at the end.
+    pub fn from_origins<T: AsRef<str>>(mut self, origins: impl IntoIterator<Item = T>) -> Self {
+        let origins: Vec<Box<str>> = origins.into_iter().map(|origin| origin.as_ref().into()).collect();
+        for origin in &origins {
+            if &**origin == "null" || origin.is_empty() || !origin.bytes().all(|byte| byte.is_ascii_graphic()) {
+                let wrong = format!(
+                    "origins: {origin:?} is not an origin; write it as browsers send it, like https://shop.example"
+                );
+                return self.fail(ConfigError::new(wrong));
+            }
+        }
+        self.grant.origins = Some(origins.into());
+        self
+    }
+
+    fn fail(mut self, error: ConfigError) -> Self {
+        self.error.get_or_insert(error);
+        self
+    }
+
+    /// The grant.
+    ///
+    /// # Errors
+    /// The first of: a malformed resource, id, network or origin; a resource granted twice; two lists
+    /// over one dimension; a list of shop countries.
+    pub fn build(self) -> Result<Grant, ConfigError> {
+        match self.error {
+            Some(error) => Err(error),
+            None => Ok(self.grant),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resources_compare_exactly() {
+        let grant = Grant::builder().write("products").read("*").build().unwrap();
+        assert!(grant.permits(&Permission::read("products")));
+        assert!(!grant.permits(&Permission::read("product")));
+        assert!(!grant.permits(&Permission::read("orders")), "* is a name like any other");
+    }
+
+    #[test]
+    fn unknown_addresses_are_refused_by_a_list() {
+        let open = Grant::default();
+        let bound = Grant::builder().from_networks(["10.0.0.0/8"]).build().unwrap();
+        let nowhere = Grant::builder().from_networks::<&str>([]).build().unwrap();
+        assert!(open.allows_address(None) && !bound.allows_address(None));
+        assert!(bound.allows_address(Some("::ffff:10.0.0.1".parse().unwrap())));
+        assert!(!nowhere.allows_address(Some("10.0.0.1".parse().unwrap())));
+    }
+
+    #[test]
+    fn mistakes_are_told() {
+        for (broken, told) in [
+            (Grant::builder().read("products").write("products"), "granted twice"),
+            (Grant::builder().read("two words"), "not a resource name"),
+            (Grant::builder().only("shop", ["de"]).all_but("shop", ["ch"]), "shop: the dimension is restricted twice"),
+            (Grant::builder().only("shop_country", ["1001"]), "restrict the shop"),
+            (Grant::builder().only("company", ["03"]), "company: \"03\""),
+            (Grant::builder().from_networks(["10.0.0.1/8"]), "networks: [0]"),
+            (Grant::builder().from_origins(["null"]), "origins"),
+        ] {
+            let error = broken.build().unwrap_err().to_string();
+            assert!(error.contains(told), "{error}");
+        }
+    }
+}

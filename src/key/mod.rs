@@ -1,0 +1,17 @@
+//! What a key is: its record, and the grant that says what it may do.
+
+mod file;
+mod grant;
+mod network;
+mod permission;
+mod record;
+mod restriction;
+
+pub use self::{
+    file::KeyFile,
+    grant::{Grant, GrantBuilder},
+    network::{Network, Networks},
+    permission::{Access, Permission},
+    record::{KeyId, KeyRecord, KeyRecordBuilder, Status},
+    restriction::{Ids, Restriction},
+};

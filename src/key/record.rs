@@ -1,0 +1,265 @@
+use std::{fmt, str::FromStr, sync::Arc, time::SystemTime};
+
+use crate::{ConfigError, Digest, Grant, name::Name};
+
+/// The public part of a key, `l64_abc12345`: it names the key in logs, lists and commands, and opens
+/// nothing.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyId(Arc<str>);
+
+impl KeyId {
+    /// Its text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for KeyId {
+    type Err = ConfigError;
+
+    fn from_str(id: &str) -> Result<Self, Self::Err> {
+        if !(1..=128).contains(&id.len()) || !id.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(ConfigError::new("a key id is 1 to 128 characters of visible ASCII"));
+        }
+        Ok(Self(id.into()))
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyId({self})")
+    }
+}
+
+/// Whether a key can be used at some moment, and if not, why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Status {
+    /// It can.
+    Active,
+    /// Its first moment has not come.
+    NotYetValid,
+    /// Its last moment has passed. A key is expired at `expires_at` itself.
+    Expired,
+    /// It was revoked, and stays so.
+    Revoked,
+}
+
+/// All that a store knows of one key. It holds the digest, never the key.
+///
+/// Records are immutable and shared; a change is a new record in place of the old.
+///
+/// # Example
+/// ```
+/// use std::time::SystemTime;
+/// use tower_authz::{ApiKey, Grant, KeyRecord, Status};
+///
+/// let digest = ApiKey::new("l64_abc12345_0123456789abcdef0123456789abcdef").digest();
+/// let record = KeyRecord::builder("l64_abc12345".parse()?, digest)
+///     .name("prod-2026-05")
+///     .grant(Grant::builder().read("products").build()?)
+///     .build();
+/// assert_eq!(record.status(SystemTime::now()), Status::Active);
+/// # Ok::<(), tower_authz::ConfigError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRecord {
+    id: KeyId,
+    digest: Digest,
+    name: String,
+    kind: Option<Name>,
+    tenant: Option<Name>,
+    not_before: Option<SystemTime>,
+    expires_at: Option<SystemTime>,
+    revoked_at: Option<SystemTime>,
+    grant: Grant,
+    version: u64,
+}
+
+impl KeyRecord {
+    /// A record to fill, with an empty grant.
+    pub fn builder(id: KeyId, digest: Digest) -> KeyRecordBuilder {
+        KeyRecordBuilder(Self {
+            id,
+            digest,
+            name: String::new(),
+            kind: None,
+            tenant: None,
+            not_before: None,
+            expires_at: None,
+            revoked_at: None,
+            grant: Grant::default(),
+            version: 1,
+        })
+    }
+
+    /// A copy to change, one version newer.
+    pub(crate) fn revise(&self) -> KeyRecordBuilder {
+        let mut copy = self.clone();
+        copy.version += 1;
+        KeyRecordBuilder(copy)
+    }
+
+    /// The key's public id.
+    #[must_use]
+    pub const fn id(&self) -> &KeyId {
+        &self.id
+    }
+
+    /// The digest of the whole key.
+    #[must_use]
+    pub const fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// The name that people gave it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its kind (`admin`, `runtime`), if it has one. Kinds are not interchangeable.
+    #[must_use]
+    pub fn kind(&self) -> Option<&str> {
+        self.kind.as_ref().map(Name::as_str)
+    }
+
+    /// The tenant that it belongs to, if any.
+    #[must_use]
+    pub fn tenant(&self) -> Option<&str> {
+        self.tenant.as_ref().map(Name::as_str)
+    }
+
+    /// From when on it can be used.
+    #[must_use]
+    pub const fn not_before(&self) -> Option<SystemTime> {
+        self.not_before
+    }
+
+    /// From when on it can no longer be used.
+    #[must_use]
+    pub const fn expires_at(&self) -> Option<SystemTime> {
+        self.expires_at
+    }
+
+    /// When it was revoked.
+    #[must_use]
+    pub const fn revoked_at(&self) -> Option<SystemTime> {
+        self.revoked_at
+    }
+
+    /// What it may do.
+    #[must_use]
+    pub const fn grant(&self) -> &Grant {
+        &self.grant
+    }
+
+    /// Rises by one with every change; a store never replaces a record by an older one.
+    #[must_use]
+    pub const fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Whether the key can be used at this moment.
+    ///
+    /// A revoked key is revoked whatever the clock says: a clock that is set back brings nothing to
+    /// life again.
+    #[must_use]
+    pub fn status(&self, now: SystemTime) -> Status {
+        if self.revoked_at.is_some() {
+            Status::Revoked
+        } else if self.expires_at.is_some_and(|end| end <= now) {
+            Status::Expired
+        } else if self.not_before.is_some_and(|start| now < start) {
+            Status::NotYetValid
+        } else {
+            Status::Active
+        }
+    }
+}
+
+/// Fills a [`KeyRecord`].
+#[derive(Clone, Debug)]
+#[must_use = "a record is made by `build`"]
+pub struct KeyRecordBuilder(KeyRecord);
+
+impl KeyRecordBuilder {
+    /// A name for people.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.0.name = name.into();
+        self
+    }
+
+    /// The kind of key.
+    pub fn kind(mut self, kind: impl Into<Option<String>>) -> Self {
+        self.0.kind = kind.into().map(Name::from);
+        self
+    }
+
+    /// The tenant that the key belongs to.
+    pub fn tenant(mut self, tenant: impl Into<Option<String>>) -> Self {
+        self.0.tenant = tenant.into().map(Name::from);
+        self
+    }
+
+    /// When it begins.
+    pub fn not_before(mut self, time: impl Into<Option<SystemTime>>) -> Self {
+        self.0.not_before = time.into();
+        self
+    }
+
+    /// When it ends; at that very moment it is expired.
+    pub fn expires_at(mut self, time: impl Into<Option<SystemTime>>) -> Self {
+        self.0.expires_at = time.into();
+        self
+    }
+
+    /// When it was revoked. Once set it stays: `None`, or another time, changes nothing.
+    pub fn revoked_at(mut self, time: impl Into<Option<SystemTime>>) -> Self {
+        self.0.revoked_at = self.0.revoked_at.or(time.into());
+        self
+    }
+
+    /// What the key may do.
+    pub fn grant(mut self, grant: Grant) -> Self {
+        self.0.grant = grant;
+        self
+    }
+
+    /// The record.
+    #[must_use]
+    pub fn build(self) -> KeyRecord {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+
+    #[test]
+    fn status_at_the_edges() {
+        let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+        let record = KeyRecord::builder("k".parse().unwrap(), Digest::of(b"k")).not_before(at(100)).expires_at(at(200));
+        let fresh = record.clone().build();
+        for (now, status) in
+            [(99, Status::NotYetValid), (100, Status::Active), (199, Status::Active), (200, Status::Expired)]
+        {
+            assert_eq!(fresh.status(at(now)), status, "{now}");
+        }
+        let revoked = record.revoked_at(at(150)).build();
+        for now in [0, 100, 150, 300] {
+            assert_eq!(revoked.status(at(now)), Status::Revoked);
+        }
+        assert_eq!(revoked.revise().revoked_at(None).build().status(at(120)), Status::Revoked, "terminal");
+    }
+}

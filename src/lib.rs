@@ -1,0 +1,53 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod authenticate;
+mod authz;
+#[cfg(feature = "axum")]
+mod axum;
+pub mod check;
+mod client_address;
+mod credential;
+mod denial;
+mod directory;
+mod entity;
+mod error;
+mod head;
+mod key;
+mod name;
+mod policy;
+mod principal;
+pub mod reject;
+mod require;
+mod routed;
+mod scope;
+pub mod store;
+mod text;
+
+pub use crate::{
+    authenticate::{Authenticate, AuthenticateLayer},
+    authz::Authz,
+    check::Check,
+    client_address::{ClientAddress, PeerAddress},
+    credential::{Alphabet, ApiKey, Digest, KeyFormat, Source, Sources, StructuredFormat},
+    denial::{Cause, Denial},
+    directory::{Directory, DirectoryBuilder},
+    entity::{Dimension, IdGrammar},
+    error::ConfigError,
+    head::Head,
+    key::{
+        Access, Grant, GrantBuilder, Ids, KeyFile, KeyId, KeyRecord, KeyRecordBuilder, Network, Networks, Permission,
+        Restriction, Status,
+    },
+    policy::{Policy, PolicyBuilder, Rule},
+    principal::Principal,
+    reject::Reject,
+    require::{Require, RequireLayer},
+    scope::{Filter, Scope},
+};
+
+/// The futures of the services, for those who have to name them.
+pub mod future {
+    pub use crate::{authenticate::ResponseFuture as AuthenticateFuture, require::ResponseFuture as RequireFuture};
+}

@@ -1,0 +1,233 @@
+//! All rules of an application, by the pattern of the route.
+
+mod pattern;
+mod rule;
+
+use std::collections::HashMap;
+
+use http::Method;
+
+pub(crate) use self::pattern::Pattern;
+pub use self::rule::Rule;
+use crate::{Check, ConfigError, Denial, Head, denial::Cause, principal::Duty};
+
+/// The rules of an application: which route demands what. A route without a rule is refused.
+///
+/// Patterns are written as axum writes them: `/shops/{shop}`, `/files/{*path}`, with the prefixes of
+/// nested routers in front. Inside an axum router the route that axum matched decides, so the policy
+/// and the router cannot disagree; a request that axum matched to no route is refused, or falls to
+/// [`fallback`](PolicyBuilder::fallback). Elsewhere (hyper, tonic, or a layer around a whole axum
+/// router) the policy matches the raw path itself.
+///
+/// # Example
+/// ```
+/// use http::Method;
+/// use tower_authz::{Dimension, Policy, Rule, check::Tie};
+///
+/// let policy = Policy::builder()
+///     .public("/health")
+///     .route("/products", Rule::resource("products").unscoped())
+///     .route("/shops/{shop}/orders/{id}", Rule::resource("orders").tied(Tie::path(Dimension::SHOP, "shop")))
+///     .method_route(Method::GET, "/shops", Rule::resource("shops").filtered(Dimension::SHOP))
+///     .build()?;
+/// # drop(policy);
+/// # Ok::<(), tower_authz::ConfigError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Policy {
+    entries: Vec<Entry>,
+    by_pattern: HashMap<Box<str>, usize>,
+    table: matchit::Router<usize>,
+    fallback: Option<Target>,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    pattern: Pattern,
+    /// For single methods; they go before `any`.
+    methods: Vec<(Method, Target)>,
+    any: Option<Target>,
+}
+
+#[derive(Clone, Debug)]
+enum Target {
+    Public,
+    Rule(Rule),
+}
+
+impl Policy {
+    /// A policy to fill. Empty, it refuses everything.
+    pub fn builder() -> PolicyBuilder {
+        PolicyBuilder { entries: Vec::new(), fallback: None, error: None }
+    }
+
+    /// Whether the request goes to a public route, where no key is looked at.
+    #[must_use]
+    pub fn is_public(&self, head: &Head<'_>) -> bool {
+        matches!(self.find(head), Ok((Target::Public, _)))
+    }
+
+    /// The rule for a request, and the pattern that it was found by.
+    fn find(&self, head: &Head<'_>) -> Result<(&Target, Option<&Pattern>), Denial> {
+        let index = match head.route() {
+            Some(route) => self.by_pattern.get(route).copied(),
+            // A router looked and found nothing.
+            None if crate::routed::uri(head.extensions()).is_some() => None,
+            None => self.table.at(head.path()).ok().map(|found| *found.value),
+        };
+        match index.and_then(|index| self.entries.get(index)) {
+            Some(entry) => entry.target(head.method()).map(|target| (target, Some(&entry.pattern))),
+            None => match (&self.fallback, head.route()) {
+                (Some(target), None) => Ok((target, None)),
+                _ => Err(Cause::NoRule.into()),
+            },
+        }
+    }
+}
+
+impl Entry {
+    fn target(&self, method: &Method) -> Result<&Target, Denial> {
+        let of = |wanted: &Method| self.methods.iter().find(|(known, _)| known == wanted).map(|(_, target)| target);
+        // Routers serve HEAD with the handler of GET, so the rule of GET holds for it.
+        of(method).or_else(|| (*method == Method::HEAD).then(|| of(&Method::GET))?).or(self.any.as_ref()).ok_or_else(
+            || {
+                let names: Vec<&str> = self.methods.iter().map(|(method, _)| method.as_str()).collect();
+                Denial::from(Cause::MethodNotAllowed { allow: names.join(", ").into() })
+            },
+        )
+    }
+}
+
+impl Check for Policy {
+    fn check(&self, head: &Head<'_>) -> Result<(), Denial> {
+        self.admit(head).map(drop)
+    }
+
+    fn admit(&self, head: &Head<'_>) -> Result<Option<Duty>, Denial> {
+        let (target, pattern) = self.find(head)?;
+        let admitted = match pattern {
+            Some(pattern) => target.admit(&head.with_route(pattern.as_str())),
+            None => target.admit(head),
+        };
+        admitted.map_err(|denial| match pattern {
+            Some(pattern) => denial.with_route(pattern.name()),
+            None => denial,
+        })
+    }
+}
+
+impl Target {
+    fn admit(&self, head: &Head<'_>) -> Result<Option<Duty>, Denial> {
+        match self {
+            Self::Rule(rule) => rule.admit(head),
+            Self::Public if rule::access(head.method(), &[]).is_some() => Ok(None),
+            Self::Public => Err(Cause::MethodNotAllowed { allow: rule::allowed_methods(&[]) }.into()),
+        }
+    }
+}
+
+/// Collects rules; the first mistake is told by [`build`](Self::build).
+#[derive(Clone, Debug)]
+#[must_use = "a policy is made by `build`"]
+pub struct PolicyBuilder {
+    entries: Vec<Entry>,
+    fallback: Option<Target>,
+    error: Option<ConfigError>,
+}
+
+impl PolicyBuilder {
+    /// The rule for every method of a route that has no rule of its own.
+    pub fn route(self, pattern: &str, rule: Rule) -> Self {
+        self.add(pattern, None, Target::Rule(rule))
+    }
+
+    /// The rule for one method of a route. A rule for `GET` holds for `HEAD` too. If a route has rules
+    /// for single methods only, the others are refused with 405.
+    pub fn method_route(self, method: Method, pattern: &str, rule: Rule) -> Self {
+        self.add(pattern, Some(method), Target::Rule(rule))
+    }
+
+    /// A route that anyone may call: no key is looked at, not even a bad one, and the store is not
+    /// asked, so that a health check answers while the store is down.
+    pub fn public(self, pattern: &str) -> Self {
+        self.add(pattern, None, Target::Public)
+    }
+
+    /// One method of a route that anyone may call.
+    pub fn method_public(self, method: Method, pattern: &str) -> Self {
+        self.add(pattern, Some(method), Target::Public)
+    }
+
+    /// The rule for requests that match no route: for a fallback handler of the router.
+    pub fn fallback(mut self, rule: Rule) -> Self {
+        self.fallback = Some(Target::Rule(rule));
+        self
+    }
+
+    /// Lets anyone reach the fallback handler of the router, a single-page application's files say.
+    pub fn public_fallback(mut self) -> Self {
+        self.fallback = Some(Target::Public);
+        self
+    }
+
+    fn add(mut self, pattern: &str, method: Option<Method>, target: Target) -> Self {
+        if let Err(error) = self.try_add(pattern, method, target) {
+            self.error.get_or_insert(error);
+        }
+        self
+    }
+
+    fn try_add(&mut self, text: &str, method: Option<Method>, target: Target) -> Result<(), ConfigError> {
+        let wrong = |what: String| ConfigError::new(format!("pattern {text:?}: {what}"));
+        let pattern = Pattern::parse(text)?;
+        if let Target::Rule(rule) = &target {
+            if let Some(missing) = rule.parameters().find(|name| !pattern.has_parameter(name)) {
+                return Err(wrong(format!("its rule is tied to the parameter {missing:?}, which it does not have")));
+            }
+            if let Some(dimension) = rule.contradiction() {
+                return Err(wrong(format!("its rule says two things about the dimension {dimension}")));
+            }
+        }
+        let known = self.entries.iter().position(|entry| entry.pattern == pattern);
+        let Some(entry) = known.and_then(|index| self.entries.get_mut(index)) else {
+            let (methods, any) = match method {
+                Some(method) => (vec![(method, target)], None),
+                None => (Vec::new(), Some(target)),
+            };
+            self.entries.push(Entry { pattern, methods, any });
+            return Ok(());
+        };
+        match method {
+            Some(method) if entry.methods.iter().all(|(known, _)| *known != method) => {
+                entry.methods.push((method, target));
+                Ok(())
+            }
+            None if entry.any.is_none() => {
+                entry.any = Some(target);
+                Ok(())
+            }
+            Some(method) => Err(wrong(format!("it has two rules for {method}"))),
+            None => Err(wrong("it has two rules for all methods".to_owned())),
+        }
+    }
+
+    /// The policy.
+    ///
+    /// # Errors
+    /// The first of: a pattern that could never match (`:name`, no leading slash, a dot segment), or
+    /// that conflicts with another; two rules for one route and method; a rule that is tied to a
+    /// parameter which its pattern lacks, or says two things about one dimension.
+    pub fn build(self) -> Result<Policy, ConfigError> {
+        if let Some(error) = self.error {
+            return Err(error);
+        }
+        let mut table = matchit::Router::new();
+        let mut by_pattern = HashMap::with_capacity(self.entries.len());
+        for (index, entry) in self.entries.iter().enumerate() {
+            let pattern = entry.pattern.as_str();
+            table.insert(pattern, index).map_err(|error| ConfigError::new(format!("pattern {pattern:?}: {error}")))?;
+            by_pattern.insert(pattern.into(), index);
+        }
+        Ok(Policy { entries: self.entries, by_pattern, table, fallback: self.fallback })
+    }
+}

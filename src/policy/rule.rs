@@ -1,0 +1,258 @@
+use std::{borrow::Cow, sync::Arc};
+
+use http::Method;
+
+use crate::{
+    Access, Check, Denial, Dimension, Head, Permission, Principal,
+    check::{Kind, NO_PRINCIPAL, Origin, Relations, Stance, Tie, judge_networks},
+    denial::Cause,
+    name::Name,
+    principal::Duty,
+};
+
+/// What one route demands of the key that calls it.
+///
+/// Every rule demands a key, keeps the networks of that key, and admits only methods that it can
+/// tell to be reading (`GET`, `HEAD`, `OPTIONS`) or writing (`POST`, `PUT`, `PATCH`, `DELETE`); others
+/// are refused with 405. What it says about [dimensions](Dimension) decides about restricted keys: one
+/// that it says nothing about refuses every key that is restricted over it, so that a forgotten
+/// declaration denies.
+///
+/// | the rule says | the route | a restricted key |
+/// |---|---|---|
+/// | [`tied`](Self::tied) | is about one entity (or several) | needs them allowed |
+/// | [`unscoped`](Self::unscoped) | shows nothing that belongs to one entity | passes |
+/// | [`filtered`](Self::filtered) | lists; the handler filters by [`Scope`](crate::Scope) | passes |
+/// | [`pending`](Self::pending) | is about entities that only the handler finds | passes, the handler asks |
+/// | nothing | - | is refused |
+///
+/// Being tied to a shop, filtered or pending over shops covers companies too, through the
+/// [`Directory`](crate::Directory): a shop whose company is not known is then refused to a key with a
+/// company list, unless the rule declares companies itself.
+///
+/// # Example
+/// ```
+/// use http::Method;
+/// use tower_authz::{Access, Dimension, Rule, check::Tie};
+///
+/// // GET and PUT /shops/{shop}/orders/{id}
+/// let orders = Rule::resource("orders").tied(Tie::path(Dimension::SHOP, "shop"));
+/// // POST /products/search reads, though it is a POST
+/// let search = Rule::resource("products").unscoped().method(Method::POST, Access::Read);
+/// # drop((orders, search));
+/// ```
+#[derive(Clone)]
+#[must_use = "a rule does nothing until it is in a policy or a RequireLayer"]
+pub struct Rule {
+    resource: Option<Name>,
+    kind: Option<Kind>,
+    networks_required: bool,
+    origin_required: bool,
+    relations: Arc<Relations>,
+    methods: Vec<(Method, Access)>,
+    checks: Vec<Arc<dyn Check>>,
+    concealed: bool,
+}
+
+impl Rule {
+    /// Demands read or write access to the resource, by the method of the request.
+    pub fn resource(resource: impl Into<Cow<'static, str>>) -> Self {
+        Self { resource: Some(resource.into().into()), ..Self::authenticated() }
+    }
+
+    /// Demands a valid key and no permission: for routes like `GET /whoami`.
+    pub fn authenticated() -> Self {
+        Self {
+            resource: None,
+            kind: None,
+            networks_required: false,
+            origin_required: false,
+            relations: Arc::default(),
+            methods: Vec::new(),
+            checks: Vec::new(),
+            concealed: false,
+        }
+    }
+
+    /// The route is about the entity that the tie finds.
+    pub fn tied(mut self, tie: Tie) -> Self {
+        Arc::make_mut(&mut self.relations).ties.push(tie);
+        self
+    }
+
+    /// The route shows nothing that belongs to one entity of any dimension that the rule does not
+    /// name otherwise: shared catalogue data.
+    pub fn unscoped(mut self) -> Self {
+        Arc::make_mut(&mut self.relations).rest_unscoped = true;
+        self
+    }
+
+    /// The same for one dimension.
+    pub fn unscoped_in(self, dimension: impl Into<Dimension>) -> Self {
+        self.stance(dimension.into(), Stance::Unscoped)
+    }
+
+    /// The route lists entities of the dimension, and its handler filters them by
+    /// [`Scope`](crate::Scope) or [`Principal::scope`]. If it answers 2xx without having asked for
+    /// the scope, the answer is withheld and becomes a 500.
+    pub fn filtered(self, dimension: impl Into<Dimension>) -> Self {
+        self.stance(dimension.into(), Stance::Filtered)
+    }
+
+    /// Only the handler finds out which entities of the dimension the request is about, from the
+    /// body say, and asks for each with [`Principal::require`]. If it answers 2xx without having
+    /// asked, the answer is withheld and becomes a 500.
+    pub fn pending(self, dimension: impl Into<Dimension>) -> Self {
+        self.stance(dimension.into(), Stance::Pending)
+    }
+
+    fn stance(mut self, dimension: Dimension, stance: Stance) -> Self {
+        Arc::make_mut(&mut self.relations).stances.push((dimension, stance));
+        self
+    }
+
+    /// Demands a key of this kind.
+    pub fn kind(mut self, kind: impl Into<Arc<str>>) -> Self {
+        self.kind = Some(Kind::new(kind));
+        self
+    }
+
+    /// Demands that the key is bound to networks. That the request comes from one of them is kept
+    /// for every key that has some, with or without this.
+    pub const fn ip_restricted(mut self) -> Self {
+        self.networks_required = true;
+        self
+    }
+
+    /// Demands an `Origin` header that is one of the key's.
+    pub const fn origin_required(mut self) -> Self {
+        self.origin_required = true;
+        self
+    }
+
+    /// Says what a method does here: a search by `POST` reads, a `PURGE` writes.
+    pub fn method(mut self, method: Method, access: Access) -> Self {
+        self.methods.push((method, access));
+        self
+    }
+
+    /// Adds a check of your own. All checks run, so that a denial names everything that is wrong.
+    pub fn check(mut self, check: impl Check) -> Self {
+        self.checks.push(Arc::new(check));
+        self
+    }
+
+    /// Shows a 403 as a 404, so that a key cannot find out what exists beyond its reach. The log
+    /// still has the truth.
+    pub const fn concealed(mut self) -> Self {
+        self.concealed = true;
+        self
+    }
+
+    /// Ties to parameters that a pattern would have to have.
+    pub(crate) fn parameters(&self) -> impl Iterator<Item = &str> {
+        self.relations.ties.iter().filter_map(Tie::parameter)
+    }
+
+    /// A dimension to which the rule gives two answers.
+    pub(crate) fn contradiction(&self) -> Option<&Dimension> {
+        let stances = &self.relations.stances;
+        stances
+            .iter()
+            .enumerate()
+            .find(|(index, (over, _))| stances.iter().skip(index + 1).any(|(other, _)| other == over))
+            .map(|(_, (over, _))| over)
+    }
+
+    /// Judges a request; `note` hears every verdict, those that admit as well.
+    fn judge(&self, head: &Head<'_>, principal: &Principal, note: &mut impl FnMut(Result<(), Cause>)) {
+        let grant = principal.record().grant();
+        note(match (access(head.method(), &self.methods), &self.resource) {
+            (None, _) => Err(Cause::MethodNotAllowed { allow: allowed_methods(&self.methods) }),
+            (Some(_), None) => Ok(()),
+            (Some(access), Some(resource)) if grant.allows(resource.as_str(), access) => Ok(()),
+            (Some(access), Some(resource)) => Err(Cause::MissingPermission(Permission::of(resource.clone(), access))),
+        });
+        if let Some(kind) = &self.kind {
+            note(kind.judge(principal));
+        }
+        note(judge_networks(grant, principal.client_address(), self.networks_required));
+        if self.origin_required {
+            note(Origin::judge(head, principal));
+        }
+        self.relations.judge(head, grant, principal.directory(), note);
+    }
+}
+
+impl Check for Rule {
+    fn check(&self, head: &Head<'_>) -> Result<(), Denial> {
+        self.admit(head).map(drop)
+    }
+
+    fn admit(&self, head: &Head<'_>) -> Result<Option<Duty>, Denial> {
+        let principal = head.principal().ok_or(NO_PRINCIPAL)?;
+        let mut denial: Option<Denial> = None;
+        self.judge(head, principal, &mut |verdict| {
+            if let Err(cause) = verdict {
+                denial = Some(match denial.take() {
+                    None => cause.into(),
+                    Some(denial) => denial.and(cause),
+                });
+            }
+        });
+        for check in &self.checks {
+            if let Err(found) = check.check(head) {
+                denial = Some(match denial.take() {
+                    None => found,
+                    Some(denial) => denial.merge(found),
+                });
+            }
+        }
+        match denial {
+            None => Ok(Duty::new(&self.relations)),
+            Some(denial) if self.concealed => Err(denial.concealed()),
+            Some(denial) => Err(denial),
+        }
+    }
+}
+
+impl std::fmt::Debug for Rule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Rule")
+            .field("resource", &self.resource)
+            .field("kind", &self.kind)
+            .field("networks_required", &self.networks_required)
+            .field("origin_required", &self.origin_required)
+            .field("relations", &self.relations)
+            .field("methods", &self.methods)
+            .field("checks", &self.checks.len())
+            .field("concealed", &self.concealed)
+            .finish()
+    }
+}
+
+/// The methods whose meaning RFC 9110 (and RFC 5789 for `PATCH`) fixes well enough to authorize by.
+const READING: [Method; 3] = [Method::GET, Method::HEAD, Method::OPTIONS];
+const WRITING: [Method; 4] = [Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+
+/// What a method does: as the rule maps it, else as the standard has it, else nothing that we know.
+pub(crate) fn access(method: &Method, mapped: &[(Method, Access)]) -> Option<Access> {
+    if let Some((_, access)) = mapped.iter().rev().find(|(known, _)| known == method) {
+        Some(*access)
+    } else if READING.contains(method) {
+        Some(Access::Read)
+    } else if WRITING.contains(method) {
+        Some(Access::Write)
+    } else {
+        None
+    }
+}
+
+/// The value of `Allow` with a 405.
+pub(crate) fn allowed_methods(mapped: &[(Method, Access)]) -> Arc<str> {
+    let mut names: Vec<&str> = READING.iter().chain(&WRITING).map(Method::as_str).collect();
+    names.extend(mapped.iter().map(|(method, _)| method.as_str()));
+    let mut seen = std::collections::HashSet::new();
+    names.retain(|name| seen.insert(*name));
+    names.join(", ").into()
+}

@@ -1,0 +1,170 @@
+//! Who calls, as handlers see it.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use crate::{
+    ClientAddress, Denial, Dimension, Directory, KeyId, KeyRecord, Scope,
+    check::{Relations, reach},
+    denial::{Cause, Context},
+};
+
+/// The authenticated key of a request. Handlers find it in the request's extensions, or as an axum
+/// extractor. Only this crate puts it there; whatever a client sends, it is replaced.
+///
+/// A clone costs a few reference counts.
+///
+/// # Example
+/// A handler that learns from the body which shop a request is about asks for that shop, and sends
+/// the denial on; the layer around it renders the denial in the dialect of the API:
+/// ```
+/// use tower_authz::{Denial, Dimension, Principal};
+///
+/// fn create_shipment(principal: &Principal, shop: &str) -> Result<(), Denial> {
+///     principal.require(Dimension::SHOP, shop)?;
+///     Ok(())
+/// }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Principal {
+    record: Arc<KeyRecord>,
+    directory: Directory,
+    client: ClientAddress,
+    bearer: bool,
+    duties: Vec<Duty>,
+}
+
+impl Principal {
+    /// A principal for other middleware to insert: whoever has authenticated a request (by a session,
+    /// a JWT, a client certificate) can describe the caller as a record, and
+    /// [`RequireLayer`](crate::RequireLayer) judges it as any other.
+    #[must_use]
+    pub fn new(record: Arc<KeyRecord>, directory: Directory, client: ClientAddress) -> Self {
+        Self { record, directory, client, bearer: false, duties: Vec::new() }
+    }
+
+    pub(crate) const fn by_bearer(mut self, bearer: bool) -> Self {
+        self.bearer = bearer;
+        self
+    }
+
+    /// All that is known of the key.
+    #[must_use]
+    pub fn record(&self) -> &KeyRecord {
+        &self.record
+    }
+
+    /// The key's public id, for logs, audit trails and rate limits.
+    #[must_use]
+    pub fn key_id(&self) -> &KeyId {
+        self.record.id()
+    }
+
+    /// The address that the request came from.
+    #[must_use]
+    pub const fn client_address(&self) -> ClientAddress {
+        self.client
+    }
+
+    /// Who belongs to whom.
+    #[must_use]
+    pub const fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// Demands that the key may touch this entity: for ids that only the handler knows. Where a
+    /// request names several, ask for each before anything is done.
+    ///
+    /// # Errors
+    /// The denial that the layers would have given had the id stood in the path: 400 for an id that
+    /// is not canonical, 403 for one that the key may not touch. Return it from the handler.
+    pub fn require(&self, dimension: impl Into<Dimension>, id: &str) -> Result<(), Denial> {
+        let dimension = dimension.into();
+        self.settle(&dimension);
+        reach(self.record.grant(), &self.directory, &dimension, id, self.company_declared())
+            .map_err(|cause| Denial::from(cause).in_context(|| self.context(None)))
+    }
+
+    /// Which entities of the dimension the key may see, for a handler that lists or filters.
+    #[must_use]
+    pub fn scope(&self, dimension: impl Into<Dimension>) -> Scope {
+        let dimension = dimension.into();
+        self.settle(&dimension);
+        Scope::new(self.clone(), dimension)
+    }
+
+    pub(crate) fn company_declared(&self) -> bool {
+        self.duty().is_some_and(|duty| duty.0.relations.declares_company())
+    }
+
+    /// What the innermost rule leaves to the handler.
+    pub(crate) fn duty(&self) -> Option<&Duty> {
+        self.duties.last()
+    }
+
+    pub(crate) fn add_duty(&mut self, duty: Duty) {
+        self.duties.push(duty);
+    }
+
+    pub(crate) fn context(&self, route: Option<&str>) -> Context {
+        Context {
+            key: Some(self.key_id().clone()),
+            route: route.map(|route| route.to_owned().into()),
+            challenge: None,
+            bearer: self.bearer,
+        }
+    }
+
+    fn settle(&self, dimension: &Dimension) {
+        self.duties.iter().for_each(|duty| duty.settle(dimension));
+    }
+}
+
+/// What a rule leaves to the handler: to filter by a [`Scope`], or to ask for entities that it finds.
+///
+/// A successful response of a handler that has not done so is turned into a 500, so that a forgotten
+/// check cannot leak.
+#[derive(Clone, Debug)]
+pub struct Duty(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    relations: Arc<Relations>,
+    /// For each open dimension of the relations, whether the handler has asked.
+    settled: Box<[AtomicBool]>,
+}
+
+impl Duty {
+    pub(crate) fn new(relations: &Arc<Relations>) -> Option<Self> {
+        relations.open().next()?;
+        let settled = relations.open().map(|_| AtomicBool::new(false)).collect();
+        Some(Self(Arc::new(Inner { relations: Arc::clone(relations), settled })))
+    }
+
+    fn settle(&self, dimension: &Dimension) {
+        for ((open, _), settled) in self.0.relations.open().zip(&self.0.settled) {
+            // Who asks for a shop country has asked for its shop.
+            if open == dimension || (*open == Dimension::SHOP && *dimension == Dimension::SHOP_COUNTRY) {
+                settled.store(true, Ordering::Release);
+            }
+        }
+    }
+
+    /// A dimension that the handler never asked about.
+    pub(crate) fn unsettled(&self) -> Option<Cause> {
+        let mut open = self.0.relations.open().zip(&self.0.settled);
+        let ((dimension, _), _) = open.find(|(_, settled)| !settled.load(Ordering::Acquire))?;
+        Some(Cause::Unsettled(dimension.clone()))
+    }
+
+    /// The dimension that the rule calls filtered, if there is exactly one.
+    pub(crate) fn filtered(&self) -> Option<&Dimension> {
+        let mut filtered = self.0.relations.open().filter(|(_, stance)| *stance == crate::check::Stance::Filtered);
+        match (filtered.next(), filtered.next()) {
+            (Some((dimension, _)), None) => Some(dimension),
+            _ => None,
+        }
+    }
+}

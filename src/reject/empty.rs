@@ -1,0 +1,27 @@
+use http::Response;
+
+use crate::{Denial, Reject};
+
+/// Status and headers, no body.
+///
+/// # Example
+/// ```
+/// use http::Response;
+/// use tower_authz::{Denial, Reject, reject::Empty};
+///
+/// let response: Response<String> = Empty.reject(&Denial::refused("not on Sundays"));
+/// assert_eq!(response.status(), 403);
+/// assert_eq!(response.body(), "");
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct Empty;
+
+impl<B: Default> Reject<B> for Empty {
+    fn reject(&self, denial: &Denial) -> Response<B> {
+        let mut response = Response::new(B::default());
+        *response.status_mut() = denial.status();
+        super::headers(denial, response.headers_mut());
+        response
+    }
+}

@@ -1,0 +1,78 @@
+//! How a denial is said: the response that a client gets.
+
+mod empty;
+mod problem;
+
+use http::{
+    HeaderMap, Response,
+    header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE},
+};
+
+pub use self::{empty::Empty, problem::Problem};
+use crate::{Denial, denial::Cause};
+
+/// Turns a [`Denial`] into a response, in the dialect that the API speaks.
+///
+/// [`Problem`] is the default. A closure works too:
+///
+/// ```
+/// use http::Response;
+/// use tower_authz::{AuthenticateLayer, Denial, store::MemoryStore};
+///
+/// let layer = AuthenticateLayer::new(MemoryStore::new())
+///     .with_reject(|denial: &Denial| {
+///         let mut response = Response::new(String::from("no"));
+///         *response.status_mut() = denial.status();
+///         tower_authz::reject::headers(denial, response.headers_mut());
+///         response
+///     });
+/// # drop(layer);
+/// ```
+///
+/// Two rules for your own: a 401 says nothing of its cause, or it tells a thief which keys exist; and
+/// a [concealed](Denial::is_concealed) denial looks like a route that is not there.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot render denials into responses with body `{B}`",
+    note = "`Problem` needs a body that is `From<bytes::Bytes>`, `Empty` one that is `Default`; a closure is `Fn(&Denial) -> Response<{B}>`"
+)]
+pub trait Reject<B>: Send + Sync + 'static {
+    /// The response. The denial is put into its extensions afterwards.
+    fn reject(&self, denial: &Denial) -> Response<B>;
+}
+
+impl<B, F> Reject<B> for F
+where
+    F: Fn(&Denial) -> Response<B> + Send + Sync + 'static,
+{
+    fn reject(&self, denial: &Denial) -> Response<B> {
+        self(denial)
+    }
+}
+
+/// Sets the headers that belong to a denial whatever its dialect: `WWW-Authenticate` with a 401 and
+/// with the 403 of a bearer token, `Retry-After` with a 503, `Allow` with a 405.
+pub fn headers(denial: &Denial, headers: &mut HeaderMap) {
+    if let Some(challenge) = denial.challenge() {
+        headers.insert(WWW_AUTHENTICATE, challenge);
+    }
+    if let Some(wait) = denial.retry_after() {
+        headers.insert(RETRY_AFTER, wait.as_secs().max(1).into());
+    }
+    if let Cause::MethodNotAllowed { allow } = denial.cause()
+        && let Ok(allow) = allow.parse()
+    {
+        headers.insert(ALLOW, allow);
+    }
+}
+
+/// Renders the denial and lets it ride in the response.
+pub(crate) fn refuse<B>(reject: &impl Reject<B>, denial: Denial) -> Response<B> {
+    let mut response = reject.reject(&denial);
+    response.extensions_mut().insert(denial);
+    response
+}
+
+/// Marks a response that a handler made of a denial: the layer around it renders the denial again,
+/// in the dialect of the API.
+#[derive(Clone, Copy)]
+pub(crate) struct Raised;

@@ -1,0 +1,84 @@
+use std::{
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use http::Response;
+use pin_project_lite::pin_project;
+
+use crate::{Denial, Reject, check::Duty, reject::Raised, require::layer::Config};
+
+pin_project! {
+    /// The response of [`Require`](crate::Require).
+    pub struct ResponseFuture<F, B, C, R> {
+        #[pin]
+        state: State<F, B, C, R>,
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    enum State<F, B, C, R> {
+        Forward { #[pin] future: F, duty: Option<Duty>, config: Arc<Config<C, R>> },
+        Denied { response: Option<Response<B>> },
+    }
+}
+
+impl<F, B, C, R> ResponseFuture<F, B, C, R> {
+    pub(crate) const fn forward(future: F, duty: Option<Duty>, config: Arc<Config<C, R>>) -> Self {
+        Self { state: State::Forward { future, duty, config } }
+    }
+
+    pub(crate) const fn denied(response: Response<B>) -> Self {
+        Self { state: State::Denied { response: Some(response) } }
+    }
+}
+
+impl<F, B, E, C, R> Future for ResponseFuture<F, B, C, R>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+    R: Reject<B>,
+{
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project().state.project() {
+            StateProj::Forward { future, duty, config } => {
+                let response = ready!(future.poll(cx))?;
+                Poll::Ready(Ok(settle(response, duty.as_ref(), config)))
+            }
+            StateProj::Denied { response } => match response.take() {
+                Some(response) => Poll::Ready(Ok(response)),
+                None => Poll::Pending, // polled again after it was done
+            },
+        }
+    }
+}
+
+/// Says a denial that the handler returned in the dialect of this layer, and withholds a success of a
+/// handler that never asked what it had to ask.
+fn settle<B, C, R: Reject<B>>(mut response: Response<B>, duty: Option<&Duty>, config: &Config<C, R>) -> Response<B> {
+    if response.extensions_mut().remove::<Raised>().is_some()
+        && let Some(denial) = response.extensions_mut().remove::<Denial>()
+    {
+        return config.refuse(denial);
+    }
+    let status = response.status();
+    let refused = status.is_client_error() || status.is_server_error();
+    match duty.and_then(Duty::unsettled) {
+        Some(cause) if !refused => config.refuse(cause.into()),
+        _ => response,
+    }
+}
+
+impl<F, B, C, R> fmt::Debug for ResponseFuture<F, B, C, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match self.state {
+            State::Forward { .. } => "Forward",
+            State::Denied { .. } => "Denied",
+        };
+        f.debug_struct("ResponseFuture").field("state", &state).finish_non_exhaustive()
+    }
+}

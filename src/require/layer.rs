@@ -1,0 +1,91 @@
+use std::{fmt, sync::Arc};
+
+use http::Response;
+use tower_layer::Layer;
+
+use crate::{
+    Denial, Reject, Require,
+    reject::{self, Problem},
+};
+
+/// Lets a request through if a [`Check`](crate::Check) admits it.
+///
+/// The check may be a single demand, a [`Rule`](crate::Rule), a whole [`Policy`](crate::Policy), or a
+/// closure. Checks that ask who calls need an [`AuthenticateLayer`](crate::AuthenticateLayer) outside
+/// of this layer; without one they refuse with 500 and a message that says so.
+///
+/// A single demand looks at one thing and at nothing else: `Permission::read("orders")` admits a key
+/// that is restricted to one shop to the orders of all. A [`Rule`](crate::Rule) keeps the key's
+/// networks and restrictions as well.
+///
+/// # Layer order
+/// In a `ServiceBuilder` the first layer is the outermost: `AuthenticateLayer`, then `RequireLayer`.
+/// With `Router::layer` it is the last one: `.layer(require).layer(authenticate)`.
+///
+/// # Example
+/// ```
+/// use tower_authz::{Permission, RequireLayer};
+///
+/// let layer = RequireLayer::new(Permission::write("products"));
+/// # drop(layer);
+/// ```
+#[must_use = "a layer does nothing until it is applied"]
+pub struct RequireLayer<C, R = Problem> {
+    config: Arc<Config<C, R>>,
+}
+
+impl<C> RequireLayer<C> {
+    /// Demands that the check admits.
+    pub fn new(check: C) -> Self {
+        Self { config: Arc::new(Config { check, reject: Problem }) }
+    }
+}
+
+impl<C, R> RequireLayer<C, R> {
+    /// How a denial is said. Default: [`Problem`].
+    pub fn with_reject<R2>(self, reject: R2) -> RequireLayer<C, R2>
+    where
+        C: Clone,
+    {
+        let check = match Arc::try_unwrap(self.config) {
+            Ok(config) => config.check,
+            Err(shared) => shared.check.clone(),
+        };
+        RequireLayer { config: Arc::new(Config { check, reject }) }
+    }
+}
+
+impl<C, R> Clone for RequireLayer<C, R> {
+    fn clone(&self) -> Self {
+        Self { config: Arc::clone(&self.config) }
+    }
+}
+
+impl<C, R> fmt::Debug for RequireLayer<C, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequireLayer").finish_non_exhaustive()
+    }
+}
+
+impl<S, C, R> Layer<S> for RequireLayer<C, R> {
+    type Service = Require<S, C, R>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Require { inner, config: Arc::clone(&self.config) }
+    }
+}
+
+/// What every clone of a service shares.
+pub(crate) struct Config<C, R> {
+    pub(crate) check: C,
+    reject: R,
+}
+
+impl<C, R> Config<C, R> {
+    pub(crate) fn refuse<B>(&self, denial: Denial) -> Response<B>
+    where
+        R: Reject<B>,
+    {
+        reject::refuse(&self.reject, denial)
+    }
+}

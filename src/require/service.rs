@@ -1,0 +1,84 @@
+use std::{
+    fmt,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use http::{Request, Response};
+use tower::Service;
+
+use crate::{
+    Check, Head, Principal, Reject,
+    denial::Context as DenialContext,
+    reject::Problem,
+    require::{future::ResponseFuture, layer::Config},
+};
+
+/// The service of a [`RequireLayer`](crate::RequireLayer).
+pub struct Require<S, C, R = Problem> {
+    pub(crate) inner: S,
+    pub(crate) config: Arc<Config<C, R>>,
+}
+
+impl<S, C, R> Require<S, C, R> {
+    /// The inner service.
+    pub const fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The inner service.
+    pub const fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The inner service.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+}
+
+impl<S: Clone, C, R> Clone for Require<S, C, R> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone(), config: Arc::clone(&self.config) }
+    }
+}
+
+impl<S: fmt::Debug, C, R> fmt::Debug for Require<S, C, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Require").field("inner", &self.inner).finish_non_exhaustive()
+    }
+}
+
+impl<S, C, R, ReqB, ResB> Service<Request<ReqB>> for Require<S, C, R>
+where
+    S: Service<Request<ReqB>, Response = Response<ResB>>,
+    C: Check,
+    R: Reject<ResB>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future, ResB, C, R>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<ReqB>) -> Self::Future {
+        let head = Head::of(&request);
+        match self.config.check.admit(&head) {
+            Ok(duty) => {
+                if let (Some(duty), Some(principal)) = (&duty, request.extensions_mut().get_mut::<Principal>()) {
+                    principal.add_duty(duty.clone());
+                }
+                ResponseFuture::forward(self.inner.call(request), duty, Arc::clone(&self.config))
+            }
+            Err(denial) => {
+                let context = || match head.principal() {
+                    Some(principal) => principal.context(head.route()),
+                    None => DenialContext::default(),
+                };
+                ResponseFuture::denied(self.config.refuse(denial.in_context(context)))
+            }
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Where keys live: [`KeyStore`] answers look-ups, [`KeyAdmin`] is the life of a key.
+
+mod admin;
+mod memory;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use futures::future::{BoxFuture, FutureExt as _};
+
+pub use self::{
+    admin::{IssuedKey, KeyAdmin, NewKey, Overlap},
+    memory::MemoryStore,
+};
+use crate::{Digest, Directory, KeyFormat, KeyRecord};
+
+/// Answers which key a digest belongs to.
+///
+/// A store that has its keys in memory answers at once with [`Lookup::ready`]; then no request waits,
+/// nothing is boxed and the inner service is not cloned. One that has to ask elsewhere answers with
+/// [`Lookup::pending`].
+///
+/// A store that cannot answer says so with a [`StoreError`]: the client gets a 503, never a 401,
+/// which would make it throw a good key away. Whatever record a store returns is used only if its
+/// digest equals the one that was asked for.
+///
+/// # Example
+/// ```
+/// use tower_authz::{Digest, store::{KeyStore, Lookup, StoreError}};
+///
+/// struct Remote;
+///
+/// impl KeyStore for Remote {
+///     fn lookup(&self, digest: &Digest) -> Lookup {
+///         let digest = *digest;
+///         Lookup::pending(async move {
+///             // ask somebody for `digest`
+///             Err(StoreError::unavailable(format!("nobody knows {digest}")))
+///         })
+///     }
+/// }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a key store",
+    note = "use `MemoryStore`, or implement `KeyStore` for your type"
+)]
+pub trait KeyStore: Send + Sync + 'static {
+    /// Looks a key up by its digest. Expired and revoked keys are found as well: their status is
+    /// judged by the caller.
+    fn lookup(&self, digest: &Digest) -> Lookup;
+
+    /// How the keys of this store look. Credentials of another shape are refused unhashed.
+    fn format(&self) -> KeyFormat {
+        KeyFormat::default()
+    }
+
+    /// Who belongs to whom.
+    fn directory(&self) -> Directory {
+        Directory::default()
+    }
+}
+
+impl<S: KeyStore + ?Sized> KeyStore for Arc<S> {
+    fn lookup(&self, digest: &Digest) -> Lookup {
+        (**self).lookup(digest)
+    }
+
+    fn format(&self) -> KeyFormat {
+        (**self).format()
+    }
+
+    fn directory(&self) -> Directory {
+        (**self).directory()
+    }
+}
+
+/// What a look-up finds: the record, or none if no such key was issued.
+pub type Found = Result<Option<Arc<KeyRecord>>, StoreError>;
+
+/// The answer to a look-up, now or later.
+pub struct Lookup(pub(crate) Answer);
+
+pub(crate) enum Answer {
+    Ready(Found),
+    Pending(BoxFuture<'static, Found>),
+}
+
+impl Lookup {
+    /// The answer is known.
+    #[must_use]
+    pub const fn ready(found: Found) -> Self {
+        Self(Answer::Ready(found))
+    }
+
+    /// The answer has to be waited for. Set a timeout of your own: the request waits as long.
+    pub fn pending(answer: impl Future<Output = Found> + Send + 'static) -> Self {
+        Self(Answer::Pending(answer.boxed()))
+    }
+}
+
+impl fmt::Debug for Lookup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Answer::Ready(_) => "Lookup::ready",
+            Answer::Pending(_) => "Lookup::pending",
+        })
+    }
+}
+
+/// Why a store could not do what it was asked.
+///
+/// During a look-up, [`Unreadable`](StoreErrorKind::Unreadable) refuses that one key with 500 and
+/// every other kind refuses with 503.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct StoreError {
+    kind: StoreErrorKind,
+    message: String,
+    retry_after: Duration,
+}
+
+/// The kinds of [`StoreError`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StoreErrorKind {
+    /// The store cannot be reached, or its state may be stale.
+    Unavailable,
+    /// The record of this one key cannot be read.
+    Unreadable,
+    /// There is no key with this id.
+    NotFound,
+    /// The change is not possible as things stand: a revoked key cannot be rotated.
+    Conflict,
+}
+
+impl StoreError {
+    /// The store cannot be reached, or its state may be stale.
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(StoreErrorKind::Unavailable, message)
+    }
+
+    /// The record of this one key cannot be read.
+    pub fn unreadable(message: impl Into<String>) -> Self {
+        Self::new(StoreErrorKind::Unreadable, message)
+    }
+
+    /// There is no key with this id.
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Self::new(StoreErrorKind::NotFound, message)
+    }
+
+    /// The change is not possible as things stand.
+    pub fn conflict(message: impl Into<String>) -> Self {
+        Self::new(StoreErrorKind::Conflict, message)
+    }
+
+    fn new(kind: StoreErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), retry_after: Duration::from_secs(1) }
+    }
+
+    /// When a client may try again, for `Retry-After`. Default: one second.
+    #[must_use]
+    pub const fn with_retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = wait;
+        self
+    }
+
+    /// What kind of error this is.
+    #[must_use]
+    pub const fn kind(&self) -> StoreErrorKind {
+        self.kind
+    }
+
+    pub(crate) const fn retry_after(&self) -> Duration {
+        self.retry_after
+    }
+}
