@@ -41,7 +41,7 @@ fn policy() -> Result<Policy, tower_authz::ConfigError> {
         .build()
 }
 
-fn app(store: MemoryStore) -> Result<Router, tower_authz::ConfigError> {
+pub fn app(store: MemoryStore) -> Result<Router, tower_authz::ConfigError> {
     Ok(Router::new()
         .route("/health", get(|| async { Json(json!({ "status": "ok" })) }))
         .route("/products", get(answer).post(answer))
@@ -116,7 +116,7 @@ async fn ship(route: MatchedPath, principal: Principal, Json(shipment): Json<Shi
 }
 
 /// Demo keys, made anew on each start: name and key.
-async fn issue_keys(store: &MemoryStore) -> Result<Vec<(&'static str, String)>, Box<dyn Error>> {
+pub async fn issue_keys(store: &MemoryStore) -> Result<Vec<(&'static str, String)>, Box<dyn Error>> {
     let past = SystemTime::now() - Duration::from_secs(60);
     let products = || Grant::builder().read("products").build();
     let keys = [
@@ -157,7 +157,7 @@ async fn issue_keys(store: &MemoryStore) -> Result<Vec<(&'static str, String)>, 
 }
 
 /// Which company each shop belongs to, so that company lists hold for shops as well.
-fn directory() -> Result<Directory, tower_authz::ConfigError> {
+pub fn directory() -> Result<Directory, tower_authz::ConfigError> {
     Directory::builder().shop("de", Some("1")).shop("ch", Some("1")).shop("us", Some("2")).build()
 }
 

@@ -59,7 +59,6 @@ impl Check for Kind {
 /// This keeps a key that lives in a web page from being used on another page. It does not keep a
 /// program from sending any `Origin` it likes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Origin;
 
 impl Origin {
@@ -81,7 +80,6 @@ impl Check for Origin {
 
 /// Demands that the key is bound to networks, and that the request comes from one of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct RestrictedNetworks;
 
 impl Check for RestrictedNetworks {

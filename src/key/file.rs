@@ -68,7 +68,7 @@ impl KeyFile {
             keys: Vec<&'a RawValue>,
             directory: Option<DirectoryFile>,
         }
-        let file: File<'_> = from_json(text)?;
+        let file: File<'_> = from_json(text, true)?;
         let directory = Directory::from_file(file.directory.unwrap_or_default())?;
         let mut ids = HashSet::new();
         let mut digests = HashSet::new();
@@ -134,11 +134,15 @@ fn place(index: usize, raw: &str) -> String {
     }
 }
 
-fn from_json<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, ConfigError> {
+fn from_json<'a, T: Deserialize<'a>>(text: &'a str, with_line: bool) -> Result<T, ConfigError> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
-        let message = ConfigError::new(error.into_inner().to_string());
+        let error = error.into_inner();
+        let message = error.to_string();
+        let line = format!(" at line {} column {}", error.line(), error.column());
+        let message = message.strip_suffix(&line).filter(|_| !with_line).unwrap_or(&message).to_owned();
+        let message = ConfigError::new(message);
         if path == "." { message } else { message.at(path) }
     })?;
     deserializer.end().map_err(|error| ConfigError::new(error.to_string()))?;
@@ -174,7 +178,8 @@ struct KeyEntry {
 
 impl KeyEntry {
     fn parse(raw: &str) -> Result<KeyRecord, ConfigError> {
-        let entry: Self = from_json(raw)?;
+        // A line counted from the beginning of the key would point at the wrong line of the file.
+        let entry: Self = from_json(raw, false)?;
         let mut grant = Grant::builder().networks(entry.ip_ranges);
         for (resource, access) in entry.permissions {
             grant = grant.permission(resource.into(), access);
@@ -182,8 +187,9 @@ impl KeyEntry {
         for (dimension, lists) in entry.restrictions {
             let Some(lists) = lists else { continue };
             let dimension = Dimension::named(&dimension);
-            let restriction = lists.read(&dimension);
-            grant = grant.restrict(dimension, restriction);
+            let restriction =
+                lists.read(&dimension).map_err(|error| error.at(format_args!("restrictions.{dimension}")))?;
+            grant = grant.restrict(dimension, Ok(restriction));
         }
         if let Some(origins) = entry.origins {
             grant = grant.from_origins(origins);

@@ -14,7 +14,6 @@ use crate::{Denial, Reject};
 /// assert_eq!(response.body(), "");
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
-#[non_exhaustive]
 pub struct Empty;
 
 impl<B: Default> Reject<B> for Empty {

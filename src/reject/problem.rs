@@ -26,7 +26,6 @@ use crate::{Denial, Reject};
 /// assert!(response.body().ends_with(br#""detail":"not on Sundays"}"#));
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
-#[non_exhaustive]
 pub struct Problem;
 
 /// The one 401. What a thief learns from it is that the key does not work.

@@ -1,0 +1,21 @@
+//! Tests of the crate as its users see it. One binary: it links once.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that is surprised should fail on the spot"
+)]
+#![allow(missing_docs, unreachable_pub, reason = "nobody links to a test")]
+
+mod allocations;
+mod contract;
+mod denials;
+mod in_axum;
+mod key_file;
+mod lifecycle;
+mod model;
+mod quickstart;
+mod secrets;
+mod support;

@@ -1,0 +1,102 @@
+//! How many allocations an allowed and a refused request cost beyond the bare service.
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+};
+
+use http::{Request, Response};
+use tower::{Layer as _, Service, service_fn};
+use tower_authz::{Authz, Dimension, Directory, Grant, PeerAddress, Policy, Rule, check::Tie, reject::Empty};
+
+use crate::support::{KEY, record, store_of};
+
+struct Counting;
+
+thread_local! {
+    static COUNT: Cell<usize> = const { Cell::new(0) };
+}
+
+#[allow(unsafe_code, reason = "there is no other way to count allocations; it only forwards")]
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        COUNT.with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller's promises are passed on as they are.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn count(work: impl FnOnce()) -> usize {
+    let before = COUNT.with(Cell::get);
+    work();
+    COUNT.with(Cell::get) - before
+}
+
+fn request(key: &str, path: &str) -> Request<()> {
+    let mut request = Request::get(path)
+        .header("authorization", format!("Bearer {key}"))
+        .header("host", "localhost")
+        .body(())
+        .unwrap();
+    // Every server has put the peer's address there, so the map of extensions exists.
+    request.extensions_mut().insert(PeerAddress(([10, 0, 0, 7], 4711).into()));
+    request
+}
+
+/// What a call allocates, the request and the response itself left out.
+fn cost<S>(service: &mut S, request: Request<()>) -> (u16, usize)
+where
+    S: Service<Request<()>, Response = Response<()>, Error = std::convert::Infallible>,
+{
+    let mut outcome = None;
+    let allocations = count(|| {
+        let response = futures::FutureExt::now_or_never(service.call(request)).unwrap().unwrap();
+        outcome = Some(response.status().as_u16());
+        drop(response);
+    });
+    (outcome.unwrap(), allocations)
+}
+
+#[test]
+fn an_allowed_request_costs_one_allocation_and_a_refused_one_few() {
+    let bare = || {
+        service_fn(|request: Request<()>| async move {
+            drop(request);
+            Ok::<_, std::convert::Infallible>(Response::new(()))
+        })
+    };
+    let grant = Grant::builder()
+        .write("orders")
+        .only("shop", ["de", "ch"])
+        .all_but("company", [3])
+        .from_networks(["10.0.0.0/8", "192.0.2.0/24"])
+        .build()
+        .unwrap();
+    let directory = Directory::builder().shop("de", Some("1")).shop("us", Some("3")).build().unwrap();
+    let rule = Rule::resource("orders").tied(Tie::path(Dimension::SHOP, "shop"));
+    let policy = Policy::builder().route("/shops/{shop}/countries/{country}/orders/{id}", rule).build().unwrap();
+    let authz = Authz::new(store_of([record("k", KEY, grant)], directory), policy).with_reject(Empty);
+    let mut guarded = authz.layer(bare());
+    let path = "/shops/de/countries/at/orders/7";
+    // Thread-local state is set up by the first request.
+    cost(&mut guarded, request(KEY, path));
+    let (_, without) = cost(&mut bare(), request(KEY, path));
+    for (what, key, path, status, beyond) in [
+        ("allowed", KEY, path, 200, 1),
+        ("unknown key", "another-key-altogether", path, 401, 6),
+        ("malformed key", "short", path, 401, 6),
+        ("foreign shop", KEY, "/shops/us/countries/at/orders/7", 403, 7),
+    ] {
+        let (got, with) = cost(&mut guarded, request(key, path));
+        assert_eq!(got, status, "{what}");
+        assert_eq!(with - without, beyond, "{what}");
+    }
+}

@@ -1,0 +1,281 @@
+//! What is refused, and what the refusal looks like.
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header::AUTHORIZATION};
+use http_body_util::{BodyExt as _, Full};
+use tower::{Layer as _, ServiceBuilder, ServiceExt as _};
+use tower_authz::{
+    Access, ApiKey, AuthenticateLayer, Authz, Cause, Denial, Dimension, Directory, Grant, Head, KeyRecord, PeerAddress,
+    Permission, Policy, RequireLayer, Rule, Source, Sources,
+    check::{Kind, Origin, RestrictedNetworks, Tie},
+    reject::Empty,
+    store::MemoryStore,
+};
+
+use crate::support::{Handler, KEY, get, products_reader, send, store, store_of};
+
+/// A key of each status.
+fn keys() -> MemoryStore {
+    let now = std::time::SystemTime::now();
+    let minute = std::time::Duration::from_secs(60);
+    let key = |id: &str| {
+        KeyRecord::builder(id.parse().unwrap(), ApiKey::new(format!("{id}-0123456789")).digest())
+            .grant(products_reader())
+    };
+    store_of(
+        [
+            key("active").build(),
+            key("expired").expires_at(now - minute).build(),
+            key("early").not_before(now + minute).build(),
+            key("revoked").revoked_at(now - minute).build(),
+        ],
+        Directory::default(),
+    )
+}
+
+#[tokio::test]
+async fn every_401_is_byte_identical_and_the_denial_tells_them_apart() {
+    let handler = Handler::default();
+    let service = AuthenticateLayer::new(keys()).layer(handler.clone());
+    let cases: [(&[(&str, &str)], &str); 9] = [
+        (&[], "missing_credential"),
+        (&[("authorization", "Bearer short")], "malformed_credential"),
+        (&[("authorization", "Basic dXNlcjpwYXNz")], "malformed_credential"),
+        (
+            &[("authorization", "Bearer active-0123456789"), ("authorization", "Bearer active-0123456789")],
+            "duplicate_credential",
+        ),
+        (&[("authorization", "Bearer active-0123456780")], "unknown_key"),
+        (&[("authorization", "Bearer expired-0123456789")], "expired"),
+        (&[("x-api-key", "early-0123456789")], "not_yet_valid"),
+        (&[("x-access-token", "revoked-0123456789")], "revoked"),
+        (&[("x-api-key", "nonsense"), ("x-access-token", "active-0123456789")], "malformed_credential"),
+    ];
+    let mut seen = Vec::new();
+    for (headers, code) in cases {
+        let mut request = Request::get("/products");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = service.clone().oneshot(request.body(Full::<Bytes>::default()).unwrap()).await.unwrap();
+        let denial = response.extensions().get::<Denial>().unwrap().clone();
+        assert_eq!(denial.cause().code(), code, "{headers:?}");
+        let (parts, body) = response.into_parts();
+        assert!(parts.headers.contains_key("www-authenticate"));
+        seen.push((parts.status, format!("{:?}", parts.headers), body.collect().await.unwrap().to_bytes()));
+    }
+    assert_eq!(seen[0].0, StatusCode::UNAUTHORIZED);
+    assert!(seen.iter().all(|one| *one == seen[0]), "{seen:?}");
+    assert_eq!(handler.calls(), 0);
+}
+
+#[tokio::test]
+async fn each_check_works_as_a_layer_of_its_own() {
+    async fn outcome(
+        grant: Grant,
+        check: impl tower_authz::Check + Clone,
+        request: Request<Full<Bytes>>,
+    ) -> StatusCode {
+        let service = ServiceBuilder::new()
+            .layer(AuthenticateLayer::new(store(grant)))
+            .layer(RequireLayer::new(check))
+            .service(Handler::default());
+        send(service, request).await.0
+    }
+    let grant =
+        || Grant::builder().read("products").from_networks(["192.0.2.0/24"]).from_origins(["https://a.example"]);
+    let from = |ip: &str| {
+        let mut request = get("/products");
+        request.extensions_mut().insert(PeerAddress((ip.parse::<std::net::IpAddr>().unwrap(), 1).into()));
+        request
+    };
+    let with_origin = |origins: &[&str]| {
+        let mut request = get("/");
+        for origin in origins {
+            request.headers_mut().append("origin", origin.parse().unwrap());
+        }
+        request
+    };
+    let built = || grant().build().unwrap();
+    assert_eq!(outcome(built(), Permission::read("products"), get("/")).await, 200);
+    assert_eq!(outcome(built(), Permission::write("products"), get("/")).await, 403);
+    assert_eq!(outcome(built(), Kind::new("admin"), get("/")).await, 403);
+    assert_eq!(outcome(built(), RestrictedNetworks, from("192.0.2.7")).await, 200);
+    assert_eq!(outcome(built(), RestrictedNetworks, from("198.51.100.7")).await, 403);
+    assert_eq!(outcome(built(), RestrictedNetworks, get("/")).await, 403, "no address is known");
+    assert_eq!(outcome(Grant::default(), RestrictedNetworks, from("192.0.2.7")).await, 403);
+    assert_eq!(outcome(built(), Origin, with_origin(&["https://a.example"])).await, 200);
+    for origins in [
+        &[][..],
+        &["https://b.example"],
+        &["https://a.example", "https://a.example"],
+        &["null"],
+        &["https://a.example/"],
+    ] {
+        assert_eq!(outcome(built(), Origin, with_origin(origins)).await, 403, "{origins:?}");
+    }
+    assert_eq!(outcome(built(), |_: &Head<'_>| Err(Denial::refused("never")), get("/")).await, 403);
+    assert_eq!(outcome(built(), Rule::resource("products").unscoped(), from("192.0.2.7")).await, 200);
+    assert_eq!(outcome(built(), Rule::resource("products").unscoped(), get("/")).await, 403, "a rule keeps networks");
+}
+
+#[tokio::test]
+async fn a_missing_principal_is_told_to_the_developer() {
+    let handler = Handler::default();
+    let service = RequireLayer::new(Permission::read("products")).layer(handler.clone());
+    let (status, body) = send(service, get("/products")).await;
+    assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert!(body.contains("put AuthenticateLayer outside"), "{body}");
+    assert_eq!(handler.calls(), 0);
+}
+
+#[tokio::test]
+async fn methods_are_read_or_write_or_refused() {
+    let policy = || {
+        Policy::builder()
+            .route("/products", Rule::resource("products").unscoped())
+            .route("/products/search", Rule::resource("products").unscoped().method(Method::POST, Access::Read))
+            .method_route(Method::GET, "/shops", Rule::resource("products").unscoped())
+            .public("/health")
+            .build()
+            .unwrap()
+    };
+    for (method, path, status) in [
+        ("GET", "/products", 200),
+        ("HEAD", "/products", 200),
+        ("OPTIONS", "/products", 200),
+        ("POST", "/products", 403),
+        ("DELETE", "/products", 403),
+        ("TRACE", "/products", 405),
+        ("CONNECT", "/products", 405),
+        ("get", "/products", 405),
+        ("PROPFIND", "/products", 405),
+        ("POST", "/products/search", 200),
+        ("PUT", "/products/search", 403),
+        ("HEAD", "/shops", 200),
+        ("POST", "/shops", 405),
+        ("GET", "/health", 200),
+        ("BREW", "/health", 405),
+        ("GET", "/elsewhere", 404),
+        ("GET", "/products/", 404),
+    ] {
+        let service = Authz::new(store(products_reader()), policy()).layer(Handler::default());
+        let mut request = get(path);
+        *request.method_mut() = method.parse().unwrap();
+        request.headers_mut().insert("x-http-method-override", "GET".parse().unwrap());
+        let response = service.oneshot(request).await.unwrap();
+        assert_eq!(response.status(), status, "{method} {path}");
+        assert_eq!(response.headers().contains_key("allow"), status == 405, "{method} {path}");
+    }
+}
+
+#[tokio::test]
+async fn public_routes_look_at_no_key() {
+    let policy = Policy::builder().public("/health").build().unwrap();
+    let service = Authz::new(store(products_reader()), policy).layer(Handler::default());
+    let garbage =
+        Request::get("/health").header(AUTHORIZATION, "Bearer garbage").body(Full::<Bytes>::default()).unwrap();
+    assert_eq!(send(service.clone(), garbage).await.0, StatusCode::OK);
+    let elsewhere = Request::get("/healthy").body(Full::<Bytes>::default()).unwrap();
+    assert_eq!(send(service, elsewhere).await.0, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn a_principal_cannot_be_brought_along() {
+    use std::sync::Arc;
+    use tower_authz::{ClientAddress, Digest, Principal};
+
+    let record = KeyRecord::builder("forged".parse().unwrap(), Digest::of(b"x")).grant(products_reader()).build();
+    let forged = Principal::new(Arc::new(record), Directory::default(), ClientAddress::UNKNOWN);
+    let policy = Policy::builder().public("/health").route("/p", Rule::authenticated()).build().unwrap();
+    let service =
+        Authz::new(store(products_reader()), policy).layer(tower::service_fn(async |request: Request<Full<Bytes>>| {
+            let key = request.extensions().get::<Principal>().map(|principal| principal.key_id().to_string());
+            Ok::<_, std::convert::Infallible>(Response::new(Full::<Bytes>::from(key.unwrap_or_default())))
+        }));
+    let with = |mut request: Request<Full<Bytes>>| {
+        request.extensions_mut().insert(forged.clone());
+        request
+    };
+    assert_eq!(send(service.clone(), with(get("/health"))).await.1, "");
+    assert_eq!(send(service.clone(), with(get("/p"))).await.1, "test-key");
+    let bare = with(Request::get("/p").body(Full::default()).unwrap());
+    assert_eq!(send(service, bare).await.0, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn a_denial_names_every_cause() {
+    let grant = Grant::builder().read("orders").only("shop", ["de"]).from_networks(["192.0.2.0/24"]).build().unwrap();
+    let rule = Rule::resource("orders").tied(Tie::path(Dimension::SHOP, "shop")).kind("admin");
+    let policy = Policy::builder().route("/shops/{shop}/orders", rule).build().unwrap();
+    let service = Authz::new(store(grant), policy).layer(Handler::default());
+    let mut request = get("/shops/ch/orders");
+    *request.method_mut() = Method::PUT;
+    let response = service.oneshot(request).await.unwrap();
+    let denial = response.extensions().get::<Denial>().unwrap();
+    let codes: Vec<_> = denial.causes().map(Cause::code).collect();
+    assert_eq!(codes, ["wrong_kind", "missing_permission", "foreign_address", "foreign_entity"]);
+    assert_eq!(denial.key_id().unwrap().as_str(), "test-key");
+    assert_eq!(denial.route(), Some("/shops/{shop}/orders"));
+}
+
+#[tokio::test]
+async fn a_concealed_rule_looks_like_no_rule() {
+    let rule = || Rule::resource("secrets").unscoped().concealed();
+    let policy = Policy::builder().route("/secrets", rule()).build().unwrap();
+    let service = Authz::new(store(products_reader()), policy).layer(Handler::default());
+    let hidden = send(service.clone(), get("/secrets")).await;
+    let missing = send(service, get("/nothing")).await;
+    assert_eq!(hidden, missing);
+    assert_eq!(hidden.0, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn credentials_are_hidden_from_the_handler_or_taken_away() {
+    let echo = || {
+        tower::service_fn(async |request: Request<Full<Bytes>>| {
+            Ok::<_, std::convert::Infallible>(Response::new(Full::<Bytes>::from(format!("{:?}", request.headers()))))
+        })
+    };
+    let request = || {
+        let mut request = get("/");
+        request.headers_mut().insert("x-api-key", "another-secret-key".parse().unwrap());
+        request
+    };
+    let (_, shown) = send(AuthenticateLayer::new(store(products_reader())).layer(echo()), request()).await;
+    assert!(shown.contains("Sensitive") && !shown.contains(KEY) && !shown.contains("another-secret-key"), "{shown}");
+    let layer = AuthenticateLayer::new(store(products_reader())).remove_credential();
+    assert_eq!(send(layer.layer(echo()), request()).await.1, "{}");
+}
+
+#[tokio::test]
+async fn sources_and_challenge_can_be_chosen() {
+    let own = || Source::header("x-acme-key".parse().unwrap());
+    let layer = AuthenticateLayer::new(store(products_reader())).with_sources([own()]).with_reject(Empty);
+    let service = layer.layer(Handler::default());
+    let good = Request::get("/").header("x-acme-key", KEY).body(Full::<Bytes>::default()).unwrap();
+    assert_eq!(send(service.clone(), good).await.0, StatusCode::OK);
+    let response = service.oneshot(get("/")).await.unwrap();
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(response.headers()["www-authenticate"], r#"ApiKey realm="api", header="x-acme-key""#);
+    drop(Sources::from(vec![own()]));
+}
+
+#[tokio::test]
+async fn expiry_follows_the_clock_that_is_given() {
+    use std::{
+        sync::{Arc, Mutex},
+        time::{Duration, UNIX_EPOCH},
+    };
+
+    let end = UNIX_EPOCH + Duration::from_secs(1_000);
+    let key = KeyRecord::builder("k".parse().unwrap(), ApiKey::new(KEY).digest()).expires_at(end).build();
+    let now = Arc::new(Mutex::new(end - Duration::from_nanos(1)));
+    let clock = Arc::clone(&now);
+    let layer =
+        AuthenticateLayer::new(store_of([key], Directory::default())).with_clock(move || *clock.lock().unwrap());
+    let service = layer.layer(Handler::default());
+    assert_eq!(send(service.clone(), get("/")).await.0, StatusCode::OK);
+    *now.lock().unwrap() = end;
+    assert_eq!(send(service, get("/")).await.0, StatusCode::UNAUTHORIZED);
+}

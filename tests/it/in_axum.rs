@@ -1,0 +1,192 @@
+//! Inside axum: the matched route decides, and handlers take part.
+
+use axum::{
+    Json, Router,
+    body::Body,
+    extract::Path,
+    routing::{any, get, post},
+};
+use http::{Request, StatusCode};
+use tower::ServiceExt as _;
+use tower_authz::{
+    Authz, Denial, Dimension, Directory, Filter, Grant, Policy, Principal, Rule, Scope, check::Tie, reject::Empty,
+};
+
+use crate::support::{KEY, record, send, store, store_of};
+
+fn request(path: &str) -> Request<Body> {
+    Request::get(path).header("x-api-key", KEY).body(Body::empty()).unwrap()
+}
+
+fn clerk() -> Grant {
+    Grant::builder().write("orders").write("shops").only("shop", ["de"]).build().unwrap()
+}
+
+fn shop() -> Tie {
+    Tie::path(Dimension::SHOP, "shop")
+}
+
+#[tokio::test]
+async fn nested_routers_are_judged_by_the_whole_pattern() {
+    let policy = || {
+        Policy::builder()
+            .route("/api/{version}/shops/{shop}/orders/{id}", Rule::resource("orders").tied(shop()))
+            .build()
+            .unwrap()
+    };
+    let echo = get(async |Path(all): Path<Vec<(String, String)>>| Json(all));
+    let inner = || Router::new().route("/orders/{id}", echo.clone());
+    // The layer may stand on any router of the nest.
+    let outside: Router = Router::new()
+        .nest("/api/{version}", Router::new().nest("/shops/{shop}", inner()))
+        .layer(Authz::new(store(clerk()), policy()));
+    let inside: Router = Router::new().nest(
+        "/api/{version}",
+        Router::new().nest("/shops/{shop}", inner().layer(Authz::new(store(clerk()), policy()))),
+    );
+    for app in [outside, inside] {
+        for (path, status) in [
+            ("/api/v1/shops/de/orders/7", 200),
+            ("/api/v1/shops/d%65/orders/7", 200),
+            ("/api/v1/shops/ch/orders/7", 403),
+            ("/api/v1/shops/DE/orders/7", 400),
+            ("/api/de/shops/ch/orders/de", 403),
+            ("/api/v1/shops/d%2565/orders/7", 400),
+            ("/api/v1/shops/d%FFe/orders/7", 400),
+            ("/api/v1/shops/de/orders/7?shop=ch", 200),
+        ] {
+            assert_eq!(send(app.clone(), request(path)).await.0, status, "{path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_axum_matched_to_no_route_has_no_rule() {
+    let policy = || Policy::builder().public("/health").public("/ghost").route("/a/{*rest}", Rule::authenticated());
+    let app = |policy: tower_authz::PolicyBuilder| -> Router {
+        Router::new()
+            .route("/health", get(async || "healthy"))
+            .route("/unlisted", any(async || "must not run"))
+            .fallback(async || "fallback")
+            .layer(Authz::new(store(clerk()), policy.build().unwrap()))
+    };
+    let strict = app(policy());
+    assert_eq!(send(strict.clone(), request("/health")).await.0, 200);
+    for path in ["/ghost", "/unlisted", "/nowhere", "/a/b", "/health/", "//health"] {
+        let (status, body) = send(strict.clone(), request(path)).await;
+        assert_eq!(status, StatusCode::NOT_FOUND, "{path}: the policy's own idea of the path does not count");
+        assert!(!body.contains("fallback"));
+    }
+    let keyless = Request::get("/nowhere").body(Body::empty()).unwrap();
+    assert_eq!(send(strict, keyless).await.0, 401, "who has no key does not learn which routes exist");
+    let open = app(policy().fallback(Rule::authenticated().unscoped()));
+    assert_eq!(send(open.clone(), request("/nowhere")).await.1, "fallback");
+    assert_eq!(send(open, request("/unlisted")).await.0, 404, "a route without a rule is not the fallback");
+}
+
+#[tokio::test]
+async fn around_a_whole_router_the_raw_path_decides() {
+    let router = Router::new().route("/shops/{shop}/orders", get(async || "orders"));
+    let policy =
+        Policy::builder().route("/shops/{shop}/orders", Rule::resource("orders").tied(shop())).build().unwrap();
+    let service = tower::ServiceBuilder::new().layer(Authz::new(store(clerk()), policy)).service(router);
+    assert_eq!(send(service.clone(), request("/shops/de/orders")).await.0, 200);
+    assert_eq!(send(service.clone(), request("/shops/ch/orders")).await.0, 403);
+    assert_eq!(send(service, request("/shops/de/orders/")).await.0, 404);
+}
+
+fn body_app(reject_empty: bool) -> Router {
+    let policy = Policy::builder()
+        .route("/shipments", Rule::resource("orders").pending(Dimension::SHOP))
+        .route("/forgetful", Rule::resource("orders").pending(Dimension::SHOP))
+        .route("/shops", Rule::resource("shops").filtered(Dimension::SHOP))
+        .route("/leaky", Rule::resource("shops").filtered(Dimension::SHOP))
+        .route("/plain", Rule::resource("shops").unscoped())
+        .public("/public")
+        .build()
+        .unwrap();
+    let router = Router::new()
+        .route(
+            "/shipments",
+            post(async |principal: Principal, shop: String| {
+                principal.require(Dimension::SHOP, &shop)?;
+                Ok::<_, Denial>("shipped")
+            }),
+        )
+        .route("/forgetful", post(async || "shipped to anywhere"))
+        .route("/shops", get(async |scope: Scope| format!("{:?}", scope.filter())))
+        .route("/leaky", get(async || "all shops there are"))
+        .route("/plain", get(async |scope: Scope| format!("{:?}", scope.filter())))
+        .route("/public", get(async |principal: Option<Principal>| format!("{}", principal.is_none())));
+    let authz = Authz::new(store(clerk()), policy);
+    if reject_empty { router.layer(authz.with_reject(Empty)) } else { router.layer(authz) }
+}
+
+fn ship(path: &str, shop: &'static str) -> Request<Body> {
+    Request::post(path).header("x-api-key", KEY).body(Body::from(shop)).unwrap()
+}
+
+#[tokio::test]
+async fn a_handler_can_ask_for_what_stands_in_the_body() {
+    let app = body_app(false);
+    assert_eq!(send(app.clone(), ship("/shipments", "de")).await, (StatusCode::OK, "shipped".to_owned()));
+    let response = app.clone().oneshot(ship("/shipments", "ch")).await.unwrap();
+    assert_eq!(response.status(), StatusCode::FORBIDDEN);
+    assert_eq!(response.extensions().get::<Denial>().unwrap().key_id().unwrap().as_str(), "test-key");
+    assert_eq!(send(app.clone(), ship("/shipments", "DE")).await.0, 400);
+    // The same refusal as if the shop had stood in the path, in the dialect of the layer.
+    assert_eq!(send(body_app(true), ship("/shipments", "ch")).await, (StatusCode::FORBIDDEN, String::new()));
+}
+
+#[tokio::test]
+async fn a_handler_that_forgets_to_ask_is_not_heard() {
+    let app = body_app(false);
+    for forgetful in [ship("/forgetful", "ch"), request("/leaky")] {
+        let (status, body) = send(app.clone(), forgetful).await;
+        assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(body.contains("\"unsettled\"") && !body.contains("shops there are"), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn extractors_say_what_is_missing() {
+    let app = body_app(false);
+    let only_de = format!("{:?}", Filter::Only(vec!["de".to_owned()]));
+    assert_eq!(send(app.clone(), request("/shops")).await, (StatusCode::OK, only_de));
+    let (status, body) = send(app.clone(), request("/plain")).await;
+    assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert!(body.contains("filtered"), "{body}");
+    assert_eq!(send(app, request("/public")).await.1, "true");
+
+    let bare: Router = Router::new().route("/", get(async |_: Principal| "never"));
+    let (status, body) = send(bare, request("/")).await;
+    assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert!(body.contains("Authz around it"), "{body}");
+}
+
+#[tokio::test]
+async fn filters_work_companies_in() {
+    let directory =
+        || Directory::builder().shop("de", Some("1")).shop("ch", Some("1")).shop("us", Some("3")).shop("xx", None);
+    let filter = async |grant: tower_authz::GrantBuilder, rule: Rule| {
+        let records = [record("k", KEY, grant.read("shops").build().unwrap())];
+        let policy = Policy::builder().route("/", rule).build().unwrap();
+        let app: Router = Router::new()
+            .route("/", get(async |principal: Principal| format!("{:?}", principal.scope(Dimension::SHOP).filter())))
+            .layer(Authz::new(store_of(records, directory().build().unwrap()), policy));
+        send(app, request("/")).await.1
+    };
+    let strict = || Rule::resource("shops").filtered(Dimension::SHOP);
+    let lenient = || strict().unscoped_in(Dimension::COMPANY);
+    let grant = Grant::builder;
+    assert_eq!(filter(grant(), strict()).await, "All");
+    assert_eq!(filter(grant().only("shop", ["us", "de"]), strict()).await, r#"Only(["de", "us"])"#);
+    assert_eq!(filter(grant().all_but("shop", ["de"]), strict()).await, r#"AllBut(["de"])"#);
+    assert_eq!(filter(grant().all_but("company", [3]), strict()).await, r#"Only(["ch", "de"])"#);
+    assert_eq!(filter(grant().all_but("company", [3]), lenient()).await, r#"AllBut(["us"])"#);
+    assert_eq!(
+        filter(grant().only("company", [3]).all_but("shop", ["de"]), lenient()).await,
+        r#"AllBut(["ch", "de"])"#
+    );
+    assert_eq!(filter(grant().only("company", [3]).only("shop", ["de", "us"]), strict()).await, r#"Only(["us"])"#);
+}

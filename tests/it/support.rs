@@ -1,0 +1,162 @@
+//! Keys, stores and services that several tests need.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, header::AUTHORIZATION};
+use http_body_util::{BodyExt as _, Full};
+use tower::{Service, ServiceExt as _};
+use tower_authz::{
+    ApiKey, Digest, Directory, Grant, KeyFile, KeyFormat, KeyRecord,
+    store::{Found, KeyStore, Lookup, MemoryStore, StoreError},
+};
+
+/// Opaque, so that tests can make keys up.
+pub fn format() -> KeyFormat {
+    KeyFormat::opaque(16, 128).unwrap()
+}
+
+pub const KEY: &str = "a-key-that-was-issued";
+
+pub fn record(id: &str, key: &str, grant: Grant) -> KeyRecord {
+    KeyRecord::builder(id.parse().unwrap(), ApiKey::new(key).digest()).grant(grant).build()
+}
+
+pub fn store_of(records: impl IntoIterator<Item = KeyRecord>, directory: Directory) -> MemoryStore {
+    MemoryStore::from_file(KeyFile::new(records, directory), format()).unwrap()
+}
+
+/// A store that knows [`KEY`] with this grant, as `test-key`.
+pub fn store(grant: Grant) -> MemoryStore {
+    store_of([record("test-key", KEY, grant)], Directory::default())
+}
+
+pub fn products_reader() -> Grant {
+    Grant::builder().read("products").build().unwrap()
+}
+
+pub fn get(path: &str) -> Request<Full<Bytes>> {
+    Request::get(path).header(AUTHORIZATION, format!("Bearer {KEY}")).body(Full::default()).unwrap()
+}
+
+/// Answers a request with 200 and counts how often it was called.
+#[derive(Clone, Default)]
+pub struct Handler {
+    calls: Arc<AtomicUsize>,
+}
+
+impl Handler {
+    pub fn calls(&self) -> usize {
+        self.calls.load(Ordering::SeqCst)
+    }
+}
+
+impl<B> Service<Request<B>> for Handler {
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = std::future::Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<B>) -> Self::Future {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        std::future::ready(Ok(Response::new(Full::from("handled"))))
+    }
+}
+
+/// How a store answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mood {
+    AtOnce,
+    Later,
+    Unavailable,
+    UnavailableLater,
+    Unreadable,
+    Panics,
+    PanicsLater,
+    /// Returns a record that was not asked for.
+    Lies,
+}
+
+/// A store of one key in some mood.
+#[derive(Clone)]
+pub struct MoodyStore {
+    pub mood: Mood,
+    pub keys: MemoryStore,
+}
+
+impl KeyStore for MoodyStore {
+    fn lookup(&self, digest: &Digest) -> Lookup {
+        let keys = self.keys.clone();
+        let digest = *digest;
+        match self.mood {
+            Mood::AtOnce => keys.lookup(&digest),
+            Mood::Later => Lookup::pending(async move {
+                YieldOnce(false).await;
+                find(&keys, &digest).await
+            }),
+            Mood::Unavailable => Lookup::ready(Err(StoreError::unavailable("down"))),
+            Mood::UnavailableLater => Lookup::pending(async {
+                YieldOnce(false).await;
+                Err(StoreError::unavailable("down"))
+            }),
+            Mood::Unreadable => Lookup::ready(Err(StoreError::unreadable("a corrupt row"))),
+            Mood::Panics => panic!("the store panics"),
+            Mood::PanicsLater => Lookup::pending(async {
+                YieldOnce(false).await;
+                panic!("the store panics")
+            }),
+            Mood::Lies => Lookup::pending(async move { find(&keys, &ApiKey::new(KEY).digest()).await }),
+        }
+    }
+
+    fn format(&self) -> KeyFormat {
+        self.keys.format()
+    }
+}
+
+/// Asks a store through the public interface: by authenticating would be circular.
+pub fn find(keys: &MemoryStore, digest: &Digest) -> impl Future<Output = Found> + use<> {
+    use tower_authz::store::KeyAdmin as _;
+    let (keys, digest) = (keys.clone(), *digest);
+    async move { Ok(keys.list().await?.into_iter().find(|record| *record.digest() == digest)) }
+}
+
+pub struct YieldOnce(pub bool);
+
+impl Future for YieldOnce {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if std::mem::replace(&mut self.0, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+/// Sends one request and gives status and body.
+pub async fn send<S, B, R>(service: S, request: Request<B>) -> (StatusCode, String)
+where
+    S: Service<Request<B>, Response = Response<R>>,
+    S::Error: std::fmt::Debug,
+    R: http_body::Body,
+    R::Error: std::fmt::Debug,
+{
+    let response = service.oneshot(request).await.unwrap();
+    let status = response.status();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    (status, String::from_utf8(body.to_vec()).unwrap())
+}
