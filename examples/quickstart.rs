@@ -41,6 +41,7 @@ fn policy() -> Result<Policy, tower_authz::ConfigError> {
         .build()
 }
 
+/// The routes, and the gate around them.
 pub fn app(store: MemoryStore) -> Result<Router, tower_authz::ConfigError> {
     Ok(Router::new()
         .route("/health", get(|| async { Json(json!({ "status": "ok" })) }))

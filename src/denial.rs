@@ -27,9 +27,15 @@ pub enum Cause {
     /// The key is revoked.
     Revoked,
     /// The store cannot say, so nobody is let in.
-    StoreUnavailable,
+    StoreUnavailable {
+        /// What the store says; for the log, not for the client.
+        why: Arc<str>,
+    },
     /// The key's record cannot be read. It is refused alone; others go on.
-    UnreadableRecord,
+    UnreadableRecord {
+        /// What the store says; for the log, not for the client.
+        why: Arc<str>,
+    },
     /// The server is assembled wrongly; the text tells its developer how.
     Misconfigured(&'static str),
     /// The handler of a route that leaves a decision to it answered without taking it.
@@ -83,8 +89,8 @@ impl Cause {
             Self::NotYetValid => (4, WHO, "not_yet_valid"),
             Self::Expired => (5, WHO, "expired"),
             Self::Revoked => (6, WHO, "revoked"),
-            Self::StoreUnavailable => (7, StatusCode::SERVICE_UNAVAILABLE, "store_unavailable"),
-            Self::UnreadableRecord => (8, OURS, "unreadable_record"),
+            Self::StoreUnavailable { .. } => (7, StatusCode::SERVICE_UNAVAILABLE, "store_unavailable"),
+            Self::UnreadableRecord { .. } => (8, OURS, "unreadable_record"),
             Self::Misconfigured(_) => (9, OURS, "misconfigured"),
             Self::Unsettled(_) => (10, OURS, "unsettled"),
             Self::MalformedId(_) => (11, BAD, "malformed_id"),
@@ -132,8 +138,8 @@ impl fmt::Display for Cause {
             Self::NotYetValid => f.write_str("the key is not valid yet"),
             Self::Expired => f.write_str("the key is expired"),
             Self::Revoked => f.write_str("the key is revoked"),
-            Self::StoreUnavailable => f.write_str("the key store cannot answer"),
-            Self::UnreadableRecord => f.write_str("the record of the key cannot be read"),
+            Self::StoreUnavailable { why } => write!(f, "the key store cannot answer: {why}"),
+            Self::UnreadableRecord { why } => write!(f, "the record of the key cannot be read: {why}"),
             Self::Misconfigured(how) => f.write_str(how),
             Self::Unsettled(over) => write!(f, "the handler answered without asking which {over} the key may touch"),
             Self::MalformedId(of) => write!(f, "the {of} id is malformed"),
@@ -287,20 +293,12 @@ impl Denial {
     }
 
     /// Fills in what is known of the request and not yet in the denial.
-    pub(crate) fn in_context(mut self, context: impl FnOnce() -> Context) -> Self {
+    pub(crate) fn in_context(mut self, context: Context) -> Self {
         let known = &mut self.0.context;
-        if known.key.is_none() {
-            let Context { key, route, challenge, bearer } = context();
-            known.key = key;
-            known.bearer = bearer;
-            known.route = known.route.take().or(route);
-            known.challenge = known.challenge.take().or(challenge);
-        }
-        self
-    }
-
-    pub(crate) fn with_route(mut self, route: Name) -> Self {
-        self.0.context.route = Some(route);
+        known.key = known.key.take().or(context.key);
+        known.route = known.route.take().or(context.route);
+        known.challenge = known.challenge.take().or(context.challenge);
+        known.bearer |= context.bearer;
         self
     }
 }
@@ -364,7 +362,7 @@ mod tests {
         let hidden = |cause: Cause| Denial::from(cause).concealed().status();
         assert_eq!(hidden(Cause::ForeignEntity(Dimension::SHOP)), StatusCode::NOT_FOUND);
         assert_eq!(hidden(Cause::Revoked), StatusCode::UNAUTHORIZED);
-        assert_eq!(hidden(Cause::StoreUnavailable), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(hidden(Cause::StoreUnavailable { why: "down".into() }), StatusCode::SERVICE_UNAVAILABLE);
     }
 
     #[test]

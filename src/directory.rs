@@ -115,7 +115,8 @@ impl DirectoryBuilder {
         self
     }
 
-    /// A country of a shop, with the id of its own if it has one. The shop is added if it is new.
+    /// A country of a shop, with the id of its own if it has one. A shop that was not added before is
+    /// added, of no known company.
     /// One shop may hold two countries of the same code (`ch` in German and in French).
     #[must_use]
     pub fn country(mut self, shop: &str, code: &str, id: Option<&str>) -> Self {

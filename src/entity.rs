@@ -38,8 +38,8 @@ impl Dimension {
         Self { name: Name::Static(name), ids }
     }
 
-    /// The dimension of this name in a key file: [`COMPANY`](Self::COMPANY), [`SHOP`](Self::SHOP),
-    /// or one of slugs.
+    /// The dimension of this name: [`COMPANY`](Self::COMPANY), [`SHOP`](Self::SHOP),
+    /// [`SHOP_COUNTRY`](Self::SHOP_COUNTRY), or one of slugs.
     #[must_use]
     pub fn named(name: &str) -> Self {
         [Self::COMPANY, Self::SHOP, Self::SHOP_COUNTRY]

@@ -1,8 +1,8 @@
 //! A borrowed view of a request: everything that a decision may look at, and nothing of the body.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt};
 
-use http::{Extensions, HeaderMap, Method, Request, Uri};
+use http::{Extensions, HeaderMap, HeaderName, Method, Request, Uri};
 use percent_encoding::percent_decode_str;
 
 use crate::{ClientAddress, Principal, policy::Pattern};
@@ -20,9 +20,11 @@ use crate::{ClientAddress, Principal, policy::Pattern};
 /// assert!(head.principal().is_none());
 /// # Ok::<(), http::Error>(())
 /// ```
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Head<'a> {
     method: &'a Method,
+    /// As the innermost service sees it: routers that are nested strip prefixes.
+    inner_uri: &'a Uri,
     uri: &'a Uri,
     headers: &'a HeaderMap,
     extensions: &'a Extensions,
@@ -34,6 +36,7 @@ impl<'a> Head<'a> {
     pub fn of<B>(request: &'a Request<B>) -> Self {
         Self {
             method: request.method(),
+            inner_uri: request.uri(),
             uri: crate::routed::uri(request.extensions()).unwrap_or(request.uri()),
             headers: request.headers(),
             extensions: request.extensions(),
@@ -92,6 +95,11 @@ impl<'a> Head<'a> {
         self.route
     }
 
+    /// Whether a router has looked at the request before us.
+    pub(crate) fn in_router(&self) -> bool {
+        crate::routed::uri(self.extensions).is_some()
+    }
+
     pub(crate) const fn with_route(mut self, route: &'a str) -> Self {
         self.route = Some(route);
         self
@@ -99,10 +107,27 @@ impl<'a> Head<'a> {
 
     /// A parameter of the matched route, percent-decoded once, as the handler sees it.
     ///
-    /// `None` if no route is known, the route has no such parameter, or its value is not UTF-8.
+    /// `None` if no route is known, the route has no such parameter, its value is not UTF-8, or the
+    /// path was rewritten on the way, so that the handler would see another value.
     #[must_use]
     pub fn parameter(&self, name: &str) -> Option<Cow<'a, str>> {
+        let inner = self.inner_uri.path();
+        if !self.path().ends_with(inner) && inner != "/" {
+            return None;
+        }
         let raw = Pattern::find(self.route?, self.path(), name)?;
         percent_decode_str(raw).decode_utf8().ok()
+    }
+}
+
+/// Names the headers and keeps their values to itself: a check may stand where keys are not marked yet.
+impl fmt::Debug for Head<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Head")
+            .field("method", self.method)
+            .field("path", &self.path())
+            .field("route", &self.route)
+            .field("headers", &self.headers.keys().map(HeaderName::as_str).collect::<Vec<_>>())
+            .finish_non_exhaustive()
     }
 }

@@ -1,10 +1,6 @@
 //! Short names out of configuration: resources, dimensions, kinds, tenants.
 
-use std::{
-    borrow::{Borrow, Cow},
-    fmt, hash,
-    sync::Arc,
-};
+use std::{borrow::Cow, fmt, hash, sync::Arc};
 
 /// A string that is cheap to clone: denials carry names, and a flood of refused requests must not
 /// become a flood of allocations.
@@ -52,27 +48,9 @@ impl PartialEq for Name {
 
 impl Eq for Name {}
 
-impl PartialOrd for Name {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Name {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.as_str().cmp(other.as_str())
-    }
-}
-
 impl hash::Hash for Name {
     fn hash<H: hash::Hasher>(&self, state: &mut H) {
         self.as_str().hash(state);
-    }
-}
-
-impl Borrow<str> for Name {
-    fn borrow(&self) -> &str {
-        self.as_str()
     }
 }
 

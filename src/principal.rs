@@ -9,10 +9,12 @@ use crate::{
     ClientAddress, Denial, Dimension, Directory, KeyId, KeyRecord, Scope,
     check::{Relations, reach},
     denial::{Cause, Context},
+    name::Name,
 };
 
 /// The authenticated key of a request. Handlers find it in the request's extensions, or as an axum
-/// extractor. Only this crate puts it there; whatever a client sends, it is replaced.
+/// extractor. No header that a client sends can put one there, and what stands there already is
+/// replaced by [`AuthenticateLayer`](crate::AuthenticateLayer).
 ///
 /// A clone costs a few reference counts.
 ///
@@ -84,7 +86,20 @@ impl Principal {
         let dimension = dimension.into();
         self.settle(&dimension);
         reach(self.record.grant(), &self.directory, &dimension, id, self.company_declared())
-            .map_err(|cause| Denial::from(cause).in_context(|| self.context(None)))
+            .map_err(|cause| self.deny(cause))
+    }
+
+    /// A denial by the handler itself: 403 with this reason, logged with the key.
+    pub fn refuse(&self, why: impl Into<std::borrow::Cow<'static, str>>) -> Denial {
+        self.deny(Cause::Refused(why.into()))
+    }
+
+    fn deny(&self, cause: Cause) -> Denial {
+        let denial = Denial::from(cause).in_context(self.context());
+        match self.duty() {
+            Some(duty) => duty.describe(denial),
+            None => denial,
+        }
     }
 
     /// Which entities of the dimension the key may see, for a handler that lists or filters.
@@ -95,8 +110,9 @@ impl Principal {
         Scope::new(self.clone(), dimension)
     }
 
+    /// Only if every rule that left something to the handler names companies.
     pub(crate) fn company_declared(&self) -> bool {
-        self.duty().is_some_and(|duty| duty.0.relations.declares_company())
+        !self.duties.is_empty() && self.duties.iter().all(|duty| duty.0.relations.declares_company())
     }
 
     /// What the innermost rule leaves to the handler.
@@ -108,13 +124,8 @@ impl Principal {
         self.duties.push(duty);
     }
 
-    pub(crate) fn context(&self, route: Option<&str>) -> Context {
-        Context {
-            key: Some(self.key_id().clone()),
-            route: route.map(|route| route.to_owned().into()),
-            challenge: None,
-            bearer: self.bearer,
-        }
+    pub(crate) fn context(&self) -> Context {
+        Context { key: Some(self.key_id().clone()), bearer: self.bearer, ..Context::default() }
     }
 
     fn settle(&self, dimension: &Dimension) {
@@ -134,13 +145,25 @@ struct Inner {
     relations: Arc<Relations>,
     /// For each open dimension of the relations, whether the handler has asked.
     settled: Box<[AtomicBool]>,
+    route: Option<Name>,
+    concealed: bool,
 }
 
 impl Duty {
-    pub(crate) fn new(relations: &Arc<Relations>) -> Option<Self> {
-        relations.open().next()?;
+    /// None if the handler is left nothing to do, and its denials nothing to hide.
+    pub(crate) fn new(relations: &Arc<Relations>, route: Option<&str>, concealed: bool) -> Option<Self> {
+        if relations.open().next().is_none() && !concealed {
+            return None;
+        }
         let settled = relations.open().map(|_| AtomicBool::new(false)).collect();
-        Some(Self(Arc::new(Inner { relations: Arc::clone(relations), settled })))
+        let route = route.map(|route| route.to_owned().into());
+        Some(Self(Arc::new(Inner { relations: Arc::clone(relations), settled, route, concealed })))
+    }
+
+    /// Adds to a denial what the rule says about it.
+    pub(crate) fn describe(&self, denial: Denial) -> Denial {
+        let denial = denial.in_context(Context { route: self.0.route.clone(), ..Context::default() });
+        if self.0.concealed { denial.concealed() } else { denial }
     }
 
     fn settle(&self, dimension: &Dimension) {
@@ -153,10 +176,10 @@ impl Duty {
     }
 
     /// A dimension that the handler never asked about.
-    pub(crate) fn unsettled(&self) -> Option<Cause> {
+    pub(crate) fn unsettled(&self) -> Option<Denial> {
         let mut open = self.0.relations.open().zip(&self.0.settled);
         let ((dimension, _), _) = open.find(|(_, settled)| !settled.load(Ordering::Acquire))?;
-        Some(Cause::Unsettled(dimension.clone()))
+        Some(self.describe(Cause::Unsettled(dimension.clone()).into()))
     }
 
     /// The dimension that the rule calls filtered, if there is exactly one.

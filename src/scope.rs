@@ -33,8 +33,11 @@ impl Scope {
         Self { principal, dimension }
     }
 
-    /// The scope of the one filtered dimension of the route.
-    pub(crate) fn of_route(principal: &Principal) -> Result<Self, Denial> {
+    /// The scope of the one dimension that the rule of the request's route calls `filtered`.
+    ///
+    /// # Errors
+    /// A 500 with a message for the developer, if the rule filters none, or more than one.
+    pub fn of_route(principal: &Principal) -> Result<Self, Denial> {
         match principal.duty().and_then(|duty| duty.filtered()) {
             Some(dimension) => Ok(principal.scope(dimension.clone())),
             None => Err(Cause::Misconfigured(

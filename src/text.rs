@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
 /// An id given as a string or as a number, kept as text: `1` and `"1"` name one company.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -47,11 +47,12 @@ impl<'de> Deserialize<'de> for Id {
 
 /// A point in time as RFC 3339 text, or null.
 pub(crate) mod time {
-    use super::{Deserialize, Deserializer, Serialize, Serializer, SystemTime, de};
+    use super::{Deserialize, Deserializer, Serialize, Serializer, SystemTime, de, ser};
 
     pub(crate) fn serialize<S: Serializer>(time: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {
-        // A time that RFC 3339 cannot write is refused when it is read, and clocks do not reach one.
-        time.and_then(|time| jiff::Timestamp::try_from(time).ok()).map(|time| time.to_string()).serialize(serializer)
+        let text = |time: SystemTime| jiff::Timestamp::try_from(time).map(|time| time.to_string());
+        // Left out, a time beyond the year 9999 would be read back as no end at all.
+        time.map(text).transpose().map_err(ser::Error::custom)?.serialize(serializer)
     }
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SystemTime>, D::Error> {

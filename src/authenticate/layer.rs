@@ -25,11 +25,11 @@ use crate::{
 /// # Example
 /// ```
 /// use tower::ServiceBuilder;
-/// use tower_authz::{AuthenticateLayer, Permission, RequireLayer, store::MemoryStore};
+/// use tower_authz::{AuthenticateLayer, RequireLayer, Rule, store::MemoryStore};
 ///
 /// let stack = ServiceBuilder::new()
 ///     .layer(AuthenticateLayer::new(MemoryStore::new()))
-///     .layer(RequireLayer::new(Permission::read("products")));
+///     .layer(RequireLayer::new(Rule::resource("products").unscoped()));
 /// # drop(stack);
 /// ```
 #[must_use = "a layer does nothing until it is applied"]
@@ -171,8 +171,7 @@ impl<R> Config<R> {
         if !self.format.matches(credential.key) {
             return Err(Cause::MalformedCredential);
         }
-        let bearer = self.sources.get(credential.source).is_some_and(crate::Source::is_bearer);
-        Ok(Presented { digest: Digest::of(credential.key), bearer })
+        Ok(Presented { digest: Digest::of(credential.key), bearer: credential.bearer })
     }
 
     /// Judges what the store found, and if all is well puts the principal into the request.
@@ -181,8 +180,13 @@ impl<R> Config<R> {
             // The digest decides, not the store's word: and it is compared whole, in constant time.
             Ok(Some(record)) if *record.digest() == presented.digest => record,
             Ok(_) => return Err(Cause::UnknownKey.into()),
-            Err(error) if error.kind() == StoreErrorKind::Unreadable => return Err(Cause::UnreadableRecord.into()),
-            Err(error) => return Err(Denial::from(Cause::StoreUnavailable).with_retry_after(error.retry_after())),
+            Err(error) => {
+                let why = error.to_string().into();
+                return Err(match error.kind() {
+                    StoreErrorKind::Unreadable => Cause::UnreadableRecord { why }.into(),
+                    _ => Denial::from(Cause::StoreUnavailable { why }).with_retry_after(error.retry_after()),
+                });
+            }
         };
         let cause = match record.status((self.clock)()) {
             Status::Active => None,
@@ -193,18 +197,22 @@ impl<R> Config<R> {
         let client = ClientAddress::of_peer(request.extensions());
         let principal = Principal::new(record, self.store.directory(), client).by_bearer(presented.bearer);
         if let Some(cause) = cause {
-            return Err(Denial::from(cause).in_context(|| principal.context(None)));
+            return Err(Denial::from(cause).in_context(principal.context()));
         }
-        self.sources.hide(request.headers_mut(), self.remove_credential);
+        self.hide_credentials(request);
         request.extensions_mut().insert(principal);
         Ok(())
+    }
+
+    pub(crate) fn hide_credentials<B>(&self, request: &mut Request<B>) {
+        self.sources.hide(request.headers_mut(), self.remove_credential);
     }
 
     pub(crate) fn refuse<B>(&self, denial: Denial) -> Response<B>
     where
         R: Reject<B>,
     {
-        let context = || Context { challenge: Some(self.challenge.clone()), ..Context::default() };
+        let context = Context { challenge: Some(self.challenge.clone()), ..Context::default() };
         reject::refuse(&self.reject, denial.in_context(context))
     }
 }

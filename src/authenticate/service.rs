@@ -69,6 +69,7 @@ where
         if self.config.is_public(&request) {
             // Nobody was authenticated, whatever stands in the request.
             request.extensions_mut().remove::<Principal>();
+            self.config.hide_credentials(&mut request);
             return ResponseFuture::forward(self.inner.call(request));
         }
         let presented = match self.config.identify(&request) {

@@ -72,6 +72,18 @@ impl<C: Check> Check for Arc<C> {
     }
 }
 
+/// For callers that cannot see to it that a duty is done: then there must be none.
+pub(crate) fn without_duty(duty: Option<Duty>) -> Result<(), Denial> {
+    const UNSEEN: Cause = Cause::Misconfigured(
+        "a rule that says `filtered` or `pending` stands where only a verdict is asked for, in another rule or a \
+         closure: nobody would see whether the handler asks; put it into a RequireLayer or a Policy",
+    );
+    match duty {
+        Some(duty) if duty.unsettled().is_some() => Err(UNSEEN.into()),
+        _ => Ok(()),
+    }
+}
+
 /// What a developer reads who put the layers in the wrong order.
 pub(crate) const NO_PRINCIPAL: Cause = Cause::Misconfigured(
     "RequireLayer saw no principal: put AuthenticateLayer outside of it (with Router::layer that means after it, \

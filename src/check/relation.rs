@@ -61,31 +61,26 @@ impl Tie {
         }
     }
 
-    /// Gives every value of the entity in the request to `judge`; all must pass.
-    fn judge_each(&self, head: &Head<'_>, judge: impl Fn(&str) -> Result<(), Cause>) -> Result<(), Cause> {
+    /// Gives every value of the entity in the request to `judge`; each must pass.
+    fn judge_each(&self, head: &Head<'_>, judge: &mut impl FnMut(Result<&str, Cause>)) {
         let missing = || Err(Cause::MissingEntity(self.dimension.clone()));
+        let malformed = || Cause::MalformedId(self.dimension.clone());
         match &self.place {
-            Place::Path(name) => match head.parameter(name.as_str()) {
-                Some(value) => judge(&value),
-                // An invalid escape, or a path that does not fit its route.
-                None => Err(Cause::MalformedId(self.dimension.clone())),
-            },
+            // Without a value: an invalid escape, or a path that does not fit its route.
+            Place::Path(name) => judge(head.parameter(name.as_str()).as_deref().ok_or_else(malformed)),
             Place::Header(name) => {
                 let mut lines = head.headers().get_all(name).iter().peekable();
                 if lines.peek().is_none() {
-                    return missing();
+                    judge(missing());
                 }
-                lines.try_for_each(|line| match line.to_str() {
-                    Ok(value) => judge(value),
-                    Err(_) => Err(Cause::MalformedId(self.dimension.clone())),
-                })
+                lines.for_each(|line| judge(line.to_str().map_err(|_| malformed())));
             }
             Place::Function(find) => {
                 let values = find(head);
                 if values.is_empty() {
-                    return missing();
+                    judge(missing());
                 }
-                values.iter().try_for_each(|value| judge(value))
+                values.iter().for_each(|value| judge(Ok(value)));
             }
         }
     }
@@ -141,10 +136,10 @@ impl Relations {
         self.tied(dimension) || self.open().any(|(open, _)| open == dimension)
     }
 
-    /// Whether the rule itself says how the route stands to companies. If it does not, a shop's
-    /// company must be known before a key with a company list gets at the shop.
+    /// Whether the rule itself names companies. If it does not, a shop's company must be known before
+    /// a key with a company list gets at the shop.
     pub(crate) fn declares_company(&self) -> bool {
-        self.tied(&Dimension::COMPANY) || self.stance(&Dimension::COMPANY).is_some()
+        self.tied(&Dimension::COMPANY) || self.stances.iter().any(|(over, _)| *over == Dimension::COMPANY)
     }
 
     /// Whether a key with a restriction over the dimension may come to this route at all.
@@ -165,7 +160,9 @@ impl Relations {
     ) {
         let company_declared = self.declares_company();
         for tie in &self.ties {
-            note(tie.judge_each(head, |id| reach(grant, directory, &tie.dimension, id, company_declared)));
+            tie.judge_each(head, &mut |id| {
+                note(id.and_then(|id| reach(grant, directory, &tie.dimension, id, company_declared)));
+            });
         }
         for (dimension, _) in grant.restrictions() {
             note(match self.covers(dimension) {
@@ -198,14 +195,21 @@ pub(crate) fn reach(
     } else if *dimension == Dimension::SHOP {
         shop_allowed(grant, directory, id, company_declared)
     } else {
-        grant.restriction(dimension).is_none_or(|restriction| restriction.allows(id))
+        allows(grant, dimension, id)
     };
     if allowed { Ok(()) } else { Err(Cause::ForeignEntity(dimension.clone())) }
 }
 
+/// The grant's own list, whose grammar the id must fit as well: should a rule and a key disagree on how
+/// ids of a dimension are spelt, no spelling that only one of them accepts gets by an exclude list.
+fn allows(grant: &Grant, dimension: &Dimension, id: &str) -> bool {
+    let mut lists = grant.restrictions().iter().filter(|(over, _)| over == dimension);
+    lists.all(|(over, restriction)| over.accepts(id) && restriction.allows(id))
+}
+
 /// A shop obeys shop lists, and the company lists for its company.
 fn shop_allowed(grant: &Grant, directory: &Directory, shop: &str, company_declared: bool) -> bool {
-    let own = grant.restriction(&Dimension::SHOP).is_none_or(|restriction| restriction.allows(shop));
+    let own = allows(grant, &Dimension::SHOP, shop);
     let company = match (grant.restriction(&Dimension::COMPANY), directory.company_of(shop)) {
         (None, _) => true,
         (Some(restriction), Some(company)) => restriction.allows(company),

@@ -8,9 +8,12 @@ use crate::{
     Check, ClientAddress, Denial, Grant, Head, Networks, Permission, Principal, check::NO_PRINCIPAL, denial::Cause,
 };
 
-/// The principal, or a denial that tells the developer what is missing.
+/// The principal, or a denial that tells the developer what is missing. The networks of the key are
+/// kept whatever else a check looks at.
 fn principal<'a>(head: &Head<'a>) -> Result<&'a Principal, Denial> {
-    head.principal().ok_or_else(|| NO_PRINCIPAL.into())
+    let principal = head.principal().ok_or(NO_PRINCIPAL)?;
+    judge_networks(principal.record().grant(), principal.client_address(), false)?;
+    Ok(principal)
 }
 
 impl Check for Permission {
@@ -84,7 +87,7 @@ pub struct RestrictedNetworks;
 
 impl Check for RestrictedNetworks {
     fn check(&self, head: &Head<'_>) -> Result<(), Denial> {
-        let principal = principal(head)?;
+        let principal = head.principal().ok_or(NO_PRINCIPAL)?;
         Ok(judge_networks(principal.record().grant(), principal.client_address(), true)?)
     }
 }

@@ -1,4 +1,4 @@
-use crate::{ConfigError, credential::generate};
+use crate::{ApiKey, ConfigError, credential::generate};
 
 /// The characters that a part of a key may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,14 +137,18 @@ impl StructuredFormat {
         sound.then(|| std::str::from_utf8(public).ok())?
     }
 
-    fn generate(&self) -> Result<(String, String), getrandom::Error> {
-        let id = format!("{}_{}", self.prefix, generate::random(self.id.0, self.id.1)?);
-        let mut key = format!("{id}_{}", generate::random(self.secret.0, self.secret.1)?);
+    fn generate(&self) -> Result<(String, ApiKey), getrandom::Error> {
+        let id = format!("{}_{}", self.prefix, *generate::random(self.id.0, self.id.1)?);
+        // With room for the whole key, so that growing leaves no copy behind.
+        let mut key = String::with_capacity(id.len() + 1 + self.secret.1 + 6);
+        key += &id;
+        key += "_";
+        key += &generate::random(self.secret.0, self.secret.1)?;
         if self.checksum {
             let checksum = generate::checksum(key.as_bytes());
             key.extend(checksum.map(char::from));
         }
-        Ok((id, key))
+        Ok((id, ApiKey::new(key)))
     }
 }
 
@@ -163,10 +167,10 @@ impl KeyFormat {
     /// only say which key was used once it has been found.
     ///
     /// # Errors
-    /// If `min` is under 16, `max` over 512, or `min` over `max`.
+    /// If `min` is under 16, `max` under 21 (new keys must have 120 bits) or over 512, or `min` over `max`.
     pub fn opaque(min: usize, max: usize) -> Result<Self, ConfigError> {
-        if min < 16 || max > 512 || min > max {
-            return Err(ConfigError::new("an opaque token has 16 to 512 characters, the lower bound first"));
+        if min < 16 || !(21..=512).contains(&max) || min > max {
+            return Err(ConfigError::new("opaque tokens have 16 to 512 characters, and new ones need at least 21"));
         }
         Ok(Self(Shape::Opaque { min, max }))
     }
@@ -190,12 +194,12 @@ impl KeyFormat {
     }
 
     /// A new key id and key from the system's random source.
-    pub(crate) fn generate(&self) -> Result<(String, String), getrandom::Error> {
+    pub(crate) fn generate(&self) -> Result<(String, ApiKey), getrandom::Error> {
         match &self.0 {
             Shape::Structured(parts) => parts.generate(),
             Shape::Opaque { min, max } => Ok((
-                format!("key_{}", generate::random(Alphabet::Base62, 12)?),
-                generate::random(Alphabet::Base62, 43.clamp(*min, *max))?,
+                format!("key_{}", *generate::random(Alphabet::Base62, 12)?),
+                ApiKey::new(generate::random(Alphabet::Base62, 43.clamp(*min, *max))?.as_str()),
             )),
         }
     }
@@ -246,6 +250,7 @@ mod tests {
     fn what_is_generated_is_accepted_and_checksummed() {
         for format in [KeyFormat::default(), KeyFormat::opaque(20, 40).unwrap()] {
             let (id, key) = format.generate().unwrap();
+            let key = key.expose().to_owned();
             assert!(format.matches(key.as_bytes()), "{key}");
             if let Some(parsed) = format.key_id(key.as_bytes()) {
                 assert_eq!(parsed, id);

@@ -1,14 +1,16 @@
 //! Random text and checksums for new keys.
 
+use zeroize::Zeroizing;
+
 use crate::credential::Alphabet;
 
 /// `length` characters, each drawn evenly from the alphabet.
-pub(crate) fn random(alphabet: Alphabet, length: usize) -> Result<String, getrandom::Error> {
+pub(crate) fn random(alphabet: Alphabet, length: usize) -> Result<Zeroizing<String>, getrandom::Error> {
     let characters = alphabet.characters();
     // Bytes from here on would make the first characters likelier than the last.
     let even = 256 - 256 % characters.len();
-    let mut text = String::with_capacity(length);
-    let mut bytes = zeroize::Zeroizing::new([0_u8; 64]);
+    let mut text = Zeroizing::new(String::with_capacity(length));
+    let mut bytes = Zeroizing::new([0_u8; 64]);
     while text.len() < length {
         getrandom::fill(bytes.as_mut())?;
         let drawn = bytes
@@ -16,7 +18,8 @@ pub(crate) fn random(alphabet: Alphabet, length: usize) -> Result<String, getran
             .map(|&byte| usize::from(byte))
             .filter(|&byte| byte < even)
             .filter_map(|byte| characters.get(byte % characters.len()));
-        text.extend(drawn.take(length - text.len()).map(|&character| char::from(character)));
+        let missing = length - text.len();
+        text.extend(drawn.take(missing).map(|&character| char::from(character)));
     }
     Ok(text)
 }

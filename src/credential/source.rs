@@ -1,5 +1,3 @@
-use std::fmt;
-
 use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
 
 use crate::denial::Cause;
@@ -94,14 +92,14 @@ pub struct Sources(Vec<Source>);
 impl Sources {
     /// The credential of the first source that is present.
     pub(crate) fn extract<'a>(&self, headers: &'a HeaderMap) -> Result<Credential<'a>, Cause> {
-        for (index, source) in self.0.iter().enumerate() {
+        for source in &self.0 {
             let mut lines = headers.get_all(&source.header).iter();
             let Some(line) = lines.next() else { continue };
             if lines.next().is_some() {
                 return Err(Cause::DuplicateCredential);
             }
             let key = source.read(line.as_bytes())?;
-            return Ok(Credential { key, source: index });
+            return Ok(Credential { key, bearer: source.is_bearer() });
         }
         Err(Cause::MissingCredential)
     }
@@ -109,17 +107,17 @@ impl Sources {
     /// Marks every header that may hold a key, so that no `Debug` of the headers prints one, or
     /// takes it out.
     pub(crate) fn hide(&self, headers: &mut HeaderMap, remove: bool) {
-        for Source { header, .. } in &self.0 {
-            if remove {
-                headers.remove(header);
-            } else if let http::header::Entry::Occupied(mut lines) = headers.entry(header) {
-                lines.iter_mut().for_each(|line| line.set_sensitive(true));
+        if remove {
+            for source in &self.0 {
+                headers.remove(&source.header);
+            }
+            return;
+        }
+        for (name, line) in headers.iter_mut() {
+            if self.0.iter().any(|source| source.header == *name) {
+                line.set_sensitive(true);
             }
         }
-    }
-
-    pub(crate) fn get(&self, index: usize) -> Option<&Source> {
-        self.0.get(index)
     }
 
     /// What a 401 says in `WWW-Authenticate`. A service without a bearer source still has to name a
@@ -157,17 +155,10 @@ impl Default for Sources {
     }
 }
 
-/// The bytes of a presented key, still in the request, and the source that they came from.
-#[derive(Clone, Copy)]
+/// The bytes of a presented key, still in the request. No `Debug`: nothing shall print it.
 pub(crate) struct Credential<'a> {
     pub(crate) key: &'a [u8],
-    pub(crate) source: usize,
-}
-
-impl fmt::Debug for Credential<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credential").field("source", &self.source).finish_non_exhaustive()
-    }
+    pub(crate) bearer: bool,
 }
 
 #[cfg(test)]

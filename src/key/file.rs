@@ -42,25 +42,43 @@ pub struct KeyFile {
 }
 
 impl KeyFile {
-    /// Reads and parses a file.
+    /// Reads and parses a file whose keys are restricted over companies and shops.
     ///
     /// # Errors
     /// If it cannot be read, or as [`parse`](Self::parse).
     pub fn read(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
-        let name = path.as_ref().display().to_string();
-        let text = std::fs::read_to_string(&path).map_err(|error| ConfigError::new(error.to_string()).at(&name))?;
-        Self::parse(&text, &name)
+        Self::read_with(path, &[])
     }
 
-    /// Parses the text of a key file; `name` stands for the file in errors.
+    /// The same with dimensions of your own.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_with(path: impl AsRef<Path>, dimensions: &[Dimension]) -> Result<Self, ConfigError> {
+        let name = path.as_ref().display().to_string();
+        let text = std::fs::read_to_string(&path).map_err(|error| ConfigError::new(error.to_string()).at(&name))?;
+        Self::parse_with(&text, &name, dimensions)
+    }
+
+    /// Parses the text of a key file whose keys are restricted over companies and shops; `name` stands
+    /// for the file in errors.
     ///
     /// # Errors
     /// At the first thing that is wrong, with the name, the key id and the field.
     pub fn parse(text: &str, name: &str) -> Result<Self, ConfigError> {
-        Self::parse_unnamed(text).map_err(|error| error.at(name))
+        Self::parse_with(text, name, &[])
     }
 
-    fn parse_unnamed(text: &str) -> Result<Self, ConfigError> {
+    /// The same with dimensions of your own. A dimension that is not known is an error: of `shops`,
+    /// written for `shop`, no rule would ever take notice.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse).
+    pub fn parse_with(text: &str, name: &str, dimensions: &[Dimension]) -> Result<Self, ConfigError> {
+        Self::parse_unnamed(text, dimensions).map_err(|error| error.at(name))
+    }
+
+    fn parse_unnamed(text: &str, dimensions: &[Dimension]) -> Result<Self, ConfigError> {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
         struct File<'a> {
@@ -74,7 +92,13 @@ impl KeyFile {
         let mut digests = HashSet::new();
         let mut records = Vec::with_capacity(file.keys.len());
         for (index, raw) in file.keys.iter().enumerate() {
-            let record = KeyEntry::parse(raw.get()).map_err(|error| error.at(place(index, raw.get())))?;
+            let record = KeyEntry::parse(raw.get(), dimensions).map_err(|error| error.at(place(index, raw.get())))?;
+            if [record.id().as_str(), record.name()].iter().any(|text| Digest::of(text.as_bytes()) == *record.digest())
+            {
+                let wrong =
+                    "the whole API key stands where its id or name belongs: revoke it, it was in a file in the clear";
+                return Err(ConfigError::new(wrong).at(format_args!("keys[{index}]")));
+            }
             if !ids.insert(record.id().clone()) {
                 return Err(ConfigError::new("the key id is given twice").at(place(index, raw.get())));
             }
@@ -129,12 +153,17 @@ fn place(index: usize, raw: &str) -> String {
         id: crate::KeyId,
     }
     match serde_json::from_str::<IdOnly>(raw) {
-        Ok(IdOnly { id }) => format!("key {id}"),
-        Err(_) => format!("keys[{index}]"),
+        // Longer than any id is likely to be: somebody may have put a whole key there.
+        Ok(IdOnly { id }) if id.as_str().len() <= 32 => format!("key {id}"),
+        _ => format!("keys[{index}]"),
     }
 }
 
 fn from_json<'a, T: Deserialize<'a>>(text: &'a str, with_line: bool) -> Result<T, ConfigError> {
+    // Serde would take an array as well, its values in the order of the fields.
+    if !text.trim_start().starts_with('{') {
+        return Err(ConfigError::new("a JSON object, { … }, is expected here"));
+    }
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
@@ -177,7 +206,7 @@ struct KeyEntry {
 }
 
 impl KeyEntry {
-    fn parse(raw: &str) -> Result<KeyRecord, ConfigError> {
+    fn parse(raw: &str, dimensions: &[Dimension]) -> Result<KeyRecord, ConfigError> {
         // A line counted from the beginning of the key would point at the wrong line of the file.
         let entry: Self = from_json(raw, false)?;
         let mut grant = Grant::builder().networks(entry.ip_ranges);
@@ -186,9 +215,13 @@ impl KeyEntry {
         }
         for (dimension, lists) in entry.restrictions {
             let Some(lists) = lists else { continue };
-            let dimension = Dimension::named(&dimension);
-            let restriction =
-                lists.read(&dimension).map_err(|error| error.at(format_args!("restrictions.{dimension}")))?;
+            let place = format!("restrictions.{dimension}");
+            let standard = [Dimension::COMPANY, Dimension::SHOP, Dimension::SHOP_COUNTRY];
+            // One of your own goes before a standard one: its ids may be spelt otherwise.
+            let known = dimensions.iter().chain(&standard).find(|known| known.name() == dimension).cloned();
+            let unknown = || ConfigError::new("no such dimension is declared; company and shop always are").at(&place);
+            let dimension = known.ok_or_else(unknown)?;
+            let restriction = lists.read(&dimension).map_err(|error| error.at(&place))?;
             grant = grant.restrict(dimension, Ok(restriction));
         }
         if let Some(origins) = entry.origins {

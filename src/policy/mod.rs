@@ -9,15 +9,21 @@ use http::Method;
 
 pub(crate) use self::pattern::Pattern;
 pub use self::rule::Rule;
-use crate::{Check, ConfigError, Denial, Head, denial::Cause, principal::Duty};
+use crate::{
+    Check, ConfigError, Denial, Head, check,
+    denial::{Cause, Context},
+    principal::Duty,
+};
 
 /// The rules of an application: which route demands what. A route without a rule is refused.
 ///
 /// Patterns are written as axum writes them: `/shops/{shop}`, `/files/{*path}`, with the prefixes of
-/// nested routers in front. Inside an axum router the route that axum matched decides, so the policy
-/// and the router cannot disagree; a request that axum matched to no route is refused, or falls to
-/// [`fallback`](PolicyBuilder::fallback). Elsewhere (hyper, tonic, or a layer around a whole axum
-/// router) the policy matches the raw path itself.
+/// nested routers in front. Inside an axum router (`Router::layer`) the route that axum matched decides,
+/// so the policy and the router cannot disagree. Of a request that axum matched to no route only a
+/// `{*rest}` pattern can take hold (for `nest_service`), or the [`fallback`](PolicyBuilder::fallback);
+/// else it is refused. Outside of a router (hyper, tonic, or a layer around a whole axum router) the
+/// policy matches the raw path itself: then its patterns must be those of the router, or the two may
+/// disagree about which of two overlapping routes a path belongs to.
 ///
 /// # Example
 /// ```
@@ -69,18 +75,19 @@ impl Policy {
 
     /// The rule for a request, and the pattern that it was found by.
     fn find(&self, head: &Head<'_>) -> Result<(&Target, Option<&Pattern>), Denial> {
-        let index = match head.route() {
-            Some(route) => self.by_pattern.get(route).copied(),
-            // A router looked and found nothing.
-            None if crate::routed::uri(head.extensions()).is_some() => None,
-            None => self.table.at(head.path()).ok().map(|found| *found.value),
+        let by_path = || self.table.at(head.path()).ok().and_then(|found| self.entries.get(*found.value));
+        let in_router = head.in_router();
+        let entry = match head.route() {
+            Some(route) => self.by_pattern.get(route).and_then(|&index| self.entries.get(index)),
+            // The router found no route: what is left are services nested under a prefix, of which axum
+            // tells no pattern, and its fallback.
+            None if in_router => by_path().filter(|entry| entry.pattern.is_wildcard()),
+            None => by_path(),
         };
-        match index.and_then(|index| self.entries.get(index)) {
-            Some(entry) => entry.target(head.method()).map(|target| (target, Some(&entry.pattern))),
-            None => match (&self.fallback, head.route()) {
-                (Some(target), None) => Ok((target, None)),
-                _ => Err(Cause::NoRule.into()),
-            },
+        match (entry, &self.fallback) {
+            (Some(entry), _) => entry.target(head.method()).map(|target| (target, Some(&entry.pattern))),
+            (None, Some(target)) if in_router && head.route().is_none() => Ok((target, None)),
+            (None, _) => Err(Cause::NoRule.into()),
         }
     }
 }
@@ -100,7 +107,7 @@ impl Entry {
 
 impl Check for Policy {
     fn check(&self, head: &Head<'_>) -> Result<(), Denial> {
-        self.admit(head).map(drop)
+        check::without_duty(self.admit(head)?)
     }
 
     fn admit(&self, head: &Head<'_>) -> Result<Option<Duty>, Denial> {
@@ -110,7 +117,7 @@ impl Check for Policy {
             None => target.admit(head),
         };
         admitted.map_err(|denial| match pattern {
-            Some(pattern) => denial.with_route(pattern.name()),
+            Some(pattern) => denial.in_context(Context { route: Some(pattern.name()), ..Context::default() }),
             None => denial,
         })
     }
@@ -158,13 +165,21 @@ impl PolicyBuilder {
         self.add(pattern, Some(method), Target::Public)
     }
 
-    /// The rule for requests that match no route: for a fallback handler of the router.
+    /// The rule for requests that an axum router matched to no route: for its fallback handler. A
+    /// service under `nest_service` that no `{*rest}` pattern covers falls under it as well. Outside of
+    /// a router there is no fallback: write a rule for `/{*rest}`.
     pub fn fallback(mut self, rule: Rule) -> Self {
+        if rule.parameters().next().is_some() || rule.contradiction().is_some() {
+            let wrong =
+                "fallback: no path has the parameters that its rule is tied to, or it says two things of a dimension";
+            self.error.get_or_insert(ConfigError::new(wrong));
+        }
         self.fallback = Some(Target::Rule(rule));
         self
     }
 
-    /// Lets anyone reach the fallback handler of the router, a single-page application's files say.
+    /// Lets anyone reach the fallback handler of an axum router, a single-page application's files say,
+    /// and every service under `nest_service` that no `{*rest}` pattern covers.
     pub fn public_fallback(mut self) -> Self {
         self.fallback = Some(Target::Public);
         self

@@ -30,9 +30,9 @@ impl Pattern {
                 ));
             }
             match Segment::of(segment).ok_or_else(|| wrong("write a parameter as {name}, one in a segment"))? {
-                Segment::Literal(_) => {}
+                Segment::Literal => {}
                 Segment::Rest(_) if !last => return Err(wrong("a {*rest} parameter stands last")),
-                Segment::Parameter { name, .. } | Segment::Rest(name) => {
+                Segment::Parameter(name) | Segment::Rest(name) => {
                     if names.contains(&name) {
                         return Err(wrong(&format!("the parameter {name:?} is named twice")));
                     }
@@ -51,9 +51,13 @@ impl Pattern {
         Name::Shared(Arc::clone(&self.0))
     }
 
+    pub(crate) fn is_wildcard(&self) -> bool {
+        self.0.rsplit('/').next().is_some_and(|last| matches!(Segment::of(last), Some(Segment::Rest(_))))
+    }
+
     pub(crate) fn has_parameter(&self, wanted: &str) -> bool {
         self.0.split('/').any(|segment| match Segment::of(segment) {
-            Some(Segment::Parameter { name, .. } | Segment::Rest(name)) => name == wanted,
+            Some(Segment::Parameter(name) | Segment::Rest(name)) => name == wanted,
             _ => false,
         })
     }
@@ -63,59 +67,60 @@ impl Pattern {
     /// The whole path is held against the whole pattern: should the two not fit (because something
     /// rewrote the path between the router and us), there is no value, and no value denies.
     pub(crate) fn find<'p>(pattern: &str, path: &'p str, wanted: &str) -> Option<&'p str> {
+        let until = |bytes: &[u8], end: u8| bytes.iter().position(|&byte| byte == end);
         let mut found = None;
-        let mut pattern = Some(pattern.strip_prefix('/')?);
-        let mut path = Some(path.strip_prefix('/')?);
-        while let Some(here) = pattern {
-            let (segment, pattern_rest) = split(here);
-            let (value, path_rest) = split(path?);
-            let (name, value, path_rest) = match Segment::of(segment)? {
-                Segment::Literal(literal) if literal == value => ("", value, path_rest),
-                Segment::Literal(_) => return None,
-                Segment::Rest(name) => (name, path?, None),
-                Segment::Parameter { before, name, after } => {
-                    let value = value.strip_prefix(before)?.strip_suffix(after)?;
-                    (name, value, path_rest)
-                }
-            };
-            if !name.is_empty() {
-                if value.is_empty() {
+        let mut pattern = pattern.as_bytes();
+        let mut place = 0;
+        while let [byte, tail @ ..] = pattern {
+            let rest = path.as_bytes().get(place..)?;
+            if *byte != b'{' {
+                if rest.first() != Some(byte) {
                     return None;
                 }
-                if name == wanted {
-                    found = Some(value);
-                }
+                place += 1;
+                pattern = tail;
+                continue;
             }
-            (pattern, path) = (pattern_rest, path_rest);
+            let (name, after) = tail.split_at_checked(until(tail, b'}')?)?;
+            pattern = after.strip_prefix(b"}")?;
+            let (name, length) = match name.strip_prefix(b"*") {
+                Some(name) => (name, rest.len()),
+                None => {
+                    // What stands behind the parameter in its segment belongs to the pattern.
+                    let suffix = until(pattern, b'/').unwrap_or(pattern.len());
+                    (name, until(rest, b'/').unwrap_or(rest.len()).checked_sub(suffix)?)
+                }
+            };
+            if length == 0 {
+                return None;
+            }
+            if name == wanted.as_bytes() {
+                found = path.get(place..place + length);
+            }
+            place += length;
         }
-        if path.is_some() { None } else { found }
+        if place == path.len() { found } else { None }
     }
 }
 
-fn split(path: &str) -> (&str, Option<&str>) {
-    match path.split_once('/') {
-        Some((segment, rest)) => (segment, Some(rest)),
-        None => (path, None),
-    }
-}
-
+/// A segment of a pattern, for what is looked at once, when the pattern is made.
 enum Segment<'a> {
-    Literal(&'a str),
-    Parameter { before: &'a str, name: &'a str, after: &'a str },
+    Literal,
+    Parameter(&'a str),
     Rest(&'a str),
 }
 
 impl<'a> Segment<'a> {
     fn of(segment: &'a str) -> Option<Self> {
         let Some((before, tail)) = segment.split_once('{') else {
-            return (!segment.contains('}')).then_some(Self::Literal(segment));
+            return (!segment.contains('}')).then_some(Self::Literal);
         };
         let (name, after) = tail.split_once('}')?;
         if name.is_empty() || [before, name, after].iter().any(|part| part.contains(['{', '}'])) {
             return None;
         }
         match name.strip_prefix('*') {
-            None => Some(Self::Parameter { before, name, after }),
+            None => Some(Self::Parameter(name)),
             Some(name) => (!name.is_empty() && before.is_empty() && after.is_empty()).then_some(Self::Rest(name)),
         }
     }

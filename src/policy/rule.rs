@@ -4,7 +4,7 @@ use http::Method;
 
 use crate::{
     Access, Check, Denial, Dimension, Head, Permission, Principal,
-    check::{Kind, NO_PRINCIPAL, Origin, Relations, Stance, Tie, judge_networks},
+    check::{Kind, NO_PRINCIPAL, Origin, Relations, Stance, Tie, judge_networks, without_duty},
     denial::Cause,
     name::Name,
     principal::Duty,
@@ -93,15 +93,15 @@ impl Rule {
     }
 
     /// The route lists entities of the dimension, and its handler filters them by
-    /// [`Scope`](crate::Scope) or [`Principal::scope`]. If it answers 2xx without having asked for
-    /// the scope, the answer is withheld and becomes a 500.
+    /// [`Scope`](crate::Scope) or [`Principal::scope`]. If it answers other than with an error (4xx,
+    /// 5xx) and has not asked for the scope, the answer is withheld and becomes a 500.
     pub fn filtered(self, dimension: impl Into<Dimension>) -> Self {
         self.stance(dimension.into(), Stance::Filtered)
     }
 
     /// Only the handler finds out which entities of the dimension the request is about, from the
-    /// body say, and asks for each with [`Principal::require`]. If it answers 2xx without having
-    /// asked, the answer is withheld and becomes a 500.
+    /// body say, and asks for each with [`Principal::require`]. If it answers other than with an
+    /// error and has not asked, the answer is withheld and becomes a 500.
     pub fn pending(self, dimension: impl Into<Dimension>) -> Self {
         self.stance(dimension.into(), Stance::Pending)
     }
@@ -186,7 +186,7 @@ impl Rule {
 
 impl Check for Rule {
     fn check(&self, head: &Head<'_>) -> Result<(), Denial> {
-        self.admit(head).map(drop)
+        without_duty(self.admit(head)?)
     }
 
     fn admit(&self, head: &Head<'_>) -> Result<Option<Duty>, Denial> {
@@ -209,7 +209,7 @@ impl Check for Rule {
             }
         }
         match denial {
-            None => Ok(Duty::new(&self.relations)),
+            None => Ok(Duty::new(&self.relations, head.route(), self.concealed)),
             Some(denial) if self.concealed => Err(denial.concealed()),
             Some(denial) => Err(denial),
         }
@@ -237,8 +237,12 @@ const WRITING: [Method; 4] = [Method::POST, Method::PUT, Method::PATCH, Method::
 
 /// What a method does: as the rule maps it, else as the standard has it, else nothing that we know.
 pub(crate) fn access(method: &Method, mapped: &[(Method, Access)]) -> Option<Access> {
-    if let Some((_, access)) = mapped.iter().rev().find(|(known, _)| known == method) {
-        Some(*access)
+    let of = |method: &Method| mapped.iter().rev().find(|(known, _)| known == method).map(|&(_, access)| access);
+    if let Some(access) = of(method) {
+        Some(access)
+    } else if let (Some(access), &Method::HEAD) = (of(&Method::GET), method) {
+        // Routers serve HEAD with the handler of GET.
+        Some(access)
     } else if READING.contains(method) {
         Some(Access::Read)
     } else if WRITING.contains(method) {

@@ -57,6 +57,11 @@ fn body(denial: &Denial) -> Bytes {
     let (code, detail) = match status {
         // Neither whether the route exists nor why it is hidden.
         StatusCode::NOT_FOUND => ("not_found", Cow::Borrowed("there is nothing here")),
+        StatusCode::SERVICE_UNAVAILABLE => ("unavailable", Cow::Borrowed("keys cannot be checked now; try again")),
+        // How the server is built is for its developer: in the log always, here in debug builds only.
+        StatusCode::INTERNAL_SERVER_ERROR if !cfg!(debug_assertions) => {
+            ("internal", Cow::Borrowed("the server cannot decide about this request"))
+        }
         _ => (denial.cause().code(), Cow::Owned(denial.cause().to_string())),
     };
     let title = status.canonical_reason().unwrap_or_default();

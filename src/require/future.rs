@@ -63,12 +63,15 @@ fn settle<B, C, R: Reject<B>>(mut response: Response<B>, duty: Option<&Duty>, co
     if response.extensions_mut().remove::<Raised>().is_some()
         && let Some(denial) = response.extensions_mut().remove::<Denial>()
     {
-        return config.refuse(denial);
+        return config.refuse(match duty {
+            Some(duty) => duty.describe(denial),
+            None => denial,
+        });
     }
     let status = response.status();
     let refused = status.is_client_error() || status.is_server_error();
     match duty.and_then(Duty::unsettled) {
-        Some(cause) if !refused => config.refuse(cause.into()),
+        Some(denial) if !refused => config.refuse(denial),
         _ => response,
     }
 }

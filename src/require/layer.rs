@@ -14,9 +14,9 @@ use crate::{
 /// closure. Checks that ask who calls need an [`AuthenticateLayer`](crate::AuthenticateLayer) outside
 /// of this layer; without one they refuse with 500 and a message that says so.
 ///
-/// A single demand looks at one thing and at nothing else: `Permission::read("orders")` admits a key
-/// that is restricted to one shop to the orders of all. A [`Rule`](crate::Rule) keeps the key's
-/// networks and restrictions as well.
+/// A single demand looks at one thing, besides the networks of the key: `Permission::read("orders")`
+/// admits a key that is restricted to one shop to the orders of all. Use a [`Rule`](crate::Rule) where
+/// keys may be restricted: it refuses them unless it says how the route relates to the restriction.
 ///
 /// # Layer order
 /// In a `ServiceBuilder` the first layer is the outermost: `AuthenticateLayer`, then `RequireLayer`.

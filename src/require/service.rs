@@ -9,7 +9,6 @@ use tower::Service;
 
 use crate::{
     Check, Head, Principal, Reject,
-    denial::Context as DenialContext,
     reject::Problem,
     require::{future::ResponseFuture, layer::Config},
 };
@@ -73,11 +72,11 @@ where
                 ResponseFuture::forward(self.inner.call(request), duty, Arc::clone(&self.config))
             }
             Err(denial) => {
-                let context = || match head.principal() {
-                    Some(principal) => principal.context(head.route()),
-                    None => DenialContext::default(),
+                let denial = match head.principal() {
+                    Some(principal) => denial.in_context(principal.context()),
+                    None => denial,
                 };
-                ResponseFuture::denied(self.config.refuse(denial.in_context(context)))
+                ResponseFuture::denied(self.config.refuse(denial))
             }
         }
     }

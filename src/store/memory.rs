@@ -1,5 +1,5 @@
 use std::{
-    collections::{BTreeMap, HashMap, btree_map::Entry},
+    collections::{BTreeMap, HashMap, HashSet, btree_map::Entry},
     fmt,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use futures::future::{BoxFuture, FutureExt as _};
 
 use crate::{
-    ApiKey, ConfigError, Digest, Directory, KeyFile, KeyFormat, KeyId, KeyRecord, Status,
+    ConfigError, Digest, Directory, KeyFile, KeyFormat, KeyId, KeyRecord, Status,
     store::{IssuedKey, KeyAdmin, KeyStore, Lookup, NewKey, Overlap, StoreError},
 };
 
@@ -61,7 +61,7 @@ impl MemoryStore {
     /// The keys of a file.
     ///
     /// # Errors
-    /// If the file is malformed, see [`KeyFile`], or holds a whole key where an id belongs.
+    /// If the file is malformed, see [`KeyFile`].
     pub fn open(path: impl AsRef<Path>, format: KeyFormat) -> Result<Self, ConfigError> {
         Self::from_file(KeyFile::read(path)?, format)
     }
@@ -69,15 +69,15 @@ impl MemoryStore {
     /// The keys of a file that was parsed.
     ///
     /// # Errors
-    /// If an id or a name is a whole key of the format: it would be logged.
+    /// If a key id or a digest is given twice.
     pub fn from_file(file: KeyFile, format: KeyFormat) -> Result<Self, ConfigError> {
         let (records, directory) = file.into_parts();
         let mut by_id = BTreeMap::new();
+        let mut digests = HashSet::new();
         for (index, record) in records.into_iter().enumerate() {
-            if [record.id().as_str(), record.name()].iter().any(|text| format.key_id(text.as_bytes()).is_some()) {
-                let wrong =
-                    "a whole API key stands where its id or name belongs; revoke it, it is in a file in the clear";
-                return Err(ConfigError::new(wrong).at(format_args!("keys[{index}]")));
+            // Of two records with one digest, one could be revoked and the other live on.
+            if !digests.insert(*record.digest()) {
+                return Err(ConfigError::new("another key has the same digest").at(format_args!("keys[{index}]")));
             }
             if by_id.insert(record.id().clone(), Arc::new(record)).is_some() {
                 return Err(ConfigError::new("the key id is given twice").at(format_args!("keys[{index}]")));
@@ -102,7 +102,7 @@ impl MemoryStore {
         Self(Arc::new(Inner { parts, by_id: Mutex::new(by_id), directory: ArcSwap::from_pointee(directory), format }))
     }
 
-    /// Changes are made whole before the lock is released, so one that panicked left none half done.
+    /// Whoever panicked while holding the lock did so before it published anything.
     fn lock(&self) -> MutexGuard<'_, BTreeMap<KeyId, Arc<KeyRecord>>> {
         self.0.by_id.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -127,8 +127,7 @@ impl MemoryStore {
     fn issue_into(&self, by_id: &mut BTreeMap<KeyId, Arc<KeyRecord>>, new: NewKey) -> Result<IssuedKey, StoreError> {
         // Eight random hex digits collide after some ten thousand keys; draw again, but not forever.
         for _ in 0..32 {
-            let (id, key) = self.0.format.generate().map_err(|error| StoreError::unavailable(error.to_string()))?;
-            let api_key = ApiKey::new(key);
+            let (id, api_key) = self.0.format.generate().map_err(|error| StoreError::unavailable(error.to_string()))?;
             let id: KeyId = id.parse().map_err(|error: ConfigError| StoreError::unavailable(error.to_string()))?;
             let Entry::Vacant(place) = by_id.entry(id.clone()) else { continue };
             let record = KeyRecord::builder(id, api_key.digest())

@@ -90,16 +90,17 @@ async fn each_check_works_as_a_layer_of_its_own() {
         request
     };
     let with_origin = |origins: &[&str]| {
-        let mut request = get("/");
+        let mut request = from("192.0.2.7");
         for origin in origins {
             request.headers_mut().append("origin", origin.parse().unwrap());
         }
         request
     };
     let built = || grant().build().unwrap();
-    assert_eq!(outcome(built(), Permission::read("products"), get("/")).await, 200);
-    assert_eq!(outcome(built(), Permission::write("products"), get("/")).await, 403);
-    assert_eq!(outcome(built(), Kind::new("admin"), get("/")).await, 403);
+    assert_eq!(outcome(built(), Permission::read("products"), from("192.0.2.7")).await, 200);
+    assert_eq!(outcome(built(), Permission::write("products"), from("192.0.2.7")).await, 403);
+    assert_eq!(outcome(built(), Permission::read("products"), get("/")).await, 403, "the networks of a key are kept");
+    assert_eq!(outcome(built(), Kind::new("admin"), from("192.0.2.7")).await, 403);
     assert_eq!(outcome(built(), RestrictedNetworks, from("192.0.2.7")).await, 200);
     assert_eq!(outcome(built(), RestrictedNetworks, from("198.51.100.7")).await, 403);
     assert_eq!(outcome(built(), RestrictedNetworks, get("/")).await, 403, "no address is known");
@@ -136,6 +137,7 @@ async fn methods_are_read_or_write_or_refused() {
             .route("/products", Rule::resource("products").unscoped())
             .route("/products/search", Rule::resource("products").unscoped().method(Method::POST, Access::Read))
             .method_route(Method::GET, "/shops", Rule::resource("products").unscoped())
+            .route("/export", Rule::resource("products").unscoped().method(Method::GET, Access::Write))
             .public("/health")
             .build()
             .unwrap()
@@ -158,6 +160,8 @@ async fn methods_are_read_or_write_or_refused() {
         ("BREW", "/health", 405),
         ("GET", "/elsewhere", 404),
         ("GET", "/products/", 404),
+        ("GET", "/export", 403),
+        ("HEAD", "/export", 403),
     ] {
         let service = Authz::new(store(products_reader()), policy()).layer(Handler::default());
         let mut request = get(path);
@@ -246,6 +250,42 @@ async fn credentials_are_hidden_from_the_handler_or_taken_away() {
     assert!(shown.contains("Sensitive") && !shown.contains(KEY) && !shown.contains("another-secret-key"), "{shown}");
     let layer = AuthenticateLayer::new(store(products_reader())).remove_credential();
     assert_eq!(send(layer.layer(echo()), request()).await.1, "{}");
+}
+
+#[tokio::test]
+async fn a_public_route_hides_credentials_too() {
+    let policy = Policy::builder().public("/").build().unwrap();
+    let echo = tower::service_fn(async |request: Request<Full<Bytes>>| {
+        Ok::<_, std::convert::Infallible>(Response::new(Full::<Bytes>::from(format!("{:?}", request.headers()))))
+    });
+    let (_, shown) = send(Authz::new(store(products_reader()), policy).layer(echo), get("/")).await;
+    assert!(!shown.contains(KEY), "{shown}");
+    let request = get("/");
+    assert!(!format!("{:?}", Head::of(&request)).contains(KEY));
+}
+
+#[tokio::test]
+async fn a_rule_inside_of_a_rule_may_leave_no_duty() {
+    let inner = Rule::authenticated().pending(Dimension::SHOP);
+    let policy = Policy::builder().route("/", Rule::authenticated().check(inner)).build().unwrap();
+    let handler = Handler::default();
+    let service = Authz::new(store(products_reader()), policy).layer(handler.clone());
+    assert_eq!(send(service, get("/")).await.0, StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(handler.calls(), 0);
+}
+
+#[tokio::test]
+async fn a_challenge_of_ones_own_tells_no_more_than_the_default() {
+    let own = Source::header("x-acme-key".parse().unwrap());
+    let service = AuthenticateLayer::new(keys()).with_sources([own]).layer(Handler::default());
+    let mut seen = std::collections::HashSet::new();
+    for key in ["unknown-0123456789", "revoked-0123456789", "expired-0123456789", "early-0123456789", "short"] {
+        let request = Request::get("/").header("x-acme-key", key).body(Full::<Bytes>::default()).unwrap();
+        let response = service.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+        seen.insert(format!("{:?}", response.headers()));
+    }
+    assert_eq!(seen.len(), 1, "{seen:?}");
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ fn the_whole_form_is_read_and_written() {
             "kind": "admin", "tenant": "acme-live",
             "not_before": null, "expires_at": "2027-01-01T00:00:00Z", "revoked_at": null,
             "permissions": {{ "products": "write", "orders": "read" }},
-            "restrictions": {{ "company": {{ "include": ["1", 2] }}, "shop": {{ "exclude": ["de"] }}, "project": null }},
+            "restrictions": {{ "company": {{ "include": ["1", 2] }}, "shop": {{ "exclude": ["de"] }}, "shop_country": null }},
             "ip_ranges": ["10.0.0.0/8", "2001:db8::/32"],
             "origins": ["https://shop.example"]
           }} ],
@@ -31,7 +31,7 @@ fn the_whole_form_is_read_and_written() {
     assert_eq!((record.kind(), record.tenant()), (Some("admin"), Some("acme-live")));
     assert!(record.grant().permits(&Permission::read("products")));
     assert!(record.grant().restriction(&Dimension::COMPANY).unwrap().allows("2"));
-    assert!(record.grant().restriction(&Dimension::named("project")).is_none());
+    assert!(record.grant().restriction(&Dimension::SHOP_COUNTRY).is_none());
     assert_eq!(file.directory().company_of("de"), Some("1"));
     let again = KeyFile::parse(&file.to_json().unwrap(), "again").unwrap();
     assert_eq!(again.records(), file.records());
@@ -47,6 +47,7 @@ fn whatever_is_wrong_is_named_with_its_place() {
         (r#""permissions":{"a":"read","a":"write"}"#, key, "permissions: \"a\" is given twice"),
         (r#""permissions":["products"]"#, key, "permissions: invalid type"),
         (r#""restrictions":{"shop":{"include":["de"],"exclude":["ch"]}}"#, key, "restrictions.shop: give exactly one"),
+        (r#""restrictions":{"shops":{"include":["de"]}}"#, key, "restrictions.shops: no such dimension"),
         (r#""restrictions":{"shop":{}}"#, key, "restrictions.shop: give exactly one"),
         (r#""restrictions":{"shop":{"include":"de"}}"#, key, "restrictions.shop.include: invalid type"),
         (r#""restrictions":{"shop":{"only":["de"]}}"#, key, "restrictions.shop.only: unknown field"),
@@ -68,9 +69,10 @@ fn whatever_is_wrong_is_named_with_its_place() {
         assert!(!error.contains('\n'), "one line: {error}");
     }
     for (text, told) in [
-        ("", "keys.json: EOF"),
+        ("", "keys.json: a JSON object"),
         ("{", "keys.json: "),
-        ("[]", "keys.json: invalid type"),
+        ("[]", "keys.json: a JSON object"),
+        (r#"{"keys":[["a","n","b"]]}"#, "keys.json: keys[0]: a JSON object"),
         ("{}", "keys.json: missing field `keys`"),
         (r#"{"keys":[],"key":[]}"#, "unknown field `key`"),
         (r#"{"keys":[{"name":"n"}]}"#, "keys.json: keys[0]: missing field `id`"),
@@ -90,6 +92,17 @@ fn whatever_is_wrong_is_named_with_its_place() {
         r#"{{"keys":[{{"id":"a","name":"n","digest":"{DIGEST}"}},{{"id":"b","name":"n","digest":"{DIGEST}"}}]}}"#
     );
     assert!(KeyFile::parse(&twice, "f").unwrap_err().to_string().contains("key b: digest: another key has the same"));
+}
+
+#[test]
+fn dimensions_of_ones_own_are_declared() {
+    let project = Dimension::new("project", tower_authz::IdGrammar::Number);
+    let text = |id: &str| file(&format!(r#""restrictions":{{"project":{{"exclude":["{id}"]}}}}"#));
+    assert!(KeyFile::parse(&text("42"), "f").is_err());
+    let parsed = KeyFile::parse_with(&text("42"), "f", std::slice::from_ref(&project)).unwrap();
+    assert!(!parsed.records()[0].grant().restriction(&project).unwrap().allows("42"));
+    let error = KeyFile::parse_with(&text("042"), "f", &[project]).unwrap_err().to_string();
+    assert!(error.contains("restrictions.project: \"042\""), "{error}");
 }
 
 #[test]

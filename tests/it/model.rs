@@ -105,7 +105,8 @@ fn allowed(key: &Key, route: &Route, ask: &Ask, world: &World) -> bool {
         on_list(&key.shop, shop)
             && match world.company_of.get(shop) {
                 Some(company) => on_list(&key.company, company),
-                None => key.company.is_none() || says(route.company),
+                // Whose it is may not matter only if the rule itself names companies.
+                None => key.company.is_none() || route.company != Stance::Silent,
             }
     };
     if route.company == Stance::Tied && !on_list(&key.company, ask.company) {
@@ -187,7 +188,7 @@ fn decided(key: &Key, route: &Route, ask: &Ask, world: &World) -> bool {
         directory.build().unwrap(),
         ClientAddress::UNKNOWN,
     ));
-    policy.check(&Head::of(&request)).is_ok()
+    policy.admit(&Head::of(&request)).is_ok()
 }
 
 fn list(ids: &'static [&'static str]) -> impl Strategy<Value = Option<List>> {
@@ -256,7 +257,8 @@ fn weaker(key: &Key) -> Vec<Key> {
         less.permissions.insert(resource, Access::Read);
         all.push(less);
     }
-    let lists: [(fn(&mut Key) -> &mut Option<List>, &[&'static str]); 3] =
+    type Lists = fn(&mut Key) -> &mut Option<List>;
+    let lists: [(Lists, &[&'static str]); 3] =
         [(|key| &mut key.company, &COMPANIES), (|key| &mut key.shop, &SHOPS), (|key| &mut key.project, &PROJECTS)];
     for (of, ids) in lists {
         for id in ids {

@@ -52,7 +52,12 @@ async fn a_whole_key_in_place_of_an_id_is_refused() {
     let issued = MemoryStore::new().issue(NewKey::new("n", Grant::default())).await.unwrap();
     let key = issued.api_key.expose();
     let text = format!(r#"{{"keys":[{{"id":"{key}","name":"n","digest":"{}"}}]}}"#, ApiKey::new(key).digest());
-    let file = KeyFile::parse(&text, "keys.json").unwrap();
-    let error = MemoryStore::from_file(file, KeyFormat::default()).unwrap_err().to_string();
-    assert!(error.starts_with("keys[0]: a whole API key") && !leaks(&error, key), "{error}");
+    let error = KeyFile::parse(&text, "keys.json").unwrap_err().to_string();
+    assert!(error.starts_with("keys.json: keys[0]: the whole API key") && !leaks(&error, key), "{error}");
+    // With another mistake beside it, the key is still not repeated.
+    let error = KeyFile::parse(&text.replace("digest", "digst"), "keys.json").unwrap_err().to_string();
+    assert!(
+        error.starts_with("keys.json: keys[0]: ") && error.contains("unknown field") && !leaks(&error, key),
+        "{error}"
+    );
 }
