@@ -3,18 +3,28 @@ use std::{fmt, sync::Arc, time::SystemTime};
 use tower_layer::Layer;
 
 use crate::{
-    Authenticate, AuthenticateLayer, Policy, Require, RequireLayer, Sources, reject::Problem, store::KeyStore,
+    Authenticate, AuthenticateLayer, Check, Denial, Head, Policy, Proxies, Require, RequireLayer, Sources, TenantHosts,
+    check::{CleanPath, HttpsOnly},
+    reject::Problem,
+    store::KeyStore,
 };
 
 /// All layers in the right order, as one.
 ///
 /// ```text
-/// request -> authenticate -> require -> handler
-///            401, 503        403, 404, 405
+/// request -> clean path -> https only -> authenticate -> require -> handler
+///            400           403           400, 401,       403, 404,
+///                                        404, 503        405
 /// ```
 ///
 /// Put it around an axum router with `Router::layer`, after all routes: then the route that axum has
 /// matched decides. It also works around any other tower service.
+///
+/// # Deployment
+/// * **Proxies**: without [`behind`](Self::behind) the client is the connection's other end. Behind a
+///   proxy that is the proxy.
+/// * **CORS**: browsers send preflight requests without credentials; put the CORS layer outside.
+/// * **HTTPS**: off by default, as only you know who ends TLS; see [`https_only`](Self::https_only).
 ///
 /// # Example
 /// ```
@@ -37,8 +47,10 @@ use crate::{
 /// ```
 #[must_use = "a layer does nothing until it is applied"]
 pub struct Authz<R = Problem> {
+    entrance: Entrance,
     authenticate: AuthenticateLayer<R>,
     require: RequireLayer<Arc<Policy>, R>,
+    reject: R,
 }
 
 impl Authz {
@@ -46,8 +58,10 @@ impl Authz {
     pub fn new(store: impl KeyStore, policy: impl Into<Arc<Policy>>) -> Self {
         let policy = policy.into();
         Self {
+            entrance: Entrance { clean_path: CleanPath::new(), https: None, proxies: None },
             authenticate: AuthenticateLayer::new(store).except_public(Arc::clone(&policy)),
             require: RequireLayer::new(policy),
+            reject: Problem,
         }
     }
 }
@@ -65,6 +79,32 @@ impl<R: Clone> Authz<R> {
         self
     }
 
+    /// Which paths are clean. Default: [`CleanPath::new`], without any relaxation.
+    pub const fn with_clean_path(mut self, clean_path: CleanPath) -> Self {
+        self.entrance.clean_path = clean_path;
+        self
+    }
+
+    /// Which proxies may say where a request comes from, and whether it came by HTTPS.
+    pub fn behind(mut self, proxies: Proxies) -> Self {
+        self.entrance.proxies = Some(proxies.clone());
+        self.authenticate = self.authenticate.behind(proxies);
+        self
+    }
+
+    /// Refuses plain HTTP, on public routes too: see [`HttpsOnly`].
+    pub fn https_only(mut self) -> Self {
+        self.entrance.https = Some(HttpsOnly::new());
+        self
+    }
+
+    /// Binds keys to tenants by the host of the request: see [`TenantHosts`]. Public routes are open on
+    /// every host.
+    pub fn tenants(mut self, hosts: TenantHosts) -> Self {
+        self.authenticate = self.authenticate.tenants(hosts);
+        self
+    }
+
     /// The clock that expiry is judged by; for tests.
     pub fn with_clock(mut self, now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
         self.authenticate = self.authenticate.with_clock(now);
@@ -73,26 +113,59 @@ impl<R: Clone> Authz<R> {
 
     /// The dialect of all denials. Default: [`Problem`].
     pub fn with_reject<R2: Clone>(self, reject: R2) -> Authz<R2> {
-        Authz { authenticate: self.authenticate.with_reject(reject.clone()), require: self.require.with_reject(reject) }
+        Authz {
+            entrance: self.entrance,
+            authenticate: self.authenticate.with_reject(reject.clone()),
+            require: self.require.with_reject(reject.clone()),
+            reject,
+        }
     }
 }
 
-impl<R> Clone for Authz<R> {
+impl<R: Clone> Clone for Authz<R> {
     fn clone(&self) -> Self {
-        Self { authenticate: self.authenticate.clone(), require: self.require.clone() }
+        Self {
+            entrance: self.entrance.clone(),
+            authenticate: self.authenticate.clone(),
+            require: self.require.clone(),
+            reject: self.reject.clone(),
+        }
     }
 }
 
 impl<R> fmt::Debug for Authz<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Authz").field("authenticate", &self.authenticate).finish_non_exhaustive()
+        f.debug_struct("Authz")
+            .field("entrance", &self.entrance)
+            .field("authenticate", &self.authenticate)
+            .finish_non_exhaustive()
     }
 }
 
-impl<S, R> Layer<S> for Authz<R> {
-    type Service = Authenticate<Require<S, Arc<Policy>, R>, R>;
+impl<S, R: Clone> Layer<S> for Authz<R> {
+    type Service = Require<Authenticate<Require<S, Arc<Policy>, R>, R>, Entrance, R>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        self.authenticate.layer(self.require.layer(inner))
+        let mut entrance = self.entrance.clone();
+        if let (Some(https), Some(proxies)) = (entrance.https.take(), &entrance.proxies) {
+            entrance.https = Some(https.behind(proxies.clone()));
+        }
+        let outer = RequireLayer::new(entrance).with_reject(self.reject.clone());
+        outer.layer(self.authenticate.layer(self.require.layer(inner)))
+    }
+}
+
+/// What is checked before anybody asks who calls.
+#[derive(Clone, Debug)]
+pub struct Entrance {
+    clean_path: CleanPath,
+    https: Option<HttpsOnly>,
+    proxies: Option<Proxies>,
+}
+
+impl Check for Entrance {
+    fn check(&self, head: &Head<'_>) -> Result<(), Denial> {
+        self.clean_path.check(head)?;
+        self.https.as_ref().map_or(Ok(()), |https| https.check(head))
     }
 }

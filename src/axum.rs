@@ -9,7 +9,7 @@ use axum::{
 };
 
 use crate::{
-    Denial, Principal, Reject, Scope,
+    ClientAddress, Denial, Principal, Reject, Scope,
     denial::Cause,
     reject::{Problem, Raised},
 };
@@ -37,6 +37,18 @@ impl<S: Sync> OptionalFromRequestParts<S> for Principal {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, Infallible> {
         Ok(parts.extensions.get::<Self>().cloned())
+    }
+}
+
+/// The address of the client, on public routes as well. Never refuses: an address that is not known is
+/// [`ClientAddress::UNKNOWN`].
+impl<S: Sync> FromRequestParts<S> for ClientAddress {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let known = parts.extensions.get::<Principal>().map(Principal::client_address);
+        let known = known.or_else(|| parts.extensions.get::<Self>().copied());
+        Ok(known.unwrap_or_else(|| Self::of_peer(&parts.extensions)))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Why a request is refused.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 use http::{HeaderValue, StatusCode};
 
@@ -12,6 +12,14 @@ use crate::{Dimension, KeyId, Permission, name::Name};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Cause {
+    /// The path can be read in more than one way.
+    UncleanPath(&'static str),
+    /// The request did not come by HTTPS. The key that it carried has been exposed.
+    PlainHttp,
+    /// The host is missing, malformed, or given twice.
+    BadHost(&'static str),
+    /// The host is no tenant's.
+    UnknownHost,
     /// No source held a credential.
     MissingCredential,
     /// The credential has not the shape of a key.
@@ -20,6 +28,8 @@ pub enum Cause {
     DuplicateCredential,
     /// No such key was issued, or it was deleted.
     UnknownKey,
+    /// The key belongs to another tenant than the host.
+    ForeignTenant,
     /// The key's first moment has not come.
     NotYetValid,
     /// The key is expired.
@@ -71,7 +81,7 @@ pub enum Cause {
     /// The key is restricted over a dimension that the rule says nothing about.
     UndeclaredDimension(Dimension),
     /// A check of your own refused.
-    Refused(std::borrow::Cow<'static, str>),
+    Refused(Cow<'static, str>),
 }
 
 impl Cause {
@@ -82,30 +92,35 @@ impl Cause {
         const OURS: StatusCode = StatusCode::INTERNAL_SERVER_ERROR;
         const NO: StatusCode = StatusCode::FORBIDDEN;
         match self {
-            Self::MissingCredential => (0, WHO, "missing_credential"),
-            Self::MalformedCredential => (1, WHO, "malformed_credential"),
-            Self::DuplicateCredential => (2, WHO, "duplicate_credential"),
-            Self::UnknownKey => (3, WHO, "unknown_key"),
-            Self::NotYetValid => (4, WHO, "not_yet_valid"),
-            Self::Expired => (5, WHO, "expired"),
-            Self::Revoked => (6, WHO, "revoked"),
-            Self::StoreUnavailable { .. } => (7, StatusCode::SERVICE_UNAVAILABLE, "store_unavailable"),
-            Self::UnreadableRecord { .. } => (8, OURS, "unreadable_record"),
-            Self::Misconfigured(_) => (9, OURS, "misconfigured"),
-            Self::Unsettled(_) => (10, OURS, "unsettled"),
-            Self::MalformedId(_) => (11, BAD, "malformed_id"),
-            Self::MissingEntity(_) => (12, BAD, "missing_entity"),
-            Self::NoRule => (13, StatusCode::NOT_FOUND, "no_rule"),
-            Self::MethodNotAllowed { .. } => (14, StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
-            Self::WrongKind { .. } => (15, NO, "wrong_kind"),
-            Self::MissingPermission(_) => (16, NO, "missing_permission"),
-            Self::NetworksRequired => (17, NO, "networks_required"),
-            Self::ForeignAddress => (18, NO, "foreign_address"),
-            Self::MissingOrigin => (19, NO, "missing_origin"),
-            Self::ForeignOrigin => (20, NO, "foreign_origin"),
-            Self::ForeignEntity(_) => (21, NO, "foreign_entity"),
-            Self::UndeclaredDimension(_) => (22, NO, "undeclared_dimension"),
-            Self::Refused(_) => (23, NO, "refused"),
+            Self::UncleanPath(_) => (0, BAD, "unclean_path"),
+            Self::PlainHttp => (1, NO, "plain_http"),
+            Self::BadHost(_) => (2, BAD, "bad_host"),
+            Self::UnknownHost => (3, StatusCode::NOT_FOUND, "unknown_host"),
+            Self::MissingCredential => (4, WHO, "missing_credential"),
+            Self::MalformedCredential => (5, WHO, "malformed_credential"),
+            Self::DuplicateCredential => (6, WHO, "duplicate_credential"),
+            Self::UnknownKey => (7, WHO, "unknown_key"),
+            Self::ForeignTenant => (8, WHO, "foreign_tenant"),
+            Self::NotYetValid => (9, WHO, "not_yet_valid"),
+            Self::Expired => (10, WHO, "expired"),
+            Self::Revoked => (11, WHO, "revoked"),
+            Self::StoreUnavailable { .. } => (12, StatusCode::SERVICE_UNAVAILABLE, "store_unavailable"),
+            Self::UnreadableRecord { .. } => (13, OURS, "unreadable_record"),
+            Self::Misconfigured(_) => (14, OURS, "misconfigured"),
+            Self::Unsettled(_) => (15, OURS, "unsettled"),
+            Self::MalformedId(_) => (16, BAD, "malformed_id"),
+            Self::MissingEntity(_) => (17, BAD, "missing_entity"),
+            Self::NoRule => (18, StatusCode::NOT_FOUND, "no_rule"),
+            Self::MethodNotAllowed { .. } => (19, StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
+            Self::WrongKind { .. } => (20, NO, "wrong_kind"),
+            Self::MissingPermission(_) => (21, NO, "missing_permission"),
+            Self::NetworksRequired => (22, NO, "networks_required"),
+            Self::ForeignAddress => (23, NO, "foreign_address"),
+            Self::MissingOrigin => (24, NO, "missing_origin"),
+            Self::ForeignOrigin => (25, NO, "foreign_origin"),
+            Self::ForeignEntity(_) => (26, NO, "foreign_entity"),
+            Self::UndeclaredDimension(_) => (27, NO, "undeclared_dimension"),
+            Self::Refused(_) => (28, NO, "refused"),
         }
     }
 
@@ -131,6 +146,11 @@ impl Cause {
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::UncleanPath(what) => write!(f, "the path is not clean: {what}"),
+            Self::PlainHttp => f.write_str("HTTPS is needed"),
+            Self::BadHost(what) => write!(f, "the host is not clean: {what}"),
+            Self::UnknownHost => f.write_str("no tenant has this host"),
+            Self::ForeignTenant => f.write_str("the key belongs to another tenant"),
             Self::MissingCredential => f.write_str("the request carries no API key"),
             Self::MalformedCredential => f.write_str("the credential has not the form of an API key"),
             Self::DuplicateCredential => f.write_str("the credential header is given twice"),
@@ -204,7 +224,7 @@ pub(crate) struct Context {
 
 impl Denial {
     /// A denial by a check of your own: 403, with this reason in the log and the response.
-    pub fn refused(why: impl Into<std::borrow::Cow<'static, str>>) -> Self {
+    pub fn refused(why: impl Into<Cow<'static, str>>) -> Self {
         Cause::Refused(why.into()).into()
     }
 
@@ -244,6 +264,29 @@ impl Denial {
     #[must_use]
     pub fn route(&self) -> Option<&str> {
         self.0.context.route.as_ref().map(Name::as_str)
+    }
+
+    /// What a client may be told, in a sentence: nothing about why a key is not valid, what a concealed
+    /// rule hides, or how the server is built. In debug builds a 500 tells its developer.
+    #[must_use]
+    pub fn public_message(&self) -> Cow<'_, str> {
+        match self.status() {
+            StatusCode::UNAUTHORIZED => "a valid API key is needed".into(),
+            StatusCode::NOT_FOUND => "there is nothing here".into(),
+            StatusCode::SERVICE_UNAVAILABLE => "API keys cannot be checked now; try again".into(),
+            StatusCode::INTERNAL_SERVER_ERROR if !cfg!(debug_assertions) => "the server cannot decide".into(),
+            _ => self.0.first.to_string().into(),
+        }
+    }
+
+    /// What a client may be told, as a [code](Cause::code) that programs can rely on.
+    #[must_use]
+    pub fn public_code(&self) -> Option<&'static str> {
+        match self.status() {
+            StatusCode::UNAUTHORIZED | StatusCode::NOT_FOUND | StatusCode::SERVICE_UNAVAILABLE => None,
+            StatusCode::INTERNAL_SERVER_ERROR if !cfg!(debug_assertions) => None,
+            _ => Some(self.0.first.code()),
+        }
     }
 
     /// The value for `WWW-Authenticate`: a challenge with a 401, and with a 403 to a bearer token

@@ -29,6 +29,7 @@ pub struct Head<'a> {
     headers: &'a HeaderMap,
     extensions: &'a Extensions,
     route: Option<&'a str>,
+    principal: Option<&'a Principal>,
 }
 
 impl<'a> Head<'a> {
@@ -41,6 +42,7 @@ impl<'a> Head<'a> {
             headers: request.headers(),
             extensions: request.extensions(),
             route: crate::routed::pattern(request.extensions()),
+            principal: None,
         }
     }
 
@@ -77,7 +79,7 @@ impl<'a> Head<'a> {
     /// Who calls, once the request has been authenticated.
     #[must_use]
     pub fn principal(&self) -> Option<&'a Principal> {
-        self.extensions.get()
+        self.principal.or_else(|| self.extensions.get())
     }
 
     /// The address that the request came from: the principal's, else what the connection says.
@@ -85,7 +87,7 @@ impl<'a> Head<'a> {
     pub fn client_address(&self) -> ClientAddress {
         match self.principal() {
             Some(principal) => principal.client_address(),
-            None => ClientAddress::of_peer(self.extensions),
+            None => self.extensions.get().copied().unwrap_or_else(|| ClientAddress::of_peer(self.extensions)),
         }
     }
 
@@ -93,6 +95,23 @@ impl<'a> Head<'a> {
     #[must_use]
     pub const fn route(&self) -> Option<&'a str> {
         self.route
+    }
+
+    /// The head of an operation that is carried inside of a request.
+    pub(crate) const fn of_operation(
+        method: &'a Method,
+        uri: &'a Uri,
+        headers: &'a HeaderMap,
+        extensions: &'a Extensions,
+        principal: &'a Principal,
+    ) -> Self {
+        Self { method, inner_uri: uri, uri, headers, extensions, route: None, principal: Some(principal) }
+    }
+
+    /// The same head, with another caller than the request has.
+    pub(crate) const fn with_principal(mut self, principal: &'a Principal) -> Self {
+        self.principal = Some(principal);
+        self
     }
 
     /// Whether a router has looked at the request before us.

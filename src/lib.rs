@@ -23,13 +23,17 @@ mod require;
 mod routed;
 mod scope;
 pub mod store;
+mod tenant;
+#[cfg(feature = "axum")]
+pub mod testing;
 mod text;
+mod trace;
 
 pub use crate::{
     authenticate::{Authenticate, AuthenticateLayer},
-    authz::Authz,
+    authz::{Authz, Entrance},
     check::Check,
-    client_address::{ClientAddress, PeerAddress},
+    client_address::{ClientAddress, PeerAddress, Proxies},
     credential::{Alphabet, ApiKey, Digest, KeyFormat, Source, Sources, StructuredFormat},
     denial::{Cause, Denial},
     directory::{Directory, DirectoryBuilder},
@@ -40,11 +44,12 @@ pub use crate::{
         Access, Grant, GrantBuilder, Ids, KeyFile, KeyId, KeyRecord, KeyRecordBuilder, Network, Networks, Permission,
         Restriction, Status,
     },
-    policy::{Policy, PolicyBuilder, Rule},
+    policy::{Audit, Difference, Explanation, Finding, Policy, PolicyBuilder, Rule},
     principal::Principal,
     reject::Reject,
     require::{Require, RequireLayer},
     scope::{Filter, Scope},
+    tenant::TenantHosts,
 };
 
 /// The futures of the services, for those who have to name them.

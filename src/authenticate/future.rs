@@ -13,6 +13,7 @@ use tower::Service;
 use crate::{
     Reject,
     authenticate::layer::{Config, Presented},
+    credential::Notice,
     store::Found,
 };
 
@@ -34,7 +35,7 @@ pin_project! {
         S: Service<Request<ReqB>>,
     {
         Lookup { answer: BoxFuture<'static, Found>, held: Option<Held<S, ReqB, R>> },
-        Forward { #[pin] future: S::Future },
+        Forward { #[pin] future: S::Future, notice: Option<Notice> },
         Denied { response: Option<Response<ResB>> },
     }
 }
@@ -55,12 +56,12 @@ where
         Self { state: State::Lookup { answer, held: Some(held) } }
     }
 
-    pub(crate) const fn forward(future: S::Future) -> Self {
-        Self { state: State::Forward { future } }
+    pub(crate) const fn forward(future: S::Future, notice: Option<Notice>) -> Self {
+        Self { state: State::Forward { future, notice } }
     }
 
-    pub(crate) const fn denied(response: Response<ResB>) -> Self {
-        Self { state: State::Denied { response: Some(response) } }
+    pub(crate) fn denied(response: Response<ResB>, notice: Option<Notice>) -> Self {
+        Self { state: State::Denied { response: Some(with_notice(response, notice)) } }
     }
 }
 
@@ -80,12 +81,17 @@ where
                     let Some(Held { mut inner, mut request, presented, config }) = held.take() else {
                         return Poll::Pending; // polled again after it was done
                     };
-                    match config.admit(presented, found, &mut request) {
-                        Ok(()) => State::Forward { future: inner.call(request) },
-                        Err(denial) => State::Denied { response: Some(config.refuse(denial)) },
+                    let admitted = config.admit(&presented, found, &mut request);
+                    let notice = presented.notice;
+                    match admitted {
+                        Ok(()) => State::Forward { future: inner.call(request), notice },
+                        Err(denial) => State::Denied { response: Some(with_notice(config.refuse(denial), notice)) },
                     }
                 }
-                StateProj::Forward { future } => return future.poll(cx),
+                StateProj::Forward { future, notice } => {
+                    let response = ready!(future.poll(cx))?;
+                    return Poll::Ready(Ok(with_notice(response, notice.take())));
+                }
                 StateProj::Denied { response } => {
                     return match response.take() {
                         Some(response) => Poll::Ready(Ok(response)),
@@ -96,6 +102,14 @@ where
             this.state.set(next);
         }
     }
+}
+
+/// Tells a client that its way to send a key is on the way out.
+fn with_notice<B>(mut response: Response<B>, notice: Option<Notice>) -> Response<B> {
+    if let Some(notice) = notice {
+        notice.write(response.headers_mut());
+    }
+    response
 }
 
 impl<S, ReqB, ResB, R> fmt::Debug for ResponseFuture<S, ReqB, ResB, R>

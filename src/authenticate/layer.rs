@@ -4,8 +4,11 @@ use http::{HeaderValue, Request, Response};
 use tower_layer::Layer;
 
 use crate::{
-    Authenticate, ClientAddress, Denial, Digest, Head, KeyFormat, Policy, Principal, Reject, Sources, Status,
+    Authenticate, ClientAddress, Denial, Digest, Head, KeyFormat, Policy, Principal, Proxies, Reject, Sources,
+    TenantHosts,
+    credential::Notice,
     denial::{Cause, Context},
+    policy::status,
     reject::{self, Problem},
     store::{Found, KeyStore, StoreErrorKind},
 };
@@ -50,6 +53,8 @@ impl AuthenticateLayer {
                 clock: Arc::new(SystemTime::now),
                 remove_credential: false,
                 public: None,
+                proxies: None,
+                tenants: None,
                 reject: Problem,
             }),
         }
@@ -94,9 +99,26 @@ impl<R> AuthenticateLayer<R> {
         self.change(|config| config.clock = Arc::new(now))
     }
 
+    /// Which proxies may say where a request comes from. By default none: the client is the peer.
+    pub fn behind(self, proxies: Proxies) -> Self
+    where
+        R: Clone,
+    {
+        self.change(|config| config.proxies = Some(proxies))
+    }
+
+    /// Binds keys to tenants: the host of a request names one, and a key of another is unknown there.
+    pub fn tenants(self, hosts: TenantHosts) -> Self
+    where
+        R: Clone,
+    {
+        self.change(|config| config.tenants = Some(hosts))
+    }
+
     /// How a denial is said. Default: [`Problem`].
     pub fn with_reject<R2>(self, reject: R2) -> AuthenticateLayer<R2> {
-        let Config { store, format, sources, challenge, clock, remove_credential, public, .. } = &*self.config;
+        let Config { store, format, sources, challenge, clock, remove_credential, public, proxies, tenants, .. } =
+            &*self.config;
         AuthenticateLayer {
             config: Arc::new(Config {
                 store: Arc::clone(store),
@@ -106,6 +128,8 @@ impl<R> AuthenticateLayer<R> {
                 clock: Arc::clone(clock),
                 remove_credential: *remove_credential,
                 public: public.clone(),
+                proxies: proxies.clone(),
+                tenants: tenants.clone(),
                 reject,
             }),
         }
@@ -150,14 +174,18 @@ pub(crate) struct Config<R> {
     clock: Arc<dyn Fn() -> SystemTime + Send + Sync>,
     remove_credential: bool,
     public: Option<Arc<Policy>>,
+    proxies: Option<Proxies>,
+    tenants: Option<TenantHosts>,
     reject: R,
 }
 
 /// A credential that has the form of a key, reduced to its digest.
-#[derive(Clone, Copy)]
 pub(crate) struct Presented {
     pub(crate) digest: Digest,
     bearer: bool,
+    /// Whom the host names, where hosts name tenants.
+    tenant: Option<String>,
+    pub(crate) notice: Option<Notice>,
 }
 
 impl<R> Config<R> {
@@ -167,15 +195,21 @@ impl<R> Config<R> {
 
     /// Extract, parse, digest.
     pub(crate) fn identify<B>(&self, request: &Request<B>) -> Result<Presented, Cause> {
+        let tenant = self.tenants.as_ref().map(|hosts| hosts.tenant(&Head::of(request))).transpose()?;
         let credential = self.sources.extract(request.headers())?;
         if !self.format.matches(credential.key) {
             return Err(Cause::MalformedCredential);
         }
-        Ok(Presented { digest: Digest::of(credential.key), bearer: credential.bearer })
+        Ok(Presented {
+            digest: Digest::of(credential.key),
+            bearer: credential.source.is_bearer(),
+            tenant,
+            notice: credential.source.notice().cloned(),
+        })
     }
 
     /// Judges what the store found, and if all is well puts the principal into the request.
-    pub(crate) fn admit<B>(&self, presented: Presented, found: Found, request: &mut Request<B>) -> Result<(), Denial> {
+    pub(crate) fn admit<B>(&self, presented: &Presented, found: Found, request: &mut Request<B>) -> Result<(), Denial> {
         let record = match found {
             // The digest decides, not the store's word: and it is compared whole, in constant time.
             Ok(Some(record)) if *record.digest() == presented.digest => record,
@@ -188,23 +222,32 @@ impl<R> Config<R> {
                 });
             }
         };
-        let cause = match record.status((self.clock)()) {
-            Status::Active => None,
-            Status::NotYetValid => Some(Cause::NotYetValid),
-            Status::Expired => Some(Cause::Expired),
-            Status::Revoked => Some(Cause::Revoked),
-        };
-        let client = ClientAddress::of_peer(request.extensions());
+        let foreign = presented.tenant.is_some() && record.tenant() != presented.tenant.as_deref();
+        let verdict = if foreign { Err(Cause::ForeignTenant) } else { status(record.status((self.clock)())) };
+        let client = self.client(request);
         let principal = Principal::new(record, self.store.directory(), client).by_bearer(presented.bearer);
-        if let Some(cause) = cause {
-            return Err(Denial::from(cause).in_context(principal.context()));
-        }
+        verdict.map_err(|cause| Denial::from(cause).in_context(principal.context()))?;
         self.hide_credentials(request);
         request.extensions_mut().insert(principal);
         Ok(())
     }
 
-    pub(crate) fn hide_credentials<B>(&self, request: &mut Request<B>) {
+    fn client<B>(&self, request: &Request<B>) -> ClientAddress {
+        let peer = ClientAddress::of_peer(request.extensions());
+        self.proxies.as_ref().map_or(peer, |proxies| proxies.client(peer, request.headers()))
+    }
+
+    /// Prepares a request for a public route: nobody was authenticated, whatever stands in it.
+    pub(crate) fn pass<B>(&self, request: &mut Request<B>) {
+        request.extensions_mut().remove::<Principal>();
+        self.hide_credentials(request);
+        if self.proxies.is_some() {
+            let client = self.client(request);
+            request.extensions_mut().insert(client);
+        }
+    }
+
+    fn hide_credentials<B>(&self, request: &mut Request<B>) {
         self.sources.hide(request.headers_mut(), self.remove_credential);
     }
 

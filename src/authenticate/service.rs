@@ -8,7 +8,7 @@ use http::{Request, Response};
 use tower::Service;
 
 use crate::{
-    Principal, Reject,
+    Reject,
     authenticate::{
         future::{Held, ResponseFuture},
         layer::Config,
@@ -67,19 +67,17 @@ where
 
     fn call(&mut self, mut request: Request<ReqB>) -> Self::Future {
         if self.config.is_public(&request) {
-            // Nobody was authenticated, whatever stands in the request.
-            request.extensions_mut().remove::<Principal>();
-            self.config.hide_credentials(&mut request);
-            return ResponseFuture::forward(self.inner.call(request));
+            self.config.pass(&mut request);
+            return ResponseFuture::forward(self.inner.call(request), None);
         }
         let presented = match self.config.identify(&request) {
             Ok(presented) => presented,
-            Err(cause) => return ResponseFuture::denied(self.config.refuse(cause.into())),
+            Err(cause) => return ResponseFuture::denied(self.config.refuse(cause.into()), None),
         };
         match self.config.store.lookup(&presented.digest).0 {
-            Answer::Ready(found) => match self.config.admit(presented, found, &mut request) {
-                Ok(()) => ResponseFuture::forward(self.inner.call(request)),
-                Err(denial) => ResponseFuture::denied(self.config.refuse(denial)),
+            Answer::Ready(found) => match self.config.admit(&presented, found, &mut request) {
+                Ok(()) => ResponseFuture::forward(self.inner.call(request), presented.notice),
+                Err(denial) => ResponseFuture::denied(self.config.refuse(denial), presented.notice),
             },
             Answer::Pending(answer) => {
                 // `poll_ready` reserved capacity on this very service: it goes, the clone stays.

@@ -1,11 +1,15 @@
 //! Pure decisions: a request head goes in, nothing or a denial comes out.
 
+mod clean_path;
+mod https;
 mod relation;
 mod simple;
 
 use std::sync::Arc;
 
 pub use self::{
+    clean_path::CleanPath,
+    https::{HttpsOnly, SecureConnection},
     relation::Tie,
     simple::{Kind, Origin, RestrictedNetworks, WithinNetworks},
 };

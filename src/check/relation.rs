@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use http::HeaderName;
 
-use crate::{Dimension, Directory, Grant, Head, denial::Cause, name::Name};
+use crate::{Dimension, Directory, Grant, Head, denial::Cause, name::Name, policy::Demand};
 
 /// Which entity of a dimension a request is about, and where the request says so.
 ///
@@ -156,19 +156,23 @@ impl Relations {
         head: &Head<'_>,
         grant: &Grant,
         directory: &Directory,
-        note: &mut impl FnMut(Result<(), Cause>),
+        note: &mut impl FnMut(Demand<'_>, Result<(), Cause>),
     ) {
         let company_declared = self.declares_company();
         for tie in &self.ties {
             tie.judge_each(head, &mut |id| {
-                note(id.and_then(|id| reach(grant, directory, &tie.dimension, id, company_declared)));
+                let verdict = id.and_then(|id| reach(grant, directory, &tie.dimension, id, company_declared));
+                note(Demand::Entity(&tie.dimension), verdict);
             });
         }
         for (dimension, _) in grant.restrictions() {
-            note(match self.covers(dimension) {
-                true => Ok(()),
-                false => Err(Cause::UndeclaredDimension(dimension.clone())),
-            });
+            note(
+                Demand::Restriction(dimension),
+                match self.covers(dimension) {
+                    true => Ok(()),
+                    false => Err(Cause::UndeclaredDimension(dimension.clone())),
+                },
+            );
         }
     }
 }

@@ -7,6 +7,7 @@ mod format;
 mod generate;
 mod source;
 
+pub(crate) use self::source::Notice;
 pub use self::{
     api_key::ApiKey,
     digest::Digest,

@@ -1,3 +1,5 @@
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
 
 use crate::denial::Cause;
@@ -9,6 +11,7 @@ use crate::denial::Cause;
 pub struct Source {
     header: HeaderName,
     scheme: Option<Scheme>,
+    notice: Option<Notice>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,19 +27,53 @@ impl Source {
     /// `Authorization: Bearer <key>` (RFC 6750 section 2.1), the scheme in any case.
     #[must_use]
     pub const fn bearer() -> Self {
-        Self { header: AUTHORIZATION, scheme: Some(Scheme::AnyCase) }
+        Self { header: AUTHORIZATION, scheme: Some(Scheme::AnyCase), notice: None }
     }
 
     /// `Authorization: Bearer <key>` with the scheme spelt exactly so.
     #[must_use]
     pub const fn bearer_exact() -> Self {
-        Self { header: AUTHORIZATION, scheme: Some(Scheme::Exact) }
+        Self { header: AUTHORIZATION, scheme: Some(Scheme::Exact), notice: None }
     }
 
     /// A header whose whole value is the key, like `X-API-Key`.
     #[must_use]
     pub const fn header(name: HeaderName) -> Self {
-        Self { header: name, scheme: None }
+        Self { header: name, scheme: None, notice: None }
+    }
+
+    /// Marks the source as deprecated since then: responses to requests that use it carry
+    /// `Deprecation` (RFC 9745).
+    ///
+    /// # Example
+    /// ```
+    /// use std::time::{Duration, UNIX_EPOCH};
+    /// use http::HeaderName;
+    /// use tower_authz::Source;
+    ///
+    /// let since = UNIX_EPOCH + Duration::from_secs(1_767_225_600); // 2026-01-01
+    /// let until = UNIX_EPOCH + Duration::from_secs(1_798_761_600); // 2027-01-01
+    /// let legacy = Source::header(HeaderName::from_static("x-api-key")).deprecated(since).sunset(until);
+    /// # drop(legacy);
+    /// ```
+    #[must_use]
+    pub fn deprecated(mut self, since: SystemTime) -> Self {
+        let seconds = since.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        // A structured field date: an at sign and seconds.
+        self.notice.get_or_insert_default().deprecation = HeaderValue::try_from(format!("@{seconds}")).ok();
+        self
+    }
+
+    /// When the source will be gone: responses to requests that use it carry `Sunset` (RFC 8594).
+    #[must_use]
+    pub fn sunset(mut self, at: SystemTime) -> Self {
+        let date = jiff::Timestamp::try_from(at).map(|at| at.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string());
+        self.notice.get_or_insert_default().sunset = date.ok().and_then(|date| HeaderValue::try_from(date).ok());
+        self
+    }
+
+    pub(crate) const fn notice(&self) -> Option<&Notice> {
+        self.notice.as_ref()
     }
 
     /// The header that this source reads.
@@ -91,7 +128,7 @@ pub struct Sources(Vec<Source>);
 
 impl Sources {
     /// The credential of the first source that is present.
-    pub(crate) fn extract<'a>(&self, headers: &'a HeaderMap) -> Result<Credential<'a>, Cause> {
+    pub(crate) fn extract<'a>(&'a self, headers: &'a HeaderMap) -> Result<Credential<'a>, Cause> {
         for source in &self.0 {
             let mut lines = headers.get_all(&source.header).iter();
             let Some(line) = lines.next() else { continue };
@@ -99,7 +136,7 @@ impl Sources {
                 return Err(Cause::DuplicateCredential);
             }
             let key = source.read(line.as_bytes())?;
-            return Ok(Credential { key, bearer: source.is_bearer() });
+            return Ok(Credential { key, source });
         }
         Err(Cause::MissingCredential)
     }
@@ -158,7 +195,25 @@ impl Default for Sources {
 /// The bytes of a presented key, still in the request. No `Debug`: nothing shall print it.
 pub(crate) struct Credential<'a> {
     pub(crate) key: &'a [u8],
-    pub(crate) bearer: bool,
+    pub(crate) source: &'a Source,
+}
+
+/// What responses to users of a deprecated source carry.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Notice {
+    deprecation: Option<HeaderValue>,
+    sunset: Option<HeaderValue>,
+}
+
+impl Notice {
+    pub(crate) fn write(self, headers: &mut HeaderMap) {
+        let named = [("deprecation", self.deprecation), ("sunset", self.sunset)];
+        for (name, value) in named {
+            if let Some(value) = value {
+                headers.insert(HeaderName::from_static(name), value);
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,16 +1,31 @@
 //! All rules of an application, by the pattern of the route.
 
+mod audit;
+mod explain;
 mod pattern;
 mod rule;
+mod shadow;
 
 use std::collections::HashMap;
 
-use http::Method;
+use http::{
+    Extensions, HeaderMap, Method, Uri,
+    header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN},
+};
 
-pub(crate) use self::pattern::Pattern;
-pub use self::rule::Rule;
+pub use self::{
+    audit::Audit,
+    explain::{Explanation, Finding},
+    rule::Rule,
+    shadow::Difference,
+};
+pub(crate) use self::{
+    explain::{Demand, status},
+    pattern::Pattern,
+};
 use crate::{
-    Check, ConfigError, Denial, Head, check,
+    Check, ConfigError, Denial, Head, Principal,
+    check::{self, CleanPath},
     denial::{Cause, Context},
     principal::Duty,
 };
@@ -45,6 +60,8 @@ pub struct Policy {
     by_pattern: HashMap<Box<str>, usize>,
     table: matchit::Router<usize>,
     fallback: Option<Target>,
+    preflight: bool,
+    shadow: Option<shadow::Shadow>,
 }
 
 #[derive(Clone, Debug)]
@@ -64,13 +81,40 @@ enum Target {
 impl Policy {
     /// A policy to fill. Empty, it refuses everything.
     pub fn builder() -> PolicyBuilder {
-        PolicyBuilder { entries: Vec::new(), fallback: None, error: None }
+        PolicyBuilder { entries: Vec::new(), fallback: None, preflight: false, error: None }
     }
 
     /// Whether the request goes to a public route, where no key is looked at.
     #[must_use]
     pub fn is_public(&self, head: &Head<'_>) -> bool {
-        matches!(self.find(head), Ok((Target::Public, _)))
+        matches!(self.find(head), Ok((Target::Public, _))) || self.is_preflight(head)
+    }
+
+    /// A preflight request of CORS, where such are let through: `OPTIONS` with one `Origin` and one
+    /// `Access-Control-Request-Method` (Fetch standard, section 3.2.2).
+    fn is_preflight(&self, head: &Head<'_>) -> bool {
+        let once = |name| head.headers().get_all(name).iter().count() == 1;
+        self.preflight && *head.method() == Method::OPTIONS && once(ORIGIN) && once(ACCESS_CONTROL_REQUEST_METHOD)
+    }
+
+    /// Decides about an operation that a request carries in its body, by the same rules as if it had come
+    /// by itself: for bulk requests, whose own permission must not launder what they carry.
+    ///
+    /// `path` is a path of this policy, with or without a query. It must be clean, and it is matched by
+    /// the policy itself. Operations have no headers, so a rule that is tied to one refuses; one that
+    /// leaves something to a handler refuses too.
+    ///
+    /// # Errors
+    /// The denial that the request would have got.
+    pub fn decide(&self, principal: &Principal, method: &Method, path: &str) -> Result<(), Denial> {
+        let uri: Uri = path.parse().map_err(|_| Cause::UncleanPath("it is not a path"))?;
+        if uri.authority().is_some() {
+            return Err(Cause::UncleanPath("it names a host").into());
+        }
+        CleanPath::new().judge(uri.path())?;
+        let (headers, extensions) = (HeaderMap::new(), Extensions::new());
+        let head = Head::of_operation(method, &uri, &headers, &extensions, principal);
+        self.check(&head).map_err(|denial| denial.in_context(principal.context()))
     }
 
     /// The rule for a request, and the pattern that it was found by.
@@ -111,6 +155,19 @@ impl Check for Policy {
     }
 
     fn admit(&self, head: &Head<'_>) -> Result<Option<Duty>, Denial> {
+        let admitted = self.admit_enforced(head);
+        if let Some(shadow) = &self.shadow {
+            shadow.compare(head, admitted.as_ref());
+        }
+        admitted
+    }
+}
+
+impl Policy {
+    fn admit_enforced(&self, head: &Head<'_>) -> Result<Option<Duty>, Denial> {
+        if self.is_preflight(head) {
+            return Ok(None);
+        }
         let (target, pattern) = self.find(head)?;
         let admitted = match pattern {
             Some(pattern) => target.admit(&head.with_route(pattern.as_str())),
@@ -131,6 +188,18 @@ impl Target {
             Self::Public => Err(Cause::MethodNotAllowed { allow: rule::allowed_methods(&[]) }.into()),
         }
     }
+
+    /// Judges for an explanation, which hears what admits as well.
+    fn judge(&self, head: &Head<'_>, note: &mut impl FnMut(Demand<'_>, Result<(), Cause>)) {
+        match (self, head.principal()) {
+            (Self::Rule(rule), Some(principal)) => rule.judge_all(head, principal, note),
+            _ => {
+                if let Err(denial) = self.admit(head) {
+                    denial.causes().for_each(|cause| note(Demand::Method, Err(cause.clone())));
+                }
+            }
+        }
+    }
 }
 
 /// Collects rules; the first mistake is told by [`build`](Self::build).
@@ -139,6 +208,7 @@ impl Target {
 pub struct PolicyBuilder {
     entries: Vec<Entry>,
     fallback: Option<Target>,
+    preflight: bool,
     error: Option<ConfigError>,
 }
 
@@ -182,6 +252,13 @@ impl PolicyBuilder {
     /// and every service under `nest_service` that no `{*rest}` pattern covers.
     pub fn public_fallback(mut self) -> Self {
         self.fallback = Some(Target::Public);
+        self
+    }
+
+    /// Lets preflight requests of CORS through without a key, and only real ones: for applications whose
+    /// CORS layer stands inside of the gate. Better put it outside, and leave this off.
+    pub const fn allow_preflight(mut self) -> Self {
+        self.preflight = true;
         self
     }
 
@@ -243,6 +320,13 @@ impl PolicyBuilder {
             table.insert(pattern, index).map_err(|error| ConfigError::new(format!("pattern {pattern:?}: {error}")))?;
             by_pattern.insert(pattern.into(), index);
         }
-        Ok(Policy { entries: self.entries, by_pattern, table, fallback: self.fallback })
+        Ok(Policy {
+            entries: self.entries,
+            by_pattern,
+            table,
+            fallback: self.fallback,
+            preflight: self.preflight,
+            shadow: None,
+        })
     }
 }

@@ -7,6 +7,7 @@ use crate::{
     check::{Kind, NO_PRINCIPAL, Origin, Relations, Stance, Tie, judge_networks, without_duty},
     denial::Cause,
     name::Name,
+    policy::Demand,
     principal::Duty,
 };
 
@@ -165,22 +166,45 @@ impl Rule {
     }
 
     /// Judges a request; `note` hears every verdict, those that admit as well.
-    fn judge(&self, head: &Head<'_>, principal: &Principal, note: &mut impl FnMut(Result<(), Cause>)) {
+    fn judge(&self, head: &Head<'_>, principal: &Principal, note: &mut impl FnMut(Demand<'_>, Result<(), Cause>)) {
         let grant = principal.record().grant();
-        note(match (access(head.method(), &self.methods), &self.resource) {
-            (None, _) => Err(Cause::MethodNotAllowed { allow: allowed_methods(&self.methods) }),
-            (Some(_), None) => Ok(()),
-            (Some(access), Some(resource)) if grant.allows(resource.as_str(), access) => Ok(()),
-            (Some(access), Some(resource)) => Err(Cause::MissingPermission(Permission::of(resource.clone(), access))),
-        });
+        let access = access(head.method(), &self.methods);
+        let demand = self.resource.as_ref().map_or(Demand::Method, |name| Demand::Permission(name.as_str(), access));
+        note(
+            demand,
+            match (access, &self.resource) {
+                (None, _) => Err(Cause::MethodNotAllowed { allow: allowed_methods(&self.methods) }),
+                (Some(_), None) => Ok(()),
+                (Some(access), Some(resource)) if grant.allows(resource.as_str(), access) => Ok(()),
+                (Some(access), Some(resource)) => {
+                    Err(Cause::MissingPermission(Permission::of(resource.clone(), access)))
+                }
+            },
+        );
         if let Some(kind) = &self.kind {
-            note(kind.judge(principal));
+            note(Demand::Kind, kind.judge(principal));
         }
-        note(judge_networks(grant, principal.client_address(), self.networks_required));
+        note(Demand::Networks, judge_networks(grant, principal.client_address(), self.networks_required));
         if self.origin_required {
-            note(Origin::judge(head, principal));
+            note(Demand::Origin, Origin::judge(head, principal));
         }
         self.relations.judge(head, grant, principal.directory(), note);
+    }
+
+    /// The same with the checks of the user's own.
+    pub(crate) fn judge_all(
+        &self,
+        head: &Head<'_>,
+        principal: &Principal,
+        note: &mut impl FnMut(Demand<'_>, Result<(), Cause>),
+    ) {
+        self.judge(head, principal, note);
+        for check in &self.checks {
+            match check.check(head) {
+                Ok(()) => note(Demand::Own, Ok(())),
+                Err(denial) => denial.causes().for_each(|cause| note(Demand::Own, Err(cause.clone()))),
+            }
+        }
     }
 }
 
@@ -192,7 +216,7 @@ impl Check for Rule {
     fn admit(&self, head: &Head<'_>) -> Result<Option<Duty>, Denial> {
         let principal = head.principal().ok_or(NO_PRINCIPAL)?;
         let mut denial: Option<Denial> = None;
-        self.judge(head, principal, &mut |verdict| {
+        self.judge(head, principal, &mut |_, verdict| {
             if let Err(cause) = verdict {
                 denial = Some(match denial.take() {
                     None => cause.into(),

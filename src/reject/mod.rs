@@ -1,14 +1,20 @@
 //! How a denial is said: the response that a client gets.
 
 mod empty;
+mod grpc;
+mod logic64;
+mod logik;
 mod problem;
+mod scayle;
 
+use bytes::Bytes;
 use http::{
-    HeaderMap, Response,
-    header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE},
+    HeaderMap, HeaderValue, Response,
+    header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
 };
+use serde::Serialize;
 
-pub use self::{empty::Empty, problem::Problem};
+pub use self::{empty::Empty, grpc::Grpc, logic64::Logic64, logik::Logik, problem::Problem, scayle::Scayle};
 use crate::{Denial, denial::Cause};
 
 /// Turns a [`Denial`] into a response, in the dialect that the API speaks.
@@ -65,8 +71,19 @@ pub fn headers(denial: &Denial, headers: &mut HeaderMap) {
     }
 }
 
+/// A JSON response with the status and the headers of the denial.
+fn json<B: From<Bytes>>(denial: &Denial, body: &impl Serialize) -> Response<B> {
+    // Strings and numbers always serialize; were it not so, the status alone still refuses.
+    let mut response = Response::new(Bytes::from(serde_json::to_vec(body).unwrap_or_default()).into());
+    *response.status_mut() = denial.status();
+    headers(denial, response.headers_mut());
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
 /// Renders the denial and lets it ride in the response.
 pub(crate) fn refuse<B>(reject: &impl Reject<B>, denial: Denial) -> Response<B> {
+    crate::trace::denied(&denial);
     let mut response = reject.reject(&denial);
     response.extensions_mut().insert(denial);
     response

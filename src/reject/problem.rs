@@ -28,46 +28,40 @@ use crate::{Denial, Reject};
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Problem;
 
-/// The one 401. What a thief learns from it is that the key does not work.
-const UNAUTHORIZED: &str = r#"{"type":"about:blank","title":"Unauthorized","status":401,"code":"invalid_api_key","detail":"a valid API key is needed"}"#;
-
 impl<B: From<Bytes>> Reject<B> for Problem {
     fn reject(&self, denial: &Denial) -> Response<B> {
-        let mut response = Response::new(body(denial).into());
-        *response.status_mut() = denial.status();
-        super::headers(denial, response.headers_mut());
+        let mut response = super::json(denial, &Body::of(denial));
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         response
     }
 }
 
-fn body(denial: &Denial) -> Bytes {
-    #[derive(Serialize)]
-    struct Body<'a> {
-        r#type: &'a str,
-        title: &'a str,
-        status: u16,
-        code: &'a str,
-        detail: Cow<'a, str>,
-    }
-    let status = denial.status();
-    if status == StatusCode::UNAUTHORIZED {
-        return Bytes::from_static(UNAUTHORIZED.as_bytes());
-    }
-    let (code, detail) = match status {
-        // Neither whether the route exists nor why it is hidden.
-        StatusCode::NOT_FOUND => ("not_found", Cow::Borrowed("there is nothing here")),
-        StatusCode::SERVICE_UNAVAILABLE => ("unavailable", Cow::Borrowed("keys cannot be checked now; try again")),
-        // How the server is built is for its developer: in the log always, here in debug builds only.
-        StatusCode::INTERNAL_SERVER_ERROR if !cfg!(debug_assertions) => {
-            ("internal", Cow::Borrowed("the server cannot decide about this request"))
+#[derive(Serialize)]
+struct Body<'a> {
+    r#type: &'a str,
+    title: &'a str,
+    status: u16,
+    code: &'a str,
+    detail: Cow<'a, str>,
+}
+
+impl<'a> Body<'a> {
+    fn of(denial: &'a Denial) -> Self {
+        let status = denial.status();
+        Self {
+            r#type: "about:blank",
+            title: status.canonical_reason().unwrap_or_default(),
+            status: status.as_u16(),
+            // What a thief learns from a 401 is that the key does not work.
+            code: denial.public_code().unwrap_or(match status {
+                StatusCode::UNAUTHORIZED => "invalid_api_key",
+                StatusCode::NOT_FOUND => "not_found",
+                StatusCode::SERVICE_UNAVAILABLE => "unavailable",
+                _ => "internal",
+            }),
+            detail: denial.public_message(),
         }
-        _ => (denial.cause().code(), Cow::Owned(denial.cause().to_string())),
-    };
-    let title = status.canonical_reason().unwrap_or_default();
-    let body = Body { r#type: "about:blank", title, status: status.as_u16(), code, detail };
-    // Strings and a number always serialize; were it not so, the status alone still refuses.
-    serde_json::to_vec(&body).unwrap_or_default().into()
+    }
 }
 
 #[cfg(test)]
@@ -75,8 +69,9 @@ mod tests {
     use super::*;
     use crate::denial::Cause;
 
-    fn text(cause: Cause) -> String {
-        String::from_utf8(body(&cause.into()).to_vec()).unwrap()
+    fn text(denial: Denial) -> String {
+        let response: Response<Bytes> = Problem.reject(&denial);
+        String::from_utf8(response.into_body().to_vec()).unwrap()
     }
 
     #[test]
@@ -89,17 +84,17 @@ mod tests {
             Cause::NotYetValid,
             Cause::Expired,
             Cause::Revoked,
+            Cause::ForeignTenant,
         ];
         for cause in all {
-            assert_eq!(text(cause), UNAUTHORIZED);
+            let the_one = r#"{"type":"about:blank","title":"Unauthorized","status":401,"code":"invalid_api_key","detail":"a valid API key is needed"}"#;
+            assert_eq!(text(cause.into()), the_one);
         }
-        let parsed: serde_json::Value = serde_json::from_str(UNAUTHORIZED).unwrap();
-        assert_eq!(parsed["status"], 401);
     }
 
     #[test]
     fn reasons_are_escaped() {
-        let told = text(Cause::Refused("a \"quoted\"\nreason".into()));
+        let told = text(Denial::refused("a \"quoted\"\nreason"));
         let parsed: serde_json::Value = serde_json::from_str(&told).unwrap();
         assert_eq!(parsed["detail"], "a \"quoted\"\nreason");
     }
@@ -107,6 +102,6 @@ mod tests {
     #[test]
     fn a_hidden_refusal_and_a_missing_rule_look_alike() {
         let hidden = Denial::from(Cause::Refused("secret reason".into())).concealed();
-        assert_eq!(body(&hidden), body(&Cause::NoRule.into()));
+        assert_eq!(text(hidden), text(Cause::NoRule.into()));
     }
 }

@@ -11,6 +11,7 @@ use crate::{
     Check, Head, Principal, Reject,
     reject::Problem,
     require::{future::ResponseFuture, layer::Config},
+    trace,
 };
 
 /// The service of a [`RequireLayer`](crate::RequireLayer).
@@ -66,6 +67,9 @@ where
         let head = Head::of(&request);
         match self.config.check.admit(&head) {
             Ok(duty) => {
+                if let Some(principal) = head.principal() {
+                    trace::allowed(&head, principal);
+                }
                 if let (Some(duty), Some(principal)) = (&duty, request.extensions_mut().get_mut::<Principal>()) {
                     principal.add_duty(duty.clone());
                 }

@@ -1,8 +1,13 @@
 //! Where a request comes from.
 
+mod forwarded;
+mod proxies;
+
 use std::net::{IpAddr, SocketAddr};
 
 use http::Extensions;
+
+pub use self::proxies::Proxies;
 
 /// The address of the connection's other end, for servers that are not axum: insert it into the
 /// extensions of every request.
@@ -14,7 +19,9 @@ pub struct PeerAddress(pub SocketAddr);
 
 /// The address that a request comes from: canonical (IPv4-mapped IPv6 is IPv4), or unknown.
 ///
-/// An unknown address is refused wherever a key or a rule depends on it.
+/// It is the address of the connection's other end, unless [`Proxies`] are configured: then it is what
+/// they forward. An unknown address is refused wherever a key or a rule depends on it. With axum it is
+/// an extractor as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct ClientAddress(Option<IpAddr>);
 

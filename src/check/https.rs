@@ -1,0 +1,51 @@
+use crate::{Check, ClientAddress, Denial, Head, Proxies, denial::Cause};
+
+/// Marks a connection as TLS. Whatever accepts TLS connections inserts it into the extensions of each
+/// request; it cannot come from a client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SecureConnection;
+
+/// Demands HTTPS: a connection that is marked as a [`SecureConnection`], or one from a trusted proxy that
+/// says so in `X-Forwarded-Proto` (its rightmost value) or in `Forwarded`. Missing means no.
+///
+/// It never redirects: a key that came in the clear has been read by others already, and a client that
+/// is led on to HTTPS would never notice. Such a key should be revoked.
+///
+/// # Example
+/// ```
+/// use tower_authz::{Proxies, RequireLayer, check::HttpsOnly};
+///
+/// let behind_a_proxy = RequireLayer::new(HttpsOnly::new().behind(Proxies::trusted(["10.0.0.0/8"])?));
+/// # drop(behind_a_proxy);
+/// # Ok::<(), tower_authz::ConfigError>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct HttpsOnly {
+    proxies: Option<Proxies>,
+}
+
+impl HttpsOnly {
+    /// Only connections that are marked.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { proxies: None }
+    }
+
+    /// Or those that a trusted proxy vouches for.
+    #[must_use]
+    pub fn behind(mut self, proxies: Proxies) -> Self {
+        self.proxies = Some(proxies);
+        self
+    }
+}
+
+impl Check for HttpsOnly {
+    fn check(&self, head: &Head<'_>) -> Result<(), Denial> {
+        let marked = || head.extensions().get::<SecureConnection>().is_some();
+        let vouched = |proxies: &Proxies| proxies.by_https(ClientAddress::of_peer(head.extensions()), head.headers());
+        match marked() || self.proxies.as_ref().is_some_and(vouched) {
+            true => Ok(()),
+            false => Err(Cause::PlainHttp.into()),
+        }
+    }
+}

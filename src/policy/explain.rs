@@ -1,0 +1,156 @@
+use std::{fmt, time::SystemTime};
+
+use crate::{Access, Dimension, Head, Principal, Status, denial::Cause, policy::Policy};
+
+/// What one verdict is about. Borrowed, so that naming it costs nothing while requests are served.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Demand<'a> {
+    Permission(&'a str, Option<Access>),
+    Method,
+    Kind,
+    Networks,
+    Origin,
+    Entity(&'a Dimension),
+    Restriction(&'a Dimension),
+    Own,
+}
+
+impl fmt::Display for Demand<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Permission(resource, Some(access)) => write!(f, "permission {resource}:{access}"),
+            Self::Permission(resource, None) => write!(f, "permission {resource}"),
+            Self::Method => f.write_str("method"),
+            Self::Kind => f.write_str("kind"),
+            Self::Networks => f.write_str("networks"),
+            Self::Origin => f.write_str("origin"),
+            Self::Entity(dimension) => write!(f, "this {dimension}"),
+            Self::Restriction(dimension) => write!(f, "{dimension} declared"),
+            Self::Own => f.write_str("own check"),
+        }
+    }
+}
+
+/// Every check that a request meets, with its verdict: what a support engineer reads who is asked why a
+/// key does not work. Made by [`Policy::explain`], with the code that enforces.
+///
+/// As text it is one line for each finding.
+#[derive(Clone, Debug)]
+pub struct Explanation {
+    route: Option<String>,
+    findings: Vec<Finding>,
+}
+
+/// One check and its verdict.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    check: String,
+    verdict: Result<(), Cause>,
+}
+
+impl Finding {
+    /// What was checked: `permission orders:write`, `networks`, `this shop`.
+    #[must_use]
+    pub fn check(&self) -> &str {
+        &self.check
+    }
+
+    /// Nothing, or why the check refuses.
+    ///
+    /// # Errors
+    /// The cause.
+    pub const fn verdict(&self) -> Result<(), &Cause> {
+        match &self.verdict {
+            Ok(()) => Ok(()),
+            Err(cause) => Err(cause),
+        }
+    }
+}
+
+impl Explanation {
+    /// Whether the request would be let through.
+    #[must_use]
+    pub fn is_allowed(&self) -> bool {
+        self.findings.iter().all(|finding| finding.verdict.is_ok())
+    }
+
+    /// The pattern of the rule that decided.
+    #[must_use]
+    pub fn route(&self) -> Option<&str> {
+        self.route.as_deref()
+    }
+
+    /// All checks in the order in which they ran.
+    #[must_use]
+    pub fn findings(&self) -> &[Finding] {
+        &self.findings
+    }
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = if self.is_allowed() { "allowed" } else { "denied" };
+        write!(f, "{verdict} by the rule of {}", self.route().unwrap_or("no route"))?;
+        for Finding { check, verdict } in &self.findings {
+            match verdict {
+                Ok(()) => write!(f, "\n  ok    {check}")?,
+                Err(cause) => write!(f, "\n  DENY  {check}: {cause}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Policy {
+    /// Every check that this key would meet with this request, each with its verdict. Nothing is
+    /// enforced, logged or counted.
+    ///
+    /// # Example
+    /// ```
+    /// # use std::{sync::Arc, time::SystemTime};
+    /// # use tower_authz::*;
+    /// let policy = Policy::builder().route("/orders", Rule::resource("orders").unscoped()).build()?;
+    /// # let grant = Grant::builder().read("orders").build()?;
+    /// # let record = KeyRecord::builder("k".parse()?, Digest::of(b"k")).grant(grant).build();
+    /// let key = Principal::new(Arc::new(record), Directory::default(), ClientAddress::UNKNOWN);
+    /// let request = http::Request::post("/orders").body(())?;
+    ///
+    /// let explanation = policy.explain(&key, &Head::of(&request), SystemTime::now());
+    /// assert!(!explanation.is_allowed());
+    /// assert_eq!(explanation.to_string(), "denied by the rule of /orders
+    ///   ok    status
+    ///   DENY  permission orders:write: the key lacks the permission orders:write
+    ///   ok    networks");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn explain(&self, principal: &Principal, head: &Head<'_>, now: SystemTime) -> Explanation {
+        let head = head.with_principal(principal);
+        let mut findings =
+            vec![Finding { check: "status".to_owned(), verdict: status(principal.record().status(now)) }];
+        let mut note = |check: String, verdict: Result<(), Cause>| findings.push(Finding { check, verdict });
+        let route = match self.find(&head) {
+            Err(denial) => {
+                denial.causes().for_each(|cause| note("route".to_owned(), Err(cause.clone())));
+                None
+            }
+            Ok((target, pattern)) => {
+                let pattern = pattern.map(super::Pattern::as_str);
+                let head = pattern.map_or(head, |pattern| head.with_route(pattern));
+                target.judge(&head, &mut |demand, verdict| note(demand.to_string(), verdict));
+                pattern.map(str::to_owned)
+            }
+        };
+        Explanation { route, findings }
+    }
+}
+
+/// What a key's status means for a request.
+pub(crate) const fn status(status: Status) -> Result<(), Cause> {
+    match status {
+        Status::Active => Ok(()),
+        Status::NotYetValid => Err(Cause::NotYetValid),
+        Status::Expired => Err(Cause::Expired),
+        Status::Revoked => Err(Cause::Revoked),
+    }
+}

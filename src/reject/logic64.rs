@@ -1,0 +1,41 @@
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use serde::Serialize;
+
+use crate::{Denial, Reject, reject::json};
+
+/// The style of the Logic64 API: `{"code","hint"}`. A 401 is always `INVALID_API_KEY` with the hint of
+/// its public page.
+///
+/// # Example
+/// ```
+/// use bytes::Bytes;
+/// use http::Response;
+/// use tower_authz::{Denial, Reject, reject::Logic64};
+///
+/// let response: Response<Bytes> = Logic64.reject(&Denial::refused("not on Sundays"));
+/// assert_eq!(response.body(), br#"{"code":"FORBIDDEN","hint":"not on Sundays"}"#.as_slice());
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Logic64;
+
+impl<B: From<Bytes>> Reject<B> for Logic64 {
+    fn reject(&self, denial: &Denial) -> Response<B> {
+        #[derive(Serialize)]
+        struct Body<'a> {
+            code: &'a str,
+            hint: &'a str,
+        }
+        let message = denial.public_message();
+        let (code, hint) = match denial.status() {
+            StatusCode::UNAUTHORIZED => ("INVALID_API_KEY", "Run: logic64 login"),
+            StatusCode::BAD_REQUEST => ("BAD_REQUEST", &*message),
+            StatusCode::FORBIDDEN => ("FORBIDDEN", &*message),
+            StatusCode::NOT_FOUND => ("NOT_FOUND", &*message),
+            StatusCode::METHOD_NOT_ALLOWED => ("METHOD_NOT_ALLOWED", &*message),
+            StatusCode::SERVICE_UNAVAILABLE => ("SERVICE_UNAVAILABLE", &*message),
+            _ => ("INTERNAL_ERROR", &*message),
+        };
+        json(denial, &Body { code, hint })
+    }
+}

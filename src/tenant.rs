@@ -1,0 +1,252 @@
+//! Which tenant a host names.
+
+use std::{borrow::Cow, collections::HashSet, net::Ipv6Addr};
+
+use http::{HeaderMap, HeaderName, Uri, header::HOST};
+
+use crate::{Check, ClientAddress, ConfigError, Denial, Head, Proxies, denial::Cause};
+
+/// Hosts that name a tenant: `{tenant}.{sector}.example.com`, `{tenant}-{space}.admin.example.com`.
+///
+/// A tenant's name is what stands in the labels with placeholders: `acme.test` and `acme-live` for these
+/// two. A key belongs to one tenant, and on another tenant's host it is unknown: 401, like any key that
+/// was never issued. A host that is malformed is refused with 400, one that is no tenant's with 404.
+///
+/// The host is that of the request target (`:authority` on HTTP/2), or the `Host` header; if both are
+/// there they must agree. `X-Forwarded-Host` counts from trusted proxies only, and only if asked for.
+///
+/// As a [`Check`] it refuses what is no tenant's host; to bind keys to tenants, give it to
+/// [`Authz::tenants`](crate::Authz::tenants).
+///
+/// # Example
+/// ```
+/// use http::Request;
+/// use tower_authz::{Head, TenantHosts};
+///
+/// let hosts = TenantHosts::new("{tenant}-{space}.admin.api.example.com")?;
+/// let request = Request::get("/").header("host", "Acme-LIVE.admin.api.example.com:8443").body(())?;
+/// assert_eq!(hosts.tenant(&Head::of(&request)).unwrap(), "acme-live");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct TenantHosts {
+    labels: Vec<Label>,
+    known: Option<HashSet<String>>,
+    forwarded_by: Option<Proxies>,
+}
+
+#[derive(Clone, Debug)]
+enum Label {
+    Literal(String),
+    /// The literals before, between and behind placeholders.
+    Named(Vec<String>),
+}
+
+impl TenantHosts {
+    /// Hosts of this pattern.
+    ///
+    /// # Errors
+    /// If the pattern is not a host name with placeholders like `{tenant}`, or has none.
+    pub fn new(pattern: &str) -> Result<Self, ConfigError> {
+        let wrong = || {
+            ConfigError::new(format!(
+                "host pattern {pattern:?}: write a host name with placeholders, {{tenant}}.example.com"
+            ))
+        };
+        let labels: Vec<Label> = pattern.split('.').map(Label::parse).collect::<Option<_>>().ok_or_else(wrong)?;
+        if !labels.iter().any(|label| matches!(label, Label::Named(_))) {
+            return Err(wrong());
+        }
+        Ok(Self { labels, known: None, forwarded_by: None })
+    }
+
+    /// The tenants that there are: any other host is 404. Without a list every host of the pattern is a
+    /// tenant's, and it is the keys that have none.
+    #[must_use]
+    pub fn known<T: Into<String>>(mut self, tenants: impl IntoIterator<Item = T>) -> Self {
+        self.known = Some(tenants.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Takes the host from `X-Forwarded-Host` where one of these proxies sends it.
+    #[must_use]
+    pub fn forwarded_by(mut self, proxies: Proxies) -> Self {
+        self.forwarded_by = Some(proxies);
+        self
+    }
+
+    /// The tenant of a request.
+    ///
+    /// # Errors
+    /// [`Cause::BadHost`] or [`Cause::UnknownHost`].
+    pub fn tenant(&self, head: &Head<'_>) -> Result<String, Cause> {
+        let peer = || ClientAddress::of_peer(head.extensions());
+        let host = match &self.forwarded_by {
+            Some(proxies) if proxies.trusts(peer()) && head.headers().contains_key(&X_FORWARDED_HOST) => {
+                let value = single(head.headers(), &X_FORWARDED_HOST)?;
+                normalize(value.unwrap_or_default())?
+            }
+            _ => host(head.uri(), head.headers())?,
+        };
+        let labels: Vec<&str> = host.split('.').collect();
+        if labels.len() != self.labels.len() || !self.labels.iter().zip(&labels).all(|(label, text)| label.fits(text)) {
+            return Err(Cause::UnknownHost);
+        }
+        let named = self.labels.iter().zip(&labels).filter(|(label, _)| matches!(label, Label::Named(_)));
+        let tenant = named.map(|(_, text)| *text).collect::<Vec<_>>().join(".");
+        match &self.known {
+            Some(known) if !known.contains(&tenant) => Err(Cause::UnknownHost),
+            _ => Ok(tenant),
+        }
+    }
+}
+
+impl Check for TenantHosts {
+    fn check(&self, head: &Head<'_>) -> Result<(), Denial> {
+        Ok(self.tenant(head).map(drop)?)
+    }
+}
+
+impl Label {
+    fn parse(text: &str) -> Option<Self> {
+        let literal = |text: &str| text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'));
+        if !text.contains('{') {
+            return (!text.is_empty() && literal(text)).then(|| Self::Literal(text.to_owned()));
+        }
+        let mut parts = text.split('{');
+        let mut literals = vec![parts.next()?.to_owned()];
+        for part in parts {
+            let (name, behind) = part.split_once('}')?;
+            if name.is_empty() || !literal(name) {
+                return None;
+            }
+            literals.push(behind.to_owned());
+        }
+        // Between two placeholders something must stand, or nobody knows where one ends.
+        let inner = literals.get(1..literals.len() - 1)?;
+        (literals.iter().all(|text| literal(text)) && inner.iter().all(|text| !text.is_empty()))
+            .then_some(Self::Named(literals))
+    }
+
+    /// Whether a label has this form, with something in place of each placeholder.
+    fn fits(&self, text: &str) -> bool {
+        match self {
+            Self::Literal(literal) => literal == text,
+            Self::Named(literals) => {
+                let Some((first, others)) = literals.split_first() else { return false };
+                let Some(mut rest) = text.strip_prefix(first.as_str()) else { return false };
+                let Some((last, inner)) = others.split_last() else { return false };
+                for literal in inner {
+                    let Some((at, _)) = rest.match_indices(literal.as_str()).find(|(at, _)| *at > 0) else {
+                        return false;
+                    };
+                    rest = rest.get(at + literal.len()..).unwrap_or_default();
+                }
+                rest.strip_suffix(last.as_str()).is_some_and(|value| !value.is_empty())
+            }
+        }
+    }
+}
+
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// The host of a request, in lower case, without port and final dot.
+fn host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Result<Cow<'a, str>, Cause> {
+    let target = uri.authority().map(|authority| normalize(authority.as_str().as_bytes())).transpose()?;
+    let header = single(headers, &HOST)?.map(normalize).transpose()?;
+    match (target, header) {
+        (Some(target), Some(header)) if target != header => Err(Cause::BadHost("target and Host header disagree")),
+        (Some(host), _) | (None, Some(host)) => Ok(host),
+        (None, None) => Err(Cause::BadHost("it is missing")),
+    }
+}
+
+/// The value of a header that must not stand twice (RFC 9112 section 3.2).
+fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a [u8]>, Cause> {
+    let mut lines = headers.get_all(name).iter();
+    match (lines.next(), lines.next()) {
+        (_, Some(_)) => Err(Cause::BadHost("it is given twice")),
+        (line, None) => Ok(line.map(http::HeaderValue::as_bytes)),
+    }
+}
+
+fn normalize(value: &[u8]) -> Result<Cow<'_, str>, Cause> {
+    let wrong = |what| Err(Cause::BadHost(what));
+    let Ok(value) = std::str::from_utf8(value) else { return wrong("it is not ASCII") };
+    let (host, port) = match value.rfind(':') {
+        Some(colon) if !value.ends_with(']') => value.split_at(colon),
+        _ => (value, ""),
+    };
+    let digits = port.strip_prefix(':').unwrap_or_default();
+    if !digits.bytes().all(|byte| byte.is_ascii_digit()) || (!digits.is_empty() && digits.parse::<u16>().is_err()) {
+        return wrong("the port is not a port");
+    }
+    if let Some(literal) = host.strip_prefix('[') {
+        return match literal.strip_suffix(']').map(str::parse::<Ipv6Addr>) {
+            Some(Ok(_)) => Ok(host.into()),
+            _ => wrong("the address in brackets is not one"),
+        };
+    }
+    let host = host.strip_suffix('.').unwrap_or(host);
+    if host.len() > 253 || host.split('.').any(|label| !(1..=63).contains(&label.len())) {
+        return wrong("a label is empty or too long");
+    }
+    if !host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')) {
+        return wrong("it has characters that no host name has");
+    }
+    Ok(match host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        true => host.to_ascii_lowercase().into(),
+        false => host.into(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_name_tenants() {
+        let fits = |pattern: &str, host: &str| {
+            let request = http::Request::get("/").header("host", host).body(()).unwrap();
+            TenantHosts::new(pattern).unwrap().tenant(&Head::of(&request)).ok()
+        };
+        let space = "{tenant}-{space}.admin.example.com";
+        assert_eq!(fits(space, "acme-live.admin.example.com").as_deref(), Some("acme-live"));
+        assert_eq!(fits(space, "a-b-c.admin.example.com").as_deref(), Some("a-b-c"));
+        for host in [
+            "acme.admin.example.com",
+            "-live.admin.example.com",
+            "acme-.admin.example.com",
+            "x.acme-live.admin.example.com",
+        ] {
+            assert_eq!(fits(space, host), None, "{host}");
+        }
+        assert_eq!(fits("{tenant}.{sector}.localhost", "acme.test.localhost:3000").as_deref(), Some("acme.test"));
+        for broken in [
+            "example.com",
+            "{}.example.com",
+            "{a}{b}.example.com",
+            "{a.example.com",
+            "",
+            "{tenant}..com",
+            "{tenant}.Example.com",
+        ] {
+            assert!(TenantHosts::new(broken).is_err(), "{broken}");
+        }
+    }
+
+    #[test]
+    fn forwarded_hosts_count_from_trusted_proxies_only() {
+        let hosts = TenantHosts::new("{tenant}.example.com").unwrap();
+        let trusting = hosts.clone().forwarded_by(Proxies::trusted(["10.0.0.0/8"]).unwrap());
+        let tenant = |hosts: &TenantHosts, peer: [u8; 4]| {
+            let mut request = http::Request::get("/").header("host", "own.example.com").body(()).unwrap();
+            request.headers_mut().insert("x-forwarded-host", "other.example.com".parse().unwrap());
+            request.extensions_mut().insert(crate::PeerAddress((peer, 1).into()));
+            hosts.tenant(&Head::of(&request)).unwrap()
+        };
+        assert_eq!(tenant(&hosts, [10, 0, 0, 1]), "own");
+        assert_eq!(tenant(&trusting, [10, 0, 0, 1]), "other");
+        assert_eq!(tenant(&trusting, [192, 0, 2, 1]), "own");
+    }
+}

@@ -1,0 +1,54 @@
+//! One event and one count for each decision. The only file that names `tracing` and `metrics`; without
+//! the features its functions are empty.
+
+use crate::{Denial, Head, Principal};
+
+/// A key was let through to a handler.
+#[allow(unused_variables, reason = "without the features there is nothing to tell")]
+pub(crate) fn allowed(head: &Head<'_>, principal: &Principal) {
+    #[cfg(feature = "tracing")]
+    {
+        let key_id = principal.key_id().as_str();
+        // A span that declares the field `key_id` learns who calls.
+        tracing::Span::current().record("key_id", key_id);
+        let route = head.route().unwrap_or_else(|| head.path());
+        tracing::debug!(target: "tower_authz", key_id, route, outcome = "allowed");
+    }
+    #[cfg(feature = "metrics")]
+    metrics::counter!("tower_authz_decisions_total", "outcome" => "allowed", "cause" => "").increment(1);
+}
+
+/// A request was refused.
+#[allow(unused_variables, reason = "without the features there is nothing to tell")]
+pub(crate) fn denied(denial: &Denial) {
+    #[cfg(feature = "tracing")]
+    {
+        let key_id = denial.key_id().map(tracing::field::display);
+        let route = denial.route();
+        let causes = tracing::field::display(Causes(denial));
+        let status = denial.status().as_u16();
+        if status >= 500 {
+            tracing::error!(target: "tower_authz", key_id, route, status, outcome = "denied", %causes, reason = %denial);
+        } else {
+            tracing::info!(target: "tower_authz", key_id, route, status, outcome = "denied", %causes, reason = %denial);
+        }
+    }
+    #[cfg(feature = "metrics")]
+    metrics::counter!("tower_authz_decisions_total", "outcome" => "denied", "cause" => denial.cause().code())
+        .increment(1);
+}
+
+/// The codes of all causes, with commas.
+#[cfg(feature = "tracing")]
+struct Causes<'a>(&'a Denial);
+
+#[cfg(feature = "tracing")]
+impl std::fmt::Display for Causes<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (index, cause) in self.0.causes().enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            write!(f, "{comma}{}", cause.code())?;
+        }
+        Ok(())
+    }
+}
