@@ -1,6 +1,9 @@
 //! Who belongs to whom: shop country -> shop -> company.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -55,6 +58,17 @@ impl Directory {
     /// The shops that are known, in no order.
     pub fn shops(&self) -> impl Iterator<Item = &str> {
         self.0.iter().flat_map(|index| index.shops.keys()).map(String::as_str)
+    }
+
+    /// The companies that are known to have a shop, in no order, each once.
+    pub fn companies(&self) -> impl Iterator<Item = &str> {
+        let companies: HashSet<&str> = self
+            .0
+            .iter()
+            .flat_map(|index| index.shops.values())
+            .filter_map(|shop| shop.company.as_ref().map(Id::as_str))
+            .collect();
+        companies.into_iter()
     }
 
     /// The own ids of the shop countries that are known, in no order.

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use crate::{
-    ClientAddress, Denial, Dimension, Directory, KeyId, KeyRecord, Scope,
+    ClientAddress, Denial, Dimension, Directory, Grant, KeyId, KeyRecord, Scope,
     check::{Relations, reach},
     denial::{Cause, Context},
     name::Name,
@@ -173,6 +173,17 @@ impl Duty {
                 settled.store(true, Ordering::Release);
             }
         }
+    }
+
+    /// A dimension that is left open and that the grant is restricted over.
+    pub(crate) fn binding(&self, grant: &Grant) -> Option<Dimension> {
+        let shops = [Dimension::SHOP, Dimension::SHOP_COUNTRY];
+        let bound = |open: &Dimension| {
+            let over: &[Dimension] = &[open.clone(), Dimension::SHOP, Dimension::COMPANY];
+            let over = if shops.contains(open) { over } else { over.get(..1).unwrap_or(over) };
+            over.iter().any(|dimension| grant.restriction(dimension).is_some())
+        };
+        self.0.relations.open().map(|(open, _)| open).find(|open| bound(open)).cloned()
     }
 
     /// A dimension that the handler never asked about.

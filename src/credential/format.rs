@@ -167,10 +167,10 @@ impl KeyFormat {
     /// only say which key was used once it has been found.
     ///
     /// # Errors
-    /// If `min` is under 16, `max` under 21 (new keys must have 120 bits) or over 512, or `min` over `max`.
+    /// If `min` is under 8, `max` under 21 (new keys must have 120 bits) or over 512, or `min` over `max`.
     pub fn opaque(min: usize, max: usize) -> Result<Self, ConfigError> {
-        if min < 16 || !(21..=512).contains(&max) || min > max {
-            return Err(ConfigError::new("opaque tokens have 16 to 512 characters, and new ones need at least 21"));
+        if min < 8 || !(21..=512).contains(&max) || min > max {
+            return Err(ConfigError::new("opaque tokens have 8 to 512 characters, and new ones need at least 21"));
         }
         Ok(Self(Shape::Opaque { min, max }))
     }
@@ -268,6 +268,10 @@ mod tests {
         assert!(KeyFormat::structured("a_b").build().is_err());
         assert!(KeyFormat::structured("a").secret(Alphabet::LowerHex, 29).build().is_err());
         assert!(KeyFormat::structured("a").public_id(Alphabet::LowerHex, 3).build().is_err());
-        assert!(KeyFormat::opaque(15, 20).is_err() && KeyFormat::opaque(30, 20).is_err());
+        assert!(
+            KeyFormat::opaque(7, 30).is_err()
+                && KeyFormat::opaque(8, 20).is_err()
+                && KeyFormat::opaque(30, 20).is_err()
+        );
     }
 }

@@ -183,6 +183,7 @@ fn from_json<'a, T: Deserialize<'a>>(text: &'a str, with_line: bool) -> Result<T
 #[serde(deny_unknown_fields)]
 struct KeyEntry {
     id: crate::KeyId,
+    #[serde(default)]
     name: String,
     digest: Digest,
     #[serde(default, skip_serializing_if = "Option::is_none")]

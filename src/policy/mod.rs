@@ -101,8 +101,8 @@ impl Policy {
     /// by itself: for bulk requests, whose own permission must not launder what they carry.
     ///
     /// `path` is a path of this policy, with or without a query. It must be clean, and it is matched by
-    /// the policy itself. Operations have no headers, so a rule that is tied to one refuses; one that
-    /// leaves something to a handler refuses too.
+    /// the policy itself. Operations have no headers, so a rule that is tied to one refuses. A rule that
+    /// leaves filtering or asking to its handler refuses keys that it would have to be done for.
     ///
     /// # Errors
     /// The denial that the request would have got.
@@ -114,7 +114,11 @@ impl Policy {
         CleanPath::new().judge(uri.path())?;
         let (headers, extensions) = (HeaderMap::new(), Extensions::new());
         let head = Head::of_operation(method, &uri, &headers, &extensions, principal);
-        self.check(&head).map_err(|denial| denial.in_context(principal.context()))
+        let admitted = self.admit(&head).map_err(|denial| denial.in_context(principal.context()))?;
+        match admitted.and_then(|duty| duty.binding(principal.record().grant())) {
+            Some(bound) => Err(Denial::from(Cause::UndeclaredDimension(bound)).in_context(principal.context())),
+            None => Ok(()),
+        }
     }
 
     /// The rule for a request, and the pattern that it was found by.

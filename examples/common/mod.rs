@@ -1,0 +1,91 @@
+//! What the examples have in common: settings from the environment, and a word to the person who
+//! started them.
+
+#![allow(dead_code, reason = "each example uses a part of it")]
+#![allow(unreachable_pub, missing_docs, reason = "it is a part of each example, not of a library")]
+
+use std::{env, fmt::Write as _, io::Write as _, net::SocketAddr, process::ExitCode};
+
+use tokio::net::TcpListener;
+use tower_authz::{ConfigError, Denial, Dimension, IdGrammar, KeyFile, KeyFormat, Proxies, store::MemoryStore};
+
+/// Keys of the Logic64 example can be restricted to projects.
+pub const PROJECT: Dimension = Dimension::new("project", IdGrammar::Slug);
+
+/// One of the key files under `examples/data`, with the plain demo keys that it holds the digests of.
+pub struct Demo {
+    pub file: &'static str,
+    pub keys: &'static str,
+}
+
+/// `KEYS` names a key file; without it the demo keys are used, and shown.
+pub fn keys(demo: &Demo) -> Result<(KeyFile, String), ConfigError> {
+    match env::var_os("KEYS") {
+        Some(path) => Ok((KeyFile::read_with(path, &[PROJECT])?, String::new())),
+        None => {
+            let shown = demo.keys.lines().fold(String::new(), |mut shown, line| {
+                let _ = writeln!(shown, "KEY {line}");
+                shown
+            });
+            Ok((KeyFile::parse_with(demo.file, "the demo keys", &[PROJECT])?, shown))
+        }
+    }
+}
+
+/// The same as a store. The keys of other people's systems are opaque to us, unless they say otherwise.
+pub fn store(file: KeyFile, format: KeyFormat) -> Result<MemoryStore, ConfigError> {
+    MemoryStore::from_file(file, format)
+}
+
+/// `TRUSTED_PROXIES`: networks with commas between them; none by default.
+pub fn proxies() -> Result<Option<Proxies>, ConfigError> {
+    match env::var("TRUSTED_PROXIES") {
+        Ok(list) if !list.trim().is_empty() => Proxies::trusted(list.split(',').map(str::trim))
+            .map(Some)
+            .map_err(|error| ConfigError::new(format!("TRUSTED_PROXIES: {error}"))),
+        _ => Ok(None),
+    }
+}
+
+/// A switch: `1` or `0`.
+pub fn switch(name: &str) -> Result<bool, ConfigError> {
+    match env::var(name).as_deref() {
+        Ok("1") => Ok(true),
+        Ok("0" | "") | Err(_) => Ok(false),
+        Ok(other) => Err(ConfigError::new(format!("{name}={other}: write 1 or 0"))),
+    }
+}
+
+/// `LISTEN`, by default `127.0.0.1:3000`. Port 0 takes a free one.
+pub async fn listen() -> Result<TcpListener, ConfigError> {
+    let address = env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
+    TcpListener::bind(&address).await.map_err(|error| ConfigError::new(format!("LISTEN={address}: {error}")))
+}
+
+/// Says that connections are accepted, and which keys there are.
+pub fn announce(listener: &TcpListener, keys: &str) -> Result<(), ConfigError> {
+    let address: SocketAddr = listener.local_addr().map_err(|error| ConfigError::new(error.to_string()))?;
+    // Should nobody read it (a closed pipe), the server goes on.
+    let _ = std::io::stdout().write_all(format!("READY http://{address}\n{keys}").as_bytes());
+    Ok(())
+}
+
+/// The response shows the first cause of a denial; the log has all of them, and the key id.
+pub fn log<B>(response: http::Response<B>) -> http::Response<B> {
+    if let Some(denial) = response.extensions().get::<Denial>() {
+        let route = denial.route().unwrap_or("-");
+        let _ = writeln!(std::io::stderr(), "{} {route}: {denial}", denial.status().as_u16());
+    }
+    response
+}
+
+/// One clear line if the program could not do what it was asked.
+pub fn finish(outcome: Result<(), Box<dyn std::error::Error>>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

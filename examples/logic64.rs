@@ -1,0 +1,107 @@
+//! The Logic64 API's authentication: `Authorization: Bearer` spelt exactly so, the legacy `X-API-Key`
+//! that is on the way out, keys of one strict form, and a revocation that is in force at once.
+//!
+//! `LISTEN`, `KEYS`, `TRUSTED_PROXIES`.
+
+#[path = "common/answer.rs"]
+mod answer;
+mod common;
+
+use std::{
+    error::Error,
+    net::SocketAddr,
+    process::ExitCode,
+    time::{Duration, UNIX_EPOCH},
+};
+
+use answer::{Seen, answer};
+use axum::{
+    Json, Router,
+    extract::{Path, State},
+    http::{HeaderName, StatusCode},
+    middleware::map_response,
+    routing::{get, post},
+};
+use serde_json::Value;
+use tower_authz::{
+    Alphabet, Authz, ConfigError, KeyFile, KeyFormat, KeyId, Policy, Proxies, Rule, Source,
+    check::Tie,
+    reject::Logic64,
+    store::{KeyAdmin as _, MemoryStore, StoreErrorKind},
+};
+
+const DEMO: common::Demo =
+    common::Demo { file: include_str!("data/logic64.json"), keys: include_str!("data/logic64.keys.txt") };
+
+/// `l64_`, eight characters that are safe to log, `_`, 32 hex digits.
+fn format() -> Result<KeyFormat, ConfigError> {
+    KeyFormat::structured("l64").public_id(Alphabet::LowerAlphanumeric, 8).secret(Alphabet::LowerHex, 32).build()
+}
+
+fn policy() -> Result<Policy, ConfigError> {
+    let bundles = || Rule::resource("bundles").unscoped();
+    Policy::builder()
+        .route("/bundles/latest", bundles())
+        .route("/bundles/{id}", bundles())
+        .route("/bundles/{id}/download", bundles())
+        .route("/bundles/{id}/ack", bundles())
+        // A project of others is not there.
+        .route(
+            "/projects/{project}/bundles/repackage",
+            Rule::resource("bundles").tied(Tie::path(common::PROJECT, "project")).concealed(),
+        )
+        .route("/admin/keys/{id}/revoke", Rule::authenticated().kind("admin").unscoped())
+        .build()
+}
+
+/// The routes, and the gate around them.
+pub fn app(file: KeyFile, proxies: Option<Proxies>) -> Result<Router, ConfigError> {
+    let store = common::store(file, format()?)?;
+    // 2026-01-01 and 2027-07-01.
+    let (since, until) = (Duration::from_secs(1_767_225_600), Duration::from_secs(1_814_400_000));
+    let legacy =
+        Source::header(HeaderName::from_static("x-api-key")).deprecated(UNIX_EPOCH + since).sunset(UNIX_EPOCH + until);
+    let mut authz =
+        Authz::new(store.clone(), policy()?).with_sources([Source::bearer_exact(), legacy]).with_reject(Logic64);
+    if let Some(proxies) = proxies {
+        authz = authz.behind(proxies);
+    }
+    Ok(Router::new()
+        .route("/bundles/latest", get(answer))
+        .route("/bundles/{id}", get(answer))
+        .route("/bundles/{id}/download", get(answer))
+        .route("/bundles/{id}/ack", post(answer))
+        .route("/projects/{project}/bundles/repackage", post(answer))
+        .route("/admin/keys/{id}/revoke", post(revoke))
+        .with_state(store)
+        .layer(authz)
+        .layer(map_response(async |response: axum::response::Response| common::log(response))))
+}
+
+/// When this has answered, no request with the key is admitted any more.
+async fn revoke(
+    seen: Seen,
+    Path(id): Path<String>,
+    State(store): State<MemoryStore>,
+) -> Result<Json<Value>, StatusCode> {
+    let id: KeyId = id.parse().map_err(|_| StatusCode::NOT_FOUND)?;
+    match store.revoke(&id).await {
+        Ok(_) => Ok(seen.with("revoked", id.as_str()).json()),
+        Err(error) if error.kind() == StoreErrorKind::NotFound => Err(StatusCode::NOT_FOUND),
+        Err(_) => Err(StatusCode::SERVICE_UNAVAILABLE),
+    }
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
+    let (file, shown) = common::keys(&DEMO)?;
+    let app = app(file, common::proxies()?)?;
+    let listener = common::listen().await?;
+    common::announce(&listener, &shown)?;
+    axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>()).await?;
+    Ok(())
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    common::finish(run().await)
+}

@@ -1,0 +1,72 @@
+//! The Logik.io API's authentication: the host names the tenant, runtime keys and admin keys are not
+//! interchangeable, runtime keys are bound to web origins, and 401 and 403 are empty.
+//!
+//! `LISTEN`, `KEYS`, `TRUSTED_PROXIES`. Hosts are `{tenant}.{sector}.localhost`, so with curl:
+//! `curl -H 'Host: acme.test.localhost' …`, or simply `http://acme.test.localhost:3000`.
+
+#[path = "common/answer.rs"]
+mod answer;
+mod common;
+
+use std::{error::Error, net::SocketAddr, process::ExitCode};
+
+use answer::answer;
+use axum::{
+    Router,
+    middleware::map_response,
+    routing::{get, post},
+};
+use tower_authz::{Authz, ConfigError, KeyFile, KeyFormat, Policy, Proxies, Rule, Source, TenantHosts, reject::Logik};
+
+const DEMO: common::Demo =
+    common::Demo { file: include_str!("data/logik.json"), keys: include_str!("data/logik.keys.txt") };
+
+fn policy() -> Result<Policy, ConfigError> {
+    let runtime = |resource: &'static str| Rule::resource(resource).unscoped().kind("runtime").origin_required();
+    let admin = |resource: &'static str| Rule::resource(resource).unscoped().kind("admin");
+    Policy::builder()
+        .route("/api", runtime("configuration"))
+        // The matched route decides: `/api/managedTables/…` is no configuration of that name.
+        .route("/api/{uuid}", runtime("configuration"))
+        .route("/api/{uuid}/bom", runtime("bom"))
+        .route("/api/admin/v2/blueprints", admin("blueprints"))
+        .route("/api/admin/v2/fields", admin("fields"))
+        .route("/api/admin/v2/rules", admin("rules"))
+        .route("/api/managedTables/v1/tables", admin("managed-tables"))
+        .build()
+}
+
+/// The routes, and the gate around them.
+pub fn app(file: KeyFile, proxies: Option<Proxies>) -> Result<Router, ConfigError> {
+    let tenants: Vec<String> = file.records().iter().filter_map(|record| record.tenant().map(str::to_owned)).collect();
+    let hosts = TenantHosts::new("{tenant}.{sector}.localhost")?.known(tenants);
+    let store = common::store(file, KeyFormat::opaque(8, 512)?)?;
+    let mut authz = Authz::new(store, policy()?).with_sources([Source::bearer()]).tenants(hosts).with_reject(Logik);
+    if let Some(proxies) = proxies {
+        authz = authz.behind(proxies);
+    }
+    Ok(Router::new()
+        .route("/api", post(answer))
+        .route("/api/{uuid}", get(answer).patch(answer))
+        .route("/api/{uuid}/bom", get(answer))
+        .route("/api/admin/v2/blueprints", get(answer).post(answer))
+        .route("/api/admin/v2/fields", get(answer).post(answer))
+        .route("/api/admin/v2/rules", get(answer).post(answer))
+        .route("/api/managedTables/v1/tables", get(answer).post(answer))
+        .layer(authz)
+        .layer(map_response(async |response: axum::response::Response| common::log(response))))
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
+    let (file, shown) = common::keys(&DEMO)?;
+    let app = app(file, common::proxies()?)?;
+    let listener = common::listen().await?;
+    common::announce(&listener, &shown)?;
+    axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>()).await?;
+    Ok(())
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    common::finish(run().await)
+}
