@@ -4,7 +4,7 @@ use tower_layer::Layer;
 
 use crate::{
     Authenticate, AuthenticateLayer, Check, Denial, Head, Policy, Proxies, Require, RequireLayer, Sources, TenantHosts,
-    check::{CleanPath, HttpsOnly},
+    check::{CleanPath, judge_https},
     reject::Problem,
     store::KeyStore,
 };
@@ -58,7 +58,7 @@ impl Authz {
     pub fn new(store: impl KeyStore, policy: impl Into<Arc<Policy>>) -> Self {
         let policy = policy.into();
         Self {
-            entrance: Entrance { clean_path: CleanPath::new(), https: None, proxies: None },
+            entrance: Entrance { clean_path: CleanPath::new(), https_only: false, proxies: None },
             authenticate: AuthenticateLayer::new(store).except_public(Arc::clone(&policy)),
             require: RequireLayer::new(policy),
             reject: Problem,
@@ -92,9 +92,9 @@ impl<R: Clone> Authz<R> {
         self
     }
 
-    /// Refuses plain HTTP, on public routes too: see [`HttpsOnly`].
-    pub fn https_only(mut self) -> Self {
-        self.entrance.https = Some(HttpsOnly::new());
+    /// Refuses plain HTTP, on public routes too: see [`HttpsOnly`](crate::check::HttpsOnly).
+    pub const fn https_only(mut self) -> Self {
+        self.entrance.https_only = true;
         self
     }
 
@@ -146,11 +146,7 @@ impl<S, R: Clone> Layer<S> for Authz<R> {
     type Service = Require<Authenticate<Require<S, Arc<Policy>, R>, R>, Entrance, R>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        let mut entrance = self.entrance.clone();
-        if let (Some(https), Some(proxies)) = (entrance.https.take(), &entrance.proxies) {
-            entrance.https = Some(https.behind(proxies.clone()));
-        }
-        let outer = RequireLayer::new(entrance).with_reject(self.reject.clone());
+        let outer = RequireLayer::new(self.entrance.clone()).with_reject(self.reject.clone());
         outer.layer(self.authenticate.layer(self.require.layer(inner)))
     }
 }
@@ -159,13 +155,16 @@ impl<S, R: Clone> Layer<S> for Authz<R> {
 #[derive(Clone, Debug)]
 pub struct Entrance {
     clean_path: CleanPath,
-    https: Option<HttpsOnly>,
+    https_only: bool,
     proxies: Option<Proxies>,
 }
 
 impl Check for Entrance {
     fn check(&self, head: &Head<'_>) -> Result<(), Denial> {
         self.clean_path.check(head)?;
-        self.https.as_ref().map_or(Ok(()), |https| https.check(head))
+        if self.https_only {
+            judge_https(head, self.proxies.as_ref())?;
+        }
+        Ok(())
     }
 }

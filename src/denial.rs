@@ -281,11 +281,13 @@ impl Denial {
 
     /// What a client may be told, as a [code](Cause::code) that programs can rely on.
     #[must_use]
-    pub fn public_code(&self) -> Option<&'static str> {
+    pub fn public_code(&self) -> &'static str {
         match self.status() {
-            StatusCode::UNAUTHORIZED | StatusCode::NOT_FOUND | StatusCode::SERVICE_UNAVAILABLE => None,
-            StatusCode::INTERNAL_SERVER_ERROR if !cfg!(debug_assertions) => None,
-            _ => Some(self.0.first.code()),
+            StatusCode::UNAUTHORIZED => "invalid_api_key",
+            StatusCode::NOT_FOUND => "not_found",
+            StatusCode::SERVICE_UNAVAILABLE => "unavailable",
+            StatusCode::INTERNAL_SERVER_ERROR if !cfg!(debug_assertions) => "internal",
+            _ => self.0.first.code(),
         }
     }
 

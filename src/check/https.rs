@@ -41,11 +41,12 @@ impl HttpsOnly {
 
 impl Check for HttpsOnly {
     fn check(&self, head: &Head<'_>) -> Result<(), Denial> {
-        let marked = || head.extensions().get::<SecureConnection>().is_some();
-        let vouched = |proxies: &Proxies| proxies.by_https(ClientAddress::of_peer(head.extensions()), head.headers());
-        match marked() || self.proxies.as_ref().is_some_and(vouched) {
-            true => Ok(()),
-            false => Err(Cause::PlainHttp.into()),
-        }
+        Ok(judge_https(head, self.proxies.as_ref())?)
     }
+}
+
+pub(crate) fn judge_https(head: &Head<'_>, proxies: Option<&Proxies>) -> Result<(), Cause> {
+    let marked = head.extensions().get::<SecureConnection>().is_some();
+    let vouched = |proxies: &Proxies| proxies.by_https(ClientAddress::of_peer(head.extensions()), head.headers());
+    if marked || proxies.is_some_and(vouched) { Ok(()) } else { Err(Cause::PlainHttp) }
 }

@@ -14,6 +14,7 @@ pub use self::{
     simple::{Kind, Origin, RestrictedNetworks, WithinNetworks},
 };
 pub(crate) use self::{
+    https::judge_https,
     relation::{Relations, Stance, reach},
     simple::judge_networks,
 };

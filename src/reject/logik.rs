@@ -34,7 +34,7 @@ impl<B: From<Bytes> + Default> Reject<B> for Logik {
         if matches!(denial.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
             return Empty.reject(denial);
         }
-        let error_code = denial.public_code().unwrap_or("error");
+        let error_code = denial.public_code();
         let error_message = &denial.public_message();
         json(denial, &Body { error_code, error_message, timestamp: jiff::Timestamp::now().to_string() })
     }

@@ -1,7 +1,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
+use http::{HeaderValue, Response, header::CONTENT_TYPE};
 use serde::Serialize;
 
 use crate::{Denial, Reject};
@@ -52,13 +52,7 @@ impl<'a> Body<'a> {
             r#type: "about:blank",
             title: status.canonical_reason().unwrap_or_default(),
             status: status.as_u16(),
-            // What a thief learns from a 401 is that the key does not work.
-            code: denial.public_code().unwrap_or(match status {
-                StatusCode::UNAUTHORIZED => "invalid_api_key",
-                StatusCode::NOT_FOUND => "not_found",
-                StatusCode::SERVICE_UNAVAILABLE => "unavailable",
-                _ => "internal",
-            }),
+            code: denial.public_code(),
             detail: denial.public_message(),
         }
     }

@@ -38,8 +38,7 @@ impl<B: From<Bytes>> Reject<B> for Scayle {
         }
         #[derive(Serialize)]
         struct Context<'a> {
-            #[serde(skip_serializing_if = "Option::is_none")]
-            cause: Option<&'a str>,
+            cause: &'a str,
         }
         let error_key = match denial.status() {
             StatusCode::BAD_REQUEST => "BAD_REQUEST",

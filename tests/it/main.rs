@@ -12,10 +12,16 @@
 mod allocations;
 mod contract;
 mod denials;
+mod dialects;
 mod in_axum;
 mod key_file;
 mod lifecycle;
 mod model;
+mod policies;
 mod quickstart;
 mod secrets;
+mod seed_apis;
 mod support;
+#[cfg(all(feature = "metrics", feature = "tracing"))]
+mod telemetry;
+mod wire;

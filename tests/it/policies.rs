@@ -1,0 +1,178 @@
+//! What a policy can do besides deciding: explain, audit, decide about carried operations, run a candidate
+//! in its shadow, let preflight requests through.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use http::{Method, Request, StatusCode};
+use http_body_util::Full;
+use tower::Layer as _;
+use tower_authz::{
+    Authz, ClientAddress, Digest, Dimension, Directory, Grant, Head, KeyRecord, Policy, Principal, Rule, check::Tie,
+};
+
+use crate::support::{Handler, get, products_reader, send, store};
+
+fn policy() -> Policy {
+    let shop = || Tie::path(Dimension::SHOP, "shop");
+    Policy::builder()
+        .public("/health")
+        .route("/products", Rule::resource("products").unscoped())
+        .route("/shops/{shop}", Rule::resource("shops").tied(shop()).kind("admin"))
+        .route("/shops", Rule::resource("shops").filtered(Dimension::SHOP))
+        .build()
+        .unwrap()
+}
+
+fn principal(grant: Grant, expires_at: Option<SystemTime>) -> Principal {
+    let record = KeyRecord::builder("k".parse().unwrap(), Digest::of(b"k")).grant(grant).expires_at(expires_at).build();
+    Principal::new(Arc::new(record), Directory::default(), ClientAddress::UNKNOWN)
+}
+
+#[test]
+fn an_explanation_has_every_check_with_its_verdict() {
+    let grant = Grant::builder().read("shops").only("shop", ["de"]).only("company", [1]).build().unwrap();
+    let expired = SystemTime::now() - Duration::from_secs(1);
+    let request = Request::get("/shops/ch").body(()).unwrap();
+    let explanation = policy().explain(&principal(grant, Some(expired)), &Head::of(&request), SystemTime::now());
+    assert!(!explanation.is_allowed());
+    assert_eq!(
+        explanation.to_string(),
+        "denied by the rule of /shops/{shop}
+  DENY  status: the key is expired
+  ok    permission shops:read
+  DENY  kind: a key of kind admin is needed
+  ok    networks
+  DENY  this shop: the key may not touch this shop
+  ok    shop declared
+  ok    company declared"
+    );
+    let nowhere = Request::get("/nowhere").body(()).unwrap();
+    let explanation = policy().explain(&principal(Grant::default(), None), &Head::of(&nowhere), SystemTime::now());
+    assert_eq!(explanation.findings()[1].verdict().unwrap_err().code(), "no_rule");
+}
+
+/// The explanation is made by the code that enforces: they cannot say different things.
+#[tokio::test]
+async fn an_explanation_agrees_with_what_is_enforced() {
+    let grants = [
+        products_reader(),
+        Grant::builder().write("products").read("shops").build().unwrap(),
+        Grant::builder().read("shops").only("shop", ["de"]).build().unwrap(),
+        Grant::builder().read("products").from_networks(["192.0.2.0/24"]).build().unwrap(),
+    ];
+    for grant in grants {
+        for (method, path) in
+            [("GET", "/products"), ("POST", "/products"), ("TRACE", "/products"), ("GET", "/x"), ("GET", "/shops/de")]
+        {
+            let mut request = get(path);
+            *request.method_mut() = method.parse().unwrap();
+            let explained =
+                policy().explain(&principal(grant.clone(), None), &Head::of(&request), SystemTime::now()).is_allowed();
+            let service = Authz::new(store(grant.clone()), policy()).layer(Handler::default());
+            assert_eq!(send(service, request).await.0 == StatusCode::OK, explained, "{method} {path} {grant:?}");
+        }
+    }
+}
+
+#[test]
+fn carried_operations_are_decided_by_the_same_rules() {
+    let clerk = principal(Grant::builder().write("products").read("shops").only("shop", ["de"]).build().unwrap(), None);
+    let anyone = principal(Grant::builder().read("shops").build().unwrap(), None);
+    let status = |principal: &Principal, method: &Method, path: &str| {
+        policy().decide(principal, method, path).map_or_else(|denial| denial.status().as_u16(), |()| 200)
+    };
+    for (method, path, expected) in [
+        (Method::POST, "/products", 200),
+        (Method::POST, "/products?dry=1", 200),
+        (Method::GET, "/shops/ch", 403),
+        (Method::GET, "/shops", 403),
+        (Method::TRACE, "/products", 405),
+        (Method::GET, "/nowhere", 404),
+        (Method::GET, "/health", 200),
+        (Method::GET, "products", 400),
+        (Method::GET, "//products", 400),
+        (Method::GET, "/shops/%2e%2e", 400),
+        (Method::GET, "http://evil.example/products", 400),
+        (Method::GET, "", 400),
+        (Method::GET, "*", 400),
+    ] {
+        assert_eq!(status(&clerk, &method, path), expected, "{method} {path}");
+    }
+    assert_eq!(status(&anyone, &Method::GET, "/shops"), 200, "who sees everything needs no filter");
+}
+
+#[tokio::test]
+async fn a_shadow_reports_and_enforces_nothing() {
+    let candidate = Policy::builder()
+        .route("/products", Rule::resource("goods").unscoped())
+        .route("/new", Rule::authenticated())
+        .build()
+        .unwrap();
+    let reports = Arc::new(Mutex::new(Vec::new()));
+    let sink = Arc::clone(&reports);
+    let policy = policy().with_shadow(candidate, move |difference| {
+        let status = |denial: Option<&tower_authz::Denial>| denial.map_or(200, |denial| denial.status().as_u16());
+        let line = (difference.head.path().to_owned(), status(difference.enforced), status(difference.candidate));
+        sink.lock().unwrap().push(line);
+    });
+    let service = Authz::new(store(products_reader()), policy).layer(Handler::default());
+    assert_eq!(send(service.clone(), get("/products")).await.0, 200);
+    assert_eq!(send(service.clone(), get("/new")).await.0, 404);
+    assert_eq!(send(service, get("/nowhere")).await.0, 404);
+    assert_eq!(*reports.lock().unwrap(), [("/products".to_owned(), 200, 403), ("/new".to_owned(), 404, 200)]);
+}
+
+#[tokio::test]
+async fn only_a_real_preflight_passes_and_only_if_switched_on() {
+    let policy = |on: bool| {
+        let builder = Policy::builder().route("/products", Rule::resource("products").unscoped());
+        if on { builder.allow_preflight().build().unwrap() } else { builder.build().unwrap() }
+    };
+    let preflight = [("origin", "https://a.example"), ("access-control-request-method", "PUT")];
+    for (on, method, headers, status) in [
+        (false, "OPTIONS", &preflight[..], 401),
+        (true, "OPTIONS", &preflight[..], 200),
+        (true, "GET", &preflight[..], 401),
+        (true, "OPTIONS", &preflight[..1], 401),
+        (true, "OPTIONS", &preflight[1..], 401),
+        (true, "OPTIONS", &[preflight[0], preflight[0], preflight[1]], 401),
+    ] {
+        let mut request = Request::builder().method(method).uri("/products");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let service = Authz::new(store(products_reader()), policy(on)).layer(Handler::default());
+        let request = request.body(Full::<Bytes>::default()).unwrap();
+        assert_eq!(send(service, request).await.0, status, "{on} {method} {headers:?}");
+    }
+}
+
+#[test]
+fn what_could_never_match_is_refused_when_the_policy_is_built() {
+    let rule = Rule::authenticated;
+    let tied = || rule().tied(Tie::path(Dimension::SHOP, "shop"));
+    for (broken, told) in [
+        (Policy::builder().route("/shops/:shop", rule()), "write {shop}"),
+        (Policy::builder().route("shops", rule()), "begins with a slash"),
+        (Policy::builder().route("/a", rule()).route("/a", rule()), "two rules for all methods"),
+        (Policy::builder().public("/a").route("/a", rule()), "two rules for all methods"),
+        (
+            Policy::builder().method_route(Method::GET, "/a", rule()).method_public(Method::GET, "/a"),
+            "two rules for GET",
+        ),
+        (Policy::builder().route("/{a}", rule()).route("/{b}", rule()), "conflict"),
+        (Policy::builder().route("/shops/{id}", tied()), "parameter \"shop\", which it does not have"),
+        (Policy::builder().fallback(tied()), "fallback"),
+        (
+            Policy::builder().route("/a", rule().pending("shop").unscoped_in("shop")),
+            "says two things about the dimension shop",
+        ),
+    ] {
+        let error = broken.build().unwrap_err().to_string();
+        assert!(error.contains(told), "{error}");
+    }
+}
