@@ -7,6 +7,7 @@
     clippy::indexing_slicing,
     reason = "a test that is surprised should fail on the spot"
 )]
+#![allow(clippy::duplicate_mod, reason = "each example brings along what the examples share")]
 #![allow(missing_docs, unreachable_pub, reason = "nobody links to a test")]
 
 mod allocations;
