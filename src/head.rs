@@ -135,7 +135,7 @@ impl<'a> Head<'a> {
             return None;
         }
         let raw = Pattern::find(self.route?, self.path(), name)?;
-        percent_decode_str(raw).decode_utf8().ok()
+        if raw.contains('%') { percent_decode_str(raw).decode_utf8().ok() } else { Some(raw.into()) }
     }
 }
 

@@ -56,7 +56,8 @@ impl Eq for Digest {}
 
 impl std::hash::Hash for Digest {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        self.0.hash(state);
+        // Without the length that a slice would add: it is always 32.
+        state.write(&self.0);
     }
 }
 

@@ -21,16 +21,13 @@ impl Alphabet {
         }
     }
 
-    const fn accepts(self, byte: u8) -> bool {
-        match self {
-            Self::LowerHex => matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
-            Self::LowerAlphanumeric => matches!(byte, b'0'..=b'9' | b'a'..=b'z'),
-            Self::Base62 => byte.is_ascii_alphanumeric(),
-        }
-    }
-
+    /// The choice is made once, not for every byte.
     fn accepts_all(self, bytes: &[u8]) -> bool {
-        bytes.iter().all(|&byte| self.accepts(byte))
+        match self {
+            Self::LowerHex => bytes.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')),
+            Self::LowerAlphanumeric => bytes.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'z')),
+            Self::Base62 => bytes.iter().all(u8::is_ascii_alphanumeric),
+        }
     }
 
     fn bits(self, length: usize) -> f64 {
@@ -121,7 +118,8 @@ impl StructuredFormat {
         Ok(KeyFormat(Shape::Structured(self)))
     }
 
-    fn parse<'a>(&self, key: &'a [u8]) -> Option<&'a str> {
+    /// The public part, which is ASCII if there is one.
+    fn parse<'a>(&self, key: &'a [u8]) -> Option<&'a [u8]> {
         let id_end = self.prefix.len() + 1 + self.id.1;
         let (public, secret) = key.split_at_checked(id_end)?;
         let id = public.strip_prefix(self.prefix.as_bytes())?.strip_prefix(b"_")?;
@@ -133,8 +131,7 @@ impl StructuredFormat {
                 true => checksum == generate::checksum(key.get(..key.len() - checksum.len())?),
                 false => checksum.is_empty(),
             };
-        // All bytes of the public part were accepted: it is ASCII.
-        sound.then(|| std::str::from_utf8(public).ok())?
+        sound.then_some(public)
     }
 
     fn generate(&self) -> Result<(String, ApiKey), getrandom::Error> {
@@ -188,7 +185,7 @@ impl KeyFormat {
     #[must_use]
     pub fn key_id<'a>(&self, key: &'a [u8]) -> Option<&'a str> {
         match &self.0 {
-            Shape::Structured(parts) => parts.parse(key),
+            Shape::Structured(parts) => std::str::from_utf8(parts.parse(key)?).ok(),
             Shape::Opaque { .. } => None,
         }
     }

@@ -71,17 +71,12 @@ impl Pattern {
         let mut found = None;
         let mut pattern = pattern.as_bytes();
         let mut place = 0;
-        while let [byte, tail @ ..] = pattern {
-            let rest = path.as_bytes().get(place..)?;
-            if *byte != b'{' {
-                if rest.first() != Some(byte) {
-                    return None;
-                }
-                place += 1;
-                pattern = tail;
-                continue;
-            }
-            let (name, after) = tail.split_at_checked(until(tail, b'}')?)?;
+        loop {
+            let (literal, parameter) = pattern.split_at_checked(until(pattern, b'{').unwrap_or(pattern.len()))?;
+            let rest = path.as_bytes().get(place..)?.strip_prefix(literal)?;
+            place += literal.len();
+            let Some(parameter) = parameter.strip_prefix(b"{") else { break };
+            let (name, after) = parameter.split_at_checked(until(parameter, b'}')?)?;
             pattern = after.strip_prefix(b"}")?;
             let (name, length) = match name.strip_prefix(b"*") {
                 Some(name) => (name, rest.len()),
