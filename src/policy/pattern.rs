@@ -29,7 +29,8 @@ impl Pattern {
                     "a clean path is visible ASCII without ?, #, \\ and ;; escape other characters with %",
                 ));
             }
-            match Segment::of(segment).ok_or_else(|| wrong("write a parameter as {name}, one in a segment"))? {
+            let parameter = "write a parameter as {name}, one in a segment and at its end";
+            match Segment::of(segment).ok_or_else(|| wrong(parameter))? {
                 Segment::Literal => {}
                 Segment::Rest(_) if !last => return Err(wrong("a {*rest} parameter stands last")),
                 Segment::Parameter(name) | Segment::Rest(name) => {
@@ -80,11 +81,7 @@ impl Pattern {
             pattern = after.strip_prefix(b"}")?;
             let (name, length) = match name.strip_prefix(b"*") {
                 Some(name) => (name, rest.len()),
-                None => {
-                    // What stands behind the parameter in its segment belongs to the pattern.
-                    let suffix = until(pattern, b'/').unwrap_or(pattern.len());
-                    (name, until(rest, b'/').unwrap_or(rest.len()).checked_sub(suffix)?)
-                }
+                None => (name, until(rest, b'/').unwrap_or(rest.len())),
             };
             if length == 0 {
                 return None;
@@ -111,12 +108,12 @@ impl<'a> Segment<'a> {
             return (!segment.contains('}')).then_some(Self::Literal);
         };
         let (name, after) = tail.split_once('}')?;
-        if name.is_empty() || [before, name, after].iter().any(|part| part.contains(['{', '}'])) {
+        if name.is_empty() || !after.is_empty() || [before, name].iter().any(|part| part.contains(['{', '}'])) {
             return None;
         }
         match name.strip_prefix('*') {
             None => Some(Self::Parameter(name)),
-            Some(name) => (!name.is_empty() && before.is_empty() && after.is_empty()).then_some(Self::Rest(name)),
+            Some(name) => (!name.is_empty() && before.is_empty()).then_some(Self::Rest(name)),
         }
     }
 }
@@ -140,13 +137,14 @@ mod tests {
             ("/{}", "write a parameter"),
             ("/a}b", "write a parameter"),
             ("/{a}{b}", "write a parameter"),
+            ("/{a}.json", "at its end"),
             ("/a?b", "visible ASCII"),
             ("/caf\u{e9}", "visible ASCII"),
         ] {
             let error = Pattern::parse(text).unwrap_err().to_string();
             assert!(error.contains(advice), "{text}: {error}");
         }
-        for text in ["/", "/a/", "/a/{b}", "/a/x-{b}.json", "/{*rest}", "/a.b/~c"] {
+        for text in ["/", "/a/", "/a/{b}", "/a/x-{b}", "/{*rest}", "/a.b/~c"] {
             assert_eq!(Pattern::parse(text).unwrap().as_str(), text);
         }
     }
@@ -164,8 +162,7 @@ mod tests {
             (shop, "/shops/de/returns/7", "shop", None),
             ("/files/{*rest}", "/files/a/b", "rest", Some("a/b")),
             ("/files/{*rest}", "/files/", "rest", None),
-            ("/x-{id}.png", "/x-7.png", "id", Some("7")),
-            ("/x-{id}.png", "/x-.png", "id", None),
+            ("/x-{id}", "/x-7.png", "id", Some("7.png")),
         ] {
             assert_eq!(Pattern::find(pattern, path, name), value, "{pattern} {path}");
         }
