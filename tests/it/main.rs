@@ -11,6 +11,7 @@
 #![allow(missing_docs, unreachable_pub, reason = "nobody links to a test")]
 
 mod allocations;
+mod cases;
 mod congruence;
 mod contract;
 mod denials;

@@ -1,9 +1,6 @@
 //! One event and one count for each decision, and no secret in either.
 
-use std::{
-    io,
-    sync::{Arc, Mutex},
-};
+use std::{cell::RefCell, io, sync::Once};
 
 use metrics_util::debugging::DebuggingRecorder;
 use tower::Layer as _;
@@ -11,12 +8,17 @@ use tower_authz::{Authz, Policy, Rule};
 
 use crate::support::{Handler, KEY, get, products_reader, send, store};
 
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
+thread_local! {
+    static LINES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What this thread has logged. The subscriber is one for the whole process: with one for each test, a
+/// test beside that has none could switch the events off for good.
+struct Lines;
 
 impl io::Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend(bytes);
+        LINES.with_borrow_mut(|lines| lines.extend(bytes));
         Ok(bytes.len())
     }
 
@@ -41,24 +43,25 @@ fn gate() -> impl tower::Service<
 
 #[test]
 fn each_decision_is_one_event_without_secrets() {
-    let lines = Lines::default();
-    let writer = lines.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .finish();
-    tracing::subscriber::with_default(subscriber, || {
-        let span = tracing::info_span!("request", key_id = tracing::field::Empty);
-        let _entered = span.enter();
-        futures::executor::block_on(async {
-            send(gate(), get("/products/7")).await;
-            send(gate(), get("/orders")).await;
-            send(gate(), http::Request::get("/orders").body(http_body_util::Full::default()).unwrap()).await;
-            send(gate(), get("/health")).await;
-        });
+    static SUBSCRIBER: Once = Once::new();
+    SUBSCRIBER.call_once(|| {
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
+            .with_ansi(false)
+            .with_writer(|| Lines)
+            .finish();
+        tracing::subscriber::set_global_default(subscriber).unwrap();
     });
-    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    let span = tracing::info_span!("request", key_id = tracing::field::Empty);
+    let entered = span.enter();
+    futures::executor::block_on(async {
+        send(gate(), get("/products/7")).await;
+        send(gate(), get("/orders")).await;
+        send(gate(), http::Request::get("/orders").body(http_body_util::Full::default()).unwrap()).await;
+        send(gate(), get("/health")).await;
+    });
+    drop(entered);
+    let text = String::from_utf8(LINES.take()).unwrap();
     let events: Vec<&str> = text.lines().collect();
     assert_eq!(events.len(), 3, "{text}");
     assert!(events[0].contains(r#"key_id="test-key""#) && events[0].contains(r#"outcome="allowed""#), "{text}");

@@ -1,0 +1,205 @@
+//! Methods and paths: which of them reach a handler, and what a key needs for it.
+
+use axum::{
+    Router,
+    body::Body,
+    extract::Request,
+    middleware::{Next, from_fn},
+    response::{IntoResponse as _, Response},
+    routing::{MethodRouter, any, get},
+};
+use http::{
+    Method, StatusCode,
+    header::{ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, ORIGIN},
+};
+use tower_authz::{Access, Authz, Dimension, Directory, Grant, GrantBuilder, IdGrammar, Policy, Rule, check::Tie};
+
+use crate::{
+    cases::{
+        Row, Table,
+        exchange::{Line, Seen, lines, request, to_service},
+        expand::expand,
+    },
+    support::{KEY, record, store_of},
+};
+
+#[tokio::test]
+async fn methods_and_paths_reach_handlers_as_the_table_has_it() {
+    Table::read("method_path", &["method", "target", "headers_json"]).run(outcome).await.finish();
+}
+
+/// Each resource of the fixture, and the dimension that its routes may be tied to.
+const RESOURCES: [&str; 5] = ["products", "orders", "shops", "companies", "reports"];
+const PRODUCT: Dimension = Dimension::new("product", IdGrammar::Opaque);
+/// The grammar of the fixture has no underscore, unlike the default.
+const SHOP: Dimension = Dimension::new("shop", IdGrammar::Custom(is_shop_key));
+
+fn is_shop_key(id: &str) -> bool {
+    (1..=64).contains(&id.len()) && id.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+}
+
+fn policy(allow_preflight: bool) -> Policy {
+    let shop = |resource: &'static str| Rule::resource(resource).tied(Tie::path(SHOP, "shopKey"));
+    let products = || Rule::resource("products").unscoped();
+    let policy = Policy::builder()
+        .route("/api/admin/v1/products", products())
+        .route("/api/admin/v1/products/{id}", products().tied(Tie::path(PRODUCT, "id")))
+        .route("/api/admin/v1/products/search", products().method(Method::POST, Access::Read))
+        .route("/api/admin/v1/shops/{shopKey}/countries/{countryCode}/orders/{id}", shop("orders"))
+        .route("/api/admin/v1/shops/{shopKey}", shop("shops"))
+        .route("/api/admin/v1/companies/{id}", Rule::resource("companies").tied(Tie::path(Dimension::COMPANY, "id")))
+        .route("/api/admin/v1/reports/run", Rule::resource("reports").unscoped())
+        .method_public(Method::GET, "/health")
+        .method_public(Method::GET, "/public/{*rest}");
+    if allow_preflight { policy.allow_preflight() } else { policy }.build().unwrap()
+}
+
+fn router(seen: &Seen) -> Router {
+    let handler = |what: &'static str| {
+        let seen = seen.clone();
+        async move || seen.note(what)
+    };
+    let on = |methods: &[Method]| {
+        methods.iter().fold(MethodRouter::new(), |router, method| {
+            router.on(method.clone().try_into().unwrap(), handler("handler"))
+        })
+    };
+    let api = Router::new()
+        .route("/products", on(&[Method::GET, Method::POST]))
+        .route("/products/{id}", on(&[Method::GET, Method::PUT, Method::PATCH, Method::DELETE]))
+        .route("/products/search", on(&[Method::POST]))
+        .route("/shops/{shopKey}/countries/{countryCode}/orders/{id}", on(&[Method::GET, Method::PUT]))
+        .route("/shops/{shopKey}", on(&[Method::GET, Method::PATCH]))
+        .route("/companies/{id}", on(&[Method::GET]))
+        .route("/reports/run", any(handler("handler")));
+    Router::new()
+        .nest("/api/admin/v1", api)
+        .route("/health", get(handler("handler")))
+        .route("/public/{*rest}", get(handler("handler")))
+        .fallback(handler("the fallback"))
+}
+
+/// The layer settings that a row asks for by its header `x-test-config`, which is not sent.
+fn settings(lines: Vec<Line>) -> Result<(bool, Vec<Line>), String> {
+    let (settings, lines): (Vec<Line>, Vec<Line>) =
+        lines.into_iter().partition(|(name, _)| name.eq_ignore_ascii_case(b"x-test-config"));
+    for (_, value) in &settings {
+        if value != b"preflight_passthrough" {
+            return Err(format!("the harness does not know the setting {}", String::from_utf8_lossy(value)));
+        }
+    }
+    Ok((!settings.is_empty(), lines))
+}
+
+/// Stands for a CORS layer inside of the gate, as an application that lets preflights through has one.
+async fn answer_preflight(request: Request, next: Next, seen: Seen) -> Response {
+    let names = [ORIGIN, ACCESS_CONTROL_REQUEST_METHOD];
+    if request.method() == Method::OPTIONS && names.iter().all(|name| request.headers().contains_key(name)) {
+        seen.note("handler");
+        return StatusCode::OK.into_response();
+    }
+    next.run(request).await
+}
+
+/// A request as the row has it, to be sent with several keys.
+struct Probe<'a> {
+    row: &'a Row,
+    allow_preflight: bool,
+    lines: Vec<Line>,
+}
+
+impl Probe<'_> {
+    /// `ran`, or `deny:STATUS`. A handler that ran and a refusal at once is an error.
+    async fn send(&self, grant: Option<GrantBuilder>) -> Result<String, String> {
+        let seen = Seen::default();
+        let mut lines = self.lines.clone();
+        if grant.is_some() {
+            lines.push((AUTHORIZATION.as_str().into(), format!("Bearer {KEY}").into()));
+        }
+        let grant = grant.unwrap_or_else(everything).build().map_err(|error| error.to_string())?;
+        let store = store_of([record("test-key", KEY, grant)], Directory::default());
+        let mut app = router(&seen);
+        if self.allow_preflight {
+            let seen = seen.clone();
+            app = app.layer(from_fn(move |request, next| answer_preflight(request, next, seen.clone())));
+        }
+        let app: Router = app.layer(Authz::new(store, policy(self.allow_preflight)));
+        let target = expand(self.row.text("target"))?;
+        let request: Option<http::Request<Body>> = request(self.row.text("method"), target.as_bytes(), &lines);
+        let answer = to_service(app, request).await;
+        match (seen.take().as_slice(), answer.status) {
+            ([what], 200) if what == "handler" => Ok("ran".to_owned()),
+            ([], status) => Ok(format!("deny:{status}")),
+            (what, status) => Err(format!("{what:?} ran, and the status is {status}")),
+        }
+    }
+}
+
+fn everything() -> GrantBuilder {
+    RESOURCES.iter().fold(Grant::builder(), |grant, resource| grant.write(*resource))
+}
+
+async fn outcome(row: &Row) -> Result<String, String> {
+    let (allow_preflight, lines) = settings(lines(&row.json("headers_json")?)?)?;
+    let probe = Probe { row, allow_preflight, lines };
+    let expected = row.text("expected");
+    if let Some(need) = expected.strip_prefix("need:") {
+        return needs(&probe, need).await.map(|()| expected.to_owned());
+    }
+    let keyless = probe.send(None).await?;
+    if expected == "public" || expected == "deny:401" {
+        return Ok(if keyless == "ran" { "public".to_owned() } else { keyless });
+    }
+    // Any other refusal holds for a key that may do everything, and nobody gets further without one.
+    let got = probe.send(Some(everything())).await?;
+    match keyless == "ran" {
+        true => Err("it is public".to_owned()),
+        false => Ok(got),
+    }
+}
+
+/// `RES:OP[@dim=id]`: a key that grants exactly this gets in, and keys that lack any part of it do not.
+async fn needs(probe: &Probe<'_>, need: &str) -> Result<(), String> {
+    let mut scopes = need.split(['@', ',']);
+    let (resource, op) = scopes.next().and_then(|first| first.split_once(':')).ok_or("an odd expectation")?;
+    let scopes: Vec<(Dimension, &str)> = scopes
+        .map(|scope| scope.split_once('=').ok_or("an odd scope"))
+        .map(|scope| scope.map(|(name, id)| (Dimension::named(name), id)))
+        .collect::<Result<_, _>>()?;
+    let resource = RESOURCES.into_iter().find(|known| *known == resource).ok_or("an odd resource")?;
+    let at_level = || match op {
+        "read" => Ok(Grant::builder().read(resource)),
+        "write" => Ok(Grant::builder().write(resource)),
+        _ => Err(format!("the harness does not know the level {op:?}")),
+    };
+    let within = |except: Option<usize>, mut grant: GrantBuilder| {
+        for (_, (dimension, id)) in scopes.iter().enumerate().filter(|(index, _)| Some(*index) != except) {
+            grant = grant.only(dimension.clone(), [*id]);
+        }
+        grant
+    };
+    let expect = async |what: &str, grant: Option<GrantBuilder>, wanted: &str| match probe.send(grant).await? {
+        got if got == wanted => Ok(()),
+        got => Err(format!("{got} for {what}, and not {wanted}")),
+    };
+    expect("a key that grants exactly that", Some(within(None, at_level()?)), "ran").await?;
+    expect("no key", None, "deny:401").await?;
+    let others = RESOURCES.into_iter().filter(|other| *other != resource);
+    let others = others.fold(Grant::builder(), |grant, other| grant.write(other));
+    expect("a key for all other resources", Some(others), "deny:403").await?;
+    if op == "write" {
+        expect("a key that may only read", Some(within(None, Grant::builder().read(resource))), "deny:403").await?;
+    } else {
+        expect("a key that may write", Some(within(None, Grant::builder().write(resource))), "ran").await?;
+    }
+    for (index, (dimension, id)) in scopes.iter().enumerate() {
+        let rest = || within(Some(index), Grant::builder().write(resource));
+        let other = if *id == "1" { "2" } else { "1" };
+        let refused = "deny:403";
+        expect("an exclude list", Some(rest().all_but(dimension.clone(), [*id])), refused).await?;
+        expect("a list of another", Some(rest().only(dimension.clone(), [other])), refused).await?;
+        expect("an empty list", Some(rest().only::<&str>(dimension.clone(), [])), refused).await?;
+        expect("all but another", Some(rest().all_but(dimension.clone(), [other])), "ran").await?;
+    }
+    Ok(())
+}

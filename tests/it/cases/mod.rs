@@ -1,0 +1,216 @@
+//! The case tables of `tests/cases`, run row by row against the public interface.
+//!
+//! `AUTHZ_CASES_DIR` names another directory with tables of the same form. Nothing here knows single rows:
+//! what a cell can say is read by rule, and what cannot be understood is a failing row, never a skipped one.
+
+mod cidr;
+mod client_ip;
+mod credential_extraction;
+mod exchange;
+mod expand;
+mod host_tenant;
+mod method_path;
+mod mutation;
+mod scope_decisions;
+
+use std::{
+    collections::HashMap,
+    fs,
+    panic::AssertUnwindSafe,
+    path::{Path, PathBuf},
+};
+
+use futures::FutureExt as _;
+use serde_json::{Map, Value};
+
+fn own_directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases")
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// One line of a table: its cells by the names of their columns.
+pub struct Row(HashMap<String, String>);
+
+impl Row {
+    pub fn id(&self) -> &str {
+        self.text("id")
+    }
+
+    /// The text of a cell. `-` stands for absent, which is empty.
+    pub fn text(&self, column: &str) -> &str {
+        match self.0.get(column).map_or("", String::as_str) {
+            "-" => "",
+            text => text,
+        }
+    }
+
+    /// The value of a `_json` cell; an absent one is null.
+    pub fn json(&self, column: &str) -> Result<Value, String> {
+        match self.text(column) {
+            "" => Ok(Value::Null),
+            text => serde_json::from_str(text).map_err(|error| format!("{column}: {error}")),
+        }
+    }
+
+    /// The same where it must be an object with no other than these keys: a key that the harness does not
+    /// know could be the one that matters.
+    pub fn object(&self, column: &str, known: &[&str]) -> Result<Map<String, Value>, String> {
+        match self.json(column)? {
+            Value::Null => Ok(Map::new()),
+            Value::Object(object) => match object.keys().find(|key| !known.contains(&key.as_str())) {
+                Some(key) => Err(format!("{column}: the harness does not know the key {key:?}")),
+                None => Ok(object),
+            },
+            _ => Err(format!("{column}: an object is expected")),
+        }
+    }
+}
+
+/// A scalar or a list of scalars as texts; null is none.
+pub fn texts(value: &Value) -> Result<Vec<String>, String> {
+    match value {
+        Value::Null => Ok(Vec::new()),
+        Value::String(text) => Ok(vec![text.clone()]),
+        Value::Number(number) => Ok(vec![number.to_string()]),
+        Value::Array(values) => Ok(values.iter().map(texts).collect::<Result<Vec<_>, _>>()?.concat()),
+        other => Err(format!("{other} is neither a text nor a list of texts")),
+    }
+}
+
+pub struct Table {
+    name: &'static str,
+    rows: Vec<Row>,
+}
+
+impl Table {
+    /// Reads `name.tsv`, which must have these columns.
+    pub fn read(name: &'static str, columns: &[&str]) -> Self {
+        let directory = std::env::var_os("AUTHZ_CASES_DIR").map_or_else(own_directory, PathBuf::from);
+        Self::parse(name, &read(&directory.join(name).with_extension("tsv")), columns)
+    }
+
+    fn parse(name: &'static str, text: &str, columns: &[&str]) -> Self {
+        let mut lines = text.lines().filter(|line| !line.is_empty());
+        let names: Vec<&str> = lines.next().unwrap_or_default().split('\t').collect();
+        for column in ["id", "expected"].iter().chain(columns).filter(|_| name != "attacks") {
+            assert!(names.contains(column), "{name}: there is no column {column:?}");
+        }
+        let row = |line: &str| {
+            let cells: Vec<&str> = line.split('\t').collect();
+            assert_eq!(cells.len(), names.len(), "{name}: this line has not as many cells as the first: {line}");
+            Row(names.iter().zip(cells).map(|(name, cell)| ((*name).to_owned(), cell.to_owned())).collect())
+        };
+        let rows: Vec<Row> = lines.map(row).collect();
+        assert!(!rows.is_empty(), "{name}: the table has no rows");
+        Self { name, rows }
+    }
+
+    /// Judges every row. `judge` says what came out, or why it could not be found out.
+    pub async fn run(self, judge: impl AsyncFn(&Row) -> Result<String, String>) -> Report {
+        let mut report = Report { name: self.name, count: self.rows.len(), failures: Vec::new() };
+        for row in &self.rows {
+            let expected = row.text("expected");
+            match AssertUnwindSafe(judge(row)).catch_unwind().await {
+                Ok(Ok(got)) if agrees(expected, &got) => {}
+                Ok(Ok(got) | Err(got)) => report.fail(row.id(), expected, got),
+                Err(_) => report.fail(row.id(), expected, "a panic".to_owned()),
+            }
+        }
+        report
+    }
+}
+
+/// Whether an outcome is the expected one: `deny:401|404` is either, `deny` any denial.
+fn agrees(expected: &str, got: &str) -> bool {
+    let prefix = expected.split_once(':').map_or("", |(prefix, _)| prefix);
+    expected == got
+        || (expected == "deny" && got.starts_with("deny:"))
+        || (expected.contains('|') && expected.split('|').any(|one| one == got || format!("{prefix}:{one}") == got))
+}
+
+pub struct Report {
+    name: &'static str,
+    count: usize,
+    failures: Vec<Failure>,
+}
+
+struct Failure {
+    id: String,
+    expected: String,
+    got: String,
+}
+
+impl Report {
+    pub fn fail(&mut self, id: &str, expected: &str, got: String) {
+        self.failures.push(Failure { id: id.to_owned(), expected: expected.to_owned(), got });
+    }
+
+    /// Prints the summary, and fails unless every failing row is listed as disputed.
+    #[expect(clippy::print_stdout, reason = "the summary is for whoever runs the tables")]
+    pub fn finish(self) {
+        let disputed = disputed();
+        println!("{}: {} rows ran, {} failed", self.name, self.count, self.failures.len());
+        let mut unexplained = 0;
+        for Failure { id, expected, got } in &self.failures {
+            let mark = if disputed.contains(id) { " (disputed)" } else { "" };
+            unexplained += usize::from(mark.is_empty());
+            println!("  {id}: expected {expected}, got {got}{mark}");
+        }
+        assert_eq!(unexplained, 0, "{}: so many rows failed that are not disputed; see above", self.name);
+    }
+}
+
+/// Rows that are wrong themselves, with reasons: `- ID: reason`. The file stays where it is, wherever the
+/// tables come from.
+fn disputed() -> Vec<String> {
+    let text = read(&own_directory().join("DISPUTED.md"));
+    text.lines().filter_map(|line| Some(line.strip_prefix("- ")?.split_once(':')?.0.to_owned())).collect()
+}
+
+#[test]
+fn expectations_are_compared_as_the_grammar_has_it() {
+    assert!(agrees("deny:401", "deny:401") && agrees("deny:401|404", "deny:404") && agrees("deny", "deny:403"));
+    assert!(!agrees("deny:401|404", "deny:403") && !agrees("allow", "allow:filtered") && !agrees("", "deny:400"));
+}
+
+/// All files below a directory, with their text.
+fn sources(directory: &Path) -> Vec<(PathBuf, String)> {
+    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { sources(&path) } else { vec![(path.clone(), read(&path))] }).collect()
+}
+
+/// Every known attack is held off by a test or a row that exists, or says what it waits for.
+#[test]
+fn every_attack_row_is_covered() {
+    let rows_of = |name| Table::parse(name, &read(&own_directory().join(name).with_extension("tsv")), &[]).rows;
+    let tables = ["cidr", "client_ip", "credential_extraction", "host_tenant", "method_path", "scope_decisions"];
+    let ids: Vec<String> = tables.into_iter().flat_map(rows_of).map(|row| row.id().to_owned()).collect();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let sources = [sources(&root.join("tests/it")), sources(&root.join("src"))].concat();
+    let exists = |module: &str, function: &str| {
+        sources.iter().any(|(path, text)| {
+            let within = path.strip_prefix(root).unwrap().with_extension("");
+            within.iter().any(|part| part == module) && text.contains(&format!("fn {function}("))
+        })
+    };
+    let covered = read(&own_directory().join("ATTACKS.md"));
+    for attack in rows_of("attacks") {
+        let id = attack.id();
+        let line = covered.lines().find_map(|line| line.strip_prefix(&format!("| {id} |")));
+        let line = line.unwrap_or_else(|| panic!("{id} does not stand in ATTACKS.md"));
+        let mut named = 0;
+        for word in line.split(|character: char| !character.is_alphanumeric() && !"_:".contains(character)) {
+            if let Some((module, function)) = word.split_once("::") {
+                assert!(exists(module, function), "{id}: there is no {module}::{function}");
+                named += 1;
+            } else if word.len() == 5 && ["CE", "IP", "CI", "MP", "HT", "SD"].contains(&&word[..2]) {
+                assert!(ids.iter().any(|known| known == word), "{id}: there is no row {word}");
+                named += 1;
+            }
+        }
+        assert!(named > 0 || line.trim().starts_with("later: "), "{id}: neither a test nor a row is named");
+    }
+}
