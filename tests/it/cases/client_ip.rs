@@ -48,10 +48,10 @@ async fn outcome(row: &Row) -> Result<String, String> {
     if admitted.is_some() != found.ip().is_some() {
         return Err(format!("the client is {text}, and a key for all networks: {admitted:?}"));
     }
-    if row.text("expected").parse::<IpAddr>().is_ok() {
-        if ask(&proxies, peer, &headers, everywhere.from_networks([row.text("expected")])).await.is_none() {
-            return Err(format!("a key for the expected address alone is refused, the client is {text}"));
-        }
+    if let Some(address) = found.ip()
+        && ask(&proxies, peer, &headers, everywhere.from_networks([address.to_string()])).await.is_none()
+    {
+        return Err(format!("the client is {text}, and a key for that address alone is refused"));
     }
     Ok(text)
 }

@@ -28,10 +28,10 @@ async fn credentials_are_found_as_the_table_has_it() {
     report.finish();
 }
 
-struct Fixture {
-    app: Router,
-    server: SocketAddr,
-    seen: Seen,
+pub struct Fixture {
+    pub app: Router,
+    pub server: SocketAddr,
+    pub seen: Seen,
     /// Each 401 with its row, and whether its body came along (there is none after HEAD).
     refused: Mutex<Vec<(String, bool, Answer)>>,
 }
@@ -60,7 +60,7 @@ fn store() -> MemoryStore {
 }
 
 impl Fixture {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let seen = Seen::default();
         let handler = || {
             let seen = seen.clone();

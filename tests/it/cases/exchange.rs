@@ -65,15 +65,15 @@ pub struct Answer {
     pub status: u16,
     /// Sorted; without those that tell of the connection and the time.
     pub headers: Vec<(String, String)>,
-    pub body: Vec<u8>,
+    pub body: String,
 }
 
 impl Answer {
-    fn new(status: u16, headers: impl Iterator<Item = (String, String)>, body: Vec<u8>) -> Self {
+    fn new(status: u16, headers: impl Iterator<Item = (String, String)>, body: &[u8]) -> Self {
         let mut headers: Vec<_> =
             headers.filter(|(name, _)| !["connection", "content-length", "date"].contains(&name.as_str())).collect();
         headers.sort();
-        Self { status, headers, body }
+        Self { status, headers, body: String::from_utf8_lossy(body).into_owned() }
     }
 
     /// What the parser answers to what it cannot read.
@@ -93,9 +93,9 @@ where
 {
     let Some(request) = request else { return Answer::unreadable() };
     let (parts, body) = service.oneshot(request).await.unwrap().into_parts();
-    let body = body.collect().await.unwrap().to_bytes().to_vec();
+    let body = body.collect().await.unwrap().to_bytes();
     let headers = parts.headers.iter().map(|(name, value)| (name.to_string(), format!("{value:?}")));
-    Answer::new(parts.status.as_u16(), headers, body)
+    Answer::new(parts.status.as_u16(), headers, &body)
 }
 
 /// What handlers note of themselves when they run.
@@ -150,12 +150,16 @@ pub async fn over_the_wire(server: SocketAddr, method: &str, target: &str, lines
     }
     bytes.extend(b"Connection: close\r\n\r\n");
     bytes.extend(body);
+    raw(server, &bytes).await
+}
 
+/// Sends bytes, and reads until the server closes: the first answer.
+pub async fn raw(server: SocketAddr, bytes: &[u8]) -> Result<Answer, String> {
     let mut stream = TcpStream::connect(server).await.map_err(|error| error.to_string())?;
     let (mut reader, mut writer) = stream.split();
     let mut answer = Vec::new();
     // A server that refuses early closes while we still write; its answer is what counts.
-    let exchange = async { tokio::join!(writer.write_all(&bytes), reader.read_to_end(&mut answer)) };
+    let exchange = async { tokio::join!(writer.write_all(bytes), reader.read_to_end(&mut answer)) };
     let _ = timeout(Duration::from_secs(10), exchange).await;
     parse(&answer).ok_or_else(|| format!("no answer but {:?}", String::from_utf8_lossy(&answer)))
 }
@@ -168,5 +172,5 @@ fn parse(answer: &[u8]) -> Option<Answer> {
     let headers = lines.filter_map(|line| line.split_once(':'));
     // Quoted as `HeaderValue` shows itself, to compare with answers of a service.
     let headers = headers.map(|(name, value)| (name.to_lowercase(), format!("{:?}", value.trim())));
-    Some(Answer::new(status, headers, answer[end + 4..].to_vec()))
+    Some(Answer::new(status, headers, &answer[end + 4..]))
 }

@@ -44,6 +44,7 @@ struct Conditions {
     headers: Vec<(String, String)>,
     /// The tenant whose key is sent, if the row says so.
     key: Option<String>,
+    keyless: bool,
     trusted_peer: bool,
 }
 
@@ -53,11 +54,16 @@ impl Conditions {
         let (name, value) = line.split_once(':').ok_or_else(unknown)?;
         let value = value.trim();
         match (name, value.split_once(' ').map_or(value, |(first, _)| first)) {
+            ("key", "none") => self.keyless = true,
             ("key", "tenant") => self.key = value.strip_prefix("tenant ").map(str::to_owned),
             ("peer", "trusted") => self.trusted_peer = true,
             ("peer", "untrusted") => {}
-            // Headers are written as people write them, conditions in lower case.
-            _ if name.starts_with(char::is_uppercase) => self.headers.push((name.to_owned(), value.to_owned())),
+            // Every row is asked with few tenants and with many.
+            ("tenants", _) => {}
+            // Headers are written as people write them, conditions in one word of lower case.
+            _ if name.starts_with(char::is_uppercase) || name.contains('-') => {
+                self.headers.push((name.to_owned(), value.to_owned()))
+            }
             _ => return Err(unknown()),
         }
         Ok(())
@@ -163,7 +169,9 @@ fn request(
     for (name, value) in &conditions.headers {
         headers.append(HeaderName::from_bytes(name.as_bytes()).ok()?, HeaderValue::from_str(value).ok()?);
     }
-    headers.insert(header::AUTHORIZATION, HeaderValue::from_str(&format!("Bearer {key}")).ok()?);
+    if !conditions.keyless {
+        headers.insert(header::AUTHORIZATION, HeaderValue::from_str(&format!("Bearer {key}")).ok()?);
+    }
     let peer = if conditions.trusted_peer { PROXY } else { "198.51.100.7" };
     request.extensions_mut().insert(PeerAddress(SocketAddr::new(peer.parse().ok()?, 1)));
     Some(request)

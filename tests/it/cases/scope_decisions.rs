@@ -70,6 +70,8 @@ struct Ask {
     headers: Vec<(&'static str, String)>,
     /// Named in the body: the handler asks for each.
     body: Vec<(String, String)>,
+    /// Whether the body has to name something.
+    pending: bool,
     /// Filtered by the handler.
     filtered: Vec<Dimension>,
 }
@@ -96,6 +98,7 @@ impl Ask {
             path: "/of".to_owned(),
             headers: Vec::new(),
             body: Vec::new(),
+            pending: false,
             filtered: Vec::new(),
         };
         let place = text("where")?.pop().unwrap_or_else(|| "path".to_owned());
@@ -108,6 +111,7 @@ impl Ask {
                 (Some(_), "path" | "body") if in_body => {
                     ask.body.extend(ids.into_iter().map(|id| (name.to_owned(), id)));
                     ask.rule = ask.rule.pending(dimension);
+                    ask.pending = true;
                 }
                 (Some(_), "path") => {
                     ask.segment(name, ids.first().map_or("", String::as_str));
@@ -194,11 +198,12 @@ async fn outcome(row: &Row) -> Result<String, String> {
 
     let policy = Policy::builder().route(&ask.pattern, ask.rule.clone()).build().map_err(|error| error.to_string())?;
     let mut authz = Authz::new(keys(&key), policy).behind(Proxies::trusted([PROXY]).unwrap());
-    if scheme.is_some() {
+    // Whoever says how the request came asks whether that will do.
+    if ["scheme", "xfp", "x_forwarded_proto_underscore"].iter().any(|name| fields.contains_key(*name)) {
         authz = authz.https_only();
     }
     let seen = Seen::default();
-    let app: Router = Router::new().route(&ask.pattern, handler(&seen, ask.filtered.clone())).layer(authz);
+    let app: Router = Router::new().route(&ask.pattern, handler(&seen, ask.pending, ask.filtered.clone())).layer(authz);
     let answer = to_service(app, Some(request)).await;
     match (seen.take().as_slice(), answer.status) {
         ([shown], 200) if ask.filtered.is_empty() => Ok(format!("allow{shown}")),
@@ -216,11 +221,14 @@ async fn outcome(row: &Row) -> Result<String, String> {
 }
 
 /// Asks for every entity in the body before it does anything; then shows what it would filter by.
-fn handler(seen: &Seen, filtered: Vec<Dimension>) -> axum::routing::MethodRouter {
+fn handler(seen: &Seen, settle: bool, filtered: Vec<Dimension>) -> axum::routing::MethodRouter {
     let seen = seen.clone();
     any(async move |principal: Principal, body: String| {
         let named: Vec<(String, String)> =
             serde_json::from_str(&body).map_err(|_| principal.refuse("a broken body"))?;
+        if settle && named.is_empty() {
+            return Err(principal.refuse("the body names nothing"));
+        }
         for (name, id) in &named {
             principal.require(Dimension::named(name), id)?;
         }
