@@ -50,19 +50,15 @@ pub struct Authz<R = Problem> {
     entrance: Entrance,
     authenticate: AuthenticateLayer<R>,
     require: RequireLayer<Arc<Policy>, R>,
-    reject: R,
 }
 
 impl Authz {
     /// Keys from the store, rules from the policy, and a sensible default for all else.
     pub fn new(store: impl KeyStore, policy: impl Into<Arc<Policy>>) -> Self {
         let policy = policy.into();
-        Self {
-            entrance: Entrance { clean_path: CleanPath::new(), https_only: false, proxies: None },
-            authenticate: AuthenticateLayer::new(store).except_public(Arc::clone(&policy)),
-            require: RequireLayer::new(policy),
-            reject: Problem,
-        }
+        let entrance = Entrance { clean_path: CleanPath::new(), https_only: false, proxies: None };
+        let authenticate = AuthenticateLayer::new(store).except_public(Arc::clone(&policy));
+        Self { authenticate: authenticate.entrance(entrance.clone()), require: RequireLayer::new(policy), entrance }
     }
 }
 
@@ -80,21 +76,24 @@ impl<R: Clone> Authz<R> {
     }
 
     /// Which paths are clean. Default: [`CleanPath::new`], without any relaxation.
-    pub const fn with_clean_path(mut self, clean_path: CleanPath) -> Self {
-        self.entrance.clean_path = clean_path;
-        self
+    pub fn with_clean_path(self, clean_path: CleanPath) -> Self {
+        self.with_entrance(|entrance| entrance.clean_path = clean_path)
     }
 
     /// Which proxies may say where a request comes from, and whether it came by HTTPS.
     pub fn behind(mut self, proxies: Proxies) -> Self {
-        self.entrance.proxies = Some(proxies.clone());
-        self.authenticate = self.authenticate.behind(proxies);
-        self
+        self.authenticate = self.authenticate.behind(proxies.clone());
+        self.with_entrance(|entrance| entrance.proxies = Some(proxies))
     }
 
     /// Refuses plain HTTP, on public routes too: see [`HttpsOnly`](crate::check::HttpsOnly).
-    pub const fn https_only(mut self) -> Self {
-        self.entrance.https_only = true;
+    pub fn https_only(self) -> Self {
+        self.with_entrance(|entrance| entrance.https_only = true)
+    }
+
+    fn with_entrance(mut self, change: impl FnOnce(&mut Entrance)) -> Self {
+        change(&mut self.entrance);
+        self.authenticate = self.authenticate.entrance(self.entrance.clone());
         self
     }
 
@@ -116,20 +115,14 @@ impl<R: Clone> Authz<R> {
         Authz {
             entrance: self.entrance,
             authenticate: self.authenticate.with_reject(reject.clone()),
-            require: self.require.with_reject(reject.clone()),
-            reject,
+            require: self.require.with_reject(reject),
         }
     }
 }
 
-impl<R: Clone> Clone for Authz<R> {
+impl<R> Clone for Authz<R> {
     fn clone(&self) -> Self {
-        Self {
-            entrance: self.entrance.clone(),
-            authenticate: self.authenticate.clone(),
-            require: self.require.clone(),
-            reject: self.reject.clone(),
-        }
+        Self { entrance: self.entrance.clone(), authenticate: self.authenticate.clone(), require: self.require.clone() }
     }
 }
 
@@ -142,18 +135,17 @@ impl<R> fmt::Debug for Authz<R> {
     }
 }
 
-impl<S, R: Clone> Layer<S> for Authz<R> {
-    type Service = Require<Authenticate<Require<S, Arc<Policy>, R>, R>, Entrance, R>;
+impl<S, R> Layer<S> for Authz<R> {
+    type Service = Authenticate<Require<S, Arc<Policy>, R>, R>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        let outer = RequireLayer::new(self.entrance.clone()).with_reject(self.reject.clone());
-        outer.layer(self.authenticate.layer(self.require.layer(inner)))
+        self.authenticate.layer(self.require.layer(inner))
     }
 }
 
 /// What is checked before anybody asks who calls.
 #[derive(Clone, Debug)]
-pub struct Entrance {
+struct Entrance {
     clean_path: CleanPath,
     https_only: bool,
     proxies: Option<Proxies>,

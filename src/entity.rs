@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::name::Name;
+use crate::{name::Name, text::every};
 
 /// A kind of entity that keys can be restricted over: a company, a shop, or one that you name.
 ///
@@ -114,7 +114,7 @@ impl IdGrammar {
             },
             Self::Slug => {
                 (1..=64).contains(&id.len())
-                    && id.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'))
+                    && every(id.as_bytes(), |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'))
             }
             Self::Opaque => {
                 (1..=128).contains(&id.len())

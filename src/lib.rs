@@ -31,7 +31,7 @@ mod trace;
 
 pub use crate::{
     authenticate::{Authenticate, AuthenticateLayer},
-    authz::{Authz, Entrance},
+    authz::Authz,
     check::Check,
     client_address::{ClientAddress, PeerAddress, Proxies},
     credential::{Alphabet, ApiKey, Digest, KeyFormat, Source, Sources, StructuredFormat},

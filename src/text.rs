@@ -4,6 +4,11 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
+/// Whether all bytes are accepted. Without an early end, so that the compiler can look at many at once.
+pub(crate) fn every(bytes: &[u8], accepts: impl Fn(u8) -> bool) -> bool {
+    bytes.iter().fold(true, |so_far, &byte| so_far & accepts(byte))
+}
+
 /// An id given as a string or as a number, kept as text: `1` and `"1"` name one company.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(transparent)]

@@ -4,7 +4,7 @@ use http::{HeaderValue, Request, Response};
 use tower_layer::Layer;
 
 use crate::{
-    Authenticate, ClientAddress, Denial, Digest, Head, KeyFormat, Policy, Principal, Proxies, Reject, Sources,
+    Authenticate, Check, ClientAddress, Denial, Digest, Head, KeyFormat, Policy, Principal, Proxies, Reject, Sources,
     TenantHosts,
     credential::Notice,
     denial::{Cause, Context},
@@ -52,6 +52,7 @@ impl AuthenticateLayer {
                 sources,
                 clock: Arc::new(SystemTime::now),
                 remove_credential: false,
+                entrance: None,
                 public: None,
                 proxies: None,
                 tenants: None,
@@ -99,6 +100,15 @@ impl<R> AuthenticateLayer<R> {
         self.change(|config| config.clock = Arc::new(now))
     }
 
+    /// Runs a check before all else, on public routes too: [`CleanPath`](crate::check::CleanPath) say. It
+    /// sees no principal.
+    pub fn entrance(self, check: impl Check) -> Self
+    where
+        R: Clone,
+    {
+        self.change(|config| config.entrance = Some(Arc::new(check)))
+    }
+
     /// Which proxies may say where a request comes from. By default none: the client is the peer.
     pub fn behind(self, proxies: Proxies) -> Self
     where
@@ -117,8 +127,19 @@ impl<R> AuthenticateLayer<R> {
 
     /// How a denial is said. Default: [`Problem`].
     pub fn with_reject<R2>(self, reject: R2) -> AuthenticateLayer<R2> {
-        let Config { store, format, sources, challenge, clock, remove_credential, public, proxies, tenants, .. } =
-            &*self.config;
+        let Config {
+            store,
+            format,
+            sources,
+            challenge,
+            clock,
+            remove_credential,
+            entrance,
+            public,
+            proxies,
+            tenants,
+            ..
+        } = &*self.config;
         AuthenticateLayer {
             config: Arc::new(Config {
                 store: Arc::clone(store),
@@ -127,6 +148,7 @@ impl<R> AuthenticateLayer<R> {
                 challenge: challenge.clone(),
                 clock: Arc::clone(clock),
                 remove_credential: *remove_credential,
+                entrance: entrance.clone(),
                 public: public.clone(),
                 proxies: proxies.clone(),
                 tenants: tenants.clone(),
@@ -173,10 +195,17 @@ pub(crate) struct Config<R> {
     challenge: HeaderValue,
     clock: Arc<dyn Fn() -> SystemTime + Send + Sync>,
     remove_credential: bool,
+    entrance: Option<Arc<dyn Check>>,
     public: Option<Arc<Policy>>,
     proxies: Option<Proxies>,
     tenants: Option<TenantHosts>,
     reject: R,
+}
+
+/// What comes after the entrance.
+pub(crate) enum Entered {
+    Public,
+    Guarded,
 }
 
 /// A credential that has the form of a key, reduced to its digest.
@@ -189,8 +218,15 @@ pub(crate) struct Presented {
 }
 
 impl<R> Config<R> {
-    pub(crate) fn is_public<B>(&self, request: &Request<B>) -> bool {
-        self.public.as_ref().is_some_and(|policy| policy.is_public(&Head::of(request)))
+    /// Whether anybody has to be authenticated, or the request goes to a public route.
+    pub(crate) fn enter(&self, head: &Head<'_>) -> Result<Entered, Denial> {
+        if let Some(entrance) = &self.entrance {
+            entrance.check(head)?;
+        }
+        match &self.public {
+            Some(policy) if policy.is_public(head) => Ok(Entered::Public),
+            _ => Ok(Entered::Guarded),
+        }
     }
 
     /// Extract, parse, digest.

@@ -8,10 +8,10 @@ use http::{Request, Response};
 use tower::Service;
 
 use crate::{
-    Reject,
+    Head, Reject,
     authenticate::{
         future::{Held, ResponseFuture},
-        layer::Config,
+        layer::{Config, Entered},
     },
     reject::Problem,
     store::Answer,
@@ -66,9 +66,13 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqB>) -> Self::Future {
-        if self.config.is_public(&request) {
-            self.config.pass(&mut request);
-            return ResponseFuture::forward(self.inner.call(request), None);
+        match self.config.enter(&Head::of(&request)) {
+            Ok(Entered::Guarded) => {}
+            Ok(Entered::Public) => {
+                self.config.pass(&mut request);
+                return ResponseFuture::forward(self.inner.call(request), None);
+            }
+            Err(denial) => return ResponseFuture::denied(self.config.refuse(denial), None),
         }
         let presented = match self.config.identify(&request) {
             Ok(presented) => presented,

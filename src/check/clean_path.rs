@@ -1,4 +1,4 @@
-use crate::{Check, Denial, Head, denial::Cause};
+use crate::{Check, Denial, Head, denial::Cause, text::every};
 
 /// Demands a path that can be read in one way only.
 ///
@@ -131,20 +131,10 @@ impl CleanPath {
 }
 
 /// Whether there is nothing in the path that needs a second look: nearly every path there is.
-#[expect(clippy::indexing_slicing, reason = "there are 256 bytes")]
 fn is_plain(path: &[u8]) -> bool {
-    const PLAIN: [bool; 256] = {
-        let mut plain = [false; 256];
-        let mut byte = 0_u8;
-        while byte < 128 {
-            plain[byte as usize] = byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'_');
-            byte += 1;
-        }
-        plain
-    };
-    path.first() == Some(&b'/')
-        && path.iter().all(|&byte| PLAIN[usize::from(byte)])
-        && !path.windows(2).any(|pair| pair == b"//")
+    let Some((first, rest)) = path.split_first() else { return false };
+    let doubled = path.iter().zip(rest).fold(false, |so_far, (&a, &b)| so_far | (a == b'/' && b == b'/'));
+    *first == b'/' && !doubled && every(rest, |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'_'))
 }
 
 /// Whether decoding would lay a dot segment bare between encoded slashes.

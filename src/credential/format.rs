@@ -1,4 +1,4 @@
-use crate::{ApiKey, ConfigError, credential::generate};
+use crate::{ApiKey, ConfigError, credential::generate, text::every};
 
 /// The characters that a part of a key may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,9 +24,9 @@ impl Alphabet {
     /// The choice is made once, not for every byte.
     fn accepts_all(self, bytes: &[u8]) -> bool {
         match self {
-            Self::LowerHex => bytes.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')),
-            Self::LowerAlphanumeric => bytes.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'z')),
-            Self::Base62 => bytes.iter().all(u8::is_ascii_alphanumeric),
+            Self::LowerHex => every(bytes, |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')),
+            Self::LowerAlphanumeric => every(bytes, |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'z')),
+            Self::Base62 => every(bytes, |byte| byte.is_ascii_alphanumeric()),
         }
     }
 
@@ -177,7 +177,9 @@ impl KeyFormat {
     pub fn matches(&self, key: &[u8]) -> bool {
         match &self.0 {
             Shape::Structured(parts) => parts.parse(key).is_some(),
-            Shape::Opaque { min, max } => (*min..=*max).contains(&key.len()) && key.iter().all(u8::is_ascii_graphic),
+            Shape::Opaque { min, max } => {
+                (*min..=*max).contains(&key.len()) && every(key, |byte| byte.is_ascii_graphic())
+            }
         }
     }
 
