@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::{convert::Infallible, error::Error, process::ExitCode};
+use std::{convert::Infallible, error::Error, process::ExitCode, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response, header::CONTENT_TYPE};
@@ -61,7 +61,11 @@ pub async fn serve(
 ) -> Result<(), Box<dyn Error + Send + Sync>> {
     let service = authz(file, proxies)?.layer(service_fn(answer));
     loop {
-        let (stream, peer) = listener.accept().await?;
+        // One connection that fails (or too many open files) is no reason to stop serving.
+        let Ok((stream, peer)) = listener.accept().await else {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
         // hyper tells nobody who is at the other end; networks are judged by this.
         let with_peer = tower::util::MapRequest::new(service.clone(), move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(PeerAddress(peer));

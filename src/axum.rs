@@ -71,7 +71,8 @@ impl<S: Sync> OptionalFromRequestParts<S> for Scope {
     }
 }
 
-/// As [`Problem`] has it; the layers around the handler say it again in the dialect of the API.
+/// As [`Problem`] has it; a [`RequireLayer`](crate::RequireLayer) or [`Authz`](crate::Authz) around the
+/// handler says it again in the dialect of the API.
 impl IntoResponse for Denial {
     fn into_response(self) -> Response {
         let mut response: Response = Problem.reject(&self);

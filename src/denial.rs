@@ -223,7 +223,8 @@ pub(crate) struct Context {
 }
 
 impl Denial {
-    /// A denial by a check of your own: 403, with this reason in the log and the response.
+    /// A denial by a check of your own: 403, with this reason in the log and the response. A handler better
+    /// uses [`Principal::refuse`](crate::Principal::refuse), which knows the key and the rule.
     pub fn refused(why: impl Into<Cow<'static, str>>) -> Self {
         Cause::Refused(why.into()).into()
     }
@@ -242,16 +243,18 @@ impl Denial {
     /// The status of the response: that of the first cause, or 404 where a rule hides a 403.
     #[must_use]
     pub fn status(&self) -> StatusCode {
-        match self.0.first.status() {
-            StatusCode::FORBIDDEN if self.0.concealed => StatusCode::NOT_FOUND,
-            status => status,
-        }
+        if self.is_concealed() { StatusCode::NOT_FOUND } else { self.0.first.status() }
     }
 
     /// Whether a rule hides the refusal behind a 404: then the response must say no more than that.
     #[must_use]
     pub fn is_concealed(&self) -> bool {
-        self.0.concealed && self.0.first.status() == StatusCode::FORBIDDEN
+        // To a key that is not let in, a malformed id or a strange method must look no other.
+        let about_the_request = matches!(
+            self.0.first.status(),
+            StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST | StatusCode::METHOD_NOT_ALLOWED
+        );
+        self.0.concealed && about_the_request && self.causes().any(|cause| cause.status() == StatusCode::FORBIDDEN)
     }
 
     /// The key that was used, once it has been found.
@@ -274,9 +277,14 @@ impl Denial {
             StatusCode::UNAUTHORIZED => "a valid API key is needed".into(),
             StatusCode::NOT_FOUND => "there is nothing here".into(),
             StatusCode::SERVICE_UNAVAILABLE => "API keys cannot be checked now; try again".into(),
-            StatusCode::INTERNAL_SERVER_ERROR if !cfg!(debug_assertions) => "the server cannot decide".into(),
+            StatusCode::INTERNAL_SERVER_ERROR if !self.is_for_the_developer() => "the server cannot decide".into(),
             _ => self.0.first.to_string().into(),
         }
+    }
+
+    /// Whether the server is built wrongly, and this is a build in which its developer looks for why.
+    fn is_for_the_developer(&self) -> bool {
+        cfg!(debug_assertions) && matches!(self.0.first, Cause::Misconfigured(_) | Cause::Unsettled(_))
     }
 
     /// What a client may be told, as a [code](Cause::code) that programs can rely on.
@@ -286,7 +294,7 @@ impl Denial {
             StatusCode::UNAUTHORIZED => "invalid_api_key",
             StatusCode::NOT_FOUND => "not_found",
             StatusCode::SERVICE_UNAVAILABLE => "unavailable",
-            StatusCode::INTERNAL_SERVER_ERROR if !cfg!(debug_assertions) => "internal",
+            StatusCode::INTERNAL_SERVER_ERROR if !self.is_for_the_developer() => "internal",
             _ => self.0.first.code(),
         }
     }

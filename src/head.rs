@@ -108,6 +108,13 @@ impl<'a> Head<'a> {
         Self { method, inner_uri: uri, uri, headers, extensions, route: None, principal: Some(principal) }
     }
 
+    pub(crate) const fn with_method<'b>(self, method: &'b Method) -> Head<'b>
+    where
+        'a: 'b,
+    {
+        Head { method, ..self }
+    }
+
     /// The same head, with another caller than the request has.
     pub(crate) const fn with_principal(mut self, principal: &'a Principal) -> Self {
         self.principal = Some(principal);

@@ -64,11 +64,12 @@ impl TenantHosts {
     /// tenant's, and it is the keys that have none.
     #[must_use]
     pub fn known<T: Into<String>>(mut self, tenants: impl IntoIterator<Item = T>) -> Self {
-        self.known = Some(tenants.into_iter().map(Into::into).collect());
+        self.known = Some(tenants.into_iter().map(|tenant| tenant.into().to_ascii_lowercase()).collect());
         self
     }
 
-    /// Takes the host from `X-Forwarded-Host` where one of these proxies sends it.
+    /// Takes the host from `X-Forwarded-Host` (or from `Forwarded`, if that is what they speak) where one of
+    /// these proxies sends it. Each proxy must overwrite the header that it gets from a client.
     #[must_use]
     pub fn forwarded_by(mut self, proxies: Proxies) -> Self {
         self.forwarded_by = Some(proxies);
@@ -82,10 +83,10 @@ impl TenantHosts {
     pub fn tenant(&self, head: &Head<'_>) -> Result<String, Cause> {
         let peer = || ClientAddress::of_peer(head.extensions());
         let host = match &self.forwarded_by {
-            Some(proxies) if proxies.trusts(peer()) && head.headers().contains_key(&X_FORWARDED_HOST) => {
-                let value = single(head.headers(), &X_FORWARDED_HOST)?;
-                normalize(value.unwrap_or_default())?
-            }
+            Some(proxies) if proxies.trusts(peer()) => match proxies.host(head.headers()) {
+                Some(forwarded) => Cow::Owned(normalize(&forwarded)?.into_owned()),
+                None => host(head.uri(), head.headers())?,
+            },
             _ => host(head.uri(), head.headers())?,
         };
         let labels: Vec<&str> = host.split('.').collect();
@@ -147,8 +148,6 @@ impl Label {
         }
     }
 }
-
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// The host of a request, in lower case, without port and final dot.
 fn host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Result<Cow<'a, str>, Cause> {
@@ -248,5 +247,8 @@ mod tests {
         assert_eq!(tenant(&hosts, [10, 0, 0, 1]), "own");
         assert_eq!(tenant(&trusting, [10, 0, 0, 1]), "other");
         assert_eq!(tenant(&trusting, [192, 0, 2, 1]), "own");
+        // A proxy that speaks `Forwarded` passes on what a client wrote into the other header.
+        let speaking = hosts.forwarded_by(Proxies::trusted(["10.0.0.0/8"]).unwrap().by_forwarded());
+        assert_eq!(tenant(&speaking, [10, 0, 0, 1]), "own");
     }
 }

@@ -76,7 +76,10 @@ where
         }
         let presented = match self.config.identify(&request) {
             Ok(presented) => presented,
-            Err(cause) => return ResponseFuture::denied(self.config.refuse(cause.into()), None),
+            Err(cause) => {
+                let notice = self.config.sources.notice(request.headers()).cloned();
+                return ResponseFuture::denied(self.config.refuse(cause.into()), notice);
+            }
         };
         match self.config.store.lookup(&presented.digest).0 {
             Answer::Ready(found) => match self.config.admit(&presented, found, &mut request) {

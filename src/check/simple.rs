@@ -5,7 +5,8 @@ use std::sync::Arc;
 use http::header::ORIGIN;
 
 use crate::{
-    Check, ClientAddress, Denial, Grant, Head, Networks, Permission, Principal, check::NO_PRINCIPAL, denial::Cause,
+    Check, ClientAddress, Denial, Grant, Head, Networks, Permission, Principal, Proxies, check::NO_PRINCIPAL,
+    denial::Cause,
 };
 
 /// The principal, or a denial that tells the developer what is missing. The networks of the key are
@@ -62,22 +63,54 @@ impl Check for Kind {
 /// This keeps a key that lives in a web page from being used on another page. It does not keep a
 /// program from sending any `Origin` it likes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Origin;
+pub struct Origin {
+    normalized: bool,
+}
 
 impl Origin {
-    pub(crate) fn judge(head: &Head<'_>, principal: &Principal) -> Result<(), Cause> {
-        let mut lines = head.headers().get_all(ORIGIN).iter();
-        match (lines.next(), lines.next()) {
-            (Some(origin), None) if principal.record().grant().allows_origin(origin.as_bytes()) => Ok(()),
-            (Some(_), None) => Err(Cause::ForeignOrigin),
-            _ => Err(Cause::MissingOrigin),
-        }
+    /// Compares as bytes: an origin is whatever string the key has.
+    #[must_use]
+    pub const fn exact() -> Self {
+        Self { normalized: false }
     }
+
+    /// Compares as a browser would write both: scheme and host in lower case, no default port, no slash at
+    /// the end.
+    #[must_use]
+    pub const fn normalized() -> Self {
+        Self { normalized: true }
+    }
+
+    pub(crate) fn judge(self, head: &Head<'_>, principal: &Principal) -> Result<(), Cause> {
+        let mut lines = head.headers().get_all(ORIGIN).iter();
+        let (Some(origin), None) = (lines.next(), lines.next()) else { return Err(Cause::MissingOrigin) };
+        let grant = principal.record().grant();
+        let allowed = grant.allows_origin(origin.as_bytes()) || {
+            let sent = origin.to_str().ok().filter(|_| self.normalized).and_then(as_browsers_write);
+            let mut known = grant.origins().unwrap_or_default().iter();
+            sent.is_some_and(|sent| known.any(|known| as_browsers_write(known).as_deref() == Some(&*sent)))
+        };
+        if allowed { Ok(()) } else { Err(Cause::ForeignOrigin) }
+    }
+}
+
+/// The serialization of an origin as in the HTML standard, if the text is a URL of scheme, host and port.
+fn as_browsers_write(text: &str) -> Option<String> {
+    let text = text.strip_suffix('/').unwrap_or(text).to_ascii_lowercase();
+    let (scheme, authority) = text.split_once("://")?;
+    let default_port = match scheme {
+        "http" => ":80",
+        "https" => ":443",
+        _ => "",
+    };
+    let host = authority.strip_suffix(default_port).filter(|_| !default_port.is_empty()).unwrap_or(authority);
+    let sound = !host.is_empty() && !host.contains(['/', '@', ',', '?', '#', '\\', ' ']);
+    sound.then(|| format!("{scheme}://{host}"))
 }
 
 impl Check for Origin {
     fn check(&self, head: &Head<'_>) -> Result<(), Denial> {
-        Ok(Self::judge(head, principal(head)?)?)
+        Ok(self.judge(head, principal(head)?)?)
     }
 }
 
@@ -103,8 +136,9 @@ pub(crate) fn judge_networks(grant: &Grant, client: ClientAddress, demanded: boo
     }
 }
 
-/// Demands that the request comes from one of these networks, whoever calls. It needs no principal,
-/// so it can stand before [`AuthenticateLayer`](crate::AuthenticateLayer).
+/// Demands that the request comes from one of these networks, whoever calls. It needs no principal, so it
+/// can stand before [`AuthenticateLayer`](crate::AuthenticateLayer); behind a proxy tell it of the proxy,
+/// or it would judge the proxy's address.
 ///
 /// # Example
 /// ```
@@ -115,20 +149,34 @@ pub(crate) fn judge_networks(grant: &Grant, client: ClientAddress, demanded: boo
 /// # Ok::<(), tower_authz::ConfigError>(())
 /// ```
 #[derive(Clone, Debug)]
-pub struct WithinNetworks(Networks);
+pub struct WithinNetworks {
+    networks: Networks,
+    proxies: Option<Proxies>,
+}
 
 impl WithinNetworks {
     /// The networks that are let in; an empty list lets nobody in.
     #[must_use]
     pub const fn new(networks: Networks) -> Self {
-        Self(networks)
+        Self { networks, proxies: None }
+    }
+
+    /// Which proxies may say where a request comes from.
+    #[must_use]
+    pub fn behind(mut self, proxies: Proxies) -> Self {
+        self.proxies = Some(proxies);
+        self
     }
 }
 
 impl Check for WithinNetworks {
     fn check(&self, head: &Head<'_>) -> Result<(), Denial> {
-        match head.client_address().ip() {
-            Some(address) if self.0.contains(address) => Ok(()),
+        let client = match &self.proxies {
+            Some(proxies) => proxies.client(ClientAddress::of_peer(head.extensions()), head.headers()),
+            None => head.client_address(),
+        };
+        match client.ip() {
+            Some(address) if self.networks.contains(address) => Ok(()),
             _ => Err(Cause::ForeignAddress.into()),
         }
     }

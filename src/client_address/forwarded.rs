@@ -59,6 +59,10 @@ impl Element {
         }
     }
 
+    pub(super) fn host(&self) -> Option<Vec<u8>> {
+        self.value(b"host")
+    }
+
     pub(super) fn by_https(&self) -> bool {
         self.value(b"proto").is_some_and(|proto| proto.eq_ignore_ascii_case(b"https"))
     }

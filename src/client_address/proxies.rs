@@ -5,6 +5,7 @@ use http::{HeaderMap, HeaderName};
 use crate::{ClientAddress, ConfigError, Networks, client_address::forwarded};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// A walk never goes further than this: no chain of real proxies is longer.
@@ -69,7 +70,7 @@ impl Proxies {
     /// stands so far from the right. `hops(1)` for one load balancer, 2 where a load balancer adds its own
     /// address behind the client's, as Google's does.
     ///
-    /// Every connection is then taken for one from the proxies. If anybody can reach the server past
+    /// More than 64 are never counted. Every connection is then taken for one from the proxies. If anybody can reach the server past
     /// them, that body can claim any address.
     #[must_use]
     pub const fn hops(count: NonZeroUsize) -> Self {
@@ -112,8 +113,20 @@ impl Proxies {
     fn walk(&self, elements: impl Iterator<Item = Option<IpAddr>>) -> Option<IpAddr> {
         let mut elements = elements.take(MOST_HOPS);
         match &self.trust {
-            Trust::Hops(count) => elements.nth(count.get() - 1)?,
+            // Each of them must be there and be an address, the last one is the client's.
+            Trust::Hops(count) => (0..count.get()).try_fold(None, |_, _| elements.next()?.map(Some))?,
             Trust::Networks(networks) => elements.find(|one| one.is_none_or(|one| !networks.contains(one)))?,
+        }
+    }
+
+    /// The host that the nearest proxy was asked for, if it says so. Several, joined by commas, are no host.
+    pub(crate) fn host(&self, headers: &HeaderMap) -> Option<Vec<u8>> {
+        match self.header {
+            Header::XForwardedFor => {
+                let lines: Vec<&[u8]> = headers.get_all(X_FORWARDED_HOST).iter().map(|line| line.as_bytes()).collect();
+                (!lines.is_empty()).then(|| lines.join(&b','))
+            }
+            Header::Forwarded => forwarded::elements(headers)?.last()?.host(),
         }
     }
 
@@ -165,8 +178,7 @@ pub(super) fn address(element: &[u8]) -> Option<IpAddr> {
         port_is_well_formed(rest).then_some(address)?
     } else if text.bytes().filter(|&byte| byte == b':').count() == 1 {
         let (address, _) = text.split_once(':')?;
-        let address = IpAddr::V4(address.parse().ok()?);
-        port_is_well_formed(text.get(address.to_string().len()..)?).then_some(address)?
+        port_is_well_formed(text.get(address.len()..)?).then_some(IpAddr::V4(address.parse().ok()?))?
     } else {
         text.parse().ok()?
     };
@@ -187,6 +199,9 @@ mod tests {
         assert_eq!(client(1), Some("35.191.0.1".parse().unwrap()));
         assert_eq!(client(2), Some("203.0.113.7".parse().unwrap()));
         assert_eq!(client(4), None, "fewer entries than proxies: somebody is missing");
+        headers.append("x-forwarded-for", "garbage".parse().unwrap());
+        let two = Proxies::hops(NonZeroUsize::new(2).unwrap());
+        assert_eq!(two.client(ClientAddress::UNKNOWN, &headers).ip(), None, "a proxy that writes no address");
     }
 
     #[test]

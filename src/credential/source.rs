@@ -141,6 +141,11 @@ impl Sources {
         Err(Cause::MissingCredential)
     }
 
+    /// What the response to a bad credential carries.
+    pub(crate) fn notice(&self, headers: &HeaderMap) -> Option<&Notice> {
+        self.0.iter().find(|source| headers.contains_key(&source.header))?.notice()
+    }
+
     /// Marks every header that may hold a key, so that no `Debug` of the headers prints one, or
     /// takes it out.
     pub(crate) fn hide(&self, headers: &mut HeaderMap, remove: bool) {
@@ -210,7 +215,8 @@ impl Notice {
         let named = [("deprecation", self.deprecation), ("sunset", self.sunset)];
         for (name, value) in named {
             if let Some(value) = value {
-                headers.insert(HeaderName::from_static(name), value);
+                // What the handler says about its own route goes first.
+                headers.entry(HeaderName::from_static(name)).or_insert(value);
             }
         }
     }

@@ -126,9 +126,14 @@ impl Policy {
     #[must_use]
     pub fn explain(&self, principal: &Principal, head: &Head<'_>, now: SystemTime) -> Explanation {
         let head = head.with_principal(principal);
-        let mut findings =
-            vec![Finding { check: "status".to_owned(), verdict: status(principal.record().status(now)) }];
+        let mut findings = Vec::new();
+        if self.is_preflight(&head) {
+            return Explanation { route: None, findings };
+        }
         let mut note = |check: String, verdict: Result<(), Cause>| findings.push(Finding { check, verdict });
+        if !self.is_public(&head) {
+            note("status".to_owned(), status(principal.record().status(now)));
+        }
         let route = match self.find(&head) {
             Err(denial) => {
                 denial.causes().for_each(|cause| note("route".to_owned(), Err(cause.clone())));

@@ -23,6 +23,8 @@ pub(crate) use self::{
     explain::{Demand, status},
     pattern::Pattern,
 };
+use percent_encoding::percent_decode_str;
+
 use crate::{
     Check, ConfigError, Denial, Head, Principal,
     check::{self, CleanPath},
@@ -90,11 +92,33 @@ impl Policy {
         matches!(self.find(head), Ok((Target::Public, _))) || self.is_preflight(head)
     }
 
+    /// The entry for a raw path. An escape that makes another route of it is refused: what serves the path
+    /// may decode it first.
+    fn by_path(&self, path: &str) -> Result<Option<&Entry>, Denial> {
+        let entry = |path: &str| self.table.at(path).ok().map(|found| *found.value);
+        let index = entry(path);
+        if path.contains('%') {
+            let decoded = percent_decode_str(path).decode_utf8().map_err(|_| Cause::NoRule)?;
+            if entry(&decoded) != index {
+                return Err(Cause::NoRule.into());
+            }
+        }
+        Ok(index.and_then(|index| self.entries.get(index)))
+    }
+
     /// A preflight request of CORS, where such are let through: `OPTIONS` with one `Origin` and one
     /// `Access-Control-Request-Method` (Fetch standard, section 3.2.2).
     fn is_preflight(&self, head: &Head<'_>) -> bool {
-        let once = |name| head.headers().get_all(name).iter().count() == 1;
-        self.preflight && *head.method() == Method::OPTIONS && once(ORIGIN) && once(ACCESS_CONTROL_REQUEST_METHOD)
+        if !self.preflight || *head.method() != Method::OPTIONS {
+            return false;
+        }
+        let once = |name| {
+            let mut lines = head.headers().get_all(name).iter();
+            lines.next().filter(|_| lines.next().is_none())
+        };
+        let asked = once(ACCESS_CONTROL_REQUEST_METHOD).and_then(|method| Method::from_bytes(method.as_bytes()).ok());
+        // It asks about a request: there must be a rule for that.
+        once(ORIGIN).is_some() && asked.is_some_and(|asked| self.find(&head.with_method(&asked)).is_ok())
     }
 
     /// Decides about an operation that a request carries in its body, by the same rules as if it had come
@@ -107,7 +131,9 @@ impl Policy {
     /// # Errors
     /// The denial that the request would have got.
     pub fn decide(&self, principal: &Principal, method: &Method, path: &str) -> Result<(), Denial> {
-        let uri: Uri = path.parse().map_err(|_| Cause::UncleanPath("it is not a path"))?;
+        // A fragment would be dropped, and with it what comes after.
+        let uri: Option<Uri> = path.parse().ok().filter(|_| !path.contains('#'));
+        let uri = uri.ok_or(Cause::UncleanPath("it is not a path"))?;
         if uri.authority().is_some() {
             return Err(Cause::UncleanPath("it names a host").into());
         }
@@ -123,15 +149,16 @@ impl Policy {
 
     /// The rule for a request, and the pattern that it was found by.
     fn find(&self, head: &Head<'_>) -> Result<(&Target, Option<&Pattern>), Denial> {
-        let by_path = || self.table.at(head.path()).ok().and_then(|found| self.entries.get(*found.value));
         let in_router = head.in_router();
         let entry = match head.route() {
             Some(route) => self.by_pattern.get(route).and_then(|&index| self.entries.get(index)),
-            // The router found no route: what is left are services nested under a prefix, of which axum
-            // tells no pattern, and its fallback.
-            None if in_router => by_path().filter(|entry| entry.pattern.is_wildcard()),
-            None => by_path(),
+            None => self.by_path(head.path())?,
         };
+        // The router found no route: what is left are services nested under a prefix, of which axum tells no
+        // pattern, and its fallback. The rule of a route is for that route and for nothing else.
+        if in_router && head.route().is_none() && entry.is_some_and(|entry| !entry.pattern.is_wildcard()) {
+            return Err(Cause::NoRule.into());
+        }
         match (entry, &self.fallback) {
             (Some(entry), _) => entry.target(head.method()).map(|target| (target, Some(&entry.pattern))),
             (None, Some(target)) if in_router && head.route().is_none() => Ok((target, None)),
@@ -248,19 +275,25 @@ impl PolicyBuilder {
                 "fallback: no path has the parameters that its rule is tied to, or it says two things of a dimension";
             self.error.get_or_insert(ConfigError::new(wrong));
         }
-        self.fallback = Some(Target::Rule(rule));
-        self
+        self.set_fallback(Target::Rule(rule))
     }
 
     /// Lets anyone reach the fallback handler of an axum router, a single-page application's files say,
     /// and every service under `nest_service` that no `{*rest}` pattern covers.
-    pub fn public_fallback(mut self) -> Self {
-        self.fallback = Some(Target::Public);
+    pub fn public_fallback(self) -> Self {
+        self.set_fallback(Target::Public)
+    }
+
+    fn set_fallback(mut self, target: Target) -> Self {
+        if self.fallback.replace(target).is_some() {
+            self.error.get_or_insert(ConfigError::new("fallback: it has two rules"));
+        }
         self
     }
 
-    /// Lets preflight requests of CORS through without a key, and only real ones: for applications whose
-    /// CORS layer stands inside of the gate. Better put it outside, and leave this off.
+    /// Lets preflight requests of CORS through without a key, and only real ones, about routes and methods
+    /// that have a rule: for applications whose CORS layer stands inside of the gate. Better put it outside,
+    /// and leave this off: where no CORS layer answers, the handler of an `any` route runs.
     pub const fn allow_preflight(mut self) -> Self {
         self.preflight = true;
         self

@@ -48,7 +48,7 @@ pub struct Rule {
     resource: Option<Name>,
     kind: Option<Kind>,
     networks_required: bool,
-    origin_required: bool,
+    origin: Option<Origin>,
     relations: Arc<Relations>,
     methods: Vec<(Method, Access)>,
     checks: Vec<Arc<dyn Check>>,
@@ -67,7 +67,7 @@ impl Rule {
             resource: None,
             kind: None,
             networks_required: false,
-            origin_required: false,
+            origin: None,
             relations: Arc::default(),
             methods: Vec::new(),
             checks: Vec::new(),
@@ -125,9 +125,14 @@ impl Rule {
         self
     }
 
-    /// Demands an `Origin` header that is one of the key's.
-    pub const fn origin_required(mut self) -> Self {
-        self.origin_required = true;
+    /// Demands an `Origin` header that is one of the key's, byte for byte.
+    pub const fn origin_required(self) -> Self {
+        self.origin(Origin::exact())
+    }
+
+    /// Demands an `Origin` header that is one of the key's, compared as [`Origin`] says.
+    pub const fn origin(mut self, origin: Origin) -> Self {
+        self.origin = Some(origin);
         self
     }
 
@@ -185,8 +190,8 @@ impl Rule {
             note(Demand::Kind, kind.judge(principal));
         }
         note(Demand::Networks, judge_networks(grant, principal.client_address(), self.networks_required));
-        if self.origin_required {
-            note(Demand::Origin, Origin::judge(head, principal));
+        if let Some(origin) = self.origin {
+            note(Demand::Origin, origin.judge(head, principal));
         }
         self.relations.judge(head, grant, principal.directory(), note);
     }
@@ -246,7 +251,7 @@ impl std::fmt::Debug for Rule {
             .field("resource", &self.resource)
             .field("kind", &self.kind)
             .field("networks_required", &self.networks_required)
-            .field("origin_required", &self.origin_required)
+            .field("origin", &self.origin)
             .field("relations", &self.relations)
             .field("methods", &self.methods)
             .field("checks", &self.checks.len())

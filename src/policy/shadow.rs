@@ -28,7 +28,9 @@ impl Policy {
     /// candidate is enforced. Judging costs about as much again, and `report` runs before the handler:
     /// it must not block.
     ///
-    /// Two refusals count as the same if their status is.
+    /// Two refusals count as the same if their status is. The candidate sees requests as this policy does:
+    /// one that was refused for want of a key never gets here, and on a route that is public today nobody
+    /// is authenticated, so that a candidate which demands a key shows there as a denial with 500.
     ///
     /// # Example
     /// ```

@@ -11,7 +11,8 @@ use crate::{Denial, Reject};
 /// | 400 | 3 `INVALID_ARGUMENT` |
 /// | 401 | 16 `UNAUTHENTICATED` |
 /// | 403 | 7 `PERMISSION_DENIED` |
-/// | 404, 405 | 12 `UNIMPLEMENTED`, which is what gRPC calls a method that is not there; 5 `NOT_FOUND` for a refusal that a rule conceals |
+/// | 404 | 5 `NOT_FOUND`, the same for a missing rule and for a refusal that a rule conceals |
+/// | 405 | 12 `UNIMPLEMENTED` |
 /// | 503 | 14 `UNAVAILABLE` |
 /// | else | 13 `INTERNAL` |
 ///
@@ -33,8 +34,8 @@ impl<B: Default> Reject<B> for Grpc {
             StatusCode::BAD_REQUEST => 3,
             StatusCode::UNAUTHORIZED => 16,
             StatusCode::FORBIDDEN => 7,
-            StatusCode::NOT_FOUND if denial.is_concealed() => 5,
-            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => 12,
+            StatusCode::NOT_FOUND => 5,
+            StatusCode::METHOD_NOT_ALLOWED => 12,
             StatusCode::SERVICE_UNAVAILABLE => 14,
             _ => 13_u16,
         };

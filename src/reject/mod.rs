@@ -65,6 +65,7 @@ pub fn headers(denial: &Denial, headers: &mut HeaderMap) {
         headers.insert(RETRY_AFTER, wait.as_secs().max(1).into());
     }
     if let Cause::MethodNotAllowed { allow } = denial.cause()
+        && !denial.is_concealed()
         && let Ok(allow) = allow.parse()
     {
         headers.insert(ALLOW, allow);

@@ -105,7 +105,7 @@ async fn each_check_works_as_a_layer_of_its_own() {
     assert_eq!(outcome(built(), RestrictedNetworks, from("198.51.100.7")).await, 403);
     assert_eq!(outcome(built(), RestrictedNetworks, get("/")).await, 403, "no address is known");
     assert_eq!(outcome(Grant::default(), RestrictedNetworks, from("192.0.2.7")).await, 403);
-    assert_eq!(outcome(built(), Origin, with_origin(&["https://a.example"])).await, 200);
+    assert_eq!(outcome(built(), Origin::exact(), with_origin(&["https://a.example"])).await, 200);
     for origins in [
         &[][..],
         &["https://b.example"],
@@ -113,7 +113,7 @@ async fn each_check_works_as_a_layer_of_its_own() {
         &["null"],
         &["https://a.example/"],
     ] {
-        assert_eq!(outcome(built(), Origin, with_origin(origins)).await, 403, "{origins:?}");
+        assert_eq!(outcome(built(), Origin::exact(), with_origin(origins)).await, 403, "{origins:?}");
     }
     assert_eq!(outcome(built(), |_: &Head<'_>| Err(Denial::refused("never")), get("/")).await, 403);
     assert_eq!(outcome(built(), Rule::resource("products").unscoped(), from("192.0.2.7")).await, 200);
@@ -232,6 +232,87 @@ async fn a_concealed_rule_looks_like_no_rule() {
     let missing = send(service, get("/nothing")).await;
     assert_eq!(hidden, missing);
     assert_eq!(hidden.0, StatusCode::NOT_FOUND);
+}
+
+/// Whatever else is wrong with a request, a key that is not let in learns nothing of a concealed route.
+#[tokio::test]
+async fn a_concealed_rule_tells_nothing_of_its_ids_and_methods() {
+    let rule = Rule::resource("secrets").tied(Tie::path(Dimension::SHOP, "shop")).concealed();
+    let policy = Policy::builder().route("/secrets/{shop}", rule).build().unwrap();
+    let service = Authz::new(store(products_reader()), policy).layer(Handler::default());
+    let mut seen = std::collections::HashSet::new();
+    for (method, path) in [("GET", "/secrets/de"), ("GET", "/secrets/DE"), ("GET", "/nothing")] {
+        let mut request = get(path);
+        *request.method_mut() = method.parse().unwrap();
+        let response = service.clone().oneshot(request).await.unwrap();
+        seen.insert((response.status(), format!("{:?}", response.headers())));
+    }
+    assert_eq!(seen.len(), 1, "{seen:?}");
+    assert_eq!(seen.iter().next().unwrap().0, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_deprecated_source_answers_every_bad_key_alike() {
+    let legacy = Source::header("x-api-key".parse().unwrap()).deprecated(std::time::UNIX_EPOCH);
+    let service = AuthenticateLayer::new(keys()).with_sources([Source::bearer(), legacy]).layer(Handler::default());
+    for key in ["short", "unknown-0123456789", "revoked-0123456789"] {
+        let request = Request::get("/").header("x-api-key", key).body(Full::<Bytes>::default()).unwrap();
+        let response = service.clone().oneshot(request).await.unwrap();
+        assert_eq!(
+            (response.status(), &response.headers()["deprecation"]),
+            (StatusCode::UNAUTHORIZED, &"@0".parse().unwrap())
+        );
+    }
+}
+
+#[tokio::test]
+async fn networks_before_authentication_are_told_of_the_proxy() {
+    use tower_authz::{Networks, Proxies, check::WithinNetworks};
+
+    let office = || WithinNetworks::new(Networks::parse(["192.0.2.0/24"]).unwrap());
+    let proxies = Proxies::trusted(["10.0.0.0/8"]).unwrap();
+    let ask = async |check: WithinNetworks, forwarded: &str| {
+        let mut request = get("/");
+        request.headers_mut().insert("x-forwarded-for", forwarded.parse().unwrap());
+        request.extensions_mut().insert(PeerAddress(([10, 0, 0, 1], 1).into()));
+        send(RequireLayer::new(check).layer(Handler::default()), request).await.0.as_u16()
+    };
+    assert_eq!(ask(office().behind(proxies.clone()), "192.0.2.7").await, 200);
+    assert_eq!(ask(office().behind(proxies), "198.51.100.7").await, 403);
+    assert_eq!(ask(office(), "192.0.2.7").await, 403, "a header that nobody vouches for");
+}
+
+#[tokio::test]
+async fn origins_can_be_compared_as_browsers_write_them() {
+    let ask = async |known: &str, sent: &str, check: Origin| {
+        let grant = Grant::builder().from_origins([known]).build().unwrap();
+        let service = ServiceBuilder::new()
+            .layer(AuthenticateLayer::new(store(grant)))
+            .layer(RequireLayer::new(check))
+            .service(Handler::default());
+        let mut request = get("/");
+        request.headers_mut().insert("origin", sent.parse().unwrap());
+        send(service, request).await.0 == 200
+    };
+    for (known, sent) in [
+        ("https://shop.example/", "https://shop.example"),
+        ("https://Shop.Example:443", "https://shop.example"),
+        ("http://shop.example", "HTTP://shop.example:80"),
+    ] {
+        assert!(ask(known, sent, Origin::normalized()).await, "{known} {sent}");
+        assert!(!ask(known, sent, Origin::exact()).await, "{known} {sent}");
+    }
+    for (known, sent) in [
+        ("https://shop.example", "http://shop.example"),
+        ("https://shop.example", "https://shop.example:80"),
+        ("https://shop.example", "https://shop.example.evil.com"),
+        ("https://shop.example", "https://evil.com@shop.example"),
+        ("https://shop.example", "https://shop.example/x"),
+        ("https://shop.example", "null"),
+        ("localhost", "LOCALHOST"),
+    ] {
+        assert!(!ask(known, sent, Origin::normalized()).await, "{known} {sent}");
+    }
 }
 
 #[tokio::test]

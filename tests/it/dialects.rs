@@ -52,7 +52,7 @@ fn grpc_answers_in_trailers_only() {
     for (cause, status) in [
         (Cause::Revoked, "16"),
         (Cause::ForeignAddress, "7"),
-        (Cause::NoRule, "12"),
+        (Cause::NoRule, "5"),
         (Cause::UncleanPath("x"), "3"),
         (Cause::StoreUnavailable { why: "x".into() }, "14"),
         (Cause::UnreadableRecord { why: "x".into() }, "13"),

@@ -111,6 +111,36 @@ async fn nested_services_are_covered_by_a_rest_pattern() {
     assert_eq!(send(app, keyless("/admin")).await.0, 401, "a route of its own, without a rule");
 }
 
+/// What is served under a prefix may decode paths before it looks: an escape must not make another rule's
+/// path of one, nor may the rule of a route be dodged into the fallback.
+#[tokio::test]
+async fn nested_services_are_judged_as_they_may_read_the_path() {
+    let files = tower::service_fn(async |_: Request<Body>| {
+        Ok::<_, std::convert::Infallible>(axum::response::Response::new(Body::from("file")))
+    });
+    let policy = Policy::builder()
+        .public("/files/{*rest}")
+        .route("/files/private/{*rest}", Rule::resource("orders").unscoped())
+        .route("/files/secret", Rule::resource("orders").unscoped())
+        .public_fallback()
+        .build()
+        .unwrap();
+    let app: Router = Router::new().nest_service("/files", files).layer(Authz::new(store(clerk()), policy));
+    let keyless = |path: &str| Request::get(path).body(Body::empty()).unwrap();
+    for (path, public) in [
+        ("/files/a.css", true),
+        ("/files/caf%C3%A9", true),
+        ("/files/private/x", false),
+        ("/files/priv%61te/x", false),
+        ("/files/secret", false),
+        ("/files/s%65cret", false),
+    ] {
+        assert_eq!(send(app.clone(), keyless(path)).await.0 == 200, public, "{path}");
+    }
+    assert_eq!(send(app.clone(), request("/files/private/x")).await.0, 200);
+    assert_eq!(send(app, request("/files/secret")).await.0, 404, "the rule of a route, and there is none");
+}
+
 #[tokio::test]
 async fn a_fallback_is_for_routers_only() {
     let policy = Policy::builder().public_fallback().build().unwrap();

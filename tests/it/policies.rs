@@ -98,6 +98,7 @@ fn carried_operations_are_decided_by_the_same_rules() {
         (Method::GET, "/shops/%2e%2e", 400),
         (Method::GET, "http://evil.example/products", 400),
         (Method::GET, "", 400),
+        (Method::POST, "/products#/../shops/ch", 400),
         (Method::GET, "*", 400),
     ] {
         assert_eq!(status(&clerk, &method, path), expected, "{method} {path}");
@@ -140,6 +141,7 @@ async fn only_a_real_preflight_passes_and_only_if_switched_on() {
         (true, "OPTIONS", &preflight[..1], 401),
         (true, "OPTIONS", &preflight[1..], 401),
         (true, "OPTIONS", &[preflight[0], preflight[0], preflight[1]], 401),
+        (true, "OPTIONS", &[preflight[0], ("access-control-request-method", "no method")], 401),
     ] {
         let mut request = Request::builder().method(method).uri("/products");
         for (name, value) in headers {
@@ -149,6 +151,9 @@ async fn only_a_real_preflight_passes_and_only_if_switched_on() {
         let request = request.body(Full::<Bytes>::default()).unwrap();
         assert_eq!(send(service, request).await.0, status, "{on} {method} {headers:?}");
     }
+    let service = Authz::new(store(products_reader()), policy(true)).layer(Handler::default());
+    let nowhere = Request::options("/nowhere").header("origin", "a").header("access-control-request-method", "GET");
+    assert_eq!(send(service, nowhere.body(Full::<Bytes>::default()).unwrap()).await.0, 401, "about no route");
 }
 
 #[test]
@@ -167,6 +172,7 @@ fn what_could_never_match_is_refused_when_the_policy_is_built() {
         (Policy::builder().route("/{a}", rule()).route("/{b}", rule()), "conflict"),
         (Policy::builder().route("/shops/{id}", tied()), "parameter \"shop\", which it does not have"),
         (Policy::builder().fallback(tied()), "fallback"),
+        (Policy::builder().fallback(rule()).public_fallback(), "fallback: it has two rules"),
         (
             Policy::builder().route("/a", rule().pending("shop").unscoped_in("shop")),
             "says two things about the dimension shop",
