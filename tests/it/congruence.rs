@@ -89,6 +89,8 @@ enum RuleKind {
     Refusing,
     Public,
     LeftOut,
+    /// The policy has a public route that the router lacks.
+    Ghost,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -142,7 +144,7 @@ fn segment() -> impl Strategy<Value = Segment> {
         // No rule can name these.
         1 => select(&["..", "a;b", "%2e%2e", "", "b%2Fc"][..]).prop_map(Segment::Literal),
         4 => Just(Segment::Parameter),
-        1 => Just(Segment::Prefixed),
+        2 => Just(Segment::Prefixed),
         1 => Just(Segment::Rest),
     ]
 }
@@ -167,6 +169,7 @@ fn route_shape() -> impl Strategy<Value = RouteShape> {
         RuleKind::Refusing,
         RuleKind::Public,
         RuleKind::LeftOut,
+        RuleKind::Ghost,
     ];
     (
         prop::collection::vec(segment(), 0..=3),
@@ -252,6 +255,7 @@ fn value() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         80 => bytes(ORDINARY),
         20 => bytes(HOSTILE),
+        4 => Just(Vec::new()),
         5 => prop::collection::vec(any::<u8>(), 0..4),
         5 => any::<u8>().prop_map(|byte| format!("%{byte:02x}").into_bytes()),
         1 => (bytes(&[b"a", b"%61", b"%2e", b"a/"]), 1_usize..2_000).prop_map(|(part, times)| part.repeat(times)),
@@ -350,7 +354,12 @@ impl Planner {
                 continue;
             }
             let rule = if clean { route.rule } else { RuleKind::LeftOut };
-            node.routes.push((path, self.places.len()));
+            if rule != RuleKind::Ghost {
+                node.routes.push((path, self.places.len()));
+            } else if pattern.contains('*') {
+                // Such a pattern is meant to take hold where axum matched nothing.
+                continue;
+            }
             self.places.push(Place { pattern: Some(pattern), methods: route.methods, rule, gated });
         }
         // axum registers a fallback under the prefix like a route, so two must not meet, nor may its prefix have
@@ -560,7 +569,7 @@ fn policy(places: &[Place], fallback: Fallback, log: &Log) -> Policy {
                 policy.method_route(Method::GET, pattern, rule(true)).method_public(Method::POST, pattern)
             }
             RuleKind::Refusing => policy.route(pattern, rule(false)),
-            RuleKind::Public => policy.public(pattern),
+            RuleKind::Public | RuleKind::Ghost => policy.public(pattern),
         };
     }
     policy = match fallback {
@@ -601,7 +610,7 @@ fn demand(place: &Place, fallback: Fallback, method: &Method) -> Demand {
         RuleKind::GetRuledPostPublic if *method == Method::POST => Demand::Nothing,
         RuleKind::GetRuledPostPublic => ruled(reads),
         RuleKind::Public => public(known),
-        RuleKind::Refusing | RuleKind::LeftOut => Demand::Impossible,
+        RuleKind::Refusing | RuleKind::LeftOut | RuleKind::Ghost => Demand::Impossible,
     }
 }
 
@@ -960,7 +969,14 @@ fn violation(gate: Gate) -> Option<String> {
 fn the_property_notices_a_broken_gate() {
     for (gate, told) in [
         (Gate::WithoutCleanPath, &["a handler ran on an unclean path"][..]),
-        (Gate::WithoutMatchedRoute, &["a handler ran without a decision", "the decision was about something else"]),
+        (
+            Gate::WithoutMatchedRoute,
+            &[
+                "a handler ran without a decision",
+                "a handler ran that no rule admits",
+                "the decision was about something else",
+            ],
+        ),
         (Gate::Twice, &["decided more than once"]),
     ] {
         let found = violation(gate).unwrap_or_default();
