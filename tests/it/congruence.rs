@@ -591,12 +591,21 @@ enum Demand {
     Impossible,
 }
 
-fn demand(place: &Place, fallback: Fallback, method: &Method) -> Demand {
+fn demand(place: &Place, others: &[Place], fallback: Fallback, method: &Method, path: &str) -> Demand {
     let known = ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"].contains(&method.as_str());
     let reads = ["GET", "HEAD"].contains(&method.as_str());
     let public = |open| if open { Demand::Nothing } else { Demand::Impossible };
     let ruled = |open| if open { Demand::Decision } else { Demand::Impossible };
     if place.pattern.is_none() {
+        // The rule of a route is for that route: its path does not fall through, in whichever spelling.
+        let decoded = percent_encoding::percent_decode_str(path).decode_utf8_lossy();
+        let named = |other: &Place| {
+            let pattern = other.pattern.as_deref().filter(|_| other.rule != RuleKind::LeftOut);
+            pattern.is_some_and(|pattern| covers(pattern, path) || covers(pattern, &decoded))
+        };
+        if others.iter().any(named) {
+            return Demand::Impossible;
+        }
         return match fallback {
             Fallback::Refused => Demand::Impossible,
             Fallback::Public => public(known),
@@ -612,6 +621,26 @@ fn demand(place: &Place, fallback: Fallback, method: &Method) -> Demand {
         RuleKind::Public => public(known),
         RuleKind::Refusing | RuleKind::LeftOut | RuleKind::Ghost => Demand::Impossible,
     }
+}
+
+/// Whether a pattern covers a path, told segment by segment.
+fn covers(pattern: &str, path: &str) -> bool {
+    let (mut segments, mut values) = (pattern.split('/').peekable(), path.split('/'));
+    while let Some(segment) = segments.next() {
+        let Some(value) = values.next() else { return false };
+        let fits = match segment.split_once('{') {
+            Some((_, name)) if name.starts_with('*') => return !value.is_empty(),
+            // axum takes `/x-/a` for `/x-{p}/a`, but not `/x-` for `/x-{p}`.
+            Some((before, _)) => value
+                .strip_prefix(before)
+                .is_some_and(|rest| !rest.is_empty() || (!before.is_empty() && segments.peek().is_some())),
+            None => value == segment,
+        };
+        if !fits {
+            return false;
+        }
+    }
+    values.next().is_none()
 }
 
 /// S14, told from the decoded text where the crate goes through the raw one.
@@ -756,7 +785,7 @@ impl World {
                 let place = &self.places[run.place];
                 !place.gated
                     || is_clean(uri.path())
-                        && match demand(place, self.fallback, method) {
+                        && match demand(place, &self.places, self.fallback, method, uri.path()) {
                             Demand::Nothing => true,
                             Demand::Decision => key,
                             Demand::Impossible => false,
@@ -792,7 +821,7 @@ impl World {
         if !is_clean(uri.path()) {
             return wrong("a handler ran on an unclean path");
         }
-        match (demand(place, self.fallback, &run.method), &*events.decisions) {
+        match (demand(place, &self.places, self.fallback, &run.method, uri.path()), &*events.decisions) {
             (Demand::Nothing, []) => Ok(()),
             (Demand::Nothing, _) => wrong("decided about a public route"),
             (Demand::Impossible, _) => wrong("a handler ran that no rule admits"),
