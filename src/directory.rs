@@ -76,13 +76,16 @@ impl Directory {
         self.0.iter().flat_map(|index| index.shop_of_country.keys()).map(String::as_str)
     }
 
-    pub(crate) fn from_file(file: DirectoryFile) -> Result<Self, ConfigError> {
+    /// `shops` says how shop keys are spelt: as [`Dimension::SHOP`] has it, or in a grammar of the user's own.
+    pub(crate) fn from_file(file: DirectoryFile, shops: &Dimension) -> Result<Self, ConfigError> {
         let mut index = Index::default();
         for shop in file.shops {
             let key = shop.key.as_str().to_owned();
             let place = || format!("directory shop {key:?}");
-            if !Dimension::SHOP.accepts(&key) {
-                return Err(ConfigError::new("a shop key is 1 to 64 characters of [a-z0-9_-]").at(place()));
+            if !shops.accepts(&key) {
+                let wrong =
+                    "it is not the canonical spelling of a shop key (by default 1 to 64 characters of [a-z0-9_-])";
+                return Err(ConfigError::new(wrong).at(place()));
             }
             if shop.company.as_ref().is_some_and(|company| !Dimension::COMPANY.accepts(company.as_str())) {
                 return Err(
@@ -147,7 +150,16 @@ impl DirectoryBuilder {
     /// # Errors
     /// If an id is malformed, or a shop or a shop country id is given twice.
     pub fn build(self) -> Result<Directory, ConfigError> {
-        Directory::from_file(DirectoryFile { shops: self.shops })
+        self.build_with(&Dimension::SHOP)
+    }
+
+    /// The directory of shops whose keys are spelt in a grammar of your own: give the dimension named
+    /// `shop` that your rules use.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    pub fn build_with(self, shops: &Dimension) -> Result<Directory, ConfigError> {
+        Directory::from_file(DirectoryFile { shops: self.shops }, shops)
     }
 }
 

@@ -86,8 +86,9 @@ impl KeyFile {
             keys: Vec<&'a RawValue>,
             directory: Option<DirectoryFile>,
         }
+        let shops = dimensions.iter().find(|own| **own == Dimension::SHOP).cloned().unwrap_or(Dimension::SHOP);
         let file: File<'_> = from_json(text, true)?;
-        let directory = Directory::from_file(file.directory.unwrap_or_default())?;
+        let directory = Directory::from_file(file.directory.unwrap_or_default(), &shops)?;
         let mut ids = HashSet::new();
         let mut digests = HashSet::new();
         let mut records = Vec::with_capacity(file.keys.len());

@@ -105,6 +105,23 @@ fn dimensions_of_ones_own_are_declared() {
     assert!(error.contains("restrictions.project: \"042\""), "{error}");
 }
 
+/// Shops whose keys are spelt otherwise: the same dimension by name, with a grammar of one's own.
+#[test]
+fn shop_keys_can_have_a_grammar_of_their_own() {
+    const SHOP: Dimension = Dimension::new(
+        "shop",
+        tower_authz::IdGrammar::Custom(|key| key.len() == 2 && key.bytes().all(|byte| byte.is_ascii_uppercase())),
+    );
+    let key = file(r#""restrictions":{"shop":{"exclude":["DE"]}}"#);
+    let keys = key.strip_suffix('}').unwrap();
+    let text = format!(r#"{keys},"directory":{{"shops":[{{"key":"DE","company":1}}]}}}}"#);
+    assert!(KeyFile::parse(&text, "f").is_err());
+    let parsed = KeyFile::parse_with(&text, "f", &[SHOP]).unwrap();
+    assert!(!parsed.records()[0].grant().restriction(&SHOP).unwrap().allows("DE"));
+    assert_eq!(parsed.directory().company_of("DE"), Some("1"));
+    assert!(tower_authz::Directory::builder().shop("DE", None).build_with(&SHOP).is_ok());
+}
+
 #[test]
 fn a_file_that_cannot_be_read_is_an_error_and_no_empty_store() {
     let error = MemoryStore::open("/nowhere/keys.json", KeyFormat::default()).unwrap_err().to_string();
