@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use http::{HeaderMap, header::FORWARDED};
 
-use crate::client_address::proxies::{address, trim};
+use crate::client_address::element::{address, trim};
 
 /// One element of the list: what one proxy says.
 pub(super) struct Element(Vec<u8>);

@@ -1,5 +1,6 @@
 //! Where a request comes from.
 
+mod element;
 mod forwarded;
 mod proxies;
 

@@ -1,6 +1,7 @@
 //! All rules of an application, by the pattern of the route.
 
 mod audit;
+mod builder;
 mod explain;
 mod pattern;
 mod rule;
@@ -15,6 +16,7 @@ use http::{
 
 pub use self::{
     audit::Audit,
+    builder::PolicyBuilder,
     explain::{Explanation, Finding},
     rule::Rule,
     shadow::Difference,
@@ -26,7 +28,7 @@ pub(crate) use self::{
 use percent_encoding::percent_decode_str;
 
 use crate::{
-    Check, ConfigError, Denial, Head, Principal,
+    Check, Denial, Head, Principal,
     check::{self, CleanPath},
     denial::{Cause, Context},
     principal::Duty,
@@ -83,7 +85,7 @@ enum Target {
 impl Policy {
     /// A policy to fill. Empty, it refuses everything.
     pub fn builder() -> PolicyBuilder {
-        PolicyBuilder { entries: Vec::new(), fallback: None, preflight: false, error: None }
+        PolicyBuilder::default()
     }
 
     /// Whether the request goes to a public route, where no key is looked at.
@@ -230,140 +232,5 @@ impl Target {
                 }
             }
         }
-    }
-}
-
-/// Collects rules; the first mistake is told by [`build`](Self::build).
-#[derive(Clone, Debug)]
-#[must_use = "a policy is made by `build`"]
-pub struct PolicyBuilder {
-    entries: Vec<Entry>,
-    fallback: Option<Target>,
-    preflight: bool,
-    error: Option<ConfigError>,
-}
-
-impl PolicyBuilder {
-    /// The rule for every method of a route that has no rule of its own.
-    pub fn route(self, pattern: &str, rule: Rule) -> Self {
-        self.add(pattern, None, Target::Rule(rule))
-    }
-
-    /// The rule for one method of a route. A rule for `GET` holds for `HEAD` too. If a route has rules
-    /// for single methods only, the others are refused with 405.
-    pub fn method_route(self, method: Method, pattern: &str, rule: Rule) -> Self {
-        self.add(pattern, Some(method), Target::Rule(rule))
-    }
-
-    /// A route that anyone may call: no key is looked at, not even a bad one, and the store is not
-    /// asked, so that a health check answers while the store is down.
-    pub fn public(self, pattern: &str) -> Self {
-        self.add(pattern, None, Target::Public)
-    }
-
-    /// One method of a route that anyone may call.
-    pub fn method_public(self, method: Method, pattern: &str) -> Self {
-        self.add(pattern, Some(method), Target::Public)
-    }
-
-    /// The rule for requests that an axum router matched to no route: for its fallback handler. A
-    /// service under `nest_service` that no `{*rest}` pattern covers falls under it as well. Outside of
-    /// a router there is no fallback: write a rule for `/{*rest}`.
-    pub fn fallback(mut self, rule: Rule) -> Self {
-        if rule.parameters().next().is_some() || rule.contradiction().is_some() {
-            let wrong =
-                "fallback: no path has the parameters that its rule is tied to, or it says two things of a dimension";
-            self.error.get_or_insert(ConfigError::new(wrong));
-        }
-        self.set_fallback(Target::Rule(rule))
-    }
-
-    /// Lets anyone reach the fallback handler of an axum router, a single-page application's files say,
-    /// and every service under `nest_service` that no `{*rest}` pattern covers.
-    pub fn public_fallback(self) -> Self {
-        self.set_fallback(Target::Public)
-    }
-
-    fn set_fallback(mut self, target: Target) -> Self {
-        if self.fallback.replace(target).is_some() {
-            self.error.get_or_insert(ConfigError::new("fallback: it has two rules"));
-        }
-        self
-    }
-
-    /// Lets preflight requests of CORS through without a key, and only real ones, about routes and methods
-    /// that have a rule: for applications whose CORS layer stands inside of the gate. Better put it outside,
-    /// and leave this off: where no CORS layer answers, the handler of an `any` route runs.
-    pub const fn allow_preflight(mut self) -> Self {
-        self.preflight = true;
-        self
-    }
-
-    fn add(mut self, pattern: &str, method: Option<Method>, target: Target) -> Self {
-        if let Err(error) = self.try_add(pattern, method, target) {
-            self.error.get_or_insert(error);
-        }
-        self
-    }
-
-    fn try_add(&mut self, text: &str, method: Option<Method>, target: Target) -> Result<(), ConfigError> {
-        let wrong = |what: String| ConfigError::new(format!("pattern {text:?}: {what}"));
-        let pattern = Pattern::parse(text)?;
-        if let Target::Rule(rule) = &target {
-            if let Some(missing) = rule.parameters().find(|name| !pattern.has_parameter(name)) {
-                return Err(wrong(format!("its rule is tied to the parameter {missing:?}, which it does not have")));
-            }
-            if let Some(dimension) = rule.contradiction() {
-                return Err(wrong(format!("its rule says two things about the dimension {dimension}")));
-            }
-        }
-        let known = self.entries.iter().position(|entry| entry.pattern == pattern);
-        let Some(entry) = known.and_then(|index| self.entries.get_mut(index)) else {
-            let (methods, any) = match method {
-                Some(method) => (vec![(method, target)], None),
-                None => (Vec::new(), Some(target)),
-            };
-            self.entries.push(Entry { pattern, methods, any });
-            return Ok(());
-        };
-        match method {
-            Some(method) if entry.methods.iter().all(|(known, _)| *known != method) => {
-                entry.methods.push((method, target));
-                Ok(())
-            }
-            None if entry.any.is_none() => {
-                entry.any = Some(target);
-                Ok(())
-            }
-            Some(method) => Err(wrong(format!("it has two rules for {method}"))),
-            None => Err(wrong("it has two rules for all methods".to_owned())),
-        }
-    }
-
-    /// The policy.
-    ///
-    /// # Errors
-    /// The first of: a pattern that could never match (`:name`, no leading slash, a dot segment), or
-    /// that conflicts with another; two rules for one route and method; a rule that is tied to a
-    /// parameter which its pattern lacks, or says two things about one dimension.
-    pub fn build(self) -> Result<Policy, ConfigError> {
-        if let Some(error) = self.error {
-            return Err(error);
-        }
-        let mut table = matchit::Router::new();
-        let mut by_pattern = HashMap::with_capacity(self.entries.len());
-        for (index, entry) in self.entries.iter().enumerate() {
-            let pattern = entry.pattern.as_str();
-            table.insert(pattern, index).map_err(|error| ConfigError::new(format!("pattern {pattern:?}: {error}")))?;
-            by_pattern.insert(pattern.into(), index);
-        }
-        Ok(Policy {
-            entries: self.entries,
-            by_pattern,
-            table,
-            fallback: self.fallback,
-            preflight: self.preflight,
-            shadow: None,
-        })
     }
 }
