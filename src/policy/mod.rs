@@ -13,6 +13,7 @@ use http::{
     Extensions, HeaderMap, Method, Uri,
     header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN},
 };
+use percent_encoding::percent_decode_str;
 
 pub use self::{
     audit::Audit,
@@ -25,8 +26,6 @@ pub(crate) use self::{
     explain::{Demand, status},
     pattern::Pattern,
 };
-use percent_encoding::percent_decode_str;
-
 use crate::{
     Check, Denial, Head, Principal,
     check::{self, CleanPath},
