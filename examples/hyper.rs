@@ -7,7 +7,7 @@ mod common;
 use std::{convert::Infallible, error::Error, process::ExitCode, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, Response, header::CONTENT_TYPE};
+use http::{Method, Request, Response, header::CONTENT_TYPE};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_util::{
@@ -48,7 +48,9 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Inf
         "client": head.client_address().ip().map(|address| address.to_string()),
         "version": format!("{:?}", request.version()),
     });
-    let mut response = Response::new(Full::from(body.to_string()));
+    // A response to HEAD has no content.
+    let body = if request.method() == Method::HEAD { String::new() } else { body.to_string() };
+    let mut response = Response::new(Full::from(body));
     response.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
     Ok(response)
 }

@@ -7,7 +7,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ConfigError, Dimension, text::Id};
+use crate::{
+    ConfigError, Dimension,
+    text::{Id, Object},
+};
 
 /// Which company a shop belongs to, and which shop a shop country belongs to.
 ///
@@ -79,7 +82,7 @@ impl Directory {
     /// `shops` says how shop keys are spelt: as [`Dimension::SHOP`] has it, or in a grammar of the user's own.
     pub(crate) fn from_file(file: DirectoryFile, shops: &Dimension) -> Result<Self, ConfigError> {
         let mut index = Index::default();
-        for shop in file.shops {
+        for Object(shop) in file.shops {
             let key = shop.key.as_str().to_owned();
             let place = || format!("directory shop {key:?}");
             if !shops.accepts(&key) {
@@ -92,7 +95,7 @@ impl Directory {
                     ConfigError::new("a company id is a decimal number without sign or leading zero").at(place())
                 );
             }
-            for country in &shop.countries {
+            for Object(country) in &shop.countries {
                 let Some(id) = &country.id else { continue };
                 if !Dimension::SHOP_COUNTRY.accepts(id.as_str()) {
                     return Err(ConfigError::new("a shop country id is 1 to 64 characters of [a-z0-9_-]").at(place()));
@@ -113,8 +116,8 @@ impl Directory {
     /// What a key file says of it, shops in the order of their keys.
     pub(crate) fn to_file(&self) -> DirectoryFile {
         let mut shops: Vec<_> = self.0.iter().flat_map(|index| index.shops.values().cloned()).collect();
-        shops.sort_by(|a, b| a.key.as_str().cmp(b.key.as_str()));
-        DirectoryFile { shops }
+        shops.sort_by(|a: &ShopEntry, b| a.key.as_str().cmp(b.key.as_str()));
+        DirectoryFile { shops: shops.into_iter().map(Object).collect() }
     }
 }
 
@@ -137,7 +140,7 @@ impl DirectoryBuilder {
     /// One shop may hold two countries of the same code (`ch` in German and in French).
     #[must_use]
     pub fn country(mut self, shop: &str, code: &str, id: Option<&str>) -> Self {
-        let country = CountryEntry { code: code.to_owned(), id: id.map(Id::new) };
+        let country = Object(CountryEntry { code: code.to_owned(), id: id.map(Id::new) });
         match self.shops.iter_mut().find(|entry| entry.key.as_str() == shop) {
             Some(entry) => entry.countries.push(country),
             None => self.shops.push(ShopEntry { key: Id::new(shop), company: None, countries: vec![country] }),
@@ -159,7 +162,7 @@ impl DirectoryBuilder {
     /// # Errors
     /// As [`build`](Self::build).
     pub fn build_with(self, shops: &Dimension) -> Result<Directory, ConfigError> {
-        Directory::from_file(DirectoryFile { shops: self.shops }, shops)
+        Directory::from_file(DirectoryFile { shops: self.shops.into_iter().map(Object).collect() }, shops)
     }
 }
 
@@ -168,7 +171,7 @@ impl DirectoryBuilder {
 #[serde(deny_unknown_fields)]
 pub(crate) struct DirectoryFile {
     #[serde(default)]
-    pub(crate) shops: Vec<ShopEntry>,
+    pub(crate) shops: Vec<Object<ShopEntry>>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -178,7 +181,7 @@ pub(crate) struct ShopEntry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     company: Option<Id>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    countries: Vec<CountryEntry>,
+    countries: Vec<Object<CountryEntry>>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

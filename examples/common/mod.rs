@@ -20,7 +20,7 @@ pub struct Demo {
 
 /// `KEYS` names a key file; without it the demo keys are used, and shown.
 pub fn keys(demo: &Demo) -> Result<(KeyFile, String), ConfigError> {
-    match env::var_os("KEYS") {
+    match env::var_os("KEYS").filter(|path| !path.is_empty()) {
         Some(path) => Ok((KeyFile::read_with(path, &[PROJECT])?, String::new())),
         None => {
             let shown = demo.keys.lines().fold(String::new(), |mut shown, line| {
@@ -37,28 +37,34 @@ pub fn store(file: KeyFile, format: KeyFormat) -> Result<MemoryStore, ConfigErro
     MemoryStore::from_file(file, format)
 }
 
+/// A setting from the environment. One that is not text is an error, and not the same as none.
+fn setting(name: &str) -> Result<Option<String>, ConfigError> {
+    match env::var(name) {
+        Ok(value) => Ok(Some(value).filter(|value| !value.trim().is_empty())),
+        Err(env::VarError::NotPresent) => Ok(None),
+        Err(env::VarError::NotUnicode(_)) => Err(ConfigError::new(format!("{name}: it is not UTF-8"))),
+    }
+}
+
 /// `TRUSTED_PROXIES`: networks with commas between them; none by default.
 pub fn proxies() -> Result<Option<Proxies>, ConfigError> {
-    match env::var("TRUSTED_PROXIES") {
-        Ok(list) if !list.trim().is_empty() => Proxies::trusted(list.split(',').map(str::trim))
-            .map(Some)
-            .map_err(|error| ConfigError::new(format!("TRUSTED_PROXIES: {error}"))),
-        _ => Ok(None),
-    }
+    let Some(list) = setting("TRUSTED_PROXIES")? else { return Ok(None) };
+    let proxies = Proxies::trusted(list.split(',').map(str::trim));
+    proxies.map(Some).map_err(|error| ConfigError::new(format!("TRUSTED_PROXIES: {error}")))
 }
 
 /// A switch: `1` or `0`.
 pub fn switch(name: &str) -> Result<bool, ConfigError> {
-    match env::var(name).as_deref() {
-        Ok("1") => Ok(true),
-        Ok("0" | "") | Err(_) => Ok(false),
-        Ok(other) => Err(ConfigError::new(format!("{name}={other}: write 1 or 0"))),
+    match setting(name)?.as_deref() {
+        Some("1") => Ok(true),
+        Some("0") | None => Ok(false),
+        Some(other) => Err(ConfigError::new(format!("{name}={other}: write 1 or 0"))),
     }
 }
 
 /// `LISTEN`, by default `127.0.0.1:3000`. Port 0 takes a free one.
 pub async fn listen() -> Result<TcpListener, ConfigError> {
-    let address = env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
+    let address = setting("LISTEN")?.unwrap_or_else(|| "127.0.0.1:3000".to_owned());
     TcpListener::bind(&address).await.map_err(|error| ConfigError::new(format!("LISTEN={address}: {error}")))
 }
 

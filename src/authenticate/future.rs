@@ -85,7 +85,9 @@ where
                     let notice = presented.notice;
                     match admitted {
                         Ok(()) => State::Forward { future: inner.call(request), notice },
-                        Err(denial) => State::Denied { response: Some(with_notice(config.refuse(denial), notice)) },
+                        Err(denial) => State::Denied {
+                            response: Some(with_notice(config.refuse(denial, request.method()), notice)),
+                        },
                     }
                 }
                 StateProj::Forward { future, notice } => {

@@ -1,6 +1,6 @@
 use std::{fmt, sync::Arc, time::SystemTime};
 
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Method, Request, Response};
 use tower_layer::Layer;
 
 use crate::{
@@ -287,11 +287,12 @@ impl<R> Config<R> {
         self.sources.hide(request.headers_mut(), self.remove_credential);
     }
 
-    pub(crate) fn refuse<B>(&self, denial: Denial) -> Response<B>
+    pub(crate) fn refuse<B>(&self, denial: Denial, method: &Method) -> Response<B>
     where
         R: Reject<B>,
     {
-        let context = Context { challenge: Some(self.challenge.clone()), ..Context::default() };
+        let head = *method == Method::HEAD;
+        let context = Context { challenge: Some(self.challenge.clone()), head, ..Context::default() };
         reject::refuse(&self.reject, denial.in_context(context))
     }
 }

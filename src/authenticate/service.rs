@@ -72,19 +72,19 @@ where
                 self.config.pass(&mut request);
                 return ResponseFuture::forward(self.inner.call(request), None);
             }
-            Err(denial) => return ResponseFuture::denied(self.config.refuse(denial), None),
+            Err(denial) => return ResponseFuture::denied(self.config.refuse(denial, request.method()), None),
         }
         let presented = match self.config.identify(&request) {
             Ok(presented) => presented,
             Err(cause) => {
                 let notice = self.config.sources.notice(request.headers()).cloned();
-                return ResponseFuture::denied(self.config.refuse(cause.into()), notice);
+                return ResponseFuture::denied(self.config.refuse(cause.into(), request.method()), notice);
             }
         };
         match self.config.store.lookup(&presented.digest).0 {
             Answer::Ready(found) => match self.config.admit(&presented, found, &mut request) {
                 Ok(()) => ResponseFuture::forward(self.inner.call(request), presented.notice),
-                Err(denial) => ResponseFuture::denied(self.config.refuse(denial), presented.notice),
+                Err(denial) => ResponseFuture::denied(self.config.refuse(denial, request.method()), presented.notice),
             },
             Answer::Pending(answer) => {
                 // `poll_ready` reserved capacity on this very service: it goes, the clone stays.

@@ -44,6 +44,10 @@ impl Kind {
         Self(kind.into())
     }
 
+    pub(crate) fn name(&self) -> &str {
+        &self.0
+    }
+
     pub(crate) fn judge(&self, principal: &Principal) -> Result<(), Cause> {
         match principal.record().kind() == Some(&*self.0) {
             true => Ok(()),
@@ -131,6 +135,8 @@ pub(crate) fn judge_networks(grant: &Grant, client: ClientAddress, demanded: boo
         Err(Cause::NetworksRequired)
     } else if grant.allows_address(client.ip()) {
         Ok(())
+    } else if client.ip().is_none() {
+        Err(Cause::UnknownAddress)
     } else {
         Err(Cause::ForeignAddress)
     }

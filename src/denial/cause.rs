@@ -68,7 +68,9 @@ pub enum Cause {
     MissingPermission(Permission),
     /// The rule demands a key that is bound to networks, and this one is not.
     NetworksRequired,
-    /// The address is not in the key's networks, or not known.
+    /// The key is bound to networks, and the address of the client is not known.
+    UnknownAddress,
+    /// The address is not in the key's networks.
     ForeignAddress,
     /// The rule demands an `Origin`, and there is none, or more than one.
     MissingOrigin,
@@ -113,12 +115,13 @@ impl Cause {
             Self::WrongKind { .. } => (20, NO, "wrong_kind"),
             Self::MissingPermission(_) => (21, NO, "missing_permission"),
             Self::NetworksRequired => (22, NO, "networks_required"),
-            Self::ForeignAddress => (23, NO, "foreign_address"),
-            Self::MissingOrigin => (24, NO, "missing_origin"),
-            Self::ForeignOrigin => (25, NO, "foreign_origin"),
-            Self::ForeignEntity(_) => (26, NO, "foreign_entity"),
-            Self::UndeclaredDimension(_) => (27, NO, "undeclared_dimension"),
-            Self::Refused(_) => (28, NO, "refused"),
+            Self::UnknownAddress => (23, NO, "unknown_address"),
+            Self::ForeignAddress => (24, NO, "foreign_address"),
+            Self::MissingOrigin => (25, NO, "missing_origin"),
+            Self::ForeignOrigin => (26, NO, "foreign_origin"),
+            Self::ForeignEntity(_) => (27, NO, "foreign_entity"),
+            Self::UndeclaredDimension(_) => (28, NO, "undeclared_dimension"),
+            Self::Refused(_) => (29, NO, "refused"),
         }
     }
 
@@ -167,6 +170,9 @@ impl fmt::Display for Cause {
             Self::WrongKind { expected } => write!(f, "a key of kind {expected} is needed"),
             Self::MissingPermission(permission) => write!(f, "the key lacks the permission {permission}"),
             Self::NetworksRequired => f.write_str("only a key that is bound to networks is accepted here"),
+            Self::UnknownAddress => f.write_str(
+                "the address of the client is not known: the server was told of no peer, or the proxy in front of it sends none",
+            ),
             Self::ForeignAddress => f.write_str("the key may not be used from this address"),
             Self::MissingOrigin => f.write_str("exactly one Origin header is needed"),
             Self::ForeignOrigin => f.write_str("the key may not be used from this origin"),

@@ -48,6 +48,8 @@ pub(crate) struct Context {
     pub(crate) challenge: Option<HeaderValue>,
     /// The key came as a bearer token.
     pub(crate) bearer: bool,
+    /// The request was a HEAD.
+    pub(crate) head: bool,
 }
 
 impl Denial {
@@ -68,7 +70,7 @@ impl Denial {
         &self.0.first
     }
 
-    /// The status of the response: that of the first cause, or 404 where a rule hides a 403.
+    /// The status of the response: that of the first cause, or 404 where a rule hides a 400, 403 or 405.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         if self.is_concealed() { StatusCode::NOT_FOUND } else { self.0.first.status() }
@@ -77,12 +79,12 @@ impl Denial {
     /// Whether a rule hides the refusal behind a 404: then the response must say no more than that.
     #[must_use]
     pub fn is_concealed(&self) -> bool {
-        // To a key that is not let in, a malformed id or a strange method must look no other.
-        let about_the_request = matches!(
+        // A malformed id or a strange method would give the route away as a refusal would.
+        let telling = matches!(
             self.0.first.status(),
             StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST | StatusCode::METHOD_NOT_ALLOWED
         );
-        self.0.concealed && about_the_request && self.causes().any(|cause| cause.status() == StatusCode::FORBIDDEN)
+        self.0.concealed && telling
     }
 
     /// The key that was used, once it has been found.
@@ -108,6 +110,12 @@ impl Denial {
             StatusCode::INTERNAL_SERVER_ERROR if !self.is_for_the_developer() => "the server cannot decide".into(),
             _ => self.0.first.to_string().into(),
         }
+    }
+
+    /// Whether the request was a `HEAD`: then the response must have no body.
+    #[must_use]
+    pub fn answers_head(&self) -> bool {
+        self.0.context.head
     }
 
     /// Whether the server is built wrongly, and this is a build in which its developer looks for why.
@@ -180,6 +188,7 @@ impl Denial {
         known.route = known.route.take().or(context.route);
         known.challenge = known.challenge.take().or(context.challenge);
         known.bearer |= context.bearer;
+        known.head |= context.head;
         self
     }
 }

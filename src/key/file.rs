@@ -4,8 +4,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{
-    Access, ConfigError, Digest, Dimension, Directory, Grant, KeyRecord, Networks, directory::DirectoryFile,
-    key::restriction::RestrictionFile, text,
+    Access, ConfigError, Digest, Dimension, Directory, Grant, KeyRecord, Networks,
+    directory::DirectoryFile,
+    key::restriction::RestrictionFile,
+    text::{self, Object},
 };
 
 /// A key file: the records of all keys and the directory of shops, as JSON.
@@ -84,11 +86,12 @@ impl KeyFile {
         struct File<'a> {
             #[serde(borrow)]
             keys: Vec<&'a RawValue>,
-            directory: Option<DirectoryFile>,
+            directory: Option<Object<DirectoryFile>>,
         }
         let shops = dimensions.iter().find(|own| **own == Dimension::SHOP).cloned().unwrap_or(Dimension::SHOP);
         let file: File<'_> = from_json(text, true)?;
-        let directory = Directory::from_file(file.directory.unwrap_or_default(), &shops)?;
+        let directory =
+            Directory::from_file(file.directory.map(|Object(directory)| directory).unwrap_or_default(), &shops)?;
         let mut ids = HashSet::new();
         let mut digests = HashSet::new();
         let mut records = Vec::with_capacity(file.keys.len());
@@ -173,7 +176,7 @@ fn from_json<'a, T: Deserialize<'a>>(text: &'a str, with_line: bool) -> Result<T
         let line = format!(" at line {} column {}", error.line(), error.column());
         let message = message.strip_suffix(&line).filter(|_| !with_line).unwrap_or(&message).to_owned();
         let message = ConfigError::new(message);
-        if path == "." { message } else { message.at(path) }
+        if matches!(&*path, "." | "?") { message } else { message.at(path) }
     })?;
     deserializer.end().map_err(|error| ConfigError::new(error.to_string()))?;
     Ok(value)
@@ -200,7 +203,7 @@ struct KeyEntry {
     #[serde(default, with = "text::unique")]
     permissions: Vec<(String, Access)>,
     #[serde(default, with = "text::unique", skip_serializing_if = "Vec::is_empty")]
-    restrictions: Vec<(String, Option<RestrictionFile>)>,
+    restrictions: Vec<(String, Option<Object<RestrictionFile>>)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ip_ranges: Option<Networks>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -211,12 +214,17 @@ impl KeyEntry {
     fn parse(raw: &str, dimensions: &[Dimension]) -> Result<KeyRecord, ConfigError> {
         // A line counted from the beginning of the key would point at the wrong line of the file.
         let entry: Self = from_json(raw, false)?;
+        for (field, name) in [("kind", &entry.kind), ("tenant", &entry.tenant)] {
+            if name.as_deref() == Some("") {
+                return Err(ConfigError::new("leave it out, or give it a name").at(field));
+            }
+        }
         let mut grant = Grant::builder().networks(entry.ip_ranges);
         for (resource, access) in entry.permissions {
             grant = grant.permission(resource.into(), access);
         }
         for (dimension, lists) in entry.restrictions {
-            let Some(lists) = lists else { continue };
+            let Some(Object(lists)) = lists else { continue };
             let place = format!("restrictions.{dimension}");
             let standard = [Dimension::COMPANY, Dimension::SHOP, Dimension::SHOP_COUNTRY];
             // One of your own goes before a standard one: its ids may be spelt otherwise.
@@ -255,7 +263,9 @@ impl KeyEntry {
             restrictions: grant
                 .restrictions()
                 .iter()
-                .map(|(dimension, restriction)| (dimension.name().to_owned(), Some(RestrictionFile::of(restriction))))
+                .map(|(dimension, restriction)| {
+                    (dimension.name().to_owned(), Some(Object(RestrictionFile::of(restriction))))
+                })
                 .collect(),
             ip_ranges: grant.networks().cloned(),
             origins: grant.origins().map(|origins| origins.iter().map(|origin| origin.to_string()).collect()),

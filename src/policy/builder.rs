@@ -87,6 +87,9 @@ impl PolicyBuilder {
             if let Some(missing) = rule.parameters().find(|name| !pattern.has_parameter(name)) {
                 return Err(wrong(format!("its rule is tied to the parameter {missing:?}, which it does not have")));
             }
+            if let Some(name) = rule.odd_name() {
+                return Err(wrong(format!("no key has a resource or kind named {name:?}")));
+            }
             if let Some(dimension) = rule.contradiction() {
                 return Err(wrong(format!("its rule says two things about the dimension {dimension}")));
             }

@@ -148,8 +148,8 @@ impl Rule {
         self
     }
 
-    /// Shows a 403 as a 404, so that a key cannot find out what exists beyond its reach. The log
-    /// still has the truth.
+    /// Shows a 403 as the 404 of a route that is not there (and a 400 or 405 too, which would give it away),
+    /// so that a key cannot find out what exists beyond its reach. The log still has the truth.
     pub const fn concealed(mut self) -> Self {
         self.concealed = true;
         self
@@ -158,6 +158,13 @@ impl Rule {
     /// Ties to parameters that a pattern would have to have.
     pub(crate) fn parameters(&self) -> impl Iterator<Item = &str> {
         self.relations.ties.iter().filter_map(Tie::parameter)
+    }
+
+    /// A name that no key can have.
+    pub(crate) fn odd_name(&self) -> Option<&str> {
+        let resource = self.resource.as_ref().map(Name::as_str);
+        let odd = |name: &&str| name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_graphic());
+        resource.filter(odd).or_else(|| self.kind.as_ref().map(Kind::name).filter(|kind| kind.is_empty()))
     }
 
     /// A dimension to which the rule gives two answers.

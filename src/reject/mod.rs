@@ -9,7 +9,7 @@ mod scayle;
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Response,
+    HeaderMap, HeaderValue, Response, StatusCode,
     header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use serde::Serialize;
@@ -75,17 +75,27 @@ pub fn headers(denial: &Denial, headers: &mut HeaderMap) {
 /// A JSON response with the status and the headers of the denial.
 fn json<B: From<Bytes>>(denial: &Denial, body: &impl Serialize) -> Response<B> {
     // Strings and numbers always serialize; were it not so, the status alone still refuses.
-    let mut response = Response::new(Bytes::from(serde_json::to_vec(body).unwrap_or_default()).into());
+    let body = serde_json::to_vec(body).unwrap_or_default();
+    // A response to HEAD has no content (RFC 9110 section 9.3.2), and over HTTP/2 nobody else takes it away.
+    let body = if denial.answers_head() { Bytes::new() } else { body.into() };
+    let mut response = Response::new(body.into());
     *response.status_mut() = denial.status();
     headers(denial, response.headers_mut());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
 
+const ALL_METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE");
+
 /// Renders the denial and lets it ride in the response.
 pub(crate) fn refuse<B>(reject: &impl Reject<B>, denial: Denial) -> Response<B> {
     crate::trace::denied(&denial);
     let mut response = reject.reject(&denial);
+    if cfg!(feature = "axum") && matches!(denial.status(), StatusCode::UNAUTHORIZED | StatusCode::NOT_FOUND) {
+        // axum adds the methods of a route to every response to another method, ours included: they would tell
+        // who may not know it that the route exists. It leaves a header alone that is there already.
+        response.headers_mut().entry(ALLOW).or_insert(ALL_METHODS);
+    }
     response.extensions_mut().insert(denial);
     response
 }

@@ -4,11 +4,12 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use tower::Service;
 
 use crate::{
     Check, Head, Principal, Reject,
+    denial::Context as DenialContext,
     reject::Problem,
     require::{future::ResponseFuture, layer::Config},
     trace,
@@ -80,7 +81,10 @@ where
                     Some(principal) => denial.in_context(principal.context()),
                     None => denial,
                 };
-                ResponseFuture::denied(self.config.refuse(denial))
+                let head = *request.method() == Method::HEAD;
+                ResponseFuture::denied(
+                    self.config.refuse(denial.in_context(DenialContext { head, ..Default::default() })),
+                )
             }
         }
     }

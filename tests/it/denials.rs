@@ -169,7 +169,7 @@ async fn methods_are_read_or_write_or_refused() {
         request.headers_mut().insert("x-http-method-override", "GET".parse().unwrap());
         let response = service.oneshot(request).await.unwrap();
         assert_eq!(response.status(), status, "{method} {path}");
-        assert_eq!(response.headers().contains_key("allow"), status == 405, "{method} {path}");
+        assert_eq!(response.headers().contains_key("allow"), matches!(status, 401 | 404 | 405), "{method} {path}");
     }
 }
 
@@ -218,7 +218,7 @@ async fn a_denial_names_every_cause() {
     let response = service.oneshot(request).await.unwrap();
     let denial = response.extensions().get::<Denial>().unwrap();
     let codes: Vec<_> = denial.causes().map(Cause::code).collect();
-    assert_eq!(codes, ["wrong_kind", "missing_permission", "foreign_address", "foreign_entity"]);
+    assert_eq!(codes, ["wrong_kind", "missing_permission", "unknown_address", "foreign_entity"]);
     assert_eq!(denial.key_id().unwrap().as_str(), "test-key");
     assert_eq!(denial.route(), Some("/shops/{shop}/orders"));
 }
@@ -241,7 +241,13 @@ async fn a_concealed_rule_tells_nothing_of_its_ids_and_methods() {
     let policy = Policy::builder().route("/secrets/{shop}", rule).build().unwrap();
     let service = Authz::new(store(products_reader()), policy).layer(Handler::default());
     let mut seen = std::collections::HashSet::new();
-    for (method, path) in [("GET", "/secrets/de"), ("GET", "/secrets/DE"), ("GET", "/nothing")] {
+    for (method, path) in [
+        ("GET", "/secrets/de"),
+        ("GET", "/secrets/DE"),
+        ("TRACE", "/secrets/de"),
+        ("GET", "/nothing"),
+        ("TRACE", "/nothing"),
+    ] {
         let mut request = get(path);
         *request.method_mut() = method.parse().unwrap();
         let response = service.clone().oneshot(request).await.unwrap();

@@ -179,6 +179,27 @@ async fn around_a_whole_router_the_raw_path_decides() {
     assert_eq!(send(service, request("/shops/de/orders/")).await.0, 404);
 }
 
+/// axum tells the methods of a route to whoever asks with another; not through our refusals.
+#[tokio::test]
+async fn refusals_do_not_give_routes_away() {
+    let policy = Policy::builder().route("/hidden/{shop}", Rule::resource("orders").tied(shop()).concealed());
+    let app: Router = Router::new()
+        .route("/hidden/{shop}", post(async || "never"))
+        .layer(Authz::new(store(clerk()), policy.build().unwrap()));
+    let headers = async |method: &str, path: &str, key: bool| {
+        let mut request = if key { request(path) } else { Request::get(path).body(Body::empty()).unwrap() };
+        *request.method_mut() = method.parse().unwrap();
+        let mut response = app.clone().oneshot(request).await.unwrap();
+        // hyper sets it on every response, axum on those of routes.
+        response.headers_mut().remove("content-length");
+        format!("{} {:?}", response.status(), response.headers())
+    };
+    for method in ["GET", "DELETE", "PURGE"] {
+        assert_eq!(headers(method, "/hidden/de", false).await, headers(method, "/nowhere", false).await, "{method}");
+        assert_eq!(headers(method, "/hidden/ch", true).await, headers(method, "/nowhere", true).await, "{method}");
+    }
+}
+
 fn body_app(reject_empty: bool) -> Router {
     let policy = Policy::builder()
         .route("/shipments", Rule::resource("orders").pending(Dimension::SHOP))

@@ -61,6 +61,12 @@ fn whatever_is_wrong_is_named_with_its_place() {
         (r#""origins":["null"]"#, key, "origins: \"null\" is not an origin"),
         (r#""expires_at":"tomorrow""#, key, "expires_at: a time is written like"),
         (r#""revoked_at":0"#, key, "revoked_at: invalid type"),
+        (
+            r#""restrictions":{"shop":[["de"],null]}"#,
+            key,
+            "restrictions.shop: invalid type: sequence, expected an object",
+        ),
+        (r#""kind":"""#, key, "kind: leave it out"),
         (r#""kind":["admin"]"#, key, "kind: invalid type"),
         (r#""digest":"a""#, key, "duplicate field `digest`"),
     ] {
@@ -80,6 +86,8 @@ fn whatever_is_wrong_is_named_with_its_place() {
         (r#"{"keys":[{"id":"a","name":"n","digest":"AB"}]}"#, "keys.json: key a: digest: a digest is 64"),
         (r#"{"keys":[{"id":"a b","name":"n","digest":"AB"}]}"#, "keys[0]: id: a key id is"),
         (r#"{"keys":[]} x"#, "trailing characters"),
+        (r#"{"keys":[],"directory":[[]]}"#, "directory: invalid type: sequence, expected an object"),
+        (r#"{"keys":[],"directory":{"shops":[["de"]]}}"#, "directory.shops[0]: invalid type: sequence"),
         (
             r#"{"keys":[],"directory":{"shops":[{"key":"de"},{"key":"de"}]}}"#,
             "directory shop \"de\": the shop is given twice",

@@ -172,6 +172,8 @@ fn what_could_never_match_is_refused_when_the_policy_is_built() {
         (Policy::builder().route("/{a}", rule()).route("/{b}", rule()), "conflict"),
         (Policy::builder().route("/shops/{id}", tied()), "parameter \"shop\", which it does not have"),
         (Policy::builder().fallback(tied()), "fallback"),
+        (Policy::builder().route("/a", Rule::resource("Products ")), "no key has a resource"),
+        (Policy::builder().route("/a", rule().kind("")), "no key has a resource or kind"),
         (Policy::builder().fallback(rule()).public_fallback(), "fallback: it has two rules"),
         (
             Policy::builder().route("/a", rule().pending("shop").unscoped_in("shop")),

@@ -59,6 +59,11 @@ async fn hyper_serves_both_versions() {
             assert_eq!(response.version(), version);
             response.into_body().collect().await.unwrap();
         }
+        for path in ["/health", "/products"] {
+            let head = Request::head(format!("http://{address}{path}")).version(version);
+            let response = client.request(head.body(Full::default()).unwrap()).await.unwrap();
+            assert!(response.into_body().collect().await.unwrap().to_bytes().is_empty(), "{version:?} {path}");
+        }
     }
 }
 
