@@ -34,7 +34,7 @@ pin_project! {
     where
         S: Service<Request<ReqB>>,
     {
-        Lookup { answer: BoxFuture<'static, Found>, held: Option<Held<S, ReqB, R>> },
+        Lookup { answer: BoxFuture<'static, Found>, held: Option<Box<Held<S, ReqB, R>>> },
         Forward { #[pin] future: S::Future, notice: Option<Notice> },
         Denied { response: Option<Response<ResB>> },
     }
@@ -52,8 +52,9 @@ impl<S, ReqB, ResB, R> ResponseFuture<S, ReqB, ResB, R>
 where
     S: Service<Request<ReqB>>,
 {
-    pub(crate) const fn lookup(answer: BoxFuture<'static, Found>, held: Held<S, ReqB, R>) -> Self {
-        Self { state: State::Lookup { answer, held: Some(held) } }
+    pub(crate) fn lookup(answer: BoxFuture<'static, Found>, held: Held<S, ReqB, R>) -> Self {
+        // Boxed, so that a request whose look-up is ready does not carry its size through every move.
+        Self { state: State::Lookup { answer, held: Some(Box::new(held)) } }
     }
 
     pub(crate) const fn forward(future: S::Future, notice: Option<Notice>) -> Self {
@@ -78,9 +79,10 @@ where
             let next = match this.state.as_mut().project() {
                 StateProj::Lookup { answer, held } => {
                     let found = ready!(answer.as_mut().poll(cx));
-                    let Some(Held { mut inner, mut request, presented, config }) = held.take() else {
+                    let Some(held) = held.take() else {
                         return Poll::Pending; // polled again after it was done
                     };
+                    let Held { mut inner, mut request, presented, config } = *held;
                     let admitted = config.admit(&presented, found, &mut request);
                     let notice = presented.notice;
                     match admitted {
