@@ -9,7 +9,6 @@ mod common;
 
 use std::{
     error::Error,
-    net::SocketAddr,
     process::ExitCode,
     time::{Duration, UNIX_EPOCH},
 };
@@ -95,10 +94,7 @@ async fn revoke(
 async fn run() -> Result<(), Box<dyn Error>> {
     let (file, shown) = common::keys(&DEMO)?;
     let app = app(file, common::proxies()?)?;
-    let listener = common::listen().await?;
-    common::announce(&listener, &shown)?;
-    axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>()).await?;
-    Ok(())
+    answer::serve(app, &shown).await
 }
 
 #[tokio::main]

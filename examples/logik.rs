@@ -8,7 +8,7 @@
 mod answer;
 mod common;
 
-use std::{error::Error, net::SocketAddr, process::ExitCode};
+use std::{error::Error, process::ExitCode};
 
 use answer::answer;
 use axum::{
@@ -60,10 +60,7 @@ pub fn app(file: KeyFile, proxies: Option<Proxies>) -> Result<Router, ConfigErro
 async fn run() -> Result<(), Box<dyn Error>> {
     let (file, shown) = common::keys(&DEMO)?;
     let app = app(file, common::proxies()?)?;
-    let listener = common::listen().await?;
-    common::announce(&listener, &shown)?;
-    axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>()).await?;
-    Ok(())
+    answer::serve(app, &shown).await
 }
 
 #[tokio::main]

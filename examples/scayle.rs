@@ -7,7 +7,7 @@
 mod answer;
 mod common;
 
-use std::{error::Error, net::SocketAddr, process::ExitCode, sync::Arc};
+use std::{error::Error, process::ExitCode, sync::Arc};
 
 use answer::{Seen, answer};
 use axum::{
@@ -176,10 +176,7 @@ async fn bulk(
 async fn run() -> Result<(), Box<dyn Error>> {
     let (file, shown) = common::keys(&DEMO)?;
     let app = app(file, common::proxies()?, common::switch("REQUIRE_HTTPS")?)?;
-    let listener = common::listen().await?;
-    common::announce(&listener, &shown)?;
-    axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>()).await?;
-    Ok(())
+    answer::serve(app, &shown).await
 }
 
 #[tokio::main]

@@ -3,8 +3,10 @@
 #![allow(dead_code, reason = "each example uses a part of it")]
 #![allow(unreachable_pub, missing_docs, reason = "it is a part of each example, not of a library")]
 
+use std::{error::Error, net::SocketAddr};
+
 use axum::{
-    Json,
+    Json, Router,
     extract::{FromRequestParts, MatchedPath, RawPathParams},
     http::{Method, request::Parts},
 };
@@ -54,6 +56,14 @@ impl<S: Send + Sync> FromRequestParts<S> for Seen {
             entities: parameters.iter().map(|(name, value)| (name.to_owned(), value.into())).collect(),
         })
     }
+}
+
+/// Serves an application until the listener fails. Each request learns its peer: networks are judged by it.
+pub async fn serve(app: Router, keys: &str) -> Result<(), Box<dyn Error>> {
+    let listener = super::common::listen().await?;
+    super::common::announce(&listener, keys)?;
+    axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>()).await?;
+    Ok(())
 }
 
 /// The handler for routes that have nothing of their own to do.
