@@ -84,7 +84,7 @@ async fn revoke(
     State(store): State<MemoryStore>,
 ) -> Result<Json<Value>, StatusCode> {
     let id: KeyId = id.parse().map_err(|_| StatusCode::NOT_FOUND)?;
-    match store.revoke(&id).await {
+    match store.by("admin").revoke(&id, "").await {
         Ok(_) => Ok(seen.with("revoked", id.as_str()).json()),
         Err(error) if error.kind() == StoreErrorKind::NotFound => Err(StatusCode::NOT_FOUND),
         Err(_) => Err(StatusCode::SERVICE_UNAVAILABLE),

@@ -1,12 +1,15 @@
 //! A server that shows every kind of answer. Start it, and paste the `curl` lines that it prints.
 //!
-//! `LISTEN` says where it listens; the default is `127.0.0.1:3000`, and port 0 takes a free one.
+//! `LISTEN` says where it listens; the default is `127.0.0.1:3000`, and port 0 takes a free one. With
+//! `--features sqlite`, `STORE=keys.sqlite` keeps the keys in that file: a second run finds them, and
+//! `authz --store keys.sqlite` changes them while the server runs.
 
 use std::{
     env,
     error::Error,
     io::Write as _,
     net::SocketAddr,
+    process::ExitCode,
     time::{Duration, SystemTime},
 };
 
@@ -23,7 +26,7 @@ use serde_json::{Value, json};
 use tower_authz::{
     Authz, Denial, Dimension, Directory, Grant, Policy, Principal, Rule, Scope,
     check::Tie,
-    store::{KeyAdmin, MemoryStore, NewKey},
+    store::{KeyAdmin, KeyQuery, KeyStore, MemoryStore, NewKey, StoreSettings},
 };
 
 /// Who may do what: one rule for each route.
@@ -42,7 +45,7 @@ fn policy() -> Result<Policy, tower_authz::ConfigError> {
 }
 
 /// The routes, and the gate around them.
-pub fn app(store: MemoryStore) -> Result<Router, tower_authz::ConfigError> {
+pub fn app(store: impl KeyStore) -> Result<Router, tower_authz::ConfigError> {
     Ok(Router::new()
         .route("/health", get(|| async { Json(json!({ "status": "ok" })) }))
         .route("/products", get(answer).post(answer))
@@ -116,8 +119,10 @@ async fn ship(route: MatchedPath, principal: Principal, Json(shipment): Json<Shi
     })))
 }
 
-/// Demo keys, made anew on each start: name and key.
-pub async fn issue_keys(store: &MemoryStore) -> Result<Vec<(&'static str, String)>, Box<dyn Error>> {
+/// Demo keys: name and key. Those that a durable store has from an earlier run are not made again, and
+/// nobody can show them again.
+pub async fn issue_keys(store: &dyn KeyAdmin) -> Result<Vec<(&'static str, String)>, Box<dyn Error>> {
+    let known = store.list(&KeyQuery::new()).await?.records;
     let past = SystemTime::now() - Duration::from_secs(60);
     let products = || Grant::builder().read("products").build();
     let keys = [
@@ -148,18 +153,23 @@ pub async fn issue_keys(store: &MemoryStore) -> Result<Vec<(&'static str, String
     let names = ["reader", "clerk", "partner", "office", "remote", "roaming", "expired", "revoked"];
     let mut issued = Vec::new();
     for (name, key) in names.into_iter().zip(keys) {
-        let key = store.issue(key).await?;
+        if known.iter().any(|record| record.name() == name) {
+            continue;
+        }
+        let key = store.by("quickstart").issue(key).await?;
         if name == "revoked" {
-            store.revoke(key.record.id()).await?;
+            store.by("quickstart").revoke(key.record.id(), "to show what a revoked key gets").await?;
         }
         issued.push((name, key.api_key.expose().to_owned()));
     }
     Ok(issued)
 }
 
-/// Which company each shop belongs to, so that company lists hold for shops as well.
-pub fn directory() -> Result<Directory, tower_authz::ConfigError> {
-    Directory::builder().shop("de", Some("1")).shop("ch", Some("1")).shop("us", Some("2")).build()
+/// Which company each shop belongs to, so that company lists hold for shops as well; and which resource
+/// demands keys with networks, so that whoever issues one without is warned.
+pub fn settings() -> Result<StoreSettings, tower_authz::ConfigError> {
+    let directory = Directory::builder().shop("de", Some("1")).shop("ch", Some("1")).shop("us", Some("2"));
+    Ok(StoreSettings::new().directory(directory.build()?).ip_restricted(["ledger"]))
 }
 
 /// What a person needs to try it.
@@ -189,8 +199,12 @@ fn tour(address: SocketAddr, keys: &[(&'static str, String)]) -> String {
         ("200", "", "GET", "/health", ""),
     ];
     for (outcome, name, method, path, body) in tour {
-        let key = keys.iter().find(|(known, _)| *known == name).map(|(_, key)| key);
-        let key = key.map_or(String::new(), |key| format!(" -H 'Authorization: Bearer {key}'"));
+        let key = match keys.iter().find(|(known, _)| *known == name) {
+            _ if name.is_empty() => String::new(),
+            Some((_, key)) => format!(" -H 'Authorization: Bearer {key}'"),
+            // It was shown when it was issued, in an earlier run.
+            None => format!(" -H \"Authorization: Bearer ${name}\""),
+        };
         let body = match body {
             "" => String::new(),
             body => format!(" -H 'Content-Type: application/json' -d '{body}'"),
@@ -200,11 +214,9 @@ fn tour(address: SocketAddr, keys: &[(&'static str, String)]) -> String {
     text
 }
 
-#[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+/// Listens, says so, and serves.
+async fn serve(store: impl KeyStore + KeyAdmin) -> Result<(), Box<dyn Error>> {
     let listen = env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
-    let store = MemoryStore::new();
-    store.set_directory(directory()?);
     let keys = issue_keys(&store).await?;
     let listener = tokio::net::TcpListener::bind(&listen).await.map_err(|error| format!("LISTEN={listen}: {error}"))?;
     // Should nobody read it (a closed pipe), the server goes on.
@@ -212,4 +224,32 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // The peer's address is what networks are judged by: without `connect_info` it is unknown.
     axum::serve(listener, app(store)?.into_make_service_with_connect_info::<SocketAddr>()).await?;
     Ok(())
+}
+
+#[cfg(feature = "sqlite")]
+async fn serve_from(path: &str) -> Result<(), Box<dyn Error>> {
+    serve(tower_authz::store::SqliteStore::open_or_create(path, settings()?)?).await
+}
+
+#[cfg(not(feature = "sqlite"))]
+async fn serve_from(path: &str) -> Result<(), Box<dyn Error>> {
+    Err(format!("STORE={path}: run it with --features sqlite to keep keys in a file").into())
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
+    match env::var("STORE").ok().filter(|path| !path.is_empty()) {
+        Some(path) => serve_from(&path).await,
+        None => serve(MemoryStore::with_settings(settings()?)).await,
+    }
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "error: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -38,6 +38,12 @@ impl Dimension {
         Self { name: Name::Static(name), ids }
     }
 
+    /// A dimension whose name was read from somewhere.
+    #[must_use]
+    pub fn owned(name: impl Into<String>, ids: IdGrammar) -> Self {
+        Self { name: name.into().into(), ids }
+    }
+
     /// The dimension of this name: [`COMPANY`](Self::COMPANY), [`SHOP`](Self::SHOP),
     /// [`SHOP_COUNTRY`](Self::SHOP_COUNTRY), or one of slugs.
     #[must_use]
@@ -45,13 +51,24 @@ impl Dimension {
         [Self::COMPANY, Self::SHOP, Self::SHOP_COUNTRY]
             .into_iter()
             .find(|known| known.name() == name)
-            .unwrap_or_else(|| Self { name: name.to_owned().into(), ids: IdGrammar::Slug })
+            .unwrap_or_else(|| Self::owned(name, IdGrammar::Slug))
+    }
+
+    /// The dimension of this name among the declared ones and the standard ones. One of your own goes
+    /// before a standard one: its ids may be spelt otherwise.
+    pub(crate) fn declared(name: &str, declared: &[Self]) -> Option<Self> {
+        let standard = [Self::COMPANY, Self::SHOP, Self::SHOP_COUNTRY];
+        declared.iter().chain(&standard).find(|known| known.name() == name).cloned()
     }
 
     /// Its name, as key files write it.
     #[must_use]
     pub fn name(&self) -> &str {
         self.name.as_str()
+    }
+
+    pub(crate) const fn grammar(&self) -> IdGrammar {
+        self.ids
     }
 
     /// Whether this text is an id of the dimension in its one spelling.
@@ -105,6 +122,20 @@ pub enum IdGrammar {
 }
 
 impl IdGrammar {
+    /// How settings and policies write it. One of your own has no text that says what it is.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Number => "number",
+            Self::Slug => "slug",
+            Self::Opaque => "opaque",
+            Self::Custom(_) => "custom",
+        }
+    }
+
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        [Self::Number, Self::Slug, Self::Opaque].into_iter().find(|known| known.name() == name)
+    }
+
     fn accepts(self, id: &str) -> bool {
         match self {
             Self::Number => match id.as_bytes() {

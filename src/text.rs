@@ -1,12 +1,34 @@
-//! How single values are read from and written to key files.
+//! How single values are read from and written to files.
 
 use std::time::SystemTime;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
+use crate::ConfigError;
+
 /// Whether all bytes are accepted. Without an early end, so that the compiler can look at many at once.
 pub(crate) fn every(bytes: &[u8], accepts: impl Fn(u8) -> bool) -> bool {
     bytes.iter().fold(true, |so_far, &byte| so_far & accepts(byte))
+}
+
+/// One JSON object and nothing after it; errors name the path to what is wrong.
+pub(crate) fn from_json<'a, T: Deserialize<'a>>(text: &'a str, with_line: bool) -> Result<T, ConfigError> {
+    // Serde would take an array as well, its values in the order of the fields.
+    if !text.trim_start().starts_with('{') {
+        return Err(ConfigError::new("a JSON object, { … }, is expected here"));
+    }
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let path = error.path().to_string();
+        let error = error.into_inner();
+        let message = error.to_string();
+        let line = format!(" at line {} column {}", error.line(), error.column());
+        let message = message.strip_suffix(&line).filter(|_| !with_line).unwrap_or(&message).to_owned();
+        let message = ConfigError::new(message);
+        if matches!(&*path, "." | "?") { message } else { message.at(path) }
+    })?;
+    deserializer.end().map_err(|error| ConfigError::new(error.to_string()))?;
+    Ok(value)
 }
 
 /// An id given as a string or as a number, kept as text: `1` and `"1"` name one company.
@@ -52,7 +74,7 @@ impl<'de> Deserialize<'de> for Id {
 
 /// A struct that is written as a JSON object. Serde would take an array too, its values in the order of the
 /// fields.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 #[serde(transparent)]
 pub(crate) struct Object<T>(pub(crate) T);
 
@@ -72,6 +94,24 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
         }
         deserializer.deserialize_map(Visitor(std::marker::PhantomData)).map(Object)
     }
+}
+
+/// The time cut to whole microseconds, which is what every database keeps. Beyond the year 9999 it could
+/// not be written down.
+pub(crate) fn whole_micros(time: SystemTime) -> Result<SystemTime, ConfigError> {
+    from_micros(to_micros(time)?)
+}
+
+/// Microseconds since 1970, rounded down.
+pub(crate) fn to_micros(time: SystemTime) -> Result<i64, ConfigError> {
+    let time = jiff::Timestamp::try_from(time);
+    let time = time.map_err(|_| ConfigError::new("a date lies between the years -9999 and 9999"))?;
+    Ok(time.as_nanosecond().div_euclid(1000) as i64)
+}
+
+pub(crate) fn from_micros(micros: i64) -> Result<SystemTime, ConfigError> {
+    let time = jiff::Timestamp::from_microsecond(micros);
+    time.map(Into::into).map_err(|_| ConfigError::new("a date lies between the years -9999 and 9999"))
 }
 
 /// A point in time as RFC 3339 text, or null.

@@ -38,6 +38,19 @@ pub(crate) fn denied(denial: &Denial) {
         .increment(1);
 }
 
+/// Something is wrong that no request asked about. It must not be lost: without the feature it goes to
+/// standard error.
+#[cfg(feature = "sqlite")]
+pub(crate) fn fault(message: &str) {
+    #[cfg(feature = "tracing")]
+    tracing::error!(target: "tower_authz", message);
+    #[cfg(not(feature = "tracing"))]
+    {
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), "tower-authz: {message}");
+    }
+}
+
 /// The codes of all causes, with commas.
 #[cfg(feature = "tracing")]
 struct Causes<'a>(&'a Denial);

@@ -259,7 +259,11 @@ impl<R> Config<R> {
             }
         };
         let foreign = presented.tenant.is_some() && record.tenant() != presented.tenant.as_deref();
-        let verdict = if foreign { Err(Cause::ForeignTenant) } else { status(record.status((self.clock)())) };
+        let now = (self.clock)();
+        let verdict = if foreign { Err(Cause::ForeignTenant) } else { status(record.status(now)) };
+        if verdict.is_ok() {
+            record.mark_used(now);
+        }
         let client = self.client(request);
         let principal = Principal::new(record, self.store.directory(), client).by_bearer(presented.bearer);
         verdict.map_err(|cause| Denial::from(cause).in_context(principal.context()))?;

@@ -60,10 +60,10 @@ impl Alphabet {
 /// # Ok::<(), tower_authz::ConfigError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyFormat(Shape);
+pub struct KeyFormat(pub(super) Shape);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Shape {
+pub(super) enum Shape {
     Structured(StructuredFormat),
     Opaque { min: usize, max: usize },
 }
@@ -71,10 +71,10 @@ enum Shape {
 /// The parts of a structured key; made by [`KeyFormat::structured`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StructuredFormat {
-    prefix: String,
-    id: (Alphabet, usize),
-    secret: (Alphabet, usize),
-    checksum: bool,
+    pub(super) prefix: String,
+    pub(super) id: (Alphabet, usize),
+    pub(super) secret: (Alphabet, usize),
+    pub(super) checksum: bool,
 }
 
 impl StructuredFormat {

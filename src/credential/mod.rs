@@ -6,6 +6,7 @@ mod digest;
 mod format;
 mod generate;
 mod source;
+mod template;
 
 pub(crate) use self::source::Notice;
 pub use self::{

@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{
-    Access, ConfigError, Digest, Dimension, Directory, Grant, KeyRecord, Networks,
+    Access, ConfigError, Digest, Dimension, Directory, KeyRecord, Networks,
     directory::DirectoryFile,
-    key::restriction::RestrictionFile,
+    key::{grant_file::GrantFile, restriction::RestrictionFile},
     text::{self, Object},
 };
 
@@ -89,7 +89,7 @@ impl KeyFile {
             directory: Option<Object<DirectoryFile>>,
         }
         let shops = dimensions.iter().find(|own| **own == Dimension::SHOP).cloned().unwrap_or(Dimension::SHOP);
-        let file: File<'_> = from_json(text, true)?;
+        let file: File<'_> = text::from_json(text, true)?;
         let directory =
             Directory::from_file(file.directory.map(|Object(directory)| directory).unwrap_or_default(), &shops)?;
         let mut ids = HashSet::new();
@@ -163,29 +163,10 @@ fn place(index: usize, raw: &str) -> String {
     }
 }
 
-fn from_json<'a, T: Deserialize<'a>>(text: &'a str, with_line: bool) -> Result<T, ConfigError> {
-    // Serde would take an array as well, its values in the order of the fields.
-    if !text.trim_start().starts_with('{') {
-        return Err(ConfigError::new("a JSON object, { … }, is expected here"));
-    }
-    let mut deserializer = serde_json::Deserializer::from_str(text);
-    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-        let path = error.path().to_string();
-        let error = error.into_inner();
-        let message = error.to_string();
-        let line = format!(" at line {} column {}", error.line(), error.column());
-        let message = message.strip_suffix(&line).filter(|_| !with_line).unwrap_or(&message).to_owned();
-        let message = ConfigError::new(message);
-        if matches!(&*path, "." | "?") { message } else { message.at(path) }
-    })?;
-    deserializer.end().map_err(|error| ConfigError::new(error.to_string()))?;
-    Ok(value)
-}
-
 /// One key as the file writes it.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct KeyEntry {
+pub(crate) struct KeyEntry {
     id: crate::KeyId,
     #[serde(default)]
     name: String,
@@ -195,11 +176,15 @@ struct KeyEntry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     tenant: Option<String>,
     #[serde(default, with = "text::time", skip_serializing_if = "Option::is_none")]
+    created_at: Option<SystemTime>,
+    #[serde(default, with = "text::time", skip_serializing_if = "Option::is_none")]
     not_before: Option<SystemTime>,
     #[serde(default, with = "text::time", skip_serializing_if = "Option::is_none")]
     expires_at: Option<SystemTime>,
     #[serde(default, with = "text::time", skip_serializing_if = "Option::is_none")]
     revoked_at: Option<SystemTime>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    revocation_reason: Option<String>,
     #[serde(default, with = "text::unique")]
     permissions: Vec<(String, Access)>,
     #[serde(default, with = "text::unique", skip_serializing_if = "Vec::is_empty")]
@@ -213,30 +198,18 @@ struct KeyEntry {
 impl KeyEntry {
     fn parse(raw: &str, dimensions: &[Dimension]) -> Result<KeyRecord, ConfigError> {
         // A line counted from the beginning of the key would point at the wrong line of the file.
-        let entry: Self = from_json(raw, false)?;
+        let entry: Self = text::from_json(raw, false)?;
         for (field, name) in [("kind", &entry.kind), ("tenant", &entry.tenant)] {
             if name.as_deref() == Some("") {
                 return Err(ConfigError::new("leave it out, or give it a name").at(field));
             }
         }
-        let mut grant = Grant::builder().networks(entry.ip_ranges);
-        for (resource, access) in entry.permissions {
-            grant = grant.permission(resource.into(), access);
-        }
-        for (dimension, lists) in entry.restrictions {
-            let Some(Object(lists)) = lists else { continue };
-            let place = format!("restrictions.{dimension}");
-            let standard = [Dimension::COMPANY, Dimension::SHOP, Dimension::SHOP_COUNTRY];
-            // One of your own goes before a standard one: its ids may be spelt otherwise.
-            let known = dimensions.iter().chain(&standard).find(|known| known.name() == dimension).cloned();
-            let unknown = || ConfigError::new("no such dimension is declared; company and shop always are").at(&place);
-            let dimension = known.ok_or_else(unknown)?;
-            let restriction = lists.read(&dimension).map_err(|error| error.at(&place))?;
-            grant = grant.restrict(dimension, Ok(restriction));
-        }
-        if let Some(origins) = entry.origins {
-            grant = grant.from_origins(origins);
-        }
+        let grant = GrantFile {
+            permissions: entry.permissions,
+            restrictions: entry.restrictions,
+            ip_ranges: entry.ip_ranges,
+            origins: entry.origins,
+        };
         Ok(KeyRecord::builder(entry.id, entry.digest)
             .name(entry.name)
             .kind(entry.kind)
@@ -244,12 +217,23 @@ impl KeyEntry {
             .not_before(entry.not_before)
             .expires_at(entry.expires_at)
             .revoked_at(entry.revoked_at)
-            .grant(grant.build()?)
+            .revocation_reason(entry.revocation_reason)
+            .created_at(entry.created_at)
+            .grant(grant.read(dimensions)?)
             .build())
     }
 
+    /// For people and tools that have no use for the digest.
+    pub(crate) fn without_digest(record: &KeyRecord) -> Result<String, ConfigError> {
+        let mut entry = serde_json::to_value(Self::of(record)).map_err(|error| ConfigError::new(error.to_string()))?;
+        if let Some(fields) = entry.as_object_mut() {
+            fields.remove("digest");
+        }
+        Ok(entry.to_string())
+    }
+
     fn of(record: &KeyRecord) -> Self {
-        let grant = record.grant();
+        let GrantFile { permissions, restrictions, ip_ranges, origins } = GrantFile::of(record.grant());
         Self {
             id: record.id().clone(),
             name: record.name().to_owned(),
@@ -259,16 +243,12 @@ impl KeyEntry {
             not_before: record.not_before(),
             expires_at: record.expires_at(),
             revoked_at: record.revoked_at(),
-            permissions: grant.permissions().iter().map(|held| (held.resource().to_owned(), held.access())).collect(),
-            restrictions: grant
-                .restrictions()
-                .iter()
-                .map(|(dimension, restriction)| {
-                    (dimension.name().to_owned(), Some(Object(RestrictionFile::of(restriction))))
-                })
-                .collect(),
-            ip_ranges: grant.networks().cloned(),
-            origins: grant.origins().map(|origins| origins.iter().map(|origin| origin.to_string()).collect()),
+            revocation_reason: record.revocation_reason().map(str::to_owned),
+            created_at: record.created_at(),
+            permissions,
+            restrictions,
+            ip_ranges,
+            origins,
         }
     }
 }

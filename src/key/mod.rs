@@ -2,11 +2,13 @@
 
 mod file;
 mod grant;
+mod grant_file;
 mod network;
 mod permission;
 mod record;
 mod restriction;
 
+pub(crate) use self::{file::KeyEntry, grant_file::GrantFile};
 pub use self::{
     file::KeyFile,
     grant::{Grant, GrantBuilder},

@@ -1,4 +1,12 @@
-use std::{fmt, str::FromStr, sync::Arc, time::SystemTime};
+use std::{
+    fmt,
+    str::FromStr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use crate::{ConfigError, Digest, Grant, name::Name};
 
@@ -73,14 +81,17 @@ pub enum Status {
 pub struct KeyRecord {
     id: KeyId,
     digest: Digest,
-    name: String,
+    name: Box<str>,
     kind: Option<Name>,
     tenant: Option<Name>,
+    created_at: Option<SystemTime>,
     not_before: Option<SystemTime>,
     expires_at: Option<SystemTime>,
     revoked_at: Option<SystemTime>,
-    grant: Grant,
+    revocation_reason: Option<Box<str>>,
+    grant: Arc<Grant>,
     version: u64,
+    last_used: LastUsed,
 }
 
 impl KeyRecord {
@@ -89,14 +100,17 @@ impl KeyRecord {
         KeyRecordBuilder(Self {
             id,
             digest,
-            name: String::new(),
+            name: Box::default(),
             kind: None,
             tenant: None,
+            created_at: None,
             not_before: None,
             expires_at: None,
             revoked_at: None,
-            grant: Grant::default(),
+            revocation_reason: None,
+            grant: Arc::default(),
             version: 1,
+            last_used: LastUsed::default(),
         })
     }
 
@@ -137,6 +151,12 @@ impl KeyRecord {
         self.tenant.as_ref().map(Name::as_str)
     }
 
+    /// When it was issued, if that is known.
+    #[must_use]
+    pub const fn created_at(&self) -> Option<SystemTime> {
+        self.created_at
+    }
+
     /// From when on it can be used.
     #[must_use]
     pub const fn not_before(&self) -> Option<SystemTime> {
@@ -155,10 +175,32 @@ impl KeyRecord {
         self.revoked_at
     }
 
+    /// Why it was revoked, in the words of whoever did.
+    #[must_use]
+    pub fn revocation_reason(&self) -> Option<&str> {
+        self.revocation_reason.as_deref()
+    }
+
     /// What it may do.
     #[must_use]
-    pub const fn grant(&self) -> &Grant {
+    pub fn grant(&self) -> &Grant {
         &self.grant
+    }
+
+    pub(crate) fn shared_grant(&self) -> Arc<Grant> {
+        Arc::clone(&self.grant)
+    }
+
+    /// When it was last used for a request, to the second; none if never, as far as is known. In
+    /// memory it is exact; the durable stores write it down within a minute.
+    #[must_use]
+    pub fn last_used(&self) -> Option<SystemTime> {
+        self.last_used.get()
+    }
+
+    /// Notes a use. Only the first use in a second writes: the others leave the cache line alone.
+    pub(crate) fn mark_used(&self, now: SystemTime) {
+        self.last_used.mark(now);
     }
 
     /// Rises by one with every change; a store never replaces a record by an older one.
@@ -193,7 +235,7 @@ pub struct KeyRecordBuilder(KeyRecord);
 impl KeyRecordBuilder {
     /// A name for people.
     pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.0.name = name.into();
+        self.0.name = name.into().into();
         self
     }
 
@@ -206,6 +248,12 @@ impl KeyRecordBuilder {
     /// The tenant that the key belongs to.
     pub fn tenant(mut self, tenant: impl Into<Option<String>>) -> Self {
         self.0.tenant = tenant.into().map(Name::from);
+        self
+    }
+
+    /// When it was issued.
+    pub fn created_at(mut self, time: impl Into<Option<SystemTime>>) -> Self {
+        self.0.created_at = time.into();
         self
     }
 
@@ -227,9 +275,29 @@ impl KeyRecordBuilder {
         self
     }
 
-    /// What the key may do.
-    pub fn grant(mut self, grant: Grant) -> Self {
-        self.0.grant = grant;
+    /// Why it was revoked.
+    pub fn revocation_reason(mut self, reason: impl Into<Option<String>>) -> Self {
+        self.0.revocation_reason = reason.into().map(Into::into);
+        self
+    }
+
+    /// What the key may do. Keys with the same grant can share it, as an `Arc`.
+    pub fn grant(mut self, grant: impl Into<Arc<Grant>>) -> Self {
+        self.0.grant = grant.into();
+        self
+    }
+
+    /// When it was last used.
+    pub fn last_used(self, time: impl Into<Option<SystemTime>>) -> Self {
+        if let Some(time) = time.into() {
+            self.0.last_used.mark(time);
+        }
+        self
+    }
+
+    /// Which version of the record this is; a new one is the first.
+    pub(crate) const fn version(mut self, version: u64) -> Self {
+        self.0.version = version;
         self
     }
 
@@ -239,6 +307,41 @@ impl KeyRecordBuilder {
         self.0
     }
 }
+
+/// Seconds since 1970 of the last use, 0 for none. It is not a part of what the record says: two records
+/// are equal whenever they were used.
+#[derive(Debug, Default)]
+struct LastUsed(AtomicU64);
+
+impl LastUsed {
+    fn get(&self) -> Option<SystemTime> {
+        match self.0.load(Ordering::Relaxed) {
+            0 => None,
+            seconds => UNIX_EPOCH.checked_add(Duration::from_secs(seconds)),
+        }
+    }
+
+    fn mark(&self, now: SystemTime) {
+        let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        if self.0.load(Ordering::Relaxed) < seconds {
+            self.0.fetch_max(seconds, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Clone for LastUsed {
+    fn clone(&self) -> Self {
+        Self(AtomicU64::new(self.0.load(Ordering::Relaxed)))
+    }
+}
+
+impl PartialEq for LastUsed {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for LastUsed {}
 
 #[cfg(test)]
 mod tests {

@@ -1,16 +1,25 @@
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
+//! The life of a key.
+
+use std::{sync::Arc, time::SystemTime};
+
+use futures::future::{BoxFuture, FutureExt as _};
+
+use crate::{
+    Grant, KeyFile, KeyId, KeyRecord,
+    store::{
+        AuditQuery, AuditRecord, Changed, Imported, IssuedKey, KeyQuery, NewKey, Overlap, Page, StoreError,
+        StoreSettings,
+        change::{Applied, Change},
+        lifecycle::label,
+    },
 };
 
-use futures::future::BoxFuture;
-
-use crate::{ApiKey, Grant, KeyId, KeyRecord, store::StoreError};
-
-/// The life of a key: issue, list, show, rotate, revoke, delete.
+/// The life of a key: issue, list, show, rename, change, rotate, revoke, delete, and who did it.
 ///
-/// Every method is in force when its future is done, not some time later. Revoked is final: nothing
-/// brings a key back.
+/// What reads is here; what changes is on the [`By`] that [`by`](Self::by) gives, so that no change is
+/// without somebody who made it. All of it is the same for every store of this crate. Every change is
+/// in force when its future is done, not some time later, and leaves an [`AuditRecord`] that is
+/// written together with it.
 ///
 /// # Example
 /// ```
@@ -18,125 +27,227 @@ use crate::{ApiKey, Grant, KeyId, KeyRecord, store::StoreError};
 /// use tower_authz::{Grant, store::{KeyAdmin, MemoryStore, NewKey}};
 ///
 /// let store = MemoryStore::new();
+/// let anna = store.by("anna@example.com");
 /// let grant = Grant::builder().read("products").build()?;
-/// let issued = store.issue(NewKey::new("prod-2026-05", grant)).await?;
+/// let issued = anna.issue(NewKey::new("prod-2026-05", grant)).await?;
 /// println!("{}", issued.api_key.expose()); // the only time it is shown
 ///
-/// store.revoke(issued.record.id()).await?;
+/// anna.revoke(issued.record.id(), "the laptop was lost").await?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// # }).unwrap();
 /// ```
-pub trait KeyAdmin: Send + Sync {
-    /// Makes a key. Its id is unique in the store.
-    ///
-    /// # Errors
-    /// If the store or the system's random source fails.
-    fn issue(&self, new: NewKey) -> BoxFuture<'_, Result<IssuedKey, StoreError>>;
+pub trait KeyAdmin: Ledger {
+    /// The changes, by somebody: a person, a job, whoever the audit record should name.
+    fn by<'a>(&'a self, who: &'a str) -> By<'a> {
+        By { ledger: self.as_ledger(), who }
+    }
 
-    /// All records, in the order of their ids.
+    /// The keys that a query asks for, a page of them.
     ///
     /// # Errors
     /// If the store fails.
-    fn list(&self) -> BoxFuture<'_, Result<Vec<Arc<KeyRecord>>, StoreError>>;
+    fn list<'a>(&'a self, query: &'a KeyQuery) -> BoxFuture<'a, Result<Page, StoreError>> {
+        self.page(query)
+    }
 
     /// One record.
     ///
     /// # Errors
+    /// If there is no such key, its record cannot be read, or the store fails.
+    fn show<'a>(&'a self, id: &'a KeyId) -> BoxFuture<'a, Result<Arc<KeyRecord>, StoreError>> {
+        self.one(id)
+    }
+
+    /// Who changed what; the newest comes first.
+    ///
+    /// # Errors
+    /// If the store fails.
+    fn audit<'a>(&'a self, query: &'a AuditQuery) -> BoxFuture<'a, Result<Vec<AuditRecord>, StoreError>> {
+        self.history(query)
+    }
+
+    /// What the store knows beside its keys.
+    ///
+    /// # Errors
+    /// If the store fails.
+    fn settings(&self) -> BoxFuture<'_, Result<StoreSettings, StoreError>> {
+        self.current_settings()
+    }
+
+    /// All keys and the directory, as a key file: digests, never keys.
+    ///
+    /// # Errors
+    /// If the store fails, or the record of a key cannot be read.
+    fn export(&self) -> BoxFuture<'_, Result<KeyFile, StoreError>> {
+        async move {
+            let mut records = Vec::new();
+            let mut query = KeyQuery::new().limit(10_000);
+            loop {
+                let page = self.page(&query).await?;
+                if let Some(broken) = page.unreadable.first() {
+                    return Err(StoreError::unreadable(format!("key {}: {}", broken.id, broken.why)));
+                }
+                records.extend(page.records.iter().map(|record| KeyRecord::clone(record)));
+                match page.next {
+                    Some(last) => query = query.after(last),
+                    None => return Ok(KeyFile::new(records, self.current_settings().await?.directory)),
+                }
+            }
+        }
+        .boxed()
+    }
+}
+
+impl<T: Ledger + ?Sized> KeyAdmin for T {}
+
+/// What a store of this crate implements: it carries changes out, whole or not at all. Sealed.
+#[expect(unnameable_types, reason = "nobody else is to implement it")]
+pub trait Ledger: Send + Sync {
+    #[doc(hidden)]
+    fn as_ledger(&self) -> &dyn Ledger;
+
+    #[doc(hidden)]
+    fn apply<'a>(&'a self, who: &'a str, change: Sealed) -> BoxFuture<'a, Result<SealedOutcome, StoreError>>;
+
+    #[doc(hidden)]
+    fn page<'a>(&'a self, query: &'a KeyQuery) -> BoxFuture<'a, Result<Page, StoreError>>;
+
+    #[doc(hidden)]
+    fn one<'a>(&'a self, id: &'a KeyId) -> BoxFuture<'a, Result<Arc<KeyRecord>, StoreError>>;
+
+    #[doc(hidden)]
+    fn history<'a>(&'a self, query: &'a AuditQuery) -> BoxFuture<'a, Result<Vec<AuditRecord>, StoreError>>;
+
+    #[doc(hidden)]
+    fn current_settings(&self) -> BoxFuture<'_, Result<StoreSettings, StoreError>>;
+}
+
+/// A change, which only this crate can make, so that only its stores can carry one out.
+#[derive(Debug)]
+#[expect(unnameable_types, reason = "nobody else is to make one")]
+pub struct Sealed(pub(crate) Change);
+
+/// What became of it.
+#[derive(Debug)]
+#[expect(unnameable_types, reason = "nobody else is to make one")]
+pub struct SealedOutcome(pub(crate) Applied);
+
+/// The changes that somebody makes; see [`KeyAdmin::by`].
+///
+/// A future that is dropped before it is done may have made its change or not.
+#[derive(Clone, Copy)]
+pub struct By<'a> {
+    ledger: &'a dyn Ledger,
+    who: &'a str,
+}
+
+impl By<'_> {
+    async fn apply(&self, change: Change) -> Result<Applied, StoreError> {
+        label("who makes a change", self.who, 256)?;
+        if self.who.is_empty() {
+            return Err(StoreError::invalid("say who makes the change"));
+        }
+        Ok(self.ledger.apply(self.who, Sealed(change)).await?.0)
+    }
+
+    async fn change(&self, change: Change) -> Result<Changed, StoreError> {
+        let Applied { mut records, warnings, .. } = self.apply(change).await?;
+        Ok(Changed { record: records.pop(), warnings })
+    }
+
+    async fn secret(&self, change: Change) -> Result<IssuedKey, StoreError> {
+        let Applied { records, api_key, warnings, .. } = self.apply(change).await?;
+        match (records.into_iter().next(), api_key) {
+            (Some(record), Some(api_key)) => Ok(IssuedKey { api_key, record, warnings }),
+            _ => Err(StoreError::unavailable("the store has issued no key")),
+        }
+    }
+
+    /// Makes a key. Its id is unique in the store.
+    ///
+    /// # Errors
+    /// If the grant is over a dimension that the store does not know, a date is beyond the year 9999,
+    /// or the store or the system's random source fails.
+    pub async fn issue(&self, new: NewKey) -> Result<IssuedKey, StoreError> {
+        self.secret(Change::Issue(new)).await
+    }
+
+    /// Takes keys over that exist already, all of them or none. A key that is there already, by its
+    /// digest, is left as it is.
+    ///
+    /// # Errors
+    /// If a key has the id of another, its grant could not be issued, or the store fails.
+    pub async fn import(&self, records: impl IntoIterator<Item = KeyRecord>) -> Result<Imported, StoreError> {
+        let Applied { count, skipped, .. } = self.apply(Change::Import(records.into_iter().collect())).await?;
+        Ok(Imported { added: count, skipped })
+    }
+
+    /// Gives a key another name.
+    ///
+    /// # Errors
     /// If there is no such key, or the store fails.
-    fn show<'a>(&'a self, id: &'a KeyId) -> BoxFuture<'a, Result<Arc<KeyRecord>, StoreError>>;
+    pub async fn rename(&self, id: &KeyId, name: impl Into<String>) -> Result<Changed, StoreError> {
+        self.change(Change::Rename { id: id.clone(), name: name.into() }).await
+    }
+
+    /// Replaces what a key may do. When this has returned, no request that begins later is judged by
+    /// the old grant.
+    ///
+    /// # Errors
+    /// If there is no such key, it is revoked, the grant could not be issued, or the store fails.
+    pub async fn set_grant(&self, id: &KeyId, grant: Grant) -> Result<Changed, StoreError> {
+        self.change(Change::SetGrant { id: id.clone(), grant }).await
+    }
 
     /// Issues a key with the same name, kind, tenant, dates and grant, and lets the old one live as
     /// the [`Overlap`] says.
     ///
     /// # Errors
     /// If there is no such key, it is revoked or expired already, or the store fails.
-    fn rotate<'a>(&'a self, id: &'a KeyId, overlap: Overlap) -> BoxFuture<'a, Result<IssuedKey, StoreError>>;
+    pub async fn rotate(&self, id: &KeyId, overlap: Overlap) -> Result<IssuedKey, StoreError> {
+        self.secret(Change::Rotate { id: id.clone(), overlap }).await
+    }
 
-    /// Revokes a key for good. When this has returned, no request that begins later is admitted with
-    /// it. A key that is revoked already stays as it is.
+    /// Revokes a key for good: nothing brings it back. When this has returned, no request that begins
+    /// later is admitted with it. A key that is revoked already stays as it is. The reason may be
+    /// empty.
     ///
     /// # Errors
     /// If there is no such key, or the store fails: then assume that the key still lives.
-    fn revoke<'a>(&'a self, id: &'a KeyId) -> BoxFuture<'a, Result<Arc<KeyRecord>, StoreError>>;
+    pub async fn revoke(&self, id: &KeyId, reason: impl Into<String>) -> Result<Changed, StoreError> {
+        self.change(Change::Revoke { id: id.clone(), reason: reason.into() }).await
+    }
 
-    /// Forgets a key. It is unknown from then on. To keep a trace, revoke instead.
+    /// Forgets a key. It is unknown from then on. To keep a trace of it in lists, revoke instead; its
+    /// audit records stay either way.
     ///
     /// # Errors
     /// If there is no such key, or the store fails.
-    fn delete<'a>(&'a self, id: &'a KeyId) -> BoxFuture<'a, Result<(), StoreError>>;
-}
-
-/// What a key to be issued is like.
-#[derive(Clone, Debug)]
-#[must_use = "a key is issued by a store"]
-pub struct NewKey {
-    pub(crate) name: String,
-    pub(crate) kind: Option<String>,
-    pub(crate) tenant: Option<String>,
-    pub(crate) not_before: Option<SystemTime>,
-    pub(crate) expires_at: Option<SystemTime>,
-    pub(crate) grant: Grant,
-}
-
-impl NewKey {
-    /// A key with a name for people, and what it may do.
-    pub fn new(name: impl Into<String>, grant: Grant) -> Self {
-        Self { name: name.into(), kind: None, tenant: None, not_before: None, expires_at: None, grant }
+    pub async fn delete(&self, id: &KeyId) -> Result<Changed, StoreError> {
+        self.change(Change::Delete { id: id.clone() }).await
     }
 
-    /// Its kind.
-    pub fn kind(mut self, kind: impl Into<String>) -> Self {
-        self.kind = Some(kind.into());
-        self
+    /// Forgets all keys that were revoked or expired by then, and says how many. Their audit records
+    /// stay.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn purge(&self, dead_since: SystemTime) -> Result<usize, StoreError> {
+        Ok(self.apply(Change::Purge { dead_since }).await?.count)
     }
 
-    /// The tenant that it belongs to.
-    pub fn tenant(mut self, tenant: impl Into<String>) -> Self {
-        self.tenant = Some(tenant.into());
-        self
-    }
-
-    /// When it begins; by default at once.
-    pub const fn not_before(mut self, time: SystemTime) -> Self {
-        self.not_before = Some(time);
-        self
-    }
-
-    /// When it ends; by default never.
-    pub const fn expires_at(mut self, time: SystemTime) -> Self {
-        self.expires_at = Some(time);
-        self
-    }
-
-    /// The same as an existing key.
-    pub(crate) fn like(record: &KeyRecord) -> Self {
-        Self {
-            name: record.name().to_owned(),
-            kind: record.kind().map(str::to_owned),
-            tenant: record.tenant().map(str::to_owned),
-            not_before: record.not_before(),
-            expires_at: record.expires_at(),
-            grant: record.grant().clone(),
-        }
+    /// Replaces the settings of the store, for every request from then on. The key format stays as it
+    /// was when the store was made.
+    ///
+    /// # Errors
+    /// If the format is another, or the store fails.
+    pub async fn set_settings(&self, settings: StoreSettings) -> Result<(), StoreError> {
+        self.apply(Change::SetSettings(settings)).await.map(drop)
     }
 }
 
-/// A key that was just issued: the one time that it is in the clear.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct IssuedKey {
-    /// The whole key. Hand it over and forget it; the store keeps only its digest.
-    pub api_key: ApiKey,
-    /// What the store knows of it.
-    pub record: Arc<KeyRecord>,
-}
-
-/// How long the old key lives when a key is rotated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Overlap {
-    /// Until somebody revokes it.
-    UntilRevoked,
-    /// For this long, or until it would have expired anyway.
-    For(Duration),
+impl std::fmt::Debug for By<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("By").field("who", &self.who).finish_non_exhaustive()
+    }
 }

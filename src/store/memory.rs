@@ -1,31 +1,37 @@
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, btree_map::Entry},
+    collections::{BTreeMap, HashSet, VecDeque},
     fmt,
-    hash::{BuildHasherDefault, Hasher},
+    ops::Bound,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::SystemTime,
 };
 
-use arc_swap::ArcSwap;
 use futures::future::{BoxFuture, FutureExt as _};
 
 use crate::{
-    ConfigError, Digest, Directory, KeyFile, KeyFormat, KeyId, KeyRecord, Status,
-    store::{IssuedKey, KeyAdmin, KeyStore, Lookup, NewKey, Overlap, StoreError},
+    ConfigError, Digest, Directory, KeyFile, KeyFormat, KeyId, KeyRecord,
+    store::{
+        AuditQuery, AuditRecord, KeyQuery, KeyStore, Lookup, Page, StoreError, StoreSettings,
+        admin::{Ledger, Sealed, SealedOutcome},
+        change::Applied,
+        index::Index,
+        lifecycle::{self, Row, Table, plan, unknown},
+    },
 };
 
 /// All keys in memory: for tests, for one process that issues its keys anew on each start, and for
 /// keys that come from a [`KeyFile`].
 ///
 /// A look-up takes no lock and never waits for a writer. A clone is another handle to the same keys.
-/// What it does not promise: nothing outlives the process, and no other process sees a change.
+/// What it does not promise: nothing outlives the process, and no other process sees a change. Of the
+/// audit records it keeps the newest 10,000.
 ///
 /// # Example
 /// ```
 /// use tower_authz::store::MemoryStore;
 ///
-/// // let store = MemoryStore::open("keys.json")?;
+/// // let store = MemoryStore::open("keys.json", KeyFormat::default())?;
 /// let store = MemoryStore::new();
 /// # drop(store);
 /// ```
@@ -33,191 +39,142 @@ use crate::{
 pub struct MemoryStore(Arc<Inner>);
 
 struct Inner {
-    /// The records by digest, in parts: a change copies one part, not all keys.
-    parts: Box<[ArcSwap<Part>]>,
-    /// The records by id. Whoever changes anything holds this lock.
-    by_id: Mutex<BTreeMap<KeyId, Arc<KeyRecord>>>,
-    directory: ArcSwap<Directory>,
+    index: Index,
     format: KeyFormat,
+    /// Whoever changes anything holds this lock.
+    ledger: Mutex<Records>,
 }
 
-type Part = HashMap<Digest, Arc<KeyRecord>, BuildHasherDefault<DigestHasher>>;
+#[derive(Default)]
+struct Records {
+    by_id: BTreeMap<KeyId, Arc<KeyRecord>>,
+    digests: HashSet<Digest>,
+    audit: VecDeque<AuditRecord>,
+    changes: u64,
+    settings: StoreSettings,
+}
 
-/// With a million keys a change copies about a thousand.
-const PARTS: usize = 1024;
+const AUDIT_RECORDS: usize = 10_000;
 
 impl MemoryStore {
     /// An empty store that issues keys of the default format.
     #[must_use]
     pub fn new() -> Self {
-        Self::with_format(KeyFormat::default())
+        Self::with_settings(StoreSettings::new())
     }
 
-    /// An empty store that issues, and accepts, keys of this format.
+    /// An empty store with these settings, or with a key format and nothing else to say.
     #[must_use]
-    pub fn with_format(format: KeyFormat) -> Self {
-        Self::assemble(BTreeMap::new(), Directory::default(), format)
+    pub fn with_settings(settings: impl Into<StoreSettings>) -> Self {
+        Self::assemble(Records { settings: settings.into(), ..Records::default() })
     }
 
     /// The keys of a file.
     ///
     /// # Errors
     /// If the file is malformed, see [`KeyFile`].
-    pub fn open(path: impl AsRef<Path>, format: KeyFormat) -> Result<Self, ConfigError> {
-        Self::from_file(KeyFile::read(path)?, format)
+    pub fn open(path: impl AsRef<Path>, settings: impl Into<StoreSettings>) -> Result<Self, ConfigError> {
+        let settings = settings.into();
+        Self::from_file(KeyFile::read_with(path, &settings.dimensions)?, settings)
     }
 
-    /// The keys of a file that was parsed.
+    /// The keys of a file that was parsed, and its directory.
     ///
     /// # Errors
     /// If a key id or a digest is given twice.
-    pub fn from_file(file: KeyFile, format: KeyFormat) -> Result<Self, ConfigError> {
+    pub fn from_file(file: KeyFile, settings: impl Into<StoreSettings>) -> Result<Self, ConfigError> {
         let (records, directory) = file.into_parts();
-        let mut by_id = BTreeMap::new();
-        let mut digests = HashSet::new();
+        let mut own = Records { settings: settings.into().directory(directory), ..Records::default() };
         for (index, record) in records.into_iter().enumerate() {
             // Of two records with one digest, one could be revoked and the other live on.
-            if !digests.insert(*record.digest()) {
+            if !own.digests.insert(*record.digest()) {
                 return Err(ConfigError::new("another key has the same digest").at(format_args!("keys[{index}]")));
             }
-            if by_id.insert(record.id().clone(), Arc::new(record)).is_some() {
+            if own.by_id.insert(record.id().clone(), Arc::new(record)).is_some() {
                 return Err(ConfigError::new("the key id is given twice").at(format_args!("keys[{index}]")));
             }
         }
-        Ok(Self::assemble(by_id, directory, format))
+        Ok(Self::assemble(own))
     }
 
-    /// Replaces what is known of who belongs to whom, for every request from now on.
-    pub fn set_directory(&self, directory: Directory) {
-        self.0.directory.store(Arc::new(directory));
+    fn assemble(records: Records) -> Self {
+        let index = Index::of_records(records.by_id.values(), records.settings.directory.clone());
+        Self(Arc::new(Inner { index, format: records.settings.format.clone(), ledger: Mutex::new(records) }))
     }
 
-    fn assemble(by_id: BTreeMap<KeyId, Arc<KeyRecord>>, directory: Directory, format: KeyFormat) -> Self {
-        let mut parts: Vec<Part> = (0..PARTS).map(|_| Part::default()).collect();
-        for record in by_id.values() {
-            if let Some(part) = parts.get_mut(part_of(record.digest())) {
-                part.insert(*record.digest(), Arc::clone(record));
+    /// Whoever panicked while holding the lock did so before anything was changed.
+    fn lock(&self) -> MutexGuard<'_, Records> {
+        self.0.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn apply_now(&self, who: &str, Sealed(change): Sealed) -> Result<Applied, StoreError> {
+        let now = SystemTime::now();
+        let mut records = self.lock();
+        let plan = plan(change, &*records, &records.settings, now)?;
+        let numbered = (records.changes + 1..).zip(&plan.edits);
+        let audit: Result<Vec<_>, _> = numbered.map(|(number, edit)| edit.audit(number, now, who)).collect();
+        let audit = audit.map_err(|error| StoreError::invalid(error.to_string()))?;
+        // From here on nothing fails: all of it, or nothing, is done.
+        records.changes += audit.len() as u64;
+        records.audit.extend(audit);
+        let surplus = records.audit.len().saturating_sub(AUDIT_RECORDS);
+        records.audit.drain(..surplus);
+        for edit in &plan.edits {
+            match (&edit.key, &edit.digest, &edit.after) {
+                (Some(id), Some(digest), Some(after)) => {
+                    records.digests.insert(*digest);
+                    records.by_id.insert(id.clone(), Arc::clone(after));
+                }
+                (Some(id), Some(digest), None) => {
+                    records.digests.remove(digest);
+                    records.by_id.remove(id);
+                }
+                _ => {}
             }
         }
-        let parts = parts.into_iter().map(ArcSwap::from_pointee).collect();
-        Self(Arc::new(Inner { parts, by_id: Mutex::new(by_id), directory: ArcSwap::from_pointee(directory), format }))
-    }
-
-    /// Whoever panicked while holding the lock did so before it published anything.
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<KeyId, Arc<KeyRecord>>> {
-        self.0.by_id.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Makes one digest known, changed, or unknown, for every look-up from now on.
-    fn publish(&self, digest: &Digest, record: Option<&Arc<KeyRecord>>) {
-        if let Some(part) = self.0.parts.get(part_of(digest)) {
-            let mut changed = Part::clone(&part.load());
-            match record {
-                Some(record) => changed.insert(*digest, Arc::clone(record)),
-                None => changed.remove(digest),
-            };
-            part.store(Arc::new(changed));
+        self.0.index.publish(lifecycle::slots(&plan.edits));
+        if let Some(settings) = plan.settings {
+            self.0.index.set_directory(settings.directory.clone());
+            records.settings = settings;
         }
+        Ok(plan.applied)
     }
 
-    fn issue_now(&self, new: NewKey) -> Result<IssuedKey, StoreError> {
-        let mut by_id = self.lock();
-        self.issue_into(&mut by_id, new)
-    }
-
-    fn issue_into(&self, by_id: &mut BTreeMap<KeyId, Arc<KeyRecord>>, new: NewKey) -> Result<IssuedKey, StoreError> {
-        // Eight random hex digits collide after some ten thousand keys; draw again, but not forever.
-        for _ in 0..32 {
-            let (id, api_key) = self.0.format.generate().map_err(|error| StoreError::unavailable(error.to_string()))?;
-            let id: KeyId = id.parse().map_err(|error: ConfigError| StoreError::unavailable(error.to_string()))?;
-            let Entry::Vacant(place) = by_id.entry(id.clone()) else { continue };
-            let record = KeyRecord::builder(id, api_key.digest())
-                .name(new.name)
-                .kind(new.kind)
-                .tenant(new.tenant)
-                .not_before(new.not_before)
-                .expires_at(new.expires_at)
-                .grant(new.grant)
-                .build();
-            let record = Arc::new(record);
-            place.insert(Arc::clone(&record));
-            self.publish(record.digest(), Some(&record));
-            return Ok(IssuedKey { api_key, record });
-        }
-        Err(StoreError::conflict("no free key id was found; use a format with a longer public id"))
-    }
-
-    fn rotate_now(&self, id: &KeyId, overlap: Overlap) -> Result<IssuedKey, StoreError> {
+    fn page_now(&self, query: &KeyQuery) -> Page {
         let now = SystemTime::now();
-        let mut by_id = self.lock();
-        let old = by_id.get(id).cloned().ok_or_else(|| unknown(id))?;
-        if matches!(old.status(now), Status::Revoked | Status::Expired) {
-            return Err(StoreError::conflict(format!("the key {id} is not alive; issue a new one")));
+        let records = self.lock();
+        let start = query.after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let mut page = Page::default();
+        for record in records.by_id.range::<KeyId, _>((start, Bound::Unbounded)).map(|(_, record)| record) {
+            if page.records.len() == query.limit {
+                page.next = page.records.last().map(|last| last.id().clone());
+                break;
+            }
+            if query.matches(record, now) {
+                page.records.push(Arc::clone(record));
+            }
         }
-        let issued = self.issue_into(&mut by_id, NewKey::like(&old))?;
-        if let Overlap::For(time) = overlap {
-            let end = now
-                .checked_add(time)
-                .map_or(old.expires_at(), |end| Some(old.expires_at().map_or(end, |own| own.min(end))));
-            let ending = Arc::new(old.revise().expires_at(end).build());
-            self.publish(ending.digest(), Some(&ending));
-            by_id.insert(id.clone(), ending);
-        }
-        Ok(issued)
-    }
-
-    fn revoke_now(&self, id: &KeyId) -> Result<Arc<KeyRecord>, StoreError> {
-        let mut by_id = self.lock();
-        let old = by_id.get(id).ok_or_else(|| unknown(id))?;
-        if old.revoked_at().is_some() {
-            return Ok(Arc::clone(old));
-        }
-        let revoked = Arc::new(old.revise().revoked_at(SystemTime::now()).build());
-        self.publish(revoked.digest(), Some(&revoked));
-        by_id.insert(id.clone(), Arc::clone(&revoked));
-        Ok(revoked)
-    }
-
-    fn delete_now(&self, id: &KeyId) -> Result<(), StoreError> {
-        let mut by_id = self.lock();
-        let record = by_id.remove(id).ok_or_else(|| unknown(id))?;
-        self.publish(record.digest(), None);
-        Ok(())
+        page
     }
 }
 
-fn unknown(id: &KeyId) -> StoreError {
-    StoreError::not_found(format!("there is no key {id}"))
-}
-
-/// Digests are evenly spread already: eight bytes of one are a hash. Only keys that were issued are ever
-/// put into the map, so nobody can fill a bucket at will.
-#[derive(Default)]
-struct DigestHasher(u64);
-
-impl Hasher for DigestHasher {
-    fn finish(&self) -> u64 {
-        self.0
+impl Table for Records {
+    fn by_id(&self, id: &KeyId) -> Result<Row, StoreError> {
+        Ok(self.by_id.get(id).map_or(Row::Absent, |record| Row::Found(Arc::clone(record))))
     }
 
-    fn write(&mut self, bytes: &[u8]) {
-        // The last eight: the first two have chosen the part.
-        if let Some(last) = bytes.last_chunk() {
-            self.0 = u64::from_le_bytes(*last);
-        }
+    fn by_digest(&self, digest: &Digest) -> Result<bool, StoreError> {
+        Ok(self.digests.contains(digest))
     }
-}
 
-/// Digests are evenly spread, so their first bits choose a part.
-const fn part_of(digest: &Digest) -> usize {
-    let [first, second, ..] = *digest.as_bytes();
-    (first as usize * 256 + second as usize) % PARTS
+    fn dead_since(&self, time: SystemTime) -> Result<Vec<Arc<KeyRecord>>, StoreError> {
+        Ok(self.by_id.values().filter(|record| lifecycle::dead_since(record, time)).cloned().collect())
+    }
 }
 
 impl KeyStore for MemoryStore {
     fn lookup(&self, digest: &Digest) -> Lookup {
-        let part = self.0.parts.get(part_of(digest));
-        Lookup::ready(Ok(part.and_then(|part| part.load().get(digest).cloned())))
+        self.0.index.lookup(digest)
     }
 
     fn format(&self) -> KeyFormat {
@@ -225,33 +182,41 @@ impl KeyStore for MemoryStore {
     }
 
     fn directory(&self) -> Directory {
-        Directory::clone(&self.0.directory.load())
+        self.0.index.directory()
     }
 }
 
-impl KeyAdmin for MemoryStore {
-    fn issue(&self, new: NewKey) -> BoxFuture<'_, Result<IssuedKey, StoreError>> {
-        async move { self.issue_now(new) }.boxed()
+impl Ledger for MemoryStore {
+    fn as_ledger(&self) -> &dyn Ledger {
+        self
     }
 
-    fn list(&self) -> BoxFuture<'_, Result<Vec<Arc<KeyRecord>>, StoreError>> {
-        async move { Ok(self.lock().values().cloned().collect()) }.boxed()
+    fn apply<'a>(&'a self, who: &'a str, change: Sealed) -> BoxFuture<'a, Result<SealedOutcome, StoreError>> {
+        async move { self.apply_now(who, change).map(SealedOutcome) }.boxed()
     }
 
-    fn show<'a>(&'a self, id: &'a KeyId) -> BoxFuture<'a, Result<Arc<KeyRecord>, StoreError>> {
-        async move { self.lock().get(id).cloned().ok_or_else(|| unknown(id)) }.boxed()
+    fn page<'a>(&'a self, query: &'a KeyQuery) -> BoxFuture<'a, Result<Page, StoreError>> {
+        async move { Ok(self.page_now(query)) }.boxed()
     }
 
-    fn rotate<'a>(&'a self, id: &'a KeyId, overlap: Overlap) -> BoxFuture<'a, Result<IssuedKey, StoreError>> {
-        async move { self.rotate_now(id, overlap) }.boxed()
+    fn one<'a>(&'a self, id: &'a KeyId) -> BoxFuture<'a, Result<Arc<KeyRecord>, StoreError>> {
+        async move { self.lock().by_id.get(id).cloned().ok_or_else(|| unknown(id)) }.boxed()
     }
 
-    fn revoke<'a>(&'a self, id: &'a KeyId) -> BoxFuture<'a, Result<Arc<KeyRecord>, StoreError>> {
-        async move { self.revoke_now(id) }.boxed()
+    fn history<'a>(&'a self, query: &'a AuditQuery) -> BoxFuture<'a, Result<Vec<AuditRecord>, StoreError>> {
+        async move {
+            let records = self.lock();
+            let asked = |audit: &&AuditRecord| {
+                query.before.is_none_or(|number| audit.number < number)
+                    && query.key.as_ref().is_none_or(|key| audit.key.as_ref() == Some(key))
+            };
+            Ok(records.audit.iter().rev().filter(asked).take(query.limit).cloned().collect())
+        }
+        .boxed()
     }
 
-    fn delete<'a>(&'a self, id: &'a KeyId) -> BoxFuture<'a, Result<(), StoreError>> {
-        async move { self.delete_now(id) }.boxed()
+    fn current_settings(&self) -> BoxFuture<'_, Result<StoreSettings, StoreError>> {
+        async move { Ok(self.lock().settings.clone()) }.boxed()
     }
 }
 
@@ -263,6 +228,6 @@ impl Default for MemoryStore {
 
 impl fmt::Debug for MemoryStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryStore").field("keys", &self.lock().len()).finish_non_exhaustive()
+        f.debug_struct("MemoryStore").field("keys", &self.0.index.len()).finish_non_exhaustive()
     }
 }

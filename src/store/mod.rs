@@ -1,15 +1,31 @@
 //! Where keys live: [`KeyStore`] answers look-ups, [`KeyAdmin`] is the life of a key.
 
 mod admin;
+mod audit;
+mod change;
+mod index;
+mod lifecycle;
 mod memory;
+mod query;
+#[cfg(feature = "sqlite")]
+mod report;
+mod settings;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use futures::future::{BoxFuture, FutureExt as _};
 
+#[cfg(feature = "sqlite")]
+pub use self::sqlite::{SqliteOptions, SqliteStore};
 pub use self::{
-    admin::{IssuedKey, KeyAdmin, NewKey, Overlap},
+    admin::{By, KeyAdmin},
+    audit::{Action, AuditQuery, AuditRecord},
+    change::{Changed, Imported, IssuedKey, NewKey, Overlap},
     memory::MemoryStore,
+    query::{KeyQuery, Page, UnreadableKey},
+    settings::StoreSettings,
 };
 use crate::{Digest, Directory, KeyFormat, KeyRecord};
 
@@ -130,6 +146,8 @@ pub enum StoreErrorKind {
     NotFound,
     /// The change is not possible as things stand: a revoked key cannot be rotated.
     Conflict,
+    /// What was asked for means nothing: a grant over a dimension that is not declared.
+    Invalid,
 }
 
 impl StoreError {
@@ -151,6 +169,11 @@ impl StoreError {
     /// The change is not possible as things stand.
     pub fn conflict(message: impl Into<String>) -> Self {
         Self::new(StoreErrorKind::Conflict, message)
+    }
+
+    /// What was asked for means nothing.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(StoreErrorKind::Invalid, message)
     }
 
     fn new(kind: StoreErrorKind, message: impl Into<String>) -> Self {

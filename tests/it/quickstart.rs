@@ -18,8 +18,7 @@ struct Server {
 }
 
 async fn start() -> Server {
-    let store = MemoryStore::new();
-    store.set_directory(example::directory().unwrap());
+    let store = MemoryStore::with_settings(example::settings().unwrap());
     let keys = example::issue_keys(&store).await.unwrap().into_iter().collect();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -1,0 +1,58 @@
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Access, ConfigError, Dimension, Grant, Networks,
+    key::restriction::RestrictionFile,
+    text::{self, Object},
+};
+
+/// A grant as key files and databases write it.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct GrantFile {
+    #[serde(default, with = "text::unique")]
+    pub(crate) permissions: Vec<(String, Access)>,
+    #[serde(default, with = "text::unique", skip_serializing_if = "Vec::is_empty")]
+    pub(crate) restrictions: Vec<(String, Option<Object<RestrictionFile>>)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ip_ranges: Option<Networks>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) origins: Option<Vec<String>>,
+}
+
+impl GrantFile {
+    pub(crate) fn of(grant: &Grant) -> Self {
+        Self {
+            permissions: grant.permissions().iter().map(|held| (held.resource().to_owned(), held.access())).collect(),
+            restrictions: grant
+                .restrictions()
+                .iter()
+                .map(|(dimension, restriction)| {
+                    (dimension.name().to_owned(), Some(Object(RestrictionFile::of(restriction))))
+                })
+                .collect(),
+            ip_ranges: grant.networks().cloned(),
+            origins: grant.origins().map(|origins| origins.iter().map(|origin| origin.to_string()).collect()),
+        }
+    }
+
+    /// A dimension that is neither a standard one nor among `dimensions` is an error.
+    pub(crate) fn read(self, dimensions: &[Dimension]) -> Result<Grant, ConfigError> {
+        let mut grant = Grant::builder().networks(self.ip_ranges);
+        for (resource, access) in self.permissions {
+            grant = grant.permission(resource.into(), access);
+        }
+        for (dimension, lists) in self.restrictions {
+            let Some(Object(lists)) = lists else { continue };
+            let place = format!("restrictions.{dimension}");
+            let unknown = || ConfigError::new("no such dimension is declared; company and shop always are").at(&place);
+            let dimension = Dimension::declared(&dimension, dimensions).ok_or_else(unknown)?;
+            let restriction = lists.read(&dimension).map_err(|error| error.at(&place))?;
+            grant = grant.restrict(dimension, Ok(restriction));
+        }
+        if let Some(origins) = self.origins {
+            grant = grant.from_origins(origins);
+        }
+        grant.build()
+    }
+}

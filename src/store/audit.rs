@@ -1,0 +1,178 @@
+//! Who changed what, when.
+
+use std::{fmt, time::SystemTime};
+
+use crate::{ConfigError, Digest, KeyId, KeyRecord, key::KeyEntry};
+
+/// One change, as a store remembers it. It is written together with the change, or neither is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AuditRecord {
+    /// Rises with every change of the store.
+    pub number: u64,
+    /// When.
+    pub at: SystemTime,
+    /// Who, in the words of the caller of [`KeyAdmin::by`](crate::store::KeyAdmin::by).
+    pub by: String,
+    /// What was done.
+    pub action: Action,
+    /// To which key; none if the settings were changed.
+    pub key: Option<KeyId>,
+    /// The reason of a revocation, the other key of a rotation.
+    pub note: Option<String>,
+    /// What it was before: the record as a key file writes it, without the digest, as JSON.
+    pub before: Option<String>,
+    /// What it was afterwards.
+    pub after: Option<String>,
+}
+
+/// What was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Action {
+    /// A key was made.
+    Issued,
+    /// A key that existed elsewhere was taken over.
+    Imported,
+    /// It got another name.
+    Renamed,
+    /// It may do something else from then on.
+    GrantChanged,
+    /// Another key took its place; the note says which.
+    Rotated,
+    /// It was revoked; the note says why.
+    Revoked,
+    /// It was forgotten.
+    Deleted,
+    /// It was forgotten, long after it was dead.
+    Purged,
+    /// The settings of the store were changed.
+    SettingsChanged,
+}
+
+impl Action {
+    const ALL: [Self; 9] = [
+        Self::Issued,
+        Self::Imported,
+        Self::Renamed,
+        Self::GrantChanged,
+        Self::Rotated,
+        Self::Revoked,
+        Self::Deleted,
+        Self::Purged,
+        Self::SettingsChanged,
+    ];
+
+    /// Its name: `issued`, `grant-changed`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Issued => "issued",
+            Self::Imported => "imported",
+            Self::Renamed => "renamed",
+            Self::GrantChanged => "grant-changed",
+            Self::Rotated => "rotated",
+            Self::Revoked => "revoked",
+            Self::Deleted => "deleted",
+            Self::Purged => "purged",
+            Self::SettingsChanged => "settings-changed",
+        }
+    }
+
+    /// The action of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|action| action.name() == name)
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Which audit records to read; the newest come first.
+///
+/// # Example
+/// ```
+/// use tower_authz::store::AuditQuery;
+///
+/// let last_ten = AuditQuery::new().key("l64_abc12345".parse()?).limit(10);
+/// # drop(last_ten);
+/// # Ok::<(), tower_authz::ConfigError>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a query is given to a store"]
+pub struct AuditQuery {
+    pub(crate) key: Option<KeyId>,
+    pub(crate) before: Option<u64>,
+    pub(crate) limit: usize,
+}
+
+impl AuditQuery {
+    /// The newest hundred of all keys.
+    pub const fn new() -> Self {
+        Self { key: None, before: None, limit: 100 }
+    }
+
+    /// Of this key only.
+    pub fn key(mut self, key: KeyId) -> Self {
+        self.key = Some(key);
+        self
+    }
+
+    /// Older than the one with this number: for the next page.
+    pub const fn before(mut self, number: u64) -> Self {
+        self.before = Some(number);
+        self
+    }
+
+    /// At most so many. Default: 100; at most 10,000.
+    pub fn limit(mut self, limit: usize) -> Self {
+        self.limit = limit.clamp(1, 10_000);
+        self
+    }
+}
+
+impl Default for AuditQuery {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// One record that changes, before it is written.
+#[derive(Debug)]
+pub(crate) struct Edit {
+    pub(crate) action: Action,
+    pub(crate) key: Option<KeyId>,
+    /// Of the key; a look-up is by it.
+    pub(crate) digest: Option<Digest>,
+    pub(crate) before: Option<std::sync::Arc<KeyRecord>>,
+    pub(crate) after: Option<std::sync::Arc<KeyRecord>>,
+    pub(crate) note: Option<String>,
+    /// Of a change to the settings: what they were, and are.
+    pub(crate) settings: Option<(String, String)>,
+}
+
+impl Edit {
+    pub(crate) fn audit(&self, number: u64, at: SystemTime, by: &str) -> Result<AuditRecord, ConfigError> {
+        let text = |record: &Option<std::sync::Arc<KeyRecord>>| {
+            record.as_ref().map(|record| KeyEntry::without_digest(record)).transpose()
+        };
+        let (before, after) = match &self.settings {
+            Some((before, after)) => (Some(before.clone()), Some(after.clone())),
+            None => (text(&self.before)?, text(&self.after)?),
+        };
+        Ok(AuditRecord {
+            number,
+            at,
+            by: by.to_owned(),
+            action: self.action,
+            key: self.key.clone(),
+            note: self.note.clone(),
+            before,
+            after,
+        })
+    }
+}

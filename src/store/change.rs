@@ -1,0 +1,131 @@
+//! Changes to keys, as data: what every store carries out.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use crate::{ApiKey, Grant, KeyId, KeyRecord, store::StoreSettings};
+
+/// What is to be done to keys.
+#[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "changes are few, and moved a handful of times")]
+pub(crate) enum Change {
+    Issue(NewKey),
+    Import(Vec<KeyRecord>),
+    Rename { id: KeyId, name: String },
+    SetGrant { id: KeyId, grant: Grant },
+    Rotate { id: KeyId, overlap: Overlap },
+    Revoke { id: KeyId, reason: String },
+    Delete { id: KeyId },
+    Purge { dead_since: SystemTime },
+    SetSettings(StoreSettings),
+}
+
+/// What a key to be issued is like.
+#[derive(Clone, Debug)]
+#[must_use = "a key is issued by a store"]
+pub struct NewKey {
+    pub(crate) name: String,
+    pub(crate) kind: Option<String>,
+    pub(crate) tenant: Option<String>,
+    pub(crate) not_before: Option<SystemTime>,
+    pub(crate) expires_at: Option<SystemTime>,
+    pub(crate) grant: Arc<Grant>,
+}
+
+impl NewKey {
+    /// A key with a name for people, and what it may do.
+    pub fn new(name: impl Into<String>, grant: impl Into<Arc<Grant>>) -> Self {
+        Self { name: name.into(), kind: None, tenant: None, not_before: None, expires_at: None, grant: grant.into() }
+    }
+
+    /// Its kind.
+    pub fn kind(mut self, kind: impl Into<String>) -> Self {
+        self.kind = Some(kind.into());
+        self
+    }
+
+    /// The tenant that it belongs to.
+    pub fn tenant(mut self, tenant: impl Into<String>) -> Self {
+        self.tenant = Some(tenant.into());
+        self
+    }
+
+    /// When it begins; by default at once.
+    pub const fn not_before(mut self, time: SystemTime) -> Self {
+        self.not_before = Some(time);
+        self
+    }
+
+    /// When it ends; by default never.
+    pub const fn expires_at(mut self, time: SystemTime) -> Self {
+        self.expires_at = Some(time);
+        self
+    }
+
+    /// The same as an existing key.
+    pub(crate) fn like(record: &KeyRecord) -> Self {
+        Self {
+            name: record.name().to_owned(),
+            kind: record.kind().map(str::to_owned),
+            tenant: record.tenant().map(str::to_owned),
+            not_before: record.not_before(),
+            expires_at: record.expires_at(),
+            grant: record.shared_grant(),
+        }
+    }
+}
+
+/// A key that was just issued: the one time that it is in the clear.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct IssuedKey {
+    /// The whole key. Hand it over and forget it; the store keeps only its digest.
+    pub api_key: ApiKey,
+    /// What the store knows of it.
+    pub record: Arc<KeyRecord>,
+    /// What is allowed, but hardly meant: a grant without permissions, a network that is everyone, a
+    /// resource that demands networks for a key that has none. For people to read.
+    pub warnings: Vec<String>,
+}
+
+/// A key that was just changed.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Changed {
+    /// What it is now; of a deleted key, what it last was, if that could be read.
+    pub record: Option<Arc<KeyRecord>>,
+    /// As [`IssuedKey::warnings`].
+    pub warnings: Vec<String>,
+}
+
+/// What an import did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Imported {
+    /// Keys that are new.
+    pub added: usize,
+    /// Keys that were there already, by their digest. They are left as they are.
+    pub skipped: usize,
+}
+
+/// How long the old key lives when a key is rotated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Overlap {
+    /// Until somebody revokes it.
+    UntilRevoked,
+    /// For this long, or until it would have expired anyway.
+    For(Duration),
+}
+
+/// What became of a change.
+#[derive(Debug, Default)]
+pub(crate) struct Applied {
+    pub(crate) records: Vec<Arc<KeyRecord>>,
+    pub(crate) api_key: Option<ApiKey>,
+    pub(crate) warnings: Vec<String>,
+    pub(crate) count: usize,
+    pub(crate) skipped: usize,
+}

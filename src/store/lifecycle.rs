@@ -1,0 +1,306 @@
+//! What a change does to the records: worked out here, once, and carried out by every store.
+
+use std::{sync::Arc, time::SystemTime};
+
+use crate::{
+    ConfigError, Digest, Grant, KeyId, KeyRecord, Status,
+    key::GrantFile,
+    store::{
+        Action, NewKey, Overlap, StoreError, StoreSettings,
+        audit::Edit,
+        change::{Applied, Change},
+        index::Slot,
+    },
+    text,
+};
+
+/// The records as they stand when a change is worked out. Nobody else changes them meanwhile.
+pub(crate) trait Table {
+    fn by_id(&self, id: &KeyId) -> Result<Row, StoreError>;
+
+    fn by_digest(&self, digest: &Digest) -> Result<bool, StoreError>;
+
+    /// Keys that were revoked or expired by then.
+    fn dead_since(&self, time: SystemTime) -> Result<Vec<Arc<KeyRecord>>, StoreError>;
+}
+
+/// What stands under an id.
+pub(crate) enum Row {
+    Absent,
+    Found(Arc<KeyRecord>),
+    /// A record that cannot be read: the digest if that can be, and what is wrong.
+    Unreadable(Option<Digest>, String),
+}
+
+/// What is to be written, all of it or nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    pub(crate) edits: Vec<Edit>,
+    pub(crate) settings: Option<StoreSettings>,
+    pub(crate) applied: Applied,
+}
+
+pub(crate) fn plan(
+    change: Change,
+    table: &impl Table,
+    settings: &StoreSettings,
+    now: SystemTime,
+) -> Result<Plan, StoreError> {
+    let now = text::whole_micros(now).map_err(invalid)?;
+    let mut plan = Plan::default();
+    match change {
+        Change::Issue(new) => issue(&mut plan, new, None, table, settings, now)?,
+        Change::Import(records) => import(&mut plan, records, table, settings)?,
+        Change::Rename { id, name } => {
+            label("name", &name, 256)?;
+            let old = found(table, &id)?;
+            let renamed = old.revise().name(name).build();
+            plan.edit(Action::Renamed, Some(old), renamed, None);
+        }
+        Change::SetGrant { id, grant } => {
+            let old = found(table, &id)?;
+            if old.revoked_at().is_some() {
+                return Err(StoreError::conflict(format!("the key {id} is revoked, for good; issue a new one")));
+            }
+            plan.applied.warnings = judge(&grant, settings)?;
+            let changed = old.revise().grant(grant).build();
+            plan.edit(Action::GrantChanged, Some(old), changed, None);
+        }
+        Change::Rotate { id, overlap } => rotate(&mut plan, &id, overlap, table, settings, now)?,
+        Change::Revoke { id, reason } => {
+            label("reason", &reason, 1024)?;
+            let old = found(table, &id)?;
+            if old.revoked_at().is_some() {
+                plan.applied.records.push(old);
+                return Ok(plan);
+            }
+            let reason = Some(reason).filter(|reason| !reason.is_empty());
+            let revoked = old.revise().revoked_at(now).revocation_reason(reason.clone()).build();
+            plan.edit(Action::Revoked, Some(old), revoked, reason);
+        }
+        Change::Delete { id } => match table.by_id(&id)? {
+            Row::Absent => return Err(unknown(&id)),
+            Row::Found(old) => plan.forget(Action::Deleted, old),
+            Row::Unreadable(digest, _) => {
+                let (key, action) = (Some(id), Action::Deleted);
+                plan.edits.push(Edit { action, key, digest, before: None, after: None, note: None, settings: None });
+            }
+        },
+        Change::Purge { dead_since } => {
+            for old in table.dead_since(dead_since)? {
+                plan.forget(Action::Purged, old);
+            }
+            plan.applied.count = plan.edits.len();
+            plan.applied.records.clear();
+        }
+        Change::SetSettings(new) => {
+            if new.format != settings.format {
+                return Err(StoreError::conflict(
+                    "the format of keys stays as it was when the store was made: its keys would be malformed",
+                ));
+            }
+            plan.edits.push(Edit {
+                action: Action::SettingsChanged,
+                key: None,
+                digest: None,
+                before: None,
+                after: None,
+                note: None,
+                settings: Some((settings.to_json().map_err(invalid)?, new.to_json().map_err(invalid)?)),
+            });
+            plan.settings = Some(new);
+        }
+    }
+    Ok(plan)
+}
+
+impl Plan {
+    fn edit(&mut self, action: Action, before: Option<Arc<KeyRecord>>, after: KeyRecord, note: Option<String>) {
+        let after = Arc::new(after);
+        self.applied.records.push(Arc::clone(&after));
+        let (key, digest) = (Some(after.id().clone()), Some(*after.digest()));
+        self.edits.push(Edit { action, key, digest, before, after: Some(after), note, settings: None });
+    }
+
+    fn forget(&mut self, action: Action, old: Arc<KeyRecord>) {
+        self.applied.records.push(Arc::clone(&old));
+        let (key, digest) = (Some(old.id().clone()), Some(*old.digest()));
+        self.edits.push(Edit { action, key, digest, before: Some(old), after: None, note: None, settings: None });
+    }
+}
+
+fn issue(
+    plan: &mut Plan,
+    new: NewKey,
+    note: Option<String>,
+    table: &impl Table,
+    settings: &StoreSettings,
+    now: SystemTime,
+) -> Result<(), StoreError> {
+    label("name", &new.name, 256)?;
+    plan.applied.warnings = judge(&new.grant, settings)?;
+    if new.expires_at.is_some_and(|end| end <= now) {
+        plan.applied.warnings.push("it is expired already".to_owned());
+    }
+    // Eight random hex digits collide after some ten thousand keys; draw again, but not forever.
+    for _ in 0..32 {
+        let (id, api_key) = settings.format.generate().map_err(|error| StoreError::unavailable(error.to_string()))?;
+        let id: KeyId = id.parse().map_err(invalid)?;
+        if !matches!(table.by_id(&id)?, Row::Absent) {
+            continue;
+        }
+        let record = KeyRecord::builder(id, api_key.digest())
+            .name(new.name)
+            .kind(named("kind", new.kind)?)
+            .tenant(named("tenant", new.tenant)?)
+            .created_at(now)
+            .not_before(date(new.not_before)?)
+            .expires_at(date(new.expires_at)?)
+            .grant(new.grant)
+            .build();
+        plan.edit(Action::Issued, None, record, note);
+        plan.applied.api_key = Some(api_key);
+        return Ok(());
+    }
+    Err(StoreError::conflict("no free key id was found; use a format with a longer public id"))
+}
+
+fn rotate(
+    plan: &mut Plan,
+    id: &KeyId,
+    overlap: Overlap,
+    table: &impl Table,
+    settings: &StoreSettings,
+    now: SystemTime,
+) -> Result<(), StoreError> {
+    let old = found(table, id)?;
+    if matches!(old.status(now), Status::Revoked | Status::Expired) {
+        return Err(StoreError::conflict(format!("the key {id} is not alive; issue a new one")));
+    }
+    issue(plan, NewKey::like(&old), Some(format!("in place of {id}")), table, settings, now)?;
+    let note = plan.applied.records.first().map(|new| format!("{} takes its place", new.id()));
+    let ending = match overlap {
+        Overlap::UntilRevoked => old.revise(),
+        Overlap::For(time) => {
+            let end = now.checked_add(time).map(text::whole_micros).transpose().map_err(invalid)?;
+            // An overlap never prolongs a life.
+            old.revise().expires_at(end.into_iter().chain(old.expires_at()).min())
+        }
+    };
+    plan.edit(Action::Rotated, Some(old), ending.build(), note);
+    Ok(())
+}
+
+fn import(
+    plan: &mut Plan,
+    records: Vec<KeyRecord>,
+    table: &impl Table,
+    settings: &StoreSettings,
+) -> Result<(), StoreError> {
+    let mut ids = std::collections::HashSet::new();
+    let mut digests = std::collections::HashSet::new();
+    for record in records {
+        if table.by_digest(record.digest())? {
+            plan.applied.skipped += 1;
+            continue;
+        }
+        let id = record.id().clone();
+        if !matches!(table.by_id(&id)?, Row::Absent) || !ids.insert(id.clone()) || !digests.insert(*record.digest()) {
+            return Err(StoreError::conflict(format!("another key has the id or the digest of {id}")));
+        }
+        let in_key = |error: StoreError| StoreError::invalid(format!("key {id}: {error}"));
+        label("name", record.name(), 256).map_err(in_key)?;
+        judge(record.grant(), settings).map_err(in_key)?;
+        let record = record
+            .revise()
+            .version(1)
+            .not_before(date(record.not_before()).map_err(in_key)?)
+            .expires_at(date(record.expires_at()).map_err(in_key)?)
+            .created_at(date(record.created_at()).map_err(in_key)?)
+            .build();
+        plan.edit(Action::Imported, None, record, None);
+    }
+    plan.applied.count = plan.edits.len();
+    plan.applied.records.clear();
+    Ok(())
+}
+
+fn found(table: &impl Table, id: &KeyId) -> Result<Arc<KeyRecord>, StoreError> {
+    match table.by_id(id)? {
+        Row::Found(record) => Ok(record),
+        Row::Absent => Err(unknown(id)),
+        Row::Unreadable(_, why) => {
+            let message = format!("the record of {id} cannot be read, and admits nobody ({why}); delete it");
+            Err(StoreError::unreadable(message))
+        }
+    }
+}
+
+pub(crate) fn unknown(id: &KeyId) -> StoreError {
+    StoreError::not_found(format!("there is no key {id}"))
+}
+
+/// Refuses a grant that would not be read back as it is, and says what about it is hardly meant.
+fn judge(grant: &Grant, settings: &StoreSettings) -> Result<Vec<String>, StoreError> {
+    let back = GrantFile::of(grant).read(&settings.dimensions).map_err(invalid)?;
+    if back != *grant {
+        return Err(StoreError::invalid("the grant would not be read back as it is"));
+    }
+    let mut warnings = Vec::new();
+    if grant.permissions().is_empty() {
+        warnings.push("it has no permissions".to_owned());
+    }
+    match grant.networks() {
+        None => warnings.extend(
+            settings
+                .ip_restricted
+                .iter()
+                .filter(|wanted| grant.permissions().iter().any(|held| held.resource() == **wanted))
+                .map(|resource| format!("the routes of {resource} demand a key with networks, and it has none")),
+        ),
+        Some(networks) if networks.is_empty() => warnings.push("its list of networks is empty".to_owned()),
+        Some(networks) => warnings.extend(
+            networks
+                .iter()
+                .filter(crate::Network::is_everything)
+                .map(|network| format!("the network {network} is every address of its family")),
+        ),
+    }
+    Ok(warnings)
+}
+
+/// What look-ups find from then on.
+pub(crate) fn slots(edits: &[Edit]) -> impl Iterator<Item = (Digest, Option<Slot>)> {
+    edits.iter().filter_map(|edit| Some((edit.digest?, edit.after.clone().map(Slot::Record))))
+}
+
+/// Whether nobody could use the key any more by this time.
+pub(crate) fn dead_since(record: &KeyRecord, time: SystemTime) -> bool {
+    [record.revoked_at(), record.expires_at()].into_iter().flatten().any(|end| end <= time)
+}
+
+/// Text that people read in tables and logs: no line breaks, no escape sequences.
+pub(crate) fn label(what: &str, text: &str, most: usize) -> Result<(), StoreError> {
+    if text.chars().count() > most || text.chars().any(char::is_control) {
+        return Err(StoreError::invalid(format!("{what}: at most {most} characters, none of them control characters")));
+    }
+    Ok(())
+}
+
+fn named(what: &str, name: Option<String>) -> Result<Option<String>, StoreError> {
+    if let Some(name) = &name {
+        label(what, name, 256)?;
+        if name.is_empty() {
+            return Err(StoreError::invalid(format!("{what}: leave it out, or give it a name")));
+        }
+    }
+    Ok(name)
+}
+
+fn date(time: Option<SystemTime>) -> Result<Option<SystemTime>, StoreError> {
+    time.map(text::whole_micros).transpose().map_err(invalid)
+}
+
+fn invalid(error: ConfigError) -> StoreError {
+    StoreError::invalid(error.to_string())
+}

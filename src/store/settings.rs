@@ -1,0 +1,166 @@
+//! What a store knows beside its keys.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ConfigError, Dimension, Directory, IdGrammar, KeyFormat,
+    directory::DirectoryFile,
+    text::{self, Object},
+};
+
+/// What a store knows beside its keys: how they look, which dimensions they can be restricted over,
+/// which resources ask for networks, and who belongs to whom.
+///
+/// Durable stores keep it with the keys, so that the server and the command line agree: a key that
+/// the command issues has the form that the server accepts.
+///
+/// # Example
+/// ```
+/// use tower_authz::{Dimension, IdGrammar, store::StoreSettings};
+///
+/// let settings = StoreSettings::new()
+///     .format("l64_{a-z0-9:8}_{0-9a-f:32}".parse()?)
+///     .dimension(Dimension::new("project", IdGrammar::Slug))
+///     .ip_restricted(["ledger"]);
+/// # drop(settings);
+/// # Ok::<(), tower_authz::ConfigError>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+#[must_use = "settings are given to a store"]
+pub struct StoreSettings {
+    pub(crate) format: KeyFormat,
+    pub(crate) dimensions: Vec<Dimension>,
+    pub(crate) ip_restricted: Vec<String>,
+    pub(crate) directory: Directory,
+}
+
+impl StoreSettings {
+    /// The default key format, companies and shops, nothing else.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How keys look.
+    pub fn format(mut self, format: KeyFormat) -> Self {
+        self.format = format;
+        self
+    }
+
+    /// A dimension of your own. Companies and shops are always there. A grant over a dimension that is
+    /// not known is refused: of `shops`, written for `shop`, no rule would take notice.
+    pub fn dimension(mut self, dimension: Dimension) -> Self {
+        self.dimensions.retain(|known| *known != dimension);
+        self.dimensions.push(dimension);
+        self
+    }
+
+    /// Resources whose routes demand a key with networks, see
+    /// [`Rule::ip_restricted`](crate::Rule::ip_restricted). Whoever issues a key for one of them
+    /// without networks is warned.
+    pub fn ip_restricted<T: Into<String>>(mut self, resources: impl IntoIterator<Item = T>) -> Self {
+        self.ip_restricted = resources.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Who belongs to whom.
+    pub fn directory(mut self, directory: Directory) -> Self {
+        self.directory = directory;
+        self
+    }
+
+    /// How keys look.
+    #[must_use]
+    pub const fn key_format(&self) -> &KeyFormat {
+        &self.format
+    }
+
+    /// The dimensions beside companies and shops.
+    #[must_use]
+    pub fn dimensions(&self) -> &[Dimension] {
+        &self.dimensions
+    }
+
+    /// The settings as one JSON object.
+    ///
+    /// # Errors
+    /// If a value cannot be written, which none that was built can have.
+    pub fn to_json(&self) -> Result<String, ConfigError> {
+        let dimensions = self.dimensions.iter().map(|own| (own.name().to_owned(), own.grammar().name().to_owned()));
+        let file = SettingsFile {
+            format: self.format.to_string(),
+            dimensions: dimensions.collect(),
+            ip_restricted: self.ip_restricted.clone(),
+            directory: Object(self.directory.to_file()),
+        };
+        serde_json::to_string(&file).map_err(|error| ConfigError::new(error.to_string()))
+    }
+
+    /// Reads what [`to_json`](Self::to_json) wrote. `own` stands for dimensions whose grammar is a
+    /// function, which no text can hold.
+    ///
+    /// # Errors
+    /// At the first thing that is wrong, with the field.
+    pub fn parse(text: &str, own: &[Dimension]) -> Result<Self, ConfigError> {
+        let file: SettingsFile = text::from_json(text, true)?;
+        let mut dimensions = Vec::new();
+        for (name, grammar) in file.dimensions {
+            let wrong = || ConfigError::new("write number, slug or opaque").at(format_args!("dimensions.{name}"));
+            match own.iter().find(|own| own.name() == name) {
+                Some(own) => dimensions.push(own.clone()),
+                None => dimensions.push(Dimension::owned(name.clone(), IdGrammar::named(&grammar).ok_or_else(wrong)?)),
+            }
+        }
+        let shops = Dimension::declared(Dimension::SHOP.name(), &dimensions).unwrap_or(Dimension::SHOP);
+        let Object(directory) = file.directory;
+        Ok(Self {
+            format: file.format.parse().map_err(|error: ConfigError| error.at("format"))?,
+            dimensions,
+            ip_restricted: file.ip_restricted,
+            directory: Directory::from_file(directory, &shops)?,
+        })
+    }
+}
+
+impl From<KeyFormat> for StoreSettings {
+    fn from(format: KeyFormat) -> Self {
+        Self::new().format(format)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SettingsFile {
+    format: String,
+    #[serde(default, with = "text::unique")]
+    dimensions: Vec<(String, String)>,
+    #[serde(default)]
+    ip_restricted: Vec<String>,
+    #[serde(default)]
+    directory: Object<DirectoryFile>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        let settings = StoreSettings::new()
+            .format(KeyFormat::opaque(20, 64).unwrap())
+            .dimension(Dimension::new("project", IdGrammar::Opaque))
+            .ip_restricted(["ledger"])
+            .directory(Directory::builder().shop("de", Some("1")).build().unwrap());
+        let text = settings.to_json().unwrap();
+        assert_eq!(StoreSettings::parse(&text, &[]).unwrap().to_json().unwrap(), text);
+    }
+
+    #[test]
+    fn what_no_text_can_hold_is_asked_for() {
+        let own = Dimension::new("project", IdGrammar::Custom(|id| id.len() == 3));
+        let text = StoreSettings::new().dimension(own.clone()).to_json().unwrap();
+        let error = StoreSettings::parse(&text, &[]).unwrap_err().to_string();
+        assert!(error.starts_with("dimensions.project: "), "{error}");
+        let read = StoreSettings::parse(&text, &[own]).unwrap();
+        assert!(read.dimensions()[0].accepts("abc") && !read.dimensions()[0].accepts("ab"));
+    }
+}

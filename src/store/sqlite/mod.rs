@@ -1,0 +1,279 @@
+//! Keys in a SQLite file.
+
+mod rows;
+mod schema;
+mod worker;
+
+use std::{
+    fmt,
+    path::Path,
+    sync::{Arc, mpsc},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use futures::{
+    channel::oneshot,
+    future::{BoxFuture, FutureExt as _},
+};
+
+use self::worker::{Job, Worker};
+use crate::{
+    Digest, Dimension, Directory, KeyFormat, KeyId, KeyRecord,
+    store::{
+        AuditQuery, AuditRecord, KeyQuery, KeyStore, Lookup, Page, StoreError, StoreErrorKind, StoreSettings,
+        admin::{Ledger, Sealed, SealedOutcome},
+        index::Index,
+        lifecycle::{Row, unknown},
+        report::{self, Report},
+    },
+};
+
+/// Keys in a SQLite file: the durable store for one machine.
+///
+/// # What it promises
+/// * Look-ups are answered from memory, and never wait for the disk.
+/// * A change is on the disk when its future is done, and in force in this process. Killed at any
+///   moment, the program finds every change that was acknowledged, and no half one.
+/// * Several processes may have the file open; one serves, and `authz` changes keys. A change by
+///   another process is in force within a second.
+/// * A record that cannot be read is refused alone, with 500, and reported. A file that is damaged, or
+///   empty, or missing, is an error when it is opened, never a store without keys.
+/// * A full disk or a locked file is an error to whoever changes something, and nothing to look-ups.
+/// * When a key was last used is kept in memory and written down within a minute.
+///
+/// # What it does not
+/// * It is for one machine: SQLite's locks and shared memory do not work over a network file system.
+/// * Whoever restores an old copy of the file brings back the keys that were revoked since.
+/// * Rows that other programs change by hand are seen after a restart: each change of ours has an audit
+///   record, by which processes learn of it.
+/// * If the file can no longer be read, or another stands in its place, requests go on for a few
+///   seconds ([`SqliteOptions::stale_after`]) and are then refused with 503.
+///
+/// The work is done by one thread of its own; any async runtime will do. Dropping the last handle
+/// waits for that thread.
+///
+/// # Example
+/// ```
+/// # futures::executor::block_on(async {
+/// use tower_authz::{Grant, store::{KeyAdmin, NewKey, SqliteStore, StoreSettings}};
+///
+/// # let folder = std::env::temp_dir().join(format!("tower-authz-doc-{}", std::process::id()));
+/// # std::fs::create_dir_all(&folder)?;
+/// # let path = folder.join("keys.sqlite");
+/// let store = SqliteStore::open_or_create(&path, StoreSettings::new())?;
+/// let grant = Grant::builder().read("products").build()?;
+/// let issued = store.by("setup").issue(NewKey::new("prod-2026-05", grant)).await?;
+///
+/// drop(store);
+/// let store = SqliteStore::open(&path)?;
+/// assert_eq!(store.show(issued.record.id()).await?.name(), "prod-2026-05");
+/// # drop(store);
+/// # std::fs::remove_dir_all(folder)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
+#[derive(Clone)]
+pub struct SqliteStore(Arc<Handle>);
+
+struct Handle {
+    index: Arc<Index>,
+    format: KeyFormat,
+    /// None only while it is dropped.
+    jobs: Option<mpsc::Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl SqliteStore {
+    /// Opens a store that exists.
+    ///
+    /// # Errors
+    /// If there is none, the file is something else, is damaged, or has a schema that is newer than
+    /// this program.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
+        SqliteOptions::new().open(path)
+    }
+
+    /// Makes a store in a file that must not exist yet; only its owner can read it.
+    ///
+    /// # Errors
+    /// If the file exists, or cannot be written.
+    pub fn create(path: impl AsRef<Path>, settings: impl Into<StoreSettings>) -> Result<Self, StoreError> {
+        SqliteOptions::new().create(path, settings)
+    }
+
+    /// Opens a store, and makes it if there is none. The settings count only if it is made.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open) and [`create`](Self::create).
+    pub fn open_or_create(path: impl AsRef<Path>, settings: impl Into<StoreSettings>) -> Result<Self, StoreError> {
+        match Self::open(&path) {
+            Err(error) if error.kind() == StoreErrorKind::NotFound => match Self::create(&path, settings) {
+                // Another process was faster.
+                Err(error) if error.kind() == StoreErrorKind::Conflict => Self::open(&path),
+                created => created,
+            },
+            opened => opened,
+        }
+    }
+
+    /// Has the thread do something, and waits for what comes of it.
+    async fn ask<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Worker) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let gone = || StoreError::unavailable("the key store has stopped");
+        let (answer, answered) = oneshot::channel();
+        let job: Job = Box::new(move |worker| {
+            let _ = answer.send(job(worker)); // the asker may be gone
+        });
+        self.0.jobs.as_ref().ok_or_else(gone)?.send(job).map_err(|_| gone())?;
+        answered.await.map_err(|_| gone())?
+    }
+}
+
+/// How a SQLite store is opened, where the defaults are not enough.
+#[derive(Clone)]
+#[must_use = "options do nothing until a store is opened"]
+pub struct SqliteOptions {
+    own: Vec<Dimension>,
+    report: Report,
+    stale_after: Duration,
+}
+
+impl SqliteOptions {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self { own: Vec::new(), report: report::standard(), stale_after: Duration::from_secs(5) }
+    }
+
+    /// A dimension whose grammar is a function of yours; no file can hold that.
+    pub fn dimension(mut self, dimension: Dimension) -> Self {
+        self.own.push(dimension);
+        self
+    }
+
+    /// Who hears of records that cannot be read, and of a file that is gone. Default: the log, with
+    /// the feature `tracing`; else standard error.
+    pub fn on_fault(mut self, report: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        self.report = Arc::new(report);
+        self
+    }
+
+    /// How long look-ups are answered while the file cannot be read, before they fail with 503. A file
+    /// that is merely locked does not count. Default: 5 seconds.
+    pub const fn stale_after(mut self, time: Duration) -> Self {
+        self.stale_after = time;
+        self
+    }
+
+    /// As [`SqliteStore::open`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn open(self, path: impl AsRef<Path>) -> Result<SqliteStore, StoreError> {
+        let connection = schema::open(path.as_ref())?;
+        let worker = Worker::new(connection, path.as_ref().to_owned(), self.own, self.report, self.stale_after)?;
+        let index = Arc::clone(&worker.view.index);
+        let format = worker.view.settings.format.clone();
+        let (jobs, inbox) = mpsc::channel();
+        let thread = std::thread::Builder::new()
+            .name("authz-sqlite".to_owned())
+            .spawn(move || worker.run(&inbox))
+            .map_err(|error| StoreError::unavailable(error.to_string()))?;
+        Ok(SqliteStore(Arc::new(Handle { index, format, jobs: Some(jobs), thread: Some(thread) })))
+    }
+
+    /// As [`SqliteStore::create`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn create(self, path: impl AsRef<Path>, settings: impl Into<StoreSettings>) -> Result<SqliteStore, StoreError> {
+        schema::create(path.as_ref(), &settings.into())?;
+        self.open(path)
+    }
+}
+
+impl Default for SqliteOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for SqliteOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteOptions").field("stale_after", &self.stale_after).finish_non_exhaustive()
+    }
+}
+
+impl KeyStore for SqliteStore {
+    fn lookup(&self, digest: &Digest) -> Lookup {
+        self.0.index.lookup(digest)
+    }
+
+    fn format(&self) -> KeyFormat {
+        self.0.format.clone()
+    }
+
+    fn directory(&self) -> Directory {
+        self.0.index.directory()
+    }
+}
+
+impl Ledger for SqliteStore {
+    fn as_ledger(&self) -> &dyn Ledger {
+        self
+    }
+
+    fn apply<'a>(&'a self, who: &'a str, change: Sealed) -> BoxFuture<'a, Result<SealedOutcome, StoreError>> {
+        let who = who.to_owned();
+        self.ask(move |worker| worker.apply(&who, change.0).map(SealedOutcome)).boxed()
+    }
+
+    fn page<'a>(&'a self, query: &'a KeyQuery) -> BoxFuture<'a, Result<Page, StoreError>> {
+        let query = query.clone();
+        let read = move |worker: &mut Worker| {
+            let page = rows::page(&worker.connection, &worker.view.settings.dimensions, &query);
+            page.map_err(|error| schema::failure(&error))
+        };
+        self.ask(read).boxed()
+    }
+
+    fn one<'a>(&'a self, id: &'a KeyId) -> BoxFuture<'a, Result<Arc<KeyRecord>, StoreError>> {
+        let id = id.clone();
+        let read = move |worker: &mut Worker| match rows::one(&worker.connection, &worker.view.settings.dimensions, &id)
+        {
+            Ok(Row::Found(record)) => Ok(record),
+            Ok(Row::Absent) => Err(unknown(&id)),
+            Ok(Row::Unreadable(_, why)) => Err(StoreError::unreadable(why)),
+            Err(error) => Err(schema::failure(&error)),
+        };
+        self.ask(read).boxed()
+    }
+
+    fn history<'a>(&'a self, query: &'a AuditQuery) -> BoxFuture<'a, Result<Vec<AuditRecord>, StoreError>> {
+        let query = query.clone();
+        let read = move |worker: &mut Worker| rows::history(&worker.connection, &query);
+        self.ask(move |worker| read(worker).map_err(|error| schema::failure(&error))).boxed()
+    }
+
+    fn current_settings(&self) -> BoxFuture<'_, Result<StoreSettings, StoreError>> {
+        self.ask(|worker| Ok(worker.view.settings.clone())).boxed()
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // Without senders the thread writes down what it still has, and ends.
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteStore").field("keys", &self.0.index.len()).finish_non_exhaustive()
+    }
+}

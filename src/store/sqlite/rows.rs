@@ -1,0 +1,294 @@
+//! Rows of the tables, read and written.
+
+use std::{collections::HashMap, sync::Arc, time::SystemTime};
+
+use rusqlite::{CachedStatement, Connection, OptionalExtension as _, Row as SqlRow, params, types::ValueRef};
+
+use crate::{
+    ConfigError, Digest, Dimension, Grant, KeyId, KeyRecord,
+    key::GrantFile,
+    store::{
+        Action, AuditQuery, AuditRecord, KeyQuery, Page, StoreError, UnreadableKey,
+        audit::Edit,
+        index::Slot,
+        lifecycle::{Row, Table},
+        sqlite::schema::failure,
+    },
+    text,
+};
+
+const COLUMNS: &str = "id, digest, name, kind, tenant, created_at, not_before, expires_at, revoked_at, \
+                       revocation_reason, may, version, last_used";
+
+/// Reads records, and lets those with the same grant share it.
+#[derive(Default)]
+pub(super) struct Reader<'d> {
+    dimensions: &'d [Dimension],
+    grants: HashMap<Box<str>, Arc<Grant>>,
+}
+
+/// A row that makes no record.
+pub(super) struct Broken {
+    pub(super) id: String,
+    pub(super) digest: Option<Digest>,
+    pub(super) why: String,
+}
+
+impl<'d> Reader<'d> {
+    pub(super) fn new(dimensions: &'d [Dimension]) -> Self {
+        Self { dimensions, grants: HashMap::new() }
+    }
+
+    pub(super) fn record(&mut self, row: &SqlRow<'_>) -> Result<Arc<KeyRecord>, Broken> {
+        self.try_record(row).map(Arc::new).map_err(|error| Broken {
+            id: match row.get_ref(0) {
+                Ok(ValueRef::Text(id) | ValueRef::Blob(id)) => String::from_utf8_lossy(id).into_owned(),
+                _ => "?".to_owned(),
+            },
+            digest: row.get::<_, [u8; 32]>(1).ok().map(Digest::from_bytes),
+            why: error.to_string(),
+        })
+    }
+
+    fn try_record(&mut self, row: &SqlRow<'_>) -> Result<KeyRecord, ConfigError> {
+        let string = |place: usize| row.get::<_, Option<String>>(place).map_err(|error| wrong(&error));
+        let version: i64 = row.get(11).map_err(|error| wrong(&error))?;
+        let digest = row.get(1).map_err(|error| wrong(&error))?;
+        Ok(KeyRecord::builder(text_of(row, 0)?.parse()?, Digest::from_bytes(digest))
+            .name(text_of(row, 2)?)
+            .kind(string(3)?)
+            .tenant(string(4)?)
+            .created_at(time_of(row, 5)?)
+            .not_before(time_of(row, 6)?)
+            .expires_at(time_of(row, 7)?)
+            .revoked_at(time_of(row, 8)?)
+            .revocation_reason(string(9)?)
+            .grant(self.grant(text_of(row, 10)?).map_err(|error| error.at("may"))?)
+            .version(u64::try_from(version).map_err(|_| ConfigError::new("version: it is negative"))?)
+            .last_used(time_of(row, 12)?)
+            .build())
+    }
+
+    fn grant(&mut self, text: &str) -> Result<Arc<Grant>, ConfigError> {
+        if let Some(known) = self.grants.get(text) {
+            return Ok(Arc::clone(known));
+        }
+        let grant = Arc::new(text::from_json::<GrantFile>(text, false)?.read(self.dimensions)?);
+        self.grants.insert(text.into(), Arc::clone(&grant));
+        Ok(grant)
+    }
+}
+
+fn wrong(error: &rusqlite::Error) -> ConfigError {
+    ConfigError::new(error.to_string())
+}
+
+fn text_of<'r>(row: &'r SqlRow<'_>, place: usize) -> Result<&'r str, ConfigError> {
+    let value = row.get_ref(place).map_err(|error| wrong(&error))?;
+    value.as_str().map_err(|error| ConfigError::new(error.to_string()))
+}
+
+fn time_of(row: &SqlRow<'_>, place: usize) -> Result<Option<SystemTime>, ConfigError> {
+    let micros: Option<i64> = row.get(place).map_err(|error| wrong(&error))?;
+    micros.map(text::from_micros).transpose()
+}
+
+fn micros(time: Option<SystemTime>) -> Result<Option<i64>, StoreError> {
+    time.map(text::to_micros).transpose().map_err(|error| StoreError::invalid(error.to_string()))
+}
+
+/// Every key with what look-ups find, and those that cannot be read.
+pub(super) fn all(
+    connection: &Connection,
+    dimensions: &[Dimension],
+) -> rusqlite::Result<(Vec<(Digest, Slot)>, Vec<Broken>)> {
+    let mut reader = Reader::new(dimensions);
+    let (mut slots, mut broken) = (Vec::new(), Vec::new());
+    let mut statement = connection.prepare(&format!("SELECT {COLUMNS} FROM keys"))?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        match reader.record(row) {
+            Ok(record) => slots.push((*record.digest(), Slot::Record(record))),
+            Err(found) => {
+                slots.extend(found.digest.map(|digest| (digest, Slot::Unreadable(found.why.as_str().into()))));
+                broken.push(found);
+            }
+        }
+    }
+    Ok((slots, broken))
+}
+
+pub(super) fn one(connection: &Connection, dimensions: &[Dimension], id: &KeyId) -> rusqlite::Result<Row> {
+    let mut statement = cached(connection, &format!("SELECT {COLUMNS} FROM keys WHERE id = ?1"))?;
+    let found = statement.query_row([id.as_str()], |row| Ok(Reader::new(dimensions).record(row))).optional()?;
+    Ok(match found {
+        None => Row::Absent,
+        Some(Ok(record)) => Row::Found(record),
+        Some(Err(broken)) => Row::Unreadable(broken.digest, broken.why),
+    })
+}
+
+pub(super) fn page(connection: &Connection, dimensions: &[Dimension], query: &KeyQuery) -> rusqlite::Result<Page> {
+    let now = SystemTime::now();
+    let mut reader = Reader::new(dimensions);
+    let mut statement = cached(connection, &format!("SELECT {COLUMNS} FROM keys WHERE id > ?1 ORDER BY id"))?;
+    let mut rows = statement.query([query.after.as_ref().map_or("", KeyId::as_str)])?;
+    let mut page = Page::default();
+    while let Some(row) = rows.next()? {
+        if page.records.len() == query.limit {
+            page.next = page.records.last().map(|last| last.id().clone());
+            break;
+        }
+        match reader.record(row) {
+            Ok(record) if query.matches(&record, now) => page.records.push(record),
+            Ok(_) => {}
+            Err(Broken { id, why, .. }) => page.unreadable.push(UnreadableKey { id, why }),
+        }
+    }
+    Ok(page)
+}
+
+pub(super) fn history(connection: &Connection, query: &AuditQuery) -> rusqlite::Result<Vec<AuditRecord>> {
+    let mut statement = cached(
+        connection,
+        "SELECT number, at, who, action, key_id, note, before, after FROM audit
+         WHERE number < ?1 AND (?2 IS NULL OR key_id = ?2) ORDER BY number DESC LIMIT ?3",
+    )?;
+    let before = query.before.and_then(|number| i64::try_from(number).ok()).unwrap_or(i64::MAX);
+    let limit = i64::try_from(query.limit).unwrap_or(i64::MAX);
+    let rows = statement.query_map(params![before, query.key.as_ref().map(KeyId::as_str), limit], |row| {
+        let odd = |place| rusqlite::Error::InvalidColumnType(place, String::new(), rusqlite::types::Type::Text);
+        let key: Option<String> = row.get(4)?;
+        Ok(AuditRecord {
+            number: u64::try_from(row.get::<_, i64>(0)?).map_err(|_| odd(0))?,
+            at: text::from_micros(row.get(1)?).map_err(|_| odd(1))?,
+            by: row.get(2)?,
+            action: Action::named(&row.get::<_, String>(3)?).ok_or_else(|| odd(3))?,
+            key: key.map(|key| key.parse()).transpose().map_err(|_| odd(4))?,
+            note: row.get(5)?,
+            before: row.get(6)?,
+            after: row.get(7)?,
+        })
+    })?;
+    rows.collect()
+}
+
+/// The number of the newest audit record.
+pub(super) fn newest(connection: &Connection) -> rusqlite::Result<i64> {
+    cached(connection, "SELECT coalesce(max(number), 0) FROM audit")?.query_row([], |row| row.get(0))
+}
+
+/// Which keys have changed since, as ids and digests; no id stands for the settings.
+pub(super) fn changed_since(
+    connection: &Connection,
+    number: i64,
+) -> rusqlite::Result<Vec<(Option<String>, Option<[u8; 32]>)>> {
+    let mut statement = cached(connection, "SELECT DISTINCT key_id, digest FROM audit WHERE number > ?1")?;
+    statement.query_map([number], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+}
+
+/// Writes one change with its audit record, in the transaction that the caller has begun.
+pub(super) fn write(connection: &Connection, edit: &Edit, now: SystemTime, who: &str) -> Result<(), StoreError> {
+    let told = |error: rusqlite::Error| failure(&error);
+    match (&edit.key, &edit.before, &edit.after) {
+        (_, _, Some(record)) => put(connection, record)?,
+        (Some(id), _, None) => {
+            cached(connection, "DELETE FROM keys WHERE id = ?1")
+                .and_then(|mut it| it.execute([id.as_str()]))
+                .map_err(told)?;
+        }
+        (None, ..) => {}
+    }
+    let audit = edit.audit(0, now, who).map_err(|error| StoreError::invalid(error.to_string()))?;
+    let values = params![
+        micros(Some(now))?,
+        who,
+        edit.action.name(),
+        audit.key.as_ref().map(KeyId::as_str),
+        edit.digest.as_ref().map(Digest::as_bytes),
+        audit.note,
+        audit.before,
+        audit.after,
+    ];
+    let sql = "INSERT INTO audit (at, who, action, key_id, digest, note, before, after)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    cached(connection, sql).and_then(|mut statement| statement.execute(values)).map_err(told)?;
+    Ok(())
+}
+
+/// A new record, or the next version of one: a newer one is never written over.
+fn put(connection: &Connection, record: &KeyRecord) -> Result<(), StoreError> {
+    let grant = serde_json::to_string(&GrantFile::of(record.grant()));
+    let grant = grant.map_err(|error| StoreError::invalid(error.to_string()))?;
+    let version = i64::try_from(record.version()).map_err(|error| StoreError::invalid(error.to_string()))?;
+    let values = params![
+        record.id().as_str(),
+        record.digest().as_bytes(),
+        record.name(),
+        record.kind(),
+        record.tenant(),
+        micros(record.created_at())?,
+        micros(record.not_before())?,
+        micros(record.expires_at())?,
+        micros(record.revoked_at())?,
+        record.revocation_reason(),
+        grant,
+        version,
+        micros(record.last_used())?,
+    ];
+    let sql = format!(
+        "INSERT INTO keys ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
+         ON CONFLICT (id) DO UPDATE SET name = ?3, kind = ?4, tenant = ?5, not_before = ?7, expires_at = ?8,
+           revoked_at = ?9, revocation_reason = ?10, may = ?11, version = ?12
+         WHERE digest = ?2 AND version = ?12 - 1"
+    );
+    let written = cached(connection, &sql).and_then(|mut statement| statement.execute(values));
+    match written.map_err(|error| failure(&error))? {
+        1 => Ok(()),
+        _ => Err(StoreError::conflict(format!("the key {} was changed meanwhile", record.id()))),
+    }
+}
+
+/// Writes down when keys were last used, never an earlier time over a later one.
+pub(super) fn put_uses(connection: &Connection, used: &[Arc<KeyRecord>]) -> Result<(), StoreError> {
+    let sql = "UPDATE keys SET last_used = max(coalesce(last_used, 0), ?2) WHERE id = ?1";
+    let mut statement = cached(connection, sql).map_err(|error| failure(&error))?;
+    for record in used {
+        let time = micros(record.last_used())?;
+        statement.execute(params![record.id().as_str(), time]).map_err(|error| failure(&error))?;
+    }
+    Ok(())
+}
+
+fn cached<'c>(connection: &'c Connection, sql: &str) -> rusqlite::Result<CachedStatement<'c>> {
+    connection.prepare_cached(sql)
+}
+
+/// The tables inside of the transaction that a change is written in.
+pub(super) struct Tables<'c> {
+    pub(super) connection: &'c Connection,
+    pub(super) dimensions: &'c [Dimension],
+}
+
+impl Table for Tables<'_> {
+    fn by_id(&self, id: &KeyId) -> Result<Row, StoreError> {
+        one(self.connection, self.dimensions, id).map_err(|error| failure(&error))
+    }
+
+    fn by_digest(&self, digest: &Digest) -> Result<bool, StoreError> {
+        cached(self.connection, "SELECT 1 FROM keys WHERE digest = ?1")
+            .and_then(|mut statement| statement.exists([digest.as_bytes()]))
+            .map_err(|error| failure(&error))
+    }
+
+    fn dead_since(&self, time: SystemTime) -> Result<Vec<Arc<KeyRecord>>, StoreError> {
+        let sql = format!("SELECT {COLUMNS} FROM keys WHERE revoked_at <= ?1 OR expires_at <= ?1 ORDER BY id");
+        let read = || {
+            let mut reader = Reader::new(self.dimensions);
+            let mut statement = cached(self.connection, &sql)?;
+            let rows = statement.query_map([micros(Some(time)).ok().flatten()], |row| Ok(reader.record(row).ok()))?;
+            rows.filter_map(Result::transpose).collect::<rusqlite::Result<Vec<_>>>()
+        };
+        read().map_err(|error| failure(&error))
+    }
+}

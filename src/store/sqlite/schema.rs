@@ -1,0 +1,167 @@
+//! The tables, how a file comes to have them, and which files are refused.
+
+use std::{fs, io, path::Path, time::Duration};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use crate::{
+    Dimension,
+    store::{StoreError, StoreSettings},
+};
+
+/// Says that a SQLite file is one of ours ("auth").
+const APPLICATION: i32 = 0x6175_7468;
+
+/// What each version of the schema adds to the one before. A file that has more of them than we know is
+/// refused: we could not keep what they promise.
+const MIGRATIONS: [&str; 1] = [include_str!("schema_1.sql")];
+
+const NEWEST: u32 = MIGRATIONS.len() as u32;
+
+/// Opens a store that exists, and brings it to the newest schema.
+pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
+    let name = path.display();
+    let unreadable = |error: rusqlite::Error| StoreError::unavailable(format!("{name}: {}", told(&error)));
+    match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(StoreError::not_found(format!("{name}: there is no such file; `authz init` makes one")));
+        }
+        Err(error) => return Err(StoreError::unavailable(format!("{name}: {error}"))),
+        Ok(file) if !file.is_file() => return Err(StoreError::unavailable(format!("{name}: it is not a file"))),
+        // SQLite would take it for a new database: all keys would be unknown.
+        Ok(file) if file.len() == 0 => {
+            return Err(StoreError::unavailable(format!("{name}: the file is empty; a store never is")));
+        }
+        Ok(_) => {}
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(path, flags).map_err(unreadable)?;
+    connection.busy_timeout(Duration::from_secs(2)).map_err(unreadable)?;
+    let application: i32 = pragma(&connection, "application_id").map_err(unreadable)?;
+    if application != APPLICATION {
+        return Err(StoreError::unavailable(format!("{name}: it is a SQLite file, but not a key store")));
+    }
+    if connection.is_readonly("main").map_err(unreadable)? {
+        return Err(StoreError::unavailable(format!("{name}: no permission to write it")));
+    }
+    let sound: String = pragma(&connection, "quick_check(1)").map_err(unreadable)?;
+    if sound != "ok" {
+        return Err(StoreError::unavailable(format!("{name}: the file is damaged: {sound}")));
+    }
+    configure(&connection).map_err(unreadable)?;
+    migrate(&mut connection, path)?;
+    Ok(connection)
+}
+
+/// Makes a store in a file that must not exist yet. It is whole from its first moment: whoever is killed
+/// in between leaves nothing that could be taken for an empty store.
+pub(super) fn create(path: &Path, settings: &StoreSettings) -> Result<(), StoreError> {
+    let name = path.display();
+    let told_io = |error: io::Error| StoreError::unavailable(format!("{name}: {error}"));
+    let exists = || StoreError::conflict(format!("{name}: it exists already"));
+    if path.symlink_metadata().is_ok() {
+        return Err(exists());
+    }
+    let settings = settings.to_json().map_err(|error| StoreError::invalid(error.to_string()))?;
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(format!(".new-{}", std::process::id()));
+    let draft = Path::new(&draft);
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(draft).map_err(told_io)?;
+    let made = fill(draft, &settings).map_err(|error| StoreError::unavailable(format!("{name}: {}", told(&error))));
+    let placed = made.and_then(|()| match fs::hard_link(draft, path) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(exists()),
+        // Not every file system has links.
+        Err(_) => fs::rename(draft, path).map_err(told_io),
+    });
+    let _ = fs::remove_file(draft);
+    placed?;
+    #[cfg(unix)]
+    if let Some(folder) = path.parent() {
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(told_io)?;
+    }
+    Ok(())
+}
+
+fn fill(draft: &Path, settings: &str) -> rusqlite::Result<()> {
+    let mut connection = Connection::open_with_flags(draft, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    let transaction = connection.transaction()?;
+    for migration in MIGRATIONS {
+        transaction.execute_batch(migration)?;
+    }
+    transaction.execute("INSERT INTO settings (name, value) VALUES ('settings', ?1)", [settings])?;
+    transaction.pragma_update(None, "user_version", NEWEST)?;
+    transaction.pragma_update(None, "application_id", APPLICATION)?;
+    transaction.commit()
+}
+
+fn configure(connection: &Connection) -> rusqlite::Result<()> {
+    // Readers are not kept waiting by a writer, and what is acknowledged survives a power cut.
+    connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "trusted_schema", "OFF")?;
+    connection.pragma_update(None, "cell_size_check", "ON")?;
+    connection.set_prepared_statement_cache_capacity(32);
+    Ok(())
+}
+
+fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
+    let name = path.display();
+    let failed = |error: rusqlite::Error| StoreError::unavailable(format!("{name}: {}", told(&error)));
+    let version = |connection: &Connection| pragma::<u32>(connection, "user_version").map_err(failed);
+    if version(connection)? == NEWEST {
+        return Ok(());
+    }
+    let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(failed)?;
+    // Asked again: another process may have been faster.
+    let found = version(&transaction)?;
+    let Some(missing) = usize::try_from(found).ok().and_then(|found| MIGRATIONS.get(found..)) else {
+        let newer = format!("{name}: its schema is version {found}, and this program knows {NEWEST}: it is too old");
+        return Err(StoreError::unavailable(newer));
+    };
+    for migration in missing {
+        transaction.execute_batch(migration).map_err(failed)?;
+    }
+    transaction.pragma_update(None, "user_version", NEWEST).map_err(failed)?;
+    transaction.commit().map_err(failed)
+}
+
+pub(super) fn settings(connection: &Connection, own: &[Dimension]) -> Result<StoreSettings, StoreError> {
+    let text = connection.query_row("SELECT value FROM settings WHERE name = 'settings'", [], |row| row.get(0));
+    let text: String = text.map_err(|error| failure(&error))?;
+    StoreSettings::parse(&text, own)
+        .map_err(|error| StoreError::unavailable(format!("the settings of the store cannot be read: {error}")))
+}
+
+fn pragma<T: rusqlite::types::FromSql>(connection: &Connection, name: &str) -> rusqlite::Result<T> {
+    connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get(0))
+}
+
+/// An error in words for the person in front of it.
+fn told(error: &rusqlite::Error) -> String {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase) => "it is not a key store".to_owned(),
+        Some(ErrorCode::DatabaseCorrupt) => format!("the file is damaged: {error}"),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => "another process holds the file locked".to_owned(),
+        Some(ErrorCode::DiskFull) => "the disk is full".to_owned(),
+        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
+            "no permission to write it, or to make files beside it".to_owned()
+        }
+        _ => error.to_string(),
+    }
+}
+
+/// The same for whoever has the store open.
+pub(super) fn failure(error: &rusqlite::Error) -> StoreError {
+    StoreError::unavailable(told(error))
+}
+
+pub(super) fn is_busy(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+}

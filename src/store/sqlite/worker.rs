@@ -1,0 +1,320 @@
+//! The one thread that talks to the file: changes, questions, and what other processes have changed.
+
+use std::{
+    fs,
+    path::PathBuf,
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use crate::{
+    Digest, Dimension,
+    store::{
+        StoreError, StoreSettings,
+        change::{Applied, Change},
+        index::{Index, Slot},
+        lifecycle::{self, Plan, Row, plan},
+        report::Report,
+        sqlite::{
+            rows::{self, Broken, Tables},
+            schema::{self, failure, is_busy},
+        },
+    },
+};
+
+/// How often the file is asked whether another process has written to it.
+const TICK: Duration = Duration::from_millis(200);
+/// How often uses are written down.
+const FLUSH: Duration = Duration::from_secs(20);
+/// How long a change waits for another process that writes.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Something to do with the file.
+pub(super) type Job = Box<dyn FnOnce(&mut Worker) + Send>;
+
+pub(super) struct Worker {
+    pub(super) connection: Connection,
+    pub(super) view: View,
+    file: Identity,
+    stale_after: Duration,
+    failing_since: Option<Instant>,
+    next_tick: Instant,
+    next_flush: Instant,
+    used_since: SystemTime,
+}
+
+/// What this process knows of the file's content.
+pub(super) struct View {
+    pub(super) index: Arc<Index>,
+    pub(super) settings: StoreSettings,
+    own: Vec<Dimension>,
+    /// The newest audit record that the index has in it.
+    number: i64,
+    report: Report,
+}
+
+impl Worker {
+    /// Reads everything that the file holds.
+    pub(super) fn new(
+        connection: Connection,
+        path: PathBuf,
+        own: Vec<Dimension>,
+        report: Report,
+        stale_after: Duration,
+    ) -> Result<Self, StoreError> {
+        let file = Identity::of(path).map_err(|error| StoreError::unavailable(error.to_string()))?;
+        let (settings, number, (slots, broken)) = {
+            // All of it as it was at one moment.
+            let moment = connection.unchecked_transaction().map_err(|error| failure(&error))?;
+            let settings = schema::settings(&moment, &own)?;
+            let read = || Ok((rows::newest(&moment)?, rows::all(&moment, &settings.dimensions)?));
+            let (number, found) = read().map_err(|error| failure(&error))?;
+            (settings, number, found)
+        };
+        let index = Arc::new(Index::new(slots, settings.directory.clone()));
+        let view = View { index, settings, own, number, report };
+        view.tell_broken(&broken);
+        let now = Instant::now();
+        Ok(Self {
+            connection,
+            view,
+            file,
+            stale_after,
+            failing_since: None,
+            next_tick: now + TICK,
+            next_flush: now + FLUSH,
+            used_since: SystemTime::now(),
+        })
+    }
+
+    /// Works until nobody holds the store any more.
+    pub(super) fn run(mut self, jobs: &Receiver<Job>) {
+        let _guard = StaleWhenGone(Arc::clone(&self.view.index));
+        let patient = self.connection.busy_timeout(Duration::from_millis(50));
+        if let Err(error) = patient {
+            (self.view.report)(&format!("the key store cannot be set up: {error}"));
+            return;
+        }
+        loop {
+            match jobs.recv_timeout(self.next_tick.saturating_duration_since(Instant::now())) {
+                Ok(job) => job(&mut self),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if Instant::now() >= self.next_tick {
+                self.tick();
+            }
+        }
+        let _ = self.flush();
+    }
+
+    /// Looks for changes of other processes. A file that is locked has none that could be read, and keeps
+    /// what is known; one that cannot be read for a while makes it stale.
+    fn tick(&mut self) {
+        let looked = self.file.check().and_then(|()| match self.view.catch_up(&self.connection) {
+            Err(error) if is_busy(&error) => Ok(()),
+            looked => looked.map_err(|error| failure(&error).to_string()),
+        });
+        let now = Instant::now();
+        match looked {
+            Ok(()) => {
+                if self.failing_since.take().is_some() && self.view.index.is_stale() {
+                    (self.view.report)("the key store can be read again");
+                    self.view.index.set_stale(false);
+                }
+            }
+            Err(why) => {
+                let since = *self.failing_since.get_or_insert(now);
+                if now.duration_since(since) >= self.stale_after && !self.view.index.is_stale() {
+                    (self.view.report)(&format!("the key store cannot be read, requests are refused: {why}"));
+                    self.view.index.set_stale(true);
+                }
+            }
+        }
+        if now >= self.next_flush {
+            self.next_flush = now + FLUSH;
+            let _ = self.flush(); // what was not written down is tried again
+        }
+        self.next_tick = Instant::now() + TICK;
+    }
+
+    /// Writes down when keys were last used.
+    fn flush(&mut self) -> Result<(), StoreError> {
+        let until = SystemTime::now();
+        let used = self.view.index.used_since(self.used_since);
+        if !used.is_empty() {
+            let told = |error: rusqlite::Error| failure(&error);
+            let behavior = TransactionBehavior::Immediate;
+            let transaction = self.connection.transaction_with_behavior(behavior).map_err(told)?;
+            rows::put_uses(&transaction, &used)?;
+            transaction.commit().map_err(told)?;
+        }
+        // Uses are noted in whole seconds: those of this one may go on.
+        self.used_since = until.checked_sub(Duration::from_secs(1)).unwrap_or(until);
+        Ok(())
+    }
+
+    /// Carries a change out: durable, and known to every look-up, when this returns.
+    pub(super) fn apply(&mut self, who: &str, change: Change) -> Result<Applied, StoreError> {
+        self.file.check().map_err(StoreError::unavailable)?;
+        let deadline = Instant::now() + PATIENCE;
+        while let Err(error) = self.take_turn() {
+            if !is_busy(&error) || Instant::now() >= deadline {
+                return Err(failure(&error));
+            }
+            // Another process writes: what it has written is learnt meanwhile.
+            if Instant::now() >= self.next_tick {
+                self.tick();
+            }
+        }
+        let applied = self.apply_in_turn(who, change);
+        if applied.is_err() {
+            // Whatever of it was written is taken back. A failed commit may have done so already.
+            let _ = self.connection.execute_batch("ROLLBACK");
+        }
+        applied
+    }
+
+    fn take_turn(&self) -> rusqlite::Result<()> {
+        self.connection.execute_batch("BEGIN IMMEDIATE")
+    }
+
+    fn apply_in_turn(&mut self, who: &str, change: Change) -> Result<Applied, StoreError> {
+        let told = |error: rusqlite::Error| failure(&error);
+        let Self { connection, view, .. } = self;
+        view.catch_up(connection).map_err(told)?;
+        let now = SystemTime::now();
+        let tables = Tables { connection, dimensions: &view.settings.dimensions };
+        let Plan { edits, settings, applied } = plan(change, &tables, &view.settings, now)?;
+        for edit in &edits {
+            rows::write(connection, edit, now, who)?;
+        }
+        if let Some(settings) = &settings {
+            let text = settings.to_json().map_err(|error| StoreError::invalid(error.to_string()))?;
+            connection.execute("UPDATE settings SET value = ?1 WHERE name = 'settings'", [text]).map_err(told)?;
+        }
+        let number = rows::newest(connection).map_err(told)?;
+        connection.execute_batch("COMMIT").map_err(told)?;
+        view.number = number;
+        view.index.publish(lifecycle::slots(&edits));
+        if let Some(settings) = settings {
+            view.index.set_directory(settings.directory.clone());
+            view.settings = settings;
+        }
+        Ok(applied)
+    }
+}
+
+impl View {
+    /// Takes over what has changed in the file since.
+    fn catch_up(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        let newest = rows::newest(connection)?;
+        if newest == self.number {
+            return Ok(());
+        }
+        if newest < self.number {
+            (self.report)("the key store went back to an earlier state; keys that were revoked since live again");
+            return self.reload(connection, newest);
+        }
+        let mut slots: Vec<(Digest, Option<Slot>)> = Vec::new();
+        for (id, digest) in rows::changed_since(connection, self.number)? {
+            let (Some(id), digest) = (id, digest.map(Digest::from_bytes)) else {
+                return self.reload(connection, newest);
+            };
+            let row = match id.parse() {
+                Ok(id) => rows::one(connection, &self.settings.dimensions, &id)?,
+                Err(_) => return self.reload(connection, newest),
+            };
+            match (row, digest) {
+                (Row::Found(record), _) => slots.push((*record.digest(), Some(Slot::Record(record)))),
+                (Row::Absent, Some(digest)) => slots.push((digest, None)),
+                (Row::Unreadable(found, why), digest) => {
+                    self.tell_broken(&[Broken { id, digest, why: why.clone() }]);
+                    let why: Arc<str> = why.into();
+                    let digests = found.into_iter().chain(digest);
+                    slots.extend(digests.map(|digest| (digest, Some(Slot::Unreadable(Arc::clone(&why))))));
+                }
+                (Row::Absent, None) => return self.reload(connection, newest),
+            }
+        }
+        self.index.publish(slots);
+        self.number = newest;
+        Ok(())
+    }
+
+    /// Reads everything anew.
+    fn reload(&mut self, connection: &Connection, newest: i64) -> rusqlite::Result<()> {
+        match schema::settings(connection, &self.own) {
+            Ok(settings) => {
+                self.index.set_directory(settings.directory.clone());
+                self.settings = settings;
+            }
+            Err(error) => (self.report)(&error.to_string()),
+        }
+        let (slots, broken) = rows::all(connection, &self.settings.dimensions)?;
+        self.index.replace(slots);
+        self.tell_broken(&broken);
+        self.number = newest;
+        Ok(())
+    }
+
+    fn tell_broken(&self, broken: &[Broken]) {
+        for Broken { id, why, .. } in broken {
+            (self.report)(&format!("the record of key {id} cannot be read, and admits nobody: {why}"));
+        }
+    }
+}
+
+/// Which file was opened: should another stand in its place, changes would go there, unseen.
+struct Identity {
+    path: PathBuf,
+    #[cfg(unix)]
+    inode: (u64, u64),
+}
+
+impl Identity {
+    #[cfg(unix)]
+    fn of(path: PathBuf) -> std::io::Result<Self> {
+        let inode = Self::inode(&path)?;
+        Ok(Self { path, inode })
+    }
+
+    #[cfg(unix)]
+    fn inode(path: &std::path::Path) -> std::io::Result<(u64, u64)> {
+        use std::os::unix::fs::MetadataExt as _;
+        fs::metadata(path).map(|file| (file.dev(), file.ino()))
+    }
+
+    #[cfg(unix)]
+    fn check(&self) -> Result<(), String> {
+        match Self::inode(&self.path) {
+            Ok(inode) if inode == self.inode => Ok(()),
+            Ok(_) => Err("another file stands in its place; restart the program".to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[cfg(not(unix))]
+    fn of(path: PathBuf) -> std::io::Result<Self> {
+        fs::metadata(&path).map(|_| Self { path })
+    }
+
+    #[cfg(not(unix))]
+    fn check(&self) -> Result<(), String> {
+        fs::metadata(&self.path).map(drop).map_err(|error| error.to_string())
+    }
+}
+
+/// Nobody learns of changes any more.
+struct StaleWhenGone(Arc<Index>);
+
+impl Drop for StaleWhenGone {
+    fn drop(&mut self) {
+        self.0.set_stale(true);
+    }
+}
