@@ -56,7 +56,8 @@ async fn issue_use_rotate_revoke_delete() {
 async fn an_overlap_never_prolongs_a_life() {
     let store = MemoryStore::new();
     // Dates are kept to the microsecond.
-    let soon = SystemTime::UNIX_EPOCH + Duration::from_secs(4_000_000_000);
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    let soon = SystemTime::UNIX_EPOCH + Duration::from_secs(since.as_secs() + 60);
     let hour = Duration::from_secs(3600);
     let key = store.by("test").issue(NewKey::new("k", Grant::default()).expires_at(soon)).await.unwrap();
     store.by("test").rotate(key.record.id(), Overlap::For(hour)).await.unwrap();
