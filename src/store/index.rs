@@ -32,6 +32,7 @@ type Part = HashMap<Digest, Slot, BuildHasherDefault<DigestHasher>>;
 pub(crate) enum Slot {
     Record(Arc<KeyRecord>),
     /// The record cannot be read: this one key is refused, the others go on.
+    #[cfg_attr(not(feature = "sqlite"), expect(dead_code, reason = "only rows of a database can be damaged"))]
     Unreadable(Arc<str>),
 }
 
@@ -40,12 +41,11 @@ const PARTS: usize = 1024;
 
 impl Index {
     pub(crate) fn new(slots: impl IntoIterator<Item = (Digest, Slot)>, directory: Directory) -> Self {
-        let index = Self {
+        Self {
             parts: fill(slots).into_iter().map(ArcSwap::from_pointee).collect(),
             directory: ArcSwap::from_pointee(directory),
             stale: AtomicBool::new(false),
-        };
-        index
+        }
     }
 
     pub(crate) fn of_records<'a>(records: impl IntoIterator<Item = &'a Arc<KeyRecord>>, directory: Directory) -> Self {
@@ -80,17 +80,23 @@ impl Index {
             let mut changed = Part::clone(&part.load());
             for (digest, slot) in changes {
                 match slot {
-                    Some(slot) => changed.insert(digest, slot),
-                    None => changed.remove(&digest),
-                };
+                    Some(slot) => {
+                        inherit(changed.get(&digest), &slot);
+                        changed.insert(digest, slot);
+                    }
+                    None => drop(changed.remove(&digest)),
+                }
             }
             part.store(Arc::new(changed));
         }
     }
 
     /// Replaces everything.
+    #[cfg(any(feature = "file", feature = "sqlite"))]
     pub(crate) fn replace(&self, slots: impl IntoIterator<Item = (Digest, Slot)>) {
         for (part, new) in self.parts.iter().zip(fill(slots)) {
+            let old = part.load();
+            new.iter().for_each(|(digest, slot)| inherit(old.get(digest), slot));
             part.store(Arc::new(new));
         }
     }
@@ -103,6 +109,15 @@ impl Index {
         self.directory.store(Arc::new(directory));
     }
 
+    /// Keys in memory, those that cannot be read among them.
+    pub(crate) fn len(&self) -> usize {
+        self.parts.iter().map(|part| part.load().len()).sum()
+    }
+}
+
+/// For stores whose keys also stand elsewhere.
+#[cfg(feature = "sqlite")]
+impl Index {
     /// From now on every look-up fails, or none does for this reason.
     pub(crate) fn set_stale(&self, stale: bool) {
         self.stale.store(stale, Ordering::Release);
@@ -110,11 +125,6 @@ impl Index {
 
     pub(crate) fn is_stale(&self) -> bool {
         self.stale.load(Ordering::Acquire)
-    }
-
-    /// Keys in memory, those that cannot be read among them.
-    pub(crate) fn len(&self) -> usize {
-        self.parts.iter().map(|part| part.load().len()).sum()
     }
 
     /// The keys that were used at this time or later.
@@ -127,6 +137,15 @@ impl Index {
             }));
         }
         used
+    }
+}
+
+/// What is read from elsewhere may not know of the latest use.
+fn inherit(old: Option<&Slot>, new: &Slot) {
+    if let (Some(Slot::Record(old)), Slot::Record(new)) = (old, new)
+        && let Some(time) = old.last_used()
+    {
+        new.mark_used(time);
     }
 }
 

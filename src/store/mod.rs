@@ -3,11 +3,13 @@
 mod admin;
 mod audit;
 mod change;
+#[cfg(feature = "file")]
+mod file;
 mod index;
 mod lifecycle;
 mod memory;
 mod query;
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "file", feature = "sqlite"))]
 mod report;
 mod settings;
 #[cfg(feature = "sqlite")]
@@ -17,6 +19,8 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use futures::future::{BoxFuture, FutureExt as _};
 
+#[cfg(feature = "file")]
+pub use self::file::{FileStatus, FileStore};
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::{SqliteOptions, SqliteStore};
 pub use self::{

@@ -97,13 +97,17 @@ fn micros(time: Option<SystemTime>) -> Result<Option<i64>, StoreError> {
     time.map(text::to_micros).transpose().map_err(|error| StoreError::invalid(error.to_string()))
 }
 
-/// Every key with what look-ups find, and those that cannot be read.
-pub(super) fn all(
-    connection: &Connection,
-    dimensions: &[Dimension],
-) -> rusqlite::Result<(Vec<(Digest, Slot)>, Vec<Broken>)> {
+/// What look-ups find, and the rows that make no record.
+#[derive(Default)]
+pub(super) struct All {
+    pub(super) slots: Vec<(Digest, Slot)>,
+    pub(super) broken: Vec<Broken>,
+}
+
+/// Every key.
+pub(super) fn all(connection: &Connection, dimensions: &[Dimension]) -> rusqlite::Result<All> {
     let mut reader = Reader::new(dimensions);
-    let (mut slots, mut broken) = (Vec::new(), Vec::new());
+    let All { mut slots, mut broken } = All::default();
     let mut statement = connection.prepare(&format!("SELECT {COLUMNS} FROM keys"))?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
@@ -115,7 +119,7 @@ pub(super) fn all(
             }
         }
     }
-    Ok((slots, broken))
+    Ok(All { slots, broken })
 }
 
 pub(super) fn one(connection: &Connection, dimensions: &[Dimension], id: &KeyId) -> rusqlite::Result<Row> {
@@ -178,11 +182,11 @@ pub(super) fn newest(connection: &Connection) -> rusqlite::Result<i64> {
     cached(connection, "SELECT coalesce(max(number), 0) FROM audit")?.query_row([], |row| row.get(0))
 }
 
-/// Which keys have changed since, as ids and digests; no id stands for the settings.
-pub(super) fn changed_since(
-    connection: &Connection,
-    number: i64,
-) -> rusqlite::Result<Vec<(Option<String>, Option<[u8; 32]>)>> {
+/// The id and the digest of a key that has changed; no id stands for the settings.
+pub(super) type ChangedKey = (Option<String>, Option<[u8; 32]>);
+
+/// What has changed since.
+pub(super) fn changed_since(connection: &Connection, number: i64) -> rusqlite::Result<Vec<ChangedKey>> {
     let mut statement = cached(connection, "SELECT DISTINCT key_id, digest FROM audit WHERE number > ?1")?;
     statement.query_map([number], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
 }

@@ -21,7 +21,7 @@ use crate::{
         lifecycle::{self, Plan, Row, plan},
         report::Report,
         sqlite::{
-            rows::{self, Broken, Tables},
+            rows::{self, All, Broken, Tables},
             schema::{self, failure, is_busy},
         },
     },
@@ -68,7 +68,7 @@ impl Worker {
         stale_after: Duration,
     ) -> Result<Self, StoreError> {
         let file = Identity::of(path).map_err(|error| StoreError::unavailable(error.to_string()))?;
-        let (settings, number, (slots, broken)) = {
+        let (settings, number, All { slots, broken }) = {
             // All of it as it was at one moment.
             let moment = connection.unchecked_transaction().map_err(|error| failure(&error))?;
             let settings = schema::settings(&moment, &own)?;
@@ -256,7 +256,7 @@ impl View {
             }
             Err(error) => (self.report)(&error.to_string()),
         }
-        let (slots, broken) = rows::all(connection, &self.settings.dimensions)?;
+        let All { slots, broken } = rows::all(connection, &self.settings.dimensions)?;
         self.index.replace(slots);
         self.tell_broken(&broken);
         self.number = newest;

@@ -1,0 +1,262 @@
+//! Keys in a key file that is read again when it changes.
+
+use std::{
+    fmt, fs, io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        mpsc::{self, RecvTimeoutError},
+    },
+    thread::JoinHandle,
+    time::{Duration, SystemTime},
+};
+
+use arc_swap::ArcSwap;
+
+use crate::{
+    ConfigError, Digest, Directory, KeyFile, KeyFormat,
+    store::{
+        KeyStore, Lookup, StoreSettings,
+        index::{Index, Slot},
+        report::{self, Report},
+    },
+};
+
+/// Keys in a [key file](KeyFile) that people edit or a deployment brings: it is read again when it
+/// changes.
+///
+/// It does not matter how it changes: written in place, replaced by an editor, or swapped behind a
+/// symbolic link as mounted config maps are. What is looked at is the content.
+///
+/// # What it promises
+/// * Look-ups are answered from memory. A change of the file is in force within a second.
+/// * A bad edit changes nothing: the last good state stays in force, the fault is reported with its
+///   place in the file, and [`status`](Self::status) says how old the state is.
+/// * At start a bad file is an error, never a store without keys.
+///
+/// # What it does not
+/// * Nothing issues or revokes keys here: edit the file. `authz export` writes one, and `authz import`
+///   takes one over into a store that can be changed.
+/// * A file that goes missing is a bad edit: the last good state stays. Watch the status.
+/// * When a key was last used is forgotten with the process.
+///
+/// # Example
+/// ```
+/// use tower_authz::store::{FileStore, StoreSettings};
+///
+/// # let path = std::env::temp_dir().join(format!("tower-authz-doc-{}.json", std::process::id()));
+/// # std::fs::write(&path, r#"{ "keys": [] }"#)?;
+/// let store = FileStore::open(&path, StoreSettings::new())?;
+/// assert!(store.status().fault.is_none());
+/// # std::fs::remove_file(path)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct FileStore(Arc<Handle>);
+
+struct Handle {
+    index: Arc<Index>,
+    status: Arc<ArcSwap<FileStatus>>,
+    format: KeyFormat,
+    /// None only while it is dropped.
+    alive: Option<mpsc::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// How it stands with a [`FileStore`], for health checks.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct FileStatus {
+    /// When the state that is in force was read.
+    pub loaded_at: SystemTime,
+    /// How many keys it has.
+    pub keys: usize,
+    /// Why the file as it is now is not in force.
+    pub fault: Option<String>,
+}
+
+/// How often the file is looked at.
+const TICK: Duration = Duration::from_millis(250);
+
+impl FileStore {
+    /// Reads the file, and goes on watching it. The directory is that of the file; of the settings the
+    /// key format and the dimensions count.
+    ///
+    /// # Errors
+    /// If it cannot be read or is malformed, see [`KeyFile`].
+    pub fn open(path: impl AsRef<Path>, settings: impl Into<StoreSettings>) -> Result<Self, ConfigError> {
+        Self::open_with(path, settings, report::standard())
+    }
+
+    /// The same, with somebody who hears of bad edits. Default: the log, with the feature `tracing`;
+    /// else standard error.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_reporting(
+        path: impl AsRef<Path>,
+        settings: impl Into<StoreSettings>,
+        report: impl Fn(&str) + Send + Sync + 'static,
+    ) -> Result<Self, ConfigError> {
+        Self::open_with(path, settings, Arc::new(report))
+    }
+
+    fn open_with(
+        path: impl AsRef<Path>,
+        settings: impl Into<StoreSettings>,
+        report: Report,
+    ) -> Result<Self, ConfigError> {
+        let settings = settings.into();
+        let path = path.as_ref().to_owned();
+        let unread = |error: io::Error| ConfigError::new(error.to_string()).at(path.display());
+        let stamp = Stamp::of(&path);
+        let content = fs::read(&path).map_err(unread)?;
+        let (slots, directory) = parse(&content, &path, &settings)?;
+        let status = FileStatus { loaded_at: SystemTime::now(), keys: slots.len(), fault: None };
+        let status = Arc::new(ArcSwap::from_pointee(status));
+        let index = Arc::new(Index::new(slots, directory));
+        let format = settings.format.clone();
+        let watcher = Watcher {
+            path: path.clone(),
+            settings,
+            index: Arc::clone(&index),
+            status: Arc::clone(&status),
+            report,
+            stamp: stamp.ok(),
+            seen: Some(Digest::of(&content)),
+        };
+        let (alive, inbox) = mpsc::channel();
+        let thread = std::thread::Builder::new().name("authz-file".to_owned()).spawn(move || watcher.run(&inbox));
+        let thread = Some(thread.map_err(unread)?);
+        Ok(Self(Arc::new(Handle { index, status, format, alive: Some(alive), thread })))
+    }
+
+    /// How old the state in force is, and why the file as it is now is not.
+    #[must_use]
+    pub fn status(&self) -> FileStatus {
+        FileStatus::clone(&self.0.status.load())
+    }
+}
+
+fn parse(
+    content: &[u8],
+    path: &Path,
+    settings: &StoreSettings,
+) -> Result<(Vec<(Digest, Slot)>, Directory), ConfigError> {
+    let name = path.display().to_string();
+    let text = std::str::from_utf8(content).map_err(|_| ConfigError::new("it is not UTF-8").at(&name))?;
+    let (records, directory) = KeyFile::parse_with(text, &name, &settings.dimensions)?.into_parts();
+    let slots = records.into_iter().map(|record| (*record.digest(), Slot::Record(Arc::new(record))));
+    Ok((slots.collect(), directory))
+}
+
+/// The thread that looks at the file.
+struct Watcher {
+    path: PathBuf,
+    settings: StoreSettings,
+    index: Arc<Index>,
+    status: Arc<ArcSwap<FileStatus>>,
+    report: Report,
+    stamp: Option<Stamp>,
+    /// The digest of the content that was last judged; none if there was no content.
+    seen: Option<Digest>,
+}
+
+impl Watcher {
+    fn run(mut self, alive: &mpsc::Receiver<()>) {
+        while alive.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
+            self.look();
+        }
+    }
+
+    fn look(&mut self) {
+        let stamp = Stamp::of(&self.path);
+        // Clocks of file systems are coarse: what was written just now may be written again unnoticed.
+        if let (Ok(now), Some(then)) = (&stamp, &self.stamp)
+            && now == then
+            && now.is_settled()
+        {
+            return;
+        }
+        let content = fs::read(&self.path);
+        self.stamp = stamp.ok();
+        let seen = content.as_ref().ok().map(|content| Digest::of(content));
+        if seen == self.seen && (seen.is_some() || self.status.load().fault.is_some()) {
+            return;
+        }
+        self.seen = seen;
+        let unread = |error: io::Error| ConfigError::new(error.to_string()).at(self.path.display());
+        match content.map_err(unread).and_then(|content| parse(&content, &self.path, &self.settings)) {
+            Ok((slots, directory)) => {
+                let status = FileStatus { loaded_at: SystemTime::now(), keys: slots.len(), fault: None };
+                self.index.set_directory(directory);
+                self.index.replace(slots);
+                self.status.store(Arc::new(status));
+            }
+            Err(error) => {
+                let fault = Some(error.to_string());
+                let before = FileStatus::clone(&self.status.load());
+                (self.report)(&format!("the key file is not in force, its last good state stays: {error}"));
+                self.status.store(Arc::new(FileStatus { fault, ..before }));
+            }
+        }
+    }
+}
+
+/// What tells that a file may have changed, without reading it. Symbolic links are followed.
+#[derive(PartialEq, Eq)]
+struct Stamp {
+    length: u64,
+    modified: Option<SystemTime>,
+    #[cfg(unix)]
+    inode: (u64, u64, i64, i64),
+}
+
+impl Stamp {
+    fn of(path: &Path) -> io::Result<Self> {
+        let file = fs::metadata(path)?;
+        Ok(Self {
+            length: file.len(),
+            modified: file.modified().ok(),
+            #[cfg(unix)]
+            inode: {
+                use std::os::unix::fs::MetadataExt as _;
+                (file.dev(), file.ino(), file.ctime(), file.ctime_nsec())
+            },
+        })
+    }
+
+    fn is_settled(&self) -> bool {
+        let age = |time: SystemTime| time.elapsed().unwrap_or_default();
+        self.modified.is_some_and(|modified| age(modified) > Duration::from_secs(2))
+    }
+}
+
+impl KeyStore for FileStore {
+    fn lookup(&self, digest: &Digest) -> Lookup {
+        self.0.index.lookup(digest)
+    }
+
+    fn format(&self) -> KeyFormat {
+        self.0.format.clone()
+    }
+
+    fn directory(&self) -> Directory {
+        self.0.index.directory()
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.alive = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl fmt::Debug for FileStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileStore").field("status", &self.status()).finish_non_exhaustive()
+    }
+}
