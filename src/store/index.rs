@@ -7,7 +7,6 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::SystemTime,
 };
 
 use arc_swap::ArcSwap;
@@ -128,7 +127,7 @@ impl Index {
     }
 
     /// The keys that were used at this time or later.
-    pub(crate) fn used_since(&self, time: SystemTime) -> Vec<Arc<KeyRecord>> {
+    pub(crate) fn used_since(&self, time: std::time::SystemTime) -> Vec<Arc<KeyRecord>> {
         let mut used = Vec::new();
         for part in &self.parts {
             used.extend(part.load().values().filter_map(|slot| match slot {
