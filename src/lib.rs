@@ -7,6 +7,8 @@ mod authz;
 #[cfg(feature = "axum")]
 mod axum;
 pub mod check;
+#[cfg(feature = "client")]
+pub mod client;
 mod client_address;
 mod credential;
 mod denial;

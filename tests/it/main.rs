@@ -12,6 +12,10 @@
 
 mod allocations;
 mod cases;
+#[cfg(feature = "client")]
+mod client;
+#[cfg(feature = "client")]
+mod client_config;
 mod congruence;
 mod contract;
 mod denials;

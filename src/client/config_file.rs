@@ -1,0 +1,155 @@
+use std::{
+    env, fs,
+    io::{ErrorKind, Read as _},
+    path::{Path, PathBuf},
+};
+
+use zeroize::Zeroizing;
+
+use crate::{
+    ApiKey, ConfigError,
+    client::{ApiUrl, Credentials, credentials::check_key, disk, fields},
+};
+
+/// Much more than a key and a URL.
+const LIMIT: usize = 16 * 1024;
+
+/// A file that keeps a key for one user, in plain text: `~/.NAME/config.json`.
+///
+/// ```json
+/// { "api_key": "l64_abc12345_...", "api_url": "https://api.example.com" }
+/// ```
+///
+/// Both fields must be there, and no other may. On Unix the file is written with mode 0600, into a
+/// directory that is created with 0700, and reading it gives a [warning](Credentials::warning) if others
+/// could read it as well. Elsewhere it is as private as the home directory is.
+///
+/// # Example
+/// ```
+/// use tower_authz::{ApiKey, client::{ApiUrl, ConfigFile, read_key}};
+///
+/// # let home = std::env::temp_dir().join(format!("tower-authz-doc-{}", std::process::id()));
+/// let file = ConfigFile::at(home.join(".acme/config.json")); // or ConfigFile::of("acme")?
+/// assert!(file.read()?.is_none());
+///
+/// file.save(&ApiKey::new("key_0123456789"), &ApiUrl::https("https://api.example.com")?)?;
+/// let stored = file.read()?.expect("it was saved");
+/// assert_eq!(stored.api_key().expose(), "key_0123456789");
+/// # std::fs::remove_dir_all(home).unwrap();
+/// # Ok::<(), tower_authz::ConfigError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct ConfigFile {
+    path: PathBuf,
+    loopback: bool,
+}
+
+impl ConfigFile {
+    /// `~/.NAME/config.json`, where the home directory is `$HOME`, on Windows `%USERPROFILE%`.
+    ///
+    /// # Errors
+    /// If there is no home directory, or the name is not of ASCII letters, digits, `-` and `_`.
+    ///
+    /// # Example
+    /// ```
+    /// use tower_authz::client::ConfigFile;
+    ///
+    /// if let Ok(file) = ConfigFile::of("logic64") {
+    ///     assert!(file.path().ends_with(".logic64/config.json"));
+    /// }
+    /// assert!(ConfigFile::of("../logic64").is_err());
+    /// ```
+    pub fn of(name: &str) -> Result<Self, ConfigError> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        if name.is_empty() || !name.bytes().all(plain) {
+            return Err(ConfigError::new(format!("{name:?}: a name is of letters, digits, - and _")));
+        }
+        // A relative one would be looked up, and written, wherever the program happens to be run.
+        match env::home_dir().filter(|home| home.is_absolute()) {
+            Some(home) => Ok(Self::at(home.join(format!(".{name}")).join("config.json"))),
+            None => Err(ConfigError::new("there is no home directory: set HOME to an absolute path")),
+        }
+    }
+
+    /// A file elsewhere.
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), loopback: false }
+    }
+
+    /// Takes an API on this very machine from the file though it is spoken to by plain HTTP, as
+    /// [`ApiUrl::https_or_loopback`] does. Default: it is an error.
+    #[must_use]
+    pub fn allow_loopback_http(mut self) -> Self {
+        self.loopback = true;
+        self
+    }
+
+    /// Where the file is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What the file holds; none if there is no such file.
+    ///
+    /// # Errors
+    /// If it cannot be read, or anything in it is not in order. The error names the file and the field, and
+    /// never holds the key.
+    pub fn read(&self) -> Result<Option<Credentials>, ConfigError> {
+        Ok(self.open()?.map(|(stored, _)| stored))
+    }
+
+    /// The same, and whether others can write the file or its directory.
+    pub(super) fn open(&self) -> Result<Option<(Credentials, bool)>, ConfigError> {
+        match fs::File::open(&self.path) {
+            Ok(file) => self.parse(file).map(Some),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(ConfigError::new(error.to_string())),
+        }
+        .map_err(|error| error.at(self.path.display()))
+    }
+
+    fn parse(&self, file: fs::File) -> Result<(Credentials, bool), ConfigError> {
+        let failed = |error: std::io::Error| ConfigError::new(error.to_string());
+        let mode = disk::mode(&file.metadata().map_err(failed)?);
+        // Who can write the directory can put another file there.
+        let directory = disk::parent(&self.path).metadata().map(|directory| disk::mode(&directory));
+        let others_write = (mode | directory.map_err(failed)?) & 0o022 != 0;
+        // Room for everything at once: a buffer that grows leaves copies behind.
+        let mut text = Zeroizing::new(String::with_capacity(2 * LIMIT));
+        file.take(LIMIT as u64 + 1).read_to_string(&mut text).map_err(failed)?;
+        if text.len() > LIMIT {
+            return Err(too_large());
+        }
+        let (api_key, api_url) = fields::parse(&text)?;
+        check_key(&api_key).map_err(|error| error.at("api_key"))?;
+        let api_url = ApiUrl::parse(&api_url, self.loopback).map_err(|error| error.at("api_url"))?;
+        let place = self.path.display().to_string();
+        let warning = (mode & 0o077 != 0).then(|| {
+            format!("others can get at the API key in {place} (mode {:04o}): chmod 600 {place}", mode & 0o777)
+        });
+        Ok((Credentials { api_key, api_url, place, warning }, others_write))
+    }
+
+    /// Stores a key and its API, in place of what was there.
+    ///
+    /// The file is replaced as a whole, so that no reader finds half of it, and a crash leaves the old or
+    /// the new one. If it is a symbolic link, the link is replaced, and not what it points to.
+    ///
+    /// # Errors
+    /// If the key could not be sent (see [`read_key`](crate::client::read_key)), if both are larger than 16 KiB, or
+    /// if the file cannot be written.
+    pub fn save(&self, key: &ApiKey, api_url: &ApiUrl) -> Result<(), ConfigError> {
+        check_key(key)?;
+        let json = fields::to_json(key, api_url)?;
+        match json.len() {
+            0..=LIMIT => disk::replace(&self.path, &json).map_err(|error| ConfigError::new(error.to_string())),
+            _ => Err(too_large()),
+        }
+        .map_err(|error| error.at(self.path.display()))
+    }
+}
+
+fn too_large() -> ConfigError {
+    ConfigError::new("more than 16 KiB is too much for a key and its API")
+}

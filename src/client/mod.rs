@@ -1,0 +1,46 @@
+//! The client's side: finds an API key, and attaches it to outgoing requests of one origin only.
+//!
+//! [`KeyFinder`] looks for the key: given by the program, else an environment variable, else the
+//! [`ConfigFile`]. [`AttachLayer`] puts it on each request that goes to the origin of the [`ApiUrl`], and
+//! on no other, so that no redirect carries it elsewhere. The layer fits around any tower service that
+//! takes [`http::Request`]s: hyper-util's client, or tonic's channel.
+//!
+//! # Example
+//! ```no_run
+//! use tower::ServiceBuilder;
+//! use tower_authz::client::{ApiUrl, AttachLayer, ConfigFile, KeyFinder};
+//!
+//! # fn hyper_client() -> tower::util::BoxCloneService<http::Request<()>, http::Response<()>, std::io::Error> { unimplemented!() }
+//! let found = KeyFinder::new(ConfigFile::of("acme")?) // ~/.acme/config.json
+//!     .variable("ACME_TOKEN") // wins over the file
+//!     .default_url(ApiUrl::https("https://api.acme.example")?)
+//!     .find()?;
+//! let Some(found) = found else { return Err("set ACME_TOKEN, or run: acme auth".into()) };
+//! if let Some(warning) = found.warning() {
+//!     eprintln!("warning: {warning}");
+//! }
+//! let client = ServiceBuilder::new()
+//!     // Layers that follow redirects or retry stand here: outside.
+//!     .layer(AttachLayer::new(found.api_key(), found.api_url())?)
+//!     .service(hyper_client());
+//! let request = http::Request::get(found.api_url().join("/orders")?).body(())?;
+//! # let _ = (client, request);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod api_url;
+mod attach;
+mod config_file;
+mod credentials;
+mod disk;
+mod fields;
+mod find;
+mod origin;
+
+pub use self::{
+    api_url::ApiUrl,
+    attach::{Attach, AttachLayer},
+    config_file::ConfigFile,
+    credentials::{Credentials, read_key},
+    find::KeyFinder,
+};
