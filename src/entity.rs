@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{name::Name, text::every};
+use crate::{ConfigError, name::Name, text::every};
 
 /// A kind of entity that keys can be restricted over: a company, a shop, or one that you name.
 ///
@@ -38,10 +38,18 @@ impl Dimension {
         Self { name: Name::Static(name), ids }
     }
 
-    /// A dimension whose name was read from somewhere.
-    #[must_use]
-    pub fn owned(name: impl Into<String>, ids: IdGrammar) -> Self {
-        Self { name: name.into().into(), ids }
+    /// A dimension as settings and commands write it: a name of `[a-z0-9_-]` and `number`, `slug` or
+    /// `opaque`.
+    ///
+    /// # Errors
+    /// If it is written otherwise.
+    pub fn read(name: &str, grammar: &str) -> Result<Self, ConfigError> {
+        if !IdGrammar::Slug.accepts(name) {
+            return Err(ConfigError::new(format!("{name:?}: a dimension has a name of [a-z0-9_-]")));
+        }
+        let wrong = || ConfigError::new("its ids are spelt as number, slug or opaque").at(name);
+        let ids = IdGrammar::named(grammar).ok_or_else(wrong)?;
+        Ok(Self { name: name.to_owned().into(), ids })
     }
 
     /// The dimension of this name: [`COMPANY`](Self::COMPANY), [`SHOP`](Self::SHOP),
@@ -51,7 +59,7 @@ impl Dimension {
         [Self::COMPANY, Self::SHOP, Self::SHOP_COUNTRY]
             .into_iter()
             .find(|known| known.name() == name)
-            .unwrap_or_else(|| Self::owned(name, IdGrammar::Slug))
+            .unwrap_or_else(|| Self { name: name.to_owned().into(), ids: IdGrammar::Slug })
     }
 
     /// The dimension of this name among the declared ones and the standard ones. One of your own goes

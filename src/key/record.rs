@@ -60,6 +60,17 @@ pub enum Status {
     Revoked,
 }
 
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Active => "active",
+            Self::NotYetValid => "not-yet-valid",
+            Self::Expired => "expired",
+            Self::Revoked => "revoked",
+        })
+    }
+}
+
 /// All that a store knows of one key. It holds the digest, never the key.
 ///
 /// Records are immutable and shared; a change is a new record in place of the old.

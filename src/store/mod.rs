@@ -111,6 +111,17 @@ impl Lookup {
         Self(Answer::Ready(found))
     }
 
+    /// What is found, once it is known.
+    ///
+    /// # Errors
+    /// If the store cannot answer.
+    pub async fn found(self) -> Found {
+        match self.0 {
+            Answer::Ready(found) => found,
+            Answer::Pending(answer) => answer.await,
+        }
+    }
+
     /// The answer has to be waited for. Set a timeout of your own: the request waits as long.
     pub fn pending(answer: impl Future<Output = Found> + Send + 'static) -> Self {
         Self(Answer::Pending(answer.boxed()))

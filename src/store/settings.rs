@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ConfigError, Dimension, Directory, IdGrammar, KeyFormat,
+    ConfigError, Dimension, Directory, KeyFormat,
     directory::DirectoryFile,
     text::{self, Object},
 };
@@ -80,6 +80,18 @@ impl StoreSettings {
         &self.dimensions
     }
 
+    /// The dimension of this name: one of those, or company or shop.
+    #[must_use]
+    pub fn dimension_named(&self, name: &str) -> Option<Dimension> {
+        Dimension::declared(name, &self.dimensions).filter(|found| *found != Dimension::SHOP_COUNTRY)
+    }
+
+    /// Who belongs to whom.
+    #[must_use]
+    pub const fn known_directory(&self) -> &Directory {
+        &self.directory
+    }
+
     /// The settings as one JSON object.
     ///
     /// # Errors
@@ -104,11 +116,10 @@ impl StoreSettings {
         let file: SettingsFile = text::from_json(text, true)?;
         let mut dimensions = Vec::new();
         for (name, grammar) in file.dimensions {
-            let wrong = || ConfigError::new("write number, slug or opaque").at(format_args!("dimensions.{name}"));
-            match own.iter().find(|own| own.name() == name) {
-                Some(own) => dimensions.push(own.clone()),
-                None => dimensions.push(Dimension::owned(name.clone(), IdGrammar::named(&grammar).ok_or_else(wrong)?)),
-            }
+            dimensions.push(match own.iter().find(|own| own.name() == name) {
+                Some(own) => own.clone(),
+                None => Dimension::read(&name, &grammar).map_err(|error| error.at("dimensions"))?,
+            });
         }
         let shops = Dimension::declared(Dimension::SHOP.name(), &dimensions).unwrap_or(Dimension::SHOP);
         let Object(directory) = file.directory;
@@ -142,6 +153,7 @@ struct SettingsFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::IdGrammar;
 
     #[test]
     fn what_is_written_is_read() {
@@ -159,7 +171,7 @@ mod tests {
         let own = Dimension::new("project", IdGrammar::Custom(|id| id.len() == 3));
         let text = StoreSettings::new().dimension(own.clone()).to_json().unwrap();
         let error = StoreSettings::parse(&text, &[]).unwrap_err().to_string();
-        assert!(error.starts_with("dimensions.project: "), "{error}");
+        assert!(error.starts_with("dimensions: project: "), "{error}");
         let read = StoreSettings::parse(&text, &[own]).unwrap();
         assert!(read.dimensions()[0].accepts("abc") && !read.dimensions()[0].accepts("ab"));
     }

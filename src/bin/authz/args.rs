@@ -1,0 +1,333 @@
+//! What can be said on the command line.
+
+use std::{net::IpAddr, path::PathBuf};
+
+use clap::{Args as Group, Parser, Subcommand, ValueEnum, ValueHint};
+use clap_complete::Shell;
+use tower_authz::{KeyFormat, KeyId, Status};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  the store or a file could not be read or written
+  2  wrong usage
+  3  there is no such key, or no such store
+  4  the store refuses: the key is revoked, the grant means nothing
+  5  `check` found that the request would be refused
+
+Examples:
+  export AUTHZ_STORE=keys.sqlite
+  authz init
+  authz issue --name prod-2026-05 --write products --read orders --include shop=de,ch --expires 90d
+  authz list --status active
+  authz rotate key_3jWz9Qb2Lx --overlap 24h
+  authz revoke key_3jWz9Qb2Lx --reason 'the laptop was lost'";
+
+/// Issues, lists, changes, rotates and revokes API keys.
+#[derive(Parser)]
+#[command(name = "authz", version, after_help = EXIT_CODES, propagate_version = true)]
+pub(crate) struct Args {
+    /// Where the keys are: the path of a SQLite file
+    #[arg(long, global = true, env = "AUTHZ_STORE", value_hint = ValueHint::FilePath)]
+    pub(crate) store: Option<PathBuf>,
+
+    /// Who makes the change, for the audit record [default: the user who runs it]
+    #[arg(long, global = true, env = "AUTHZ_BY", value_name = "WHO")]
+    pub(crate) by: Option<String>,
+
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Make an empty store
+    Init(Init),
+    /// Show the settings of the store, or change them
+    Settings(Settings),
+    /// Make a key; it is printed once, alone on standard output
+    #[command(after_help = "\
+Examples:
+  authz issue --name ci --read bundles | vault kv put secret/ci key=-
+  authz issue --name office --write ledger --ip 10.0.0.0/8 --expires 2027-01-01
+  authz issue --name partner --read orders --exclude company=3 --kind runtime --origin https://shop.example")]
+    Issue(Issue),
+    /// List keys
+    List(List),
+    /// Show one key
+    Show(Show),
+    /// Give a key another name
+    Rename { id: KeyId, name: String },
+    /// Change what a key may do; what is not named stays as it is
+    #[command(after_help = "\
+Examples:
+  authz grant key_3jWz9Qb2Lx --write orders --ip 10.0.0.0/8
+  authz grant key_3jWz9Qb2Lx --remove orders --all shop
+  authz grant key_3jWz9Qb2Lx --replace --read products")]
+    Grant(Grant),
+    /// Make a key that takes the place of another; it is printed once, alone on standard output
+    Rotate(Rotate),
+    /// Revoke keys, for good
+    Revoke {
+        #[arg(required = true)]
+        ids: Vec<KeyId>,
+        /// Why, for the audit record
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Forget keys; to keep a trace in lists, revoke instead
+    Delete {
+        #[arg(required = true)]
+        ids: Vec<KeyId>,
+    },
+    /// Forget keys that were revoked or expired long ago
+    Purge {
+        /// How long ago
+        #[arg(long, value_name = "TIME", default_value = "365d")]
+        dead_for: String,
+    },
+    /// Show who changed what, the newest first
+    Audit(Audit),
+    /// Take keys over that exist already: a key file, or a CSV file of plain keys, which are hashed
+    #[command(after_help = "\
+A CSV file has a line of column names first: key (required), id, name, kind, tenant, not_before, expires_at,
+read, write, include, exclude, ip, origin. Within a cell, values stand with spaces between: \"shop=de,ch company=1\".
+Options on the command line hold for lines that leave the same out.
+
+Examples:
+  authz import keys.json
+  authz import legacy.csv --read products --expires 90d
+  pg_dump_keys | authz import --csv - --write orders")]
+    Import(Import),
+    /// Write all keys as a key file: digests, never keys
+    Export {
+        /// Where to; standard output if left out
+        #[arg(value_hint = ValueHint::FilePath)]
+        file: Option<PathBuf>,
+    },
+    /// Explain whether a request would be let through: every check with its verdict
+    #[command(after_help = "\
+Examples:
+  authz check --policy policy.json --key-id key_3jWz9Qb2Lx GET /shops/de/orders --from 10.1.2.3
+  authz check --policy policy.json --key-stdin POST /products < key.txt")]
+    Check(Check),
+    /// Print a completion script for a shell
+    Completions { shell: Shell },
+}
+
+#[derive(Group)]
+pub(crate) struct Init {
+    /// How keys look, like 'l64_{a-z0-9:8}_{0-9a-f:32}', or '{ascii:20-64}' for keys of any form
+    #[arg(long, default_value_t)]
+    pub(crate) format: KeyFormat,
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+}
+
+#[derive(Group)]
+pub(crate) struct Settings {
+    /// A dimension beside company and shop, and how its ids are spelt: number, slug or opaque
+    #[arg(long = "dimension", value_name = "NAME=GRAMMAR")]
+    pub(crate) dimensions: Vec<String>,
+    /// Resources whose routes demand keys with networks, so that you are warned of keys without
+    #[arg(long, value_name = "RESOURCE", value_delimiter = ',')]
+    pub(crate) ip_restricted: Vec<String>,
+    /// A key file whose `directory` says which company a shop belongs to
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) directory: Option<PathBuf>,
+}
+
+#[derive(Group)]
+pub(crate) struct Issue {
+    /// A name for people
+    #[arg(long)]
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) like: Like,
+}
+
+/// What a new key is like, beside its name.
+#[derive(Group)]
+pub(crate) struct Like {
+    #[command(flatten)]
+    pub(crate) may: May,
+    /// Its kind, where routes demand one
+    #[arg(long)]
+    pub(crate) kind: Option<String>,
+    /// The tenant that it belongs to
+    #[arg(long)]
+    pub(crate) tenant: Option<String>,
+    /// When it ends: 90d, 12h, 1y, 2027-01-01 or 2027-01-01T12:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub(crate) expires: Option<String>,
+    /// When it begins, written likewise
+    #[arg(long, value_name = "TIME")]
+    pub(crate) not_before: Option<String>,
+}
+
+/// What a key may do.
+#[derive(Group)]
+pub(crate) struct May {
+    /// Resources that it may write, and so read
+    #[arg(long, value_name = "RESOURCE", value_delimiter = ',')]
+    pub(crate) write: Vec<String>,
+    /// Resources that it may read
+    #[arg(long, value_name = "RESOURCE", value_delimiter = ',')]
+    pub(crate) read: Vec<String>,
+    /// Only these entities of a dimension: shop=de,ch
+    #[arg(long, value_name = "DIMENSION=ID,..")]
+    pub(crate) include: Vec<String>,
+    /// All entities of a dimension but these: company=3
+    #[arg(long, value_name = "DIMENSION=ID,..")]
+    pub(crate) exclude: Vec<String>,
+    /// Only from these networks: 10.0.0.0/8
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    pub(crate) ip: Vec<String>,
+    /// Only from pages of these origins, where a route asks: https://shop.example
+    #[arg(long, value_name = "ORIGIN", value_delimiter = ',')]
+    pub(crate) origin: Vec<String>,
+}
+
+#[derive(Group)]
+pub(crate) struct Grant {
+    pub(crate) id: KeyId,
+    #[command(flatten)]
+    pub(crate) may: May,
+    /// Resources that it may neither read nor write any more
+    #[arg(long, value_name = "RESOURCE", value_delimiter = ',')]
+    pub(crate) remove: Vec<String>,
+    /// Dimensions that it is no longer restricted over
+    #[arg(long, value_name = "DIMENSION", value_delimiter = ',')]
+    pub(crate) all: Vec<String>,
+    /// From any address
+    #[arg(long, conflicts_with = "ip")]
+    pub(crate) any_ip: bool,
+    /// From any origin
+    #[arg(long, conflicts_with = "origin")]
+    pub(crate) any_origin: bool,
+    /// Nothing of what it may do now stays
+    #[arg(long)]
+    pub(crate) replace: bool,
+}
+
+#[derive(Group)]
+pub(crate) struct List {
+    /// Whose name contains this
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    #[arg(long)]
+    pub(crate) kind: Option<String>,
+    #[arg(long)]
+    pub(crate) tenant: Option<String>,
+    #[arg(long)]
+    pub(crate) status: Option<StatusName>,
+    /// With a permission for this resource
+    #[arg(long)]
+    pub(crate) resource: Option<String>,
+    /// That end within this time: 30d
+    #[arg(long, value_name = "TIME")]
+    pub(crate) expiring: Option<String>,
+    /// Not used for this time, or never: 90d
+    #[arg(long, value_name = "TIME")]
+    pub(crate) unused: Option<String>,
+    /// At most so many [default: 100 on a terminal, else all]
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<usize>,
+    /// Those after this id, for the next page
+    #[arg(long, value_name = "ID")]
+    pub(crate) after: Option<KeyId>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum StatusName {
+    Active,
+    NotYetValid,
+    Expired,
+    Revoked,
+}
+
+impl From<StatusName> for Status {
+    fn from(name: StatusName) -> Self {
+        match name {
+            StatusName::Active => Self::Active,
+            StatusName::NotYetValid => Self::NotYetValid,
+            StatusName::Expired => Self::Expired,
+            StatusName::Revoked => Self::Revoked,
+        }
+    }
+}
+
+/// Which key: by its id, or by the key itself, which is never an argument.
+#[derive(Group)]
+#[group(multiple = false)]
+pub(crate) struct Which {
+    /// The id of the key
+    #[arg(long, value_name = "ID")]
+    pub(crate) key_id: Option<KeyId>,
+    /// Read the whole key from standard input; the variable AUTHZ_KEY does as well
+    #[arg(long)]
+    pub(crate) key_stdin: bool,
+}
+
+#[derive(Group)]
+pub(crate) struct Show {
+    #[arg(conflicts_with = "key_stdin")]
+    pub(crate) id: Option<KeyId>,
+    /// Read the whole key from standard input, to find out which one it is; the variable AUTHZ_KEY does as well
+    #[arg(long)]
+    pub(crate) key_stdin: bool,
+}
+
+#[derive(Group)]
+pub(crate) struct Rotate {
+    pub(crate) id: KeyId,
+    /// How long the old key lives on: 24h [default: until it is revoked]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) overlap: Option<String>,
+}
+
+#[derive(Group)]
+pub(crate) struct Audit {
+    /// Of this key only
+    pub(crate) id: Option<KeyId>,
+    #[arg(long, default_value_t = 100)]
+    pub(crate) limit: usize,
+    /// Older than the record with this number, for the next page
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) before: Option<u64>,
+}
+
+#[derive(Group)]
+pub(crate) struct Import {
+    /// The file, or - for standard input
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) file: PathBuf,
+    /// It is CSV, whatever its name
+    #[arg(long)]
+    pub(crate) csv: bool,
+    #[command(flatten)]
+    pub(crate) like: Like,
+}
+
+#[derive(Group)]
+pub(crate) struct Check {
+    #[command(flatten)]
+    pub(crate) which: Which,
+    /// The policy, as `Policy::export` writes it
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) policy: PathBuf,
+    /// The method of the request
+    pub(crate) method: String,
+    /// Its path
+    pub(crate) path: String,
+    /// The address that it comes from
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) from: Option<IpAddr>,
+    /// A header that it has: 'X-Company-Id: 1'
+    #[arg(long = "header", short = 'H', value_name = "NAME: VALUE")]
+    pub(crate) headers: Vec<String>,
+}

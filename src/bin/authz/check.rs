@@ -1,0 +1,74 @@
+//! Whether a request would be let through, and what says so.
+
+use std::time::SystemTime;
+
+use http::{HeaderName, HeaderValue, Method, Request};
+use serde_json::json;
+use tower_authz::{Check as _, ClientAddress, Head, Policy, Principal, check::CleanPath, store::KeyAdmin as _};
+
+use crate::{
+    Failure,
+    args::Check,
+    commands::Context,
+    output::{self, Rows},
+};
+
+pub(crate) async fn run(context: &Context, args: &Check) -> Result<(), Failure> {
+    let settings = context.store.settings().await?;
+    let policy = Policy::read_with(&args.policy, settings.dimensions())?;
+    let record = context.which(args.which.key_id.as_ref(), args.which.key_stdin).await?;
+    let request = request(args)?;
+    let head = Head::of(&request);
+
+    let client = args.from.map_or(ClientAddress::UNKNOWN, ClientAddress::from);
+    let principal = Principal::new(record, settings.known_directory().clone(), client);
+    let explanation = policy.explain(&principal, &head, SystemTime::now());
+    // A gate looks at the path before anything else.
+    let path = CleanPath::new().check(&head).map_err(|denial| denial.to_string());
+    let verdicts = std::iter::once(("clean path", path)).chain(
+        explanation.findings().iter().map(|finding| (finding.check(), finding.verdict().map_err(ToString::to_string))),
+    );
+    let verdicts: Vec<(&str, Result<(), String>)> = verdicts.collect();
+    let allowed = verdicts.iter().all(|(_, verdict)| verdict.is_ok());
+
+    if context.json {
+        let findings: Vec<_> = verdicts
+            .iter()
+            .map(|(check, verdict)| json!({ "check": check, "ok": verdict.is_ok(), "why": verdict.as_ref().err() }))
+            .collect();
+        output::json(&json!({ "allowed": allowed, "route": explanation.route(), "findings": findings }))?;
+    } else {
+        let key = principal.key_id();
+        let outcome = if allowed { "allowed" } else { "denied" };
+        let rule = explanation.route().map_or("no rule".to_owned(), |route| format!("the rule of {route}"));
+        output::line(format!("{key} {} {}: {outcome} by {rule}", args.method, args.path))?;
+        let mut rows = Rows::new(&["", "CHECK", "WHY"])?;
+        for (check, verdict) in verdicts {
+            let (word, why) = match verdict {
+                Ok(()) => ("ok", String::new()),
+                Err(why) => ("DENY", why),
+            };
+            rows.push(vec![word.to_owned(), check.to_owned(), why])?;
+        }
+        rows.finish()?;
+    }
+    if allowed { Ok(()) } else { Err(Failure::Denied) }
+}
+
+fn request(args: &Check) -> Result<Request<()>, Failure> {
+    let wrong = |what: &str| Failure::Usage(what.to_owned());
+    let method: Method = args.method.parse().map_err(|_| wrong("the method is not one; write GET, POST .."))?;
+    if !args.path.starts_with('/') {
+        return Err(wrong("the path begins with a slash"));
+    }
+    let mut request = Request::builder().method(method).uri(&args.path);
+    for header in &args.headers {
+        let parts = header.split_once(':').and_then(|(name, value)| {
+            let name: HeaderName = name.trim().parse().ok()?;
+            Some((name, HeaderValue::from_str(value.trim()).ok()?))
+        });
+        let (name, value) = parts.ok_or_else(|| wrong("a header is written like 'X-Company-Id: 1'"))?;
+        request = request.header(name, value);
+    }
+    request.body(()).map_err(|error| Failure::Usage(error.to_string()))
+}

@@ -1,0 +1,384 @@
+//! What each command does.
+
+use std::{
+    io::{self, Read as _, Write as _},
+    path::Path,
+    sync::Arc,
+    time::SystemTime,
+};
+
+use clap::CommandFactory as _;
+use serde_json::{Value, json};
+use tower_authz::{
+    ApiKey, Dimension, KeyFile, KeyId, KeyRecord,
+    store::{
+        AuditQuery, Imported, KeyAdmin, KeyQuery, KeyStore, NewKey, Overlap, SqliteStore, StoreError, StoreSettings,
+    },
+};
+
+use crate::{
+    Failure,
+    args::{self, Args, Command},
+    check, grant, import, moment,
+    output::{self, KEY_COLUMNS, Rows, note},
+};
+
+/// What a command works with.
+pub(crate) struct Context {
+    pub(crate) store: SqliteStore,
+    pub(crate) by: String,
+    pub(crate) json: bool,
+}
+
+pub(crate) async fn run(args: Args) -> Result<(), Failure> {
+    if let Command::Completions { shell } = args.command {
+        clap_complete::generate(shell, &mut Args::command(), "authz", &mut io::stdout());
+        return Ok(());
+    }
+    let path = args
+        .store
+        .ok_or_else(|| Failure::Usage("which store? give --store keys.sqlite, or set AUTHZ_STORE".to_owned()))?;
+    let user = || ["USER", "LOGNAME", "USERNAME"].iter().find_map(|name| std::env::var(name).ok());
+    let by = args.by.or_else(user).unwrap_or_else(|| "authz".to_owned());
+    let json = args.json;
+    if let Command::Init(init) = args.command {
+        return create(&path, &init, json);
+    }
+    let context = Context { store: open(&path)?, by, json };
+    match args.command {
+        Command::Settings(change) => context.settings(&change).await,
+        Command::Issue(issue) => context.issue(&issue).await,
+        Command::List(list) => context.list(&list).await,
+        Command::Show(show) => context.show(&show).await,
+        Command::Rename { id, name } => context.rename(&id, name).await,
+        Command::Grant(change) => context.grant(&change).await,
+        Command::Rotate(rotate) => context.rotate(&rotate).await,
+        Command::Revoke { ids, reason } => context.revoke(&ids, &reason).await,
+        Command::Delete { ids } => context.delete(&ids).await,
+        Command::Purge { dead_for } => context.purge(&dead_for).await,
+        Command::Audit(audit) => context.audit(&audit).await,
+        Command::Import(import) => context.import(&import).await,
+        Command::Export { file } => context.export(file.as_deref()).await,
+        Command::Check(check) => check::run(&context, &check).await,
+        Command::Init(_) | Command::Completions { .. } => Ok(()),
+    }
+}
+
+fn create(path: &Path, init: &args::Init, json: bool) -> Result<(), Failure> {
+    let settings = with(StoreSettings::new().format(init.format.clone()), &init.settings)?;
+    drop(SqliteStore::create(path, settings)?);
+    match json {
+        true => output::json(&json!({ "store": path.display().to_string() })),
+        false => output::line(format!("made {}: keys look like {}", path.display(), init.format)),
+    }
+}
+
+fn open(path: &Path) -> Result<SqliteStore, Failure> {
+    let name = path.to_string_lossy();
+    if name.starts_with("postgres://") || name.starts_with("postgresql://") {
+        return Err(Failure::Usage("this program keeps keys in SQLite files only".to_owned()));
+    }
+    if path.extension().is_some_and(|extension| extension == "json") {
+        let path = path.display();
+        let hint = format!("{path} is a key file, which is read and not changed; `authz import {path}` takes it over");
+        return Err(Failure::Usage(hint));
+    }
+    Ok(SqliteStore::open(path)?)
+}
+
+/// The settings with what the arguments say.
+fn with(mut settings: StoreSettings, change: &args::Settings) -> Result<StoreSettings, Failure> {
+    for text in &change.dimensions {
+        let wrong =
+            || Failure::Usage(format!("--dimension {text}: write a name and number, slug or opaque: project=slug"));
+        let (name, grammar) = text.split_once('=').ok_or_else(wrong)?;
+        settings = settings.dimension(Dimension::read(name, grammar).map_err(|_| wrong())?);
+    }
+    if !change.ip_restricted.is_empty() {
+        settings = settings.ip_restricted(change.ip_restricted.iter().filter(|name| !name.is_empty()).cloned());
+    }
+    if let Some(file) = &change.directory {
+        let own: Vec<Dimension> = settings.dimensions().to_vec();
+        settings = settings.directory(KeyFile::read_with(file, &own)?.directory().clone());
+    }
+    Ok(settings)
+}
+
+impl Context {
+    async fn settings(&self, change: &args::Settings) -> Result<(), Failure> {
+        let mut settings = self.store.settings().await?;
+        if !change.dimensions.is_empty() || !change.ip_restricted.is_empty() || change.directory.is_some() {
+            settings = with(settings, change)?;
+            self.store.by(&self.by).set_settings(settings.clone()).await?;
+        }
+        let value: Value =
+            serde_json::from_str(&settings.to_json()?).map_err(|error| Failure::Other(error.to_string()))?;
+        output::json(&value)
+    }
+
+    async fn issue(&self, issue: &args::Issue) -> Result<(), Failure> {
+        let settings = self.store.settings().await?;
+        let new: NewKey = grant::new_key(&issue.name, &issue.like, &settings)?;
+        let issued = self.store.by(&self.by).issue(new).await?;
+        if !self.json {
+            let ends = issued
+                .record
+                .expires_at()
+                .map_or("never expires".to_owned(), |end| format!("expires {}", moment::shown(Some(end))));
+            note(format!("issued {} ({}, {ends}); this is the only time it is shown:", issued.record.id(), issue.name));
+        }
+        output::secret(&issued, self.json)
+    }
+
+    async fn list(&self, list: &args::List) -> Result<(), Failure> {
+        let most = list.limit.unwrap_or(if output::is_terminal() && !self.json { 100 } else { usize::MAX });
+        let mut query = query_of(list)?;
+        let mut rows = if self.json { None } else { Some(Rows::new(&KEY_COLUMNS)?) };
+        let (mut keys, mut unreadable) = (Vec::new(), Vec::new());
+        let (mut shown, mut next) = (0, None);
+        let now = SystemTime::now();
+        while shown < most {
+            let page = self.store.list(&query.clone().limit(most - shown)).await?;
+            for record in &page.records {
+                match &mut rows {
+                    Some(rows) => rows.push(output::key_cells(record, now))?,
+                    None => keys.push(output::record_json(record)?),
+                }
+            }
+            shown += page.records.len();
+            for broken in page.unreadable {
+                note(format!("warning: the record of {} cannot be read, and admits nobody: {}", broken.id, broken.why));
+                unreadable.push(json!({ "id": broken.id, "why": broken.why }));
+            }
+            next = page.next;
+            match &next {
+                Some(last) => query = query.after(last.clone()),
+                None => break,
+            }
+        }
+        match rows {
+            None => output::json(&json!({
+                "keys": keys,
+                "unreadable": unreadable,
+                "next": next.as_ref().map(KeyId::as_str),
+            })),
+            Some(rows) => {
+                rows.finish()?;
+                if let Some(last) = next {
+                    note(format!("there are more: --after {last}"));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn show(&self, show: &args::Show) -> Result<(), Failure> {
+        let record = self.which(show.id.as_ref(), show.key_stdin).await?;
+        match self.json {
+            true => output::json(&output::record_json(&record)?),
+            false => output::show(&record),
+        }
+    }
+
+    /// The record of a key that is named by its id, or given whole on standard input or in `AUTHZ_KEY`.
+    pub(crate) async fn which(&self, id: Option<&KeyId>, stdin: bool) -> Result<Arc<KeyRecord>, Failure> {
+        let key = match (id, stdin) {
+            (Some(id), _) => {
+                self.no_secret(id).await?;
+                return Ok(self.store.show(id).await?);
+            }
+            (None, true) => {
+                let mut text = String::new();
+                io::stdin().lock().take(4096).read_to_string(&mut text)?;
+                ApiKey::new(text.trim_end_matches(['\r', '\n']))
+            }
+            (None, false) => match std::env::var("AUTHZ_KEY") {
+                Ok(key) => ApiKey::new(key),
+                Err(_) => {
+                    let wanted = "which key? give its id, or the key itself by --key-stdin or in AUTHZ_KEY";
+                    return Err(Failure::Usage(wanted.to_owned()));
+                }
+            },
+        };
+        match self.found(&key).await? {
+            Some(record) => Ok(record),
+            None => Err(Failure::Store(StoreError::not_found("the store does not know this key"))),
+        }
+    }
+
+    async fn found(&self, key: &ApiKey) -> Result<Option<Arc<KeyRecord>>, Failure> {
+        Ok(self.store.lookup(&key.digest()).found().await?)
+    }
+
+    /// Whoever writes a whole key where its id belongs has put it into the history of the shell.
+    async fn no_secret(&self, id: &KeyId) -> Result<(), Failure> {
+        let key = ApiKey::new(id.as_str());
+        match self.found(&key).await? {
+            None => Ok(()),
+            Some(record) => Err(Failure::Usage(format!(
+                "that is a whole key, and now it is in your shell's history; its id is {}: rotate it",
+                record.id()
+            ))),
+        }
+    }
+
+    async fn rename(&self, id: &KeyId, name: String) -> Result<(), Failure> {
+        self.no_secret(id).await?;
+        let changed = self.store.by(&self.by).rename(id, name).await?;
+        self.changed("renamed", changed.record, &changed.warnings)
+    }
+
+    async fn grant(&self, change: &args::Grant) -> Result<(), Failure> {
+        self.no_secret(&change.id).await?;
+        let old = self.store.show(&change.id).await?;
+        let grant = grant::changed(&old, change, &self.store.settings().await?)?;
+        let changed = self.store.by(&self.by).set_grant(&change.id, grant).await?;
+        if !self.json {
+            note(format!("before: {}", grant::shown(old.grant())));
+            if let Some(record) = &changed.record {
+                note(format!("now:    {}", grant::shown(record.grant())));
+            }
+        }
+        self.changed("changed", changed.record, &changed.warnings)
+    }
+
+    fn changed(&self, what: &str, record: Option<Arc<KeyRecord>>, warnings: &[String]) -> Result<(), Failure> {
+        output::warn(warnings);
+        match record {
+            Some(record) if self.json => output::json(&output::record_json(&record)?),
+            Some(record) => output::line(format!("{what} {} ({})", record.id(), record.name())),
+            None => Ok(()),
+        }
+    }
+
+    async fn rotate(&self, rotate: &args::Rotate) -> Result<(), Failure> {
+        self.no_secret(&rotate.id).await?;
+        let overlap = match &rotate.overlap {
+            Some(time) => Overlap::For(moment::length(time)?),
+            None => Overlap::UntilRevoked,
+        };
+        let issued = self.store.by(&self.by).rotate(&rotate.id, overlap).await?;
+        if !self.json {
+            let old = self.store.show(&rotate.id).await?;
+            let until = match overlap {
+                Overlap::UntilRevoked => format!("lives until `authz revoke {}`", rotate.id),
+                _ => format!("expires {}", moment::shown(old.expires_at())),
+            };
+            note(format!("issued {}; the old key {} {until}:", issued.record.id(), rotate.id));
+        }
+        output::secret(&issued, self.json)
+    }
+
+    async fn revoke(&self, ids: &[KeyId], reason: &str) -> Result<(), Failure> {
+        for id in ids {
+            self.no_secret(id).await?;
+        }
+        for id in ids {
+            let changed = self.store.by(&self.by).revoke(id, reason).await?;
+            self.changed("revoked", changed.record, &changed.warnings)?;
+        }
+        Ok(())
+    }
+
+    async fn delete(&self, ids: &[KeyId]) -> Result<(), Failure> {
+        for id in ids {
+            self.no_secret(id).await?;
+        }
+        for id in ids {
+            let changed = self.store.by(&self.by).delete(id).await?;
+            match (changed.record, self.json) {
+                (None, false) => output::line(format!("deleted {id}"))?,
+                (None, true) => output::json(&json!({ "id": id.as_str() }))?,
+                (record, _) => self.changed("deleted", record, &[])?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn purge(&self, dead_for: &str) -> Result<(), Failure> {
+        let count = self.store.by(&self.by).purge(moment::ago(dead_for)?).await?;
+        match self.json {
+            true => output::json(&json!({ "purged": count })),
+            false => output::line(format!("purged {count}")),
+        }
+    }
+
+    async fn audit(&self, audit: &args::Audit) -> Result<(), Failure> {
+        let mut query = AuditQuery::new().limit(audit.limit);
+        if let Some(id) = &audit.id {
+            query = query.key(id.clone());
+        }
+        if let Some(number) = audit.before {
+            query = query.before(number);
+        }
+        let records = self.store.audit(&query).await?;
+        if self.json {
+            return output::json(&Value::Array(records.iter().map(output::audit_json).collect()));
+        }
+        let mut rows = Rows::new(&["NUMBER", "AT", "BY", "ACTION", "KEY", "NOTE"])?;
+        for audit in records {
+            rows.push(vec![
+                audit.number.to_string(),
+                moment::shown(Some(audit.at)),
+                audit.by,
+                audit.action.to_string(),
+                audit.key.map_or("-".to_owned(), |key| key.to_string()),
+                audit.note.unwrap_or_else(|| "-".to_owned()),
+            ])?;
+        }
+        rows.finish()
+    }
+
+    async fn import(&self, args: &args::Import) -> Result<(), Failure> {
+        let Imported { added, skipped, .. } = import::run(self, args).await?;
+        match self.json {
+            true => output::json(&json!({ "added": added, "skipped": skipped })),
+            false if skipped > 0 => output::line(format!("imported {added}; {skipped} were there already")),
+            false => output::line(format!("imported {added}")),
+        }
+    }
+
+    async fn export(&self, file: Option<&Path>) -> Result<(), Failure> {
+        let text = self.store.export().await?.to_json()?;
+        let Some(path) = file else { return output::line(text) };
+        let told = |error: io::Error| Failure::Other(format!("{}: {error}", path.display()));
+        let mut options = std::fs::OpenOptions::new();
+        options.write(true).create_new(true);
+        // Digests open nothing, but who may do what is nobody's business.
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let mut out = options.open(path).map_err(told)?;
+        writeln!(out, "{text}").and_then(|()| out.sync_all()).map_err(told)?;
+        note(format!("wrote {}", path.display()));
+        Ok(())
+    }
+}
+
+fn query_of(list: &args::List) -> Result<KeyQuery, Failure> {
+    let mut query = KeyQuery::new();
+    if let Some(name) = &list.name {
+        query = query.name(name);
+    }
+    if let Some(kind) = &list.kind {
+        query = query.kind(kind);
+    }
+    if let Some(tenant) = &list.tenant {
+        query = query.tenant(tenant);
+    }
+    if let Some(status) = list.status {
+        query = query.status(status.into());
+    }
+    if let Some(resource) = &list.resource {
+        query = query.resource(resource);
+    }
+    if let Some(time) = &list.expiring {
+        query = query.expires_before(moment::from_now(time)?);
+    }
+    if let Some(time) = &list.unused {
+        query = query.unused_for(moment::length(time)?);
+    }
+    if let Some(after) = &list.after {
+        query = query.after(after.clone());
+    }
+    Ok(query)
+}

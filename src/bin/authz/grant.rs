@@ -1,0 +1,163 @@
+//! What a key may do, from arguments.
+
+use tower_authz::{
+    Access, Dimension, Grant, GrantBuilder, KeyRecord, Restriction,
+    store::{NewKey, StoreSettings},
+};
+
+use crate::{
+    Failure,
+    args::{Grant as Change, Like, May},
+    moment,
+};
+
+/// A key to be issued.
+pub(crate) fn new_key(name: &str, like: &Like, settings: &StoreSettings) -> Result<NewKey, Failure> {
+    let mut new = NewKey::new(name, grant_of(&like.may, settings)?);
+    if let Some(kind) = &like.kind {
+        new = new.kind(kind);
+    }
+    if let Some(tenant) = &like.tenant {
+        new = new.tenant(tenant);
+    }
+    if let Some(time) = &like.not_before {
+        new = new.not_before(moment::from_now(time)?);
+    }
+    if let Some(time) = &like.expires {
+        new = new.expires_at(moment::from_now(time)?);
+    }
+    Ok(new)
+}
+
+pub(crate) fn grant_of(may: &May, settings: &StoreSettings) -> Result<Grant, Failure> {
+    Ok(add(Grant::builder(), may, settings)?.build()?)
+}
+
+fn add(mut grant: GrantBuilder, may: &May, settings: &StoreSettings) -> Result<GrantBuilder, Failure> {
+    for resource in &may.write {
+        grant = grant.write(resource.clone());
+    }
+    for resource in &may.read {
+        grant = grant.read(resource.clone());
+    }
+    for list in &may.include {
+        let (dimension, ids) = parse_list(list, settings)?;
+        grant = grant.only(dimension, ids);
+    }
+    for list in &may.exclude {
+        let (dimension, ids) = parse_list(list, settings)?;
+        grant = grant.all_but(dimension, ids);
+    }
+    if !may.ip.is_empty() {
+        grant = grant.from_networks(&may.ip);
+    }
+    if !may.origin.is_empty() {
+        grant = grant.from_origins(&may.origin);
+    }
+    Ok(grant)
+}
+
+/// `shop=de,ch`; nothing after the sign is an empty list.
+fn parse_list<'a>(text: &'a str, settings: &StoreSettings) -> Result<(Dimension, Vec<&'a str>), Failure> {
+    let wrong = || Failure::Usage(format!("{text:?}: write a dimension and ids, like shop=de,ch"));
+    let (name, ids) = text.split_once('=').ok_or_else(wrong)?;
+    let ids = if ids.is_empty() { Vec::new() } else { ids.split(',').collect() };
+    Ok((dimension(name, settings)?, ids))
+}
+
+fn dimension(name: &str, settings: &StoreSettings) -> Result<Dimension, Failure> {
+    settings.dimension_named(name).ok_or_else(|| {
+        let known: Vec<&str> = settings.dimensions().iter().map(Dimension::name).collect();
+        let known = known.iter().fold("company, shop".to_owned(), |list, own| format!("{list}, {own}"));
+        Failure::Usage(format!(
+            "the store knows no dimension {name:?}, only {known}; `authz settings --dimension {name}=slug` adds it"
+        ))
+    })
+}
+
+/// What a key may do after the change; what is not named stays.
+pub(crate) fn changed(record: &KeyRecord, change: &Change, settings: &StoreSettings) -> Result<Grant, Failure> {
+    let mut grant = Grant::builder();
+    if !change.replace {
+        grant = kept(grant, record.grant(), change, settings)?;
+    }
+    for name in &change.all {
+        dimension(name, settings)?;
+    }
+    Ok(add(grant, &change.may, settings)?.build()?)
+}
+
+/// Takes over what the change does not touch.
+fn kept(
+    mut grant: GrantBuilder,
+    old: &Grant,
+    change: &Change,
+    settings: &StoreSettings,
+) -> Result<GrantBuilder, Failure> {
+    let May { write, read, include, exclude, ip, origin } = &change.may;
+    if let Some(absent) =
+        change.remove.iter().find(|name| old.permissions().iter().all(|held| held.resource() != **name))
+    {
+        return Err(Failure::Usage(format!("--remove {absent}: the key has no permission for it")));
+    }
+    for held in old.permissions() {
+        let named = [write, read, &change.remove].iter().any(|names| names.iter().any(|name| name == held.resource()));
+        let resource = held.resource().to_owned();
+        grant = match held.access() {
+            _ if named => grant,
+            Access::Write => grant.write(resource),
+            Access::Read => grant.read(resource),
+        };
+    }
+    let mut replaced: Vec<Dimension> = Vec::new();
+    for list in include.iter().chain(exclude) {
+        replaced.push(parse_list(list, settings)?.0);
+    }
+    for (dimension, restriction) in old.restrictions() {
+        if replaced.contains(dimension) || change.all.iter().any(|name| name == dimension.name()) {
+            continue;
+        }
+        grant = match restriction {
+            Restriction::Include(ids) => grant.only(dimension.clone(), ids.iter()),
+            Restriction::Exclude(ids) => grant.all_but(dimension.clone(), ids.iter()),
+        };
+    }
+    if let Some(networks) = old.networks().filter(|_| ip.is_empty() && !change.any_ip) {
+        grant = grant.from_networks(networks.iter().map(|network| network.to_string()));
+    }
+    if let Some(origins) = old.origins().filter(|_| origin.is_empty() && !change.any_origin) {
+        grant = grant.from_origins(origins);
+    }
+    Ok(grant)
+}
+
+/// For a table: `products:write orders:read shop=de,ch company!=3 from 10.0.0.0/8`.
+pub(crate) fn shown(grant: &Grant) -> String {
+    let mut parts: Vec<String> = grant.permissions().iter().map(ToString::to_string).collect();
+    for (dimension, restriction) in grant.restrictions() {
+        let (sign, ids) = match restriction {
+            Restriction::Include(ids) => ("=", ids),
+            Restriction::Exclude(ids) => ("!=", ids),
+        };
+        parts.push(format!("{dimension}{sign}{}", some(ids.iter())));
+    }
+    if let Some(networks) = grant.networks() {
+        parts.push(format!("from {}", some(networks.iter().map(|network| network.to_string()))));
+    }
+    if let Some(origins) = grant.origins() {
+        parts.push(format!("origin {}", some(origins)));
+    }
+    if parts.is_empty() { "nothing".to_owned() } else { parts.join(" ") }
+}
+
+/// The first few of a list.
+fn some<T: AsRef<str>>(items: impl IntoIterator<Item = T>) -> String {
+    let items: Vec<T> = items.into_iter().collect();
+    let mut text = items.iter().take(5).map(AsRef::as_ref).collect::<Vec<&str>>().join(",");
+    match items.len() {
+        0 => text.push_str("(none)"),
+        1..=5 => {}
+        more => text += &format!(",.. ({more})"),
+    }
+    text
+}

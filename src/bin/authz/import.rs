@@ -1,0 +1,219 @@
+//! Keys that exist already, out of a key file or a CSV file.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::Path,
+    time::SystemTime,
+};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use tower_authz::{
+    ApiKey, Digest, KeyFile, KeyFormat, KeyId, KeyRecord,
+    store::{Imported, KeyAdmin as _, StoreSettings},
+};
+
+use crate::{
+    Failure,
+    args::{Import, Like, May},
+    commands::Context,
+    grant, moment,
+};
+
+/// So many keys are written as one.
+const BATCH: usize = 5000;
+
+const COLUMNS: [&str; 13] = [
+    "key",
+    "id",
+    "name",
+    "kind",
+    "tenant",
+    "not_before",
+    "expires_at",
+    "read",
+    "write",
+    "include",
+    "exclude",
+    "ip",
+    "origin",
+];
+
+pub(crate) async fn run(context: &Context, args: &Import) -> Result<Imported, Failure> {
+    let settings = context.store.settings().await?;
+    let is_csv = args.csv || args.file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv"));
+    let records = if is_csv {
+        of_csv(read(&args.file)?, &args.file.display().to_string(), &args.like, &settings)?
+    } else {
+        let mut text = String::new();
+        let name = args.file.display().to_string();
+        read(&args.file)?.read_to_string(&mut text).map_err(|error| Failure::Other(format!("{name}: {error}")))?;
+        let file = KeyFile::parse_with(&text, &name, settings.dimensions())?;
+        if file.directory().shops().next().is_some() {
+            let settings = settings.clone().directory(file.directory().clone());
+            context.store.by(&context.by).set_settings(settings).await?;
+        }
+        file.records().to_vec()
+    };
+    write(context, records).await
+}
+
+fn read(path: &Path) -> Result<Box<dyn Read>, Failure> {
+    if path.as_os_str() == "-" {
+        return Ok(Box::new(io::stdin().lock()));
+    }
+    let file = File::open(path).map_err(|error| Failure::Other(format!("{}: {error}", path.display())))?;
+    Ok(Box::new(io::BufReader::new(file)))
+}
+
+/// Writes them, many at a time. What is there already is skipped, so that an import that was broken off can
+/// simply be run again.
+async fn write(context: &Context, records: Vec<KeyRecord>) -> Result<Imported, Failure> {
+    let bar = progress(records.len());
+    let mut total = Imported::default();
+    let mut records = records.into_iter();
+    loop {
+        let batch: Vec<KeyRecord> = records.by_ref().take(BATCH).collect();
+        if batch.is_empty() {
+            bar.finish_and_clear();
+            return Ok(total);
+        }
+        let size = batch.len() as u64;
+        match context.store.by(&context.by).import(batch).await {
+            Ok(done) => {
+                total.added += done.added;
+                total.skipped += done.skipped;
+            }
+            Err(error) => {
+                bar.finish_and_clear();
+                if total.added > 0 {
+                    crate::output::note(format!("{} keys are imported; run it again for the rest", total.added));
+                }
+                return Err(error.into());
+            }
+        }
+        bar.inc(size);
+    }
+}
+
+/// Shown on a terminal only.
+fn progress(length: usize) -> ProgressBar {
+    let bar = ProgressBar::new(length as u64);
+    match ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} keys, {eta} left") {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+/// Hashes the keys of a CSV file; the keys themselves go nowhere, not into an error either.
+fn of_csv(content: impl Read, name: &str, common: &Like, settings: &StoreSettings) -> Result<Vec<KeyRecord>, Failure> {
+    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::Headers).from_reader(content);
+    let unread = |error: csv::Error| Failure::Other(format!("{name}: {}", place_of(&error)));
+    let columns = reader.headers().map_err(unread)?.clone();
+    if let Some(position) = columns.iter().position(|column| !COLUMNS.contains(&column)) {
+        // A file without names has a key there: it is not repeated.
+        let known = COLUMNS.join(", ");
+        return Err(Failure::Other(format!("{name}: column {}: its name is none of {known}", position + 1)));
+    }
+    if !columns.iter().any(|column| column == "key") {
+        return Err(Failure::Other(format!("{name}: there is no column \"key\"")));
+    }
+    let mut records = Vec::new();
+    for row in reader.records() {
+        let row = row.map_err(unread)?;
+        let line = row.position().map_or(0, csv::Position::line);
+        let cell = |column: &str| {
+            let place = columns.iter().position(|known| known == column)?;
+            row.get(place).filter(|value| !value.is_empty())
+        };
+        let record = record_of(cell, common, settings).map_err(|failure| match failure.message() {
+            Some(message) => Failure::Other(format!("{name}: line {line}: {message}")),
+            None => failure,
+        })?;
+        records.push(record);
+    }
+    Ok(records)
+}
+
+/// What is wrong with a CSV file, without its content.
+fn place_of(error: &csv::Error) -> String {
+    match error.kind() {
+        csv::ErrorKind::Io(error) => error.to_string(),
+        csv::ErrorKind::Utf8 { pos, .. } => {
+            format!("line {}: it is not UTF-8", pos.as_ref().map_or(0, csv::Position::line))
+        }
+        csv::ErrorKind::UnequalLengths { pos, expected_len, len } => {
+            let line = pos.as_ref().map_or(0, csv::Position::line);
+            format!("line {line}: it has {len} cells, and the first line {expected_len}")
+        }
+        _ => "it is not CSV".to_owned(),
+    }
+}
+
+fn record_of<'a>(
+    cell: impl Fn(&str) -> Option<&'a str>,
+    common: &Like,
+    settings: &StoreSettings,
+) -> Result<KeyRecord, Failure> {
+    let key = cell("key").ok_or_else(|| Failure::Other("the key is missing".to_owned()))?;
+    let format = settings.key_format();
+    if !format.matches(key.as_bytes()) {
+        return Err(Failure::Other(format!(
+            "the key has not the form of this store's keys, {format}; `authz init --format '{{ascii:8-512}}'` makes a \
+             store for keys of any form"
+        )));
+    }
+    let key = ApiKey::new(key);
+    let id = match cell("id") {
+        Some(id) => id.parse()?,
+        None => id_of(format, &key)?,
+    };
+    if Digest::of(id.as_str().as_bytes()) == key.digest() {
+        return Err(Failure::Other("the id is the whole key, which must not be stored".to_owned()));
+    }
+    let like = overlaid(cell, common);
+    let name = cell("name").map_or_else(|| id.to_string(), str::to_owned);
+    let time = |time: &Option<String>| time.as_deref().map(moment::from_now).transpose();
+    Ok(KeyRecord::builder(id, key.digest())
+        .name(name)
+        .kind(like.kind.clone())
+        .tenant(like.tenant.clone())
+        .created_at(SystemTime::now())
+        .not_before(time(&like.not_before)?)
+        .expires_at(time(&like.expires)?)
+        .grant(grant::grant_of(&like.may, settings)?)
+        .build())
+}
+
+/// The public part of the key, or one that says nothing about it.
+fn id_of(format: &KeyFormat, key: &ApiKey) -> Result<KeyId, Failure> {
+    if let Some(id) = format.key_id(key.expose().as_bytes()) {
+        return Ok(id.parse()?);
+    }
+    let text = Digest::of(key.digest().as_bytes()).to_string();
+    Ok(format!("key_{}", text.get(..16).unwrap_or_default()).parse()?)
+}
+
+/// What the line says, and what the command line says where the line does not.
+fn overlaid<'a>(cell: impl Fn(&str) -> Option<&'a str>, common: &Like) -> Like {
+    let one = |column: &str, common: &Option<String>| cell(column).map(str::to_owned).or_else(|| common.clone());
+    let many = |column: &str, common: &[String]| match cell(column) {
+        Some(values) => values.split_whitespace().map(str::to_owned).collect(),
+        None => common.to_vec(),
+    };
+    let may = &common.may;
+    Like {
+        may: May {
+            write: many("write", &may.write),
+            read: many("read", &may.read),
+            include: many("include", &may.include),
+            exclude: many("exclude", &may.exclude),
+            ip: many("ip", &may.ip),
+            origin: many("origin", &may.origin),
+        },
+        kind: one("kind", &common.kind),
+        tenant: one("tenant", &common.tenant),
+        expires: one("expires_at", &common.expires),
+        not_before: one("not_before", &common.not_before),
+    }
+}

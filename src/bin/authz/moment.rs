@@ -1,0 +1,72 @@
+//! Times as people write them.
+
+use std::time::{Duration, SystemTime};
+
+use jiff::{Span, Timestamp, civil::Date, tz::TimeZone};
+
+use crate::Failure;
+
+/// `90d`, `1y 6mo`, `12h` from now; a day, from its beginning in UTC; or a point in time.
+pub(crate) fn from_now(text: &str) -> Result<SystemTime, Failure> {
+    if let Ok(point) = text.parse::<Timestamp>() {
+        return Ok(point.into());
+    }
+    if let Ok(day) = text.parse::<Date>() {
+        let start = day.to_zoned(TimeZone::UTC).map_err(|_| wrong(text))?;
+        return Ok(start.timestamp().into());
+    }
+    let now = Timestamp::now().to_zoned(TimeZone::UTC);
+    let then = now.checked_add(span(text)?).map_err(|_| wrong(text))?;
+    Ok(then.timestamp().into())
+}
+
+/// `365d` ago.
+pub(crate) fn ago(text: &str) -> Result<SystemTime, Failure> {
+    let now = Timestamp::now().to_zoned(TimeZone::UTC);
+    let then = now.checked_sub(span(text)?).map_err(|_| wrong(text))?;
+    Ok(then.timestamp().into())
+}
+
+/// `24h` as a length of time.
+pub(crate) fn length(text: &str) -> Result<Duration, Failure> {
+    let since = ago(text)?;
+    Ok(SystemTime::now().duration_since(since).unwrap_or_default())
+}
+
+fn span(text: &str) -> Result<Span, Failure> {
+    let span: Span = text.parse().map_err(|_| wrong(text))?;
+    if span.is_negative() { Err(wrong(text)) } else { Ok(span) }
+}
+
+fn wrong(text: &str) -> Failure {
+    Failure::Usage(format!("{text:?} is not a time; write 90d, 12h, 1y, 2027-01-01 or 2027-01-01T12:00:00Z"))
+}
+
+/// For tables: to the second.
+pub(crate) fn shown(time: Option<SystemTime>) -> String {
+    match time.map(Timestamp::try_from) {
+        None => "-".to_owned(),
+        Some(Ok(time)) => time.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
+        Some(Err(_)) => "?".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_as_people_write_them() {
+        let day = Duration::from_secs(86_400);
+        let (now, ninety) = (SystemTime::now(), from_now("90d").unwrap());
+        let off = ninety.duration_since(now).unwrap();
+        assert!(off >= 90 * day - Duration::from_secs(1) && off < 90 * day + Duration::from_secs(60));
+        assert_eq!(shown(Some(from_now("2027-01-01").unwrap())), "2027-01-01 00:00:00Z");
+        assert_eq!(shown(Some(from_now("2027-01-01T12:00:00+02:00").unwrap())), "2027-01-01 10:00:00Z");
+        let day_long = length("24h").unwrap();
+        assert!(day_long >= day && day_long < day + Duration::from_secs(60), "{day_long:?}");
+        for wrong in ["", "soon", "-3d", "90", "2027-13-01", "99999999999y"] {
+            assert!(from_now(wrong).is_err(), "{wrong}");
+        }
+    }
+}
