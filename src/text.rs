@@ -1,4 +1,4 @@
-//! How single values are read from and written to files.
+//! How JSON files, and the single values in them, are read and written.
 
 use std::time::SystemTime;
 
@@ -11,7 +11,8 @@ pub(crate) fn every(bytes: &[u8], accepts: impl Fn(u8) -> bool) -> bool {
     bytes.iter().fold(true, |so_far, &byte| so_far & accepts(byte))
 }
 
-/// One JSON object and nothing after it; errors name the path to what is wrong.
+/// Reads a JSON object; an error names the field. Without `with_line`, for an object that is a part of its
+/// file, no line is told: it would be counted from the beginning of the part.
 pub(crate) fn from_json<'a, T: Deserialize<'a>>(text: &'a str, with_line: bool) -> Result<T, ConfigError> {
     // Serde would take an array as well, its values in the order of the fields.
     if !text.trim_start().starts_with('{') {
