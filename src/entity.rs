@@ -69,6 +69,10 @@ impl Dimension {
         declared.iter().chain(&standard).find(|known| known.name() == name).cloned()
     }
 
+    pub(crate) const fn ids(&self) -> IdGrammar {
+        self.ids
+    }
+
     /// Its name, as key files write it.
     #[must_use]
     pub fn name(&self) -> &str {

@@ -61,6 +61,10 @@ impl Tie {
         }
     }
 
+    pub(crate) const fn dimension(&self) -> &Dimension {
+        &self.dimension
+    }
+
     /// Gives every value of the entity in the request to `judge`; each must pass.
     fn judge_each(&self, head: &Head<'_>, judge: &mut impl FnMut(Result<&str, Cause>)) {
         let missing = || Err(Cause::MissingEntity(self.dimension.clone()));
@@ -129,6 +133,12 @@ impl Relations {
     /// The dimensions that a handler has to settle.
     pub(crate) fn open(&self) -> impl Iterator<Item = (&Dimension, Stance)> {
         self.stances.iter().filter(|(_, stance)| *stance != Stance::Unscoped).map(|(over, stance)| (over, *stance))
+    }
+
+    /// The dimensions whose ids are read here or by a [`Scope`](crate::Scope): how they are spelt matters.
+    pub(crate) fn read(&self) -> impl Iterator<Item = &Dimension> {
+        let filtered = self.open().filter(|(_, stance)| *stance == Stance::Filtered).map(|(over, _)| over);
+        self.ties.iter().map(Tie::dimension).chain(filtered)
     }
 
     /// Whether entities of the dimension are looked at one by one, here or in the handler.

@@ -1,10 +1,10 @@
-use std::collections::HashMap;
+use std::{collections::HashMap, mem::discriminant};
 
 use http::Method;
 
 use crate::{
     ConfigError, Policy, Rule,
-    policy::{Entry, Pattern, Target},
+    policy::{Entry, Pattern, Target, rule::misspelt, rules},
 };
 
 /// Collects rules; the first mistake is told by [`build`](Self::build).
@@ -49,6 +49,9 @@ impl PolicyBuilder {
                 "fallback: no path has the parameters that its rule is tied to, or it says two things of a dimension";
             self.error.get_or_insert(ConfigError::new(wrong));
         }
+        if let Some(method) = rule.odd_method() {
+            self.error.get_or_insert(never_sent(method).at("fallback"));
+        }
         self.set_fallback(Target::Rule(rule))
     }
 
@@ -83,6 +86,11 @@ impl PolicyBuilder {
     fn try_add(&mut self, text: &str, method: Option<Method>, target: Target) -> Result<(), ConfigError> {
         let wrong = |what: String| ConfigError::new(format!("pattern {text:?}: {what}"));
         let pattern = Pattern::parse(text)?;
+        if let Some(method) =
+            method.as_ref().filter(|method| misspelt(method)).or(target.rule().and_then(Rule::odd_method))
+        {
+            return Err(never_sent(method).at(format_args!("pattern {text:?}")));
+        }
         if let Target::Rule(rule) = &target {
             if let Some(missing) = rule.parameters().find(|name| !pattern.has_parameter(name)) {
                 return Err(wrong(format!("its rule is tied to the parameter {missing:?}, which it does not have")));
@@ -117,14 +125,37 @@ impl PolicyBuilder {
         }
     }
 
+    /// Two rules that read the ids of one dimension by two grammars: a spelling that one of them refuses
+    /// would get by the other. (Two grammars of the user's own cannot be told apart.)
+    fn disagreement(&self) -> Option<ConfigError> {
+        let mut known = HashMap::new();
+        for (place, rule) in rules(&self.entries, self.fallback.as_ref()) {
+            for dimension in rule.relations.read() {
+                let grammar = discriminant(&dimension.ids());
+                let (other, first) = *known.entry(dimension.name()).or_insert((grammar, place));
+                if other != grammar {
+                    return Some(ConfigError::new(format!(
+                        "the rule of {place} reads ids of the dimension {dimension} by another grammar than that of \
+                         {first}; use one `Dimension` for both (a name alone means slugs)"
+                    )));
+                }
+            }
+        }
+        None
+    }
+
     /// The policy.
     ///
     /// # Errors
     /// The first of: a pattern that could never match (`:name`, no leading slash, a dot segment), or
     /// that conflicts with another; two rules for one route and method; a rule that is tied to a
-    /// parameter which its pattern lacks, or says two things about one dimension.
+    /// parameter which its pattern lacks, says two things about one dimension, or reads its ids by
+    /// another grammar than another rule; a standard method in lower case.
     pub fn build(self) -> Result<Policy, ConfigError> {
         if let Some(error) = self.error {
+            return Err(error);
+        }
+        if let Some(error) = self.disagreement() {
             return Err(error);
         }
         let mut table = matchit::Router::new();
@@ -143,4 +174,9 @@ impl PolicyBuilder {
             shadow: None,
         })
     }
+}
+
+fn never_sent(method: &Method) -> ConfigError {
+    let upper = method.as_str().to_ascii_uppercase();
+    ConfigError::new(format!("methods are case-sensitive, and nobody sends {method:?}: write {upper}"))
 }

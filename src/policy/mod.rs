@@ -7,7 +7,7 @@ mod pattern;
 mod rule;
 mod shadow;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, iter};
 
 use http::{
     Extensions, HeaderMap, Method, Uri,
@@ -79,6 +79,17 @@ struct Entry {
 enum Target {
     Public,
     Rule(Rule),
+}
+
+/// Every rule with what it is the rule of.
+fn rules<'a>(
+    entries: impl IntoIterator<Item = &'a Entry>,
+    fallback: Option<&'a Target>,
+) -> impl Iterator<Item = (&'a str, &'a Rule)> {
+    let of_routes = entries.into_iter().flat_map(|entry| iter::repeat(entry.pattern.as_str()).zip(entry.targets()));
+    let targets =
+        of_routes.map(|(pattern, (_, target))| (pattern, target)).chain(iter::repeat("the fallback").zip(fallback));
+    targets.filter_map(|(place, target)| Some((place, target.rule()?)))
 }
 
 impl Policy {
@@ -169,6 +180,12 @@ impl Policy {
 }
 
 impl Entry {
+    /// What is said of single methods, then of all others.
+    fn targets(&self) -> impl Iterator<Item = (Option<&Method>, &Target)> {
+        let methods = self.methods.iter().map(|(method, target)| (Some(method), target));
+        methods.chain(self.any.iter().map(|target| (None, target)))
+    }
+
     fn target(&self, method: &Method) -> Result<&Target, Denial> {
         let of = |wanted: &Method| self.methods.iter().find(|(known, _)| known == wanted).map(|(_, target)| target);
         // Routers serve HEAD with the handler of GET, so the rule of GET holds for it.
@@ -213,6 +230,13 @@ impl Policy {
 }
 
 impl Target {
+    const fn rule(&self) -> Option<&Rule> {
+        match self {
+            Self::Rule(rule) => Some(rule),
+            Self::Public => None,
+        }
+    }
+
     fn admit(&self, head: &Head<'_>) -> Result<Option<Duty>, Denial> {
         match self {
             Self::Rule(rule) => rule.admit(head),

@@ -45,14 +45,14 @@ use crate::{
 #[derive(Clone)]
 #[must_use = "a rule does nothing until it is in a policy or a RequireLayer"]
 pub struct Rule {
-    resource: Option<Name>,
-    kind: Option<Kind>,
-    networks_required: bool,
-    origin: Option<Origin>,
-    relations: Arc<Relations>,
-    methods: Vec<(Method, Access)>,
-    checks: Vec<Arc<dyn Check>>,
-    concealed: bool,
+    pub(super) resource: Option<Name>,
+    pub(super) kind: Option<Kind>,
+    pub(super) networks_required: bool,
+    pub(super) origin: Option<Origin>,
+    pub(super) relations: Arc<Relations>,
+    pub(super) methods: Vec<(Method, Access)>,
+    pub(super) checks: Vec<Arc<dyn Check>>,
+    pub(super) concealed: bool,
 }
 
 impl Rule {
@@ -167,6 +167,11 @@ impl Rule {
         resource.filter(odd).or_else(|| self.kind.as_ref().map(Kind::name).filter(|kind| kind.is_empty()))
     }
 
+    /// A method that is mapped and never sent.
+    pub(crate) fn odd_method(&self) -> Option<&Method> {
+        self.methods.iter().map(|(method, _)| method).find(|method| misspelt(method))
+    }
+
     /// A dimension to which the rule gives two answers.
     pub(crate) fn contradiction(&self) -> Option<&Dimension> {
         let stances = &self.relations.stances;
@@ -270,6 +275,13 @@ impl std::fmt::Debug for Rule {
 /// The methods whose meaning RFC 9110 (and RFC 5789 for `PATCH`) fixes well enough to authorize by.
 const READING: [Method; 3] = [Method::GET, Method::HEAD, Method::OPTIONS];
 const WRITING: [Method; 4] = [Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+
+/// Whether this is a standard method in other letters: methods are case-sensitive, so it is another method,
+/// which nobody sends, and what was said of it does not hold for the one that was meant.
+pub(super) fn misspelt(method: &Method) -> bool {
+    let mut standard = READING.iter().chain(&WRITING);
+    standard.any(|known| known != method && known.as_str().eq_ignore_ascii_case(method.as_str()))
+}
 
 /// What a method does: as the rule maps it, else as the standard has it, else nothing that we know.
 pub(crate) fn access(method: &Method, mapped: &[(Method, Access)]) -> Option<Access> {

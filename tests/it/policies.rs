@@ -11,7 +11,8 @@ use http::{Method, Request, StatusCode};
 use http_body_util::Full;
 use tower::Layer as _;
 use tower_authz::{
-    Authz, ClientAddress, Digest, Dimension, Directory, Grant, Head, KeyRecord, Policy, Principal, Rule, check::Tie,
+    Access, Authz, ClientAddress, Digest, Dimension, Directory, Grant, Head, IdGrammar, KeyRecord, Policy, Principal,
+    Rule, check::Tie,
 };
 
 use crate::support::{Handler, get, products_reader, send, store};
@@ -160,6 +161,7 @@ async fn only_a_real_preflight_passes_and_only_if_switched_on() {
 fn what_could_never_match_is_refused_when_the_policy_is_built() {
     let rule = Rule::authenticated;
     let tied = || rule().tied(Tie::path(Dimension::SHOP, "shop"));
+    let numbered = Dimension::new("shop", IdGrammar::Number);
     for (broken, told) in [
         (Policy::builder().route("/shops/:shop", rule()), "write {shop}"),
         (Policy::builder().route("shops", rule()), "begins with a slash"),
@@ -179,6 +181,14 @@ fn what_could_never_match_is_refused_when_the_policy_is_built() {
             Policy::builder().route("/a", rule().pending("shop").unscoped_in("shop")),
             "says two things about the dimension shop",
         ),
+        (
+            Policy::builder().route("/a/{shop}", tied()).route("/b", rule().filtered(numbered)),
+            "the rule of /b reads ids of the dimension shop by another grammar than that of /a/{shop}",
+        ),
+        (Policy::builder().method_route("get".parse().unwrap(), "/a", rule()), "write GET"),
+        (Policy::builder().method_public("Put".parse().unwrap(), "/a"), "write PUT"),
+        (Policy::builder().route("/a", rule().method("Post".parse().unwrap(), Access::Read)), "write POST"),
+        (Policy::builder().fallback(rule().method("Post".parse().unwrap(), Access::Read)), "write POST"),
     ] {
         let error = broken.build().unwrap_err().to_string();
         assert!(error.contains(told), "{error}");
