@@ -28,7 +28,8 @@ const BASE: &str = "/api/admin/v1";
 const DEMO: common::Demo =
     common::Demo { file: include_str!("data/scayle.json"), keys: include_str!("data/scayle.keys.txt") };
 
-fn policy() -> Result<Policy, ConfigError> {
+/// Written out in `data/scayle.policy.json`, which a test holds against this.
+pub fn policy() -> Result<Policy, ConfigError> {
     let at = |path: &str| format!("{BASE}{path}");
     let products = || Rule::resource("products").unscoped();
     let shop = || Tie::path(Dimension::SHOP, "shopKey");

@@ -64,9 +64,14 @@ impl Dimension {
 
     /// The dimension of this name among the declared ones and the standard ones. One of your own goes
     /// before a standard one: its ids may be spelt otherwise.
-    pub(crate) fn declared(name: &str, declared: &[Self]) -> Option<Self> {
+    pub(crate) fn among(name: &str, declared: &[Self]) -> Option<Self> {
         let standard = [Self::COMPANY, Self::SHOP, Self::SHOP_COUNTRY];
         declared.iter().chain(&standard).find(|known| known.name() == name).cloned()
+    }
+
+    /// The dimension that a policy file declares.
+    pub(crate) fn declared(name: String, ids: IdGrammar) -> Self {
+        Self { name: name.into(), ids }
     }
 
     pub(crate) const fn ids(&self) -> IdGrammar {
@@ -77,10 +82,6 @@ impl Dimension {
     #[must_use]
     pub fn name(&self) -> &str {
         self.name.as_str()
-    }
-
-    pub(crate) const fn grammar(&self) -> IdGrammar {
-        self.ids
     }
 
     /// Whether this text is an id of the dimension in its one spelling.

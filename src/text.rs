@@ -115,6 +115,11 @@ pub(crate) fn from_micros(micros: i64) -> Result<SystemTime, ConfigError> {
     time.map(Into::into).map_err(|_| ConfigError::new("a date lies between the years -9999 and 9999"))
 }
 
+/// For a field that is given or left out: null, which a template may leave where a value was meant, is refused.
+pub(crate) fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
 /// A point in time as RFC 3339 text, or null.
 pub(crate) mod time {
     use super::{Deserialize, Deserializer, Serialize, Serializer, SystemTime, de, ser};

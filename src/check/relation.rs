@@ -65,6 +65,14 @@ impl Tie {
         &self.dimension
     }
 
+    /// The header that the tie reads, if it reads one.
+    pub(crate) const fn header_name(&self) -> Option<&HeaderName> {
+        match &self.place {
+            Place::Header(name) => Some(name),
+            _ => None,
+        }
+    }
+
     /// Gives every value of the entity in the request to `judge`; each must pass.
     fn judge_each(&self, head: &Head<'_>, judge: &mut impl FnMut(Result<&str, Cause>)) {
         let missing = || Err(Cause::MissingEntity(self.dimension.clone()));
@@ -139,6 +147,11 @@ impl Relations {
     pub(crate) fn read(&self) -> impl Iterator<Item = &Dimension> {
         let filtered = self.open().filter(|(_, stance)| *stance == Stance::Filtered).map(|(over, _)| over);
         self.ties.iter().map(Tie::dimension).chain(filtered)
+    }
+
+    /// Every dimension that is named, some more than once.
+    pub(crate) fn named(&self) -> impl Iterator<Item = &Dimension> {
+        self.ties.iter().map(Tie::dimension).chain(self.stances.iter().map(|(over, _)| over))
     }
 
     /// Whether entities of the dimension are looked at one by one, here or in the handler.

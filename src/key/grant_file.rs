@@ -46,7 +46,7 @@ impl GrantFile {
             let Some(Object(lists)) = lists else { continue };
             let place = format!("restrictions.{dimension}");
             let unknown = || ConfigError::new("no such dimension is declared; company and shop always are").at(&place);
-            let dimension = Dimension::declared(&dimension, dimensions).ok_or_else(unknown)?;
+            let dimension = Dimension::among(&dimension, dimensions).ok_or_else(unknown)?;
             let restriction = lists.read(&dimension).map_err(|error| error.at(&place))?;
             grant = grant.restrict(dimension, Ok(restriction));
         }

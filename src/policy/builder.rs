@@ -76,7 +76,7 @@ impl PolicyBuilder {
         self
     }
 
-    fn add(mut self, pattern: &str, method: Option<Method>, target: Target) -> Self {
+    pub(super) fn add(mut self, pattern: &str, method: Option<Method>, target: Target) -> Self {
         if let Err(error) = self.try_add(pattern, method, target) {
             self.error.get_or_insert(error);
         }

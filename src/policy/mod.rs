@@ -3,6 +3,7 @@
 mod audit;
 mod builder;
 mod explain;
+mod file;
 mod pattern;
 mod rule;
 mod shadow;

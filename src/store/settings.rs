@@ -83,7 +83,7 @@ impl StoreSettings {
     /// The dimension of this name: one of those, or company or shop.
     #[must_use]
     pub fn dimension_named(&self, name: &str) -> Option<Dimension> {
-        Dimension::declared(name, &self.dimensions).filter(|found| *found != Dimension::SHOP_COUNTRY)
+        Dimension::among(name, &self.dimensions).filter(|found| *found != Dimension::SHOP_COUNTRY)
     }
 
     /// Who belongs to whom.
@@ -97,7 +97,7 @@ impl StoreSettings {
     /// # Errors
     /// If a value cannot be written, which none that was built can have.
     pub fn to_json(&self) -> Result<String, ConfigError> {
-        let dimensions = self.dimensions.iter().map(|own| (own.name().to_owned(), own.grammar().name().to_owned()));
+        let dimensions = self.dimensions.iter().map(|own| (own.name().to_owned(), own.ids().name().to_owned()));
         let file = SettingsFile {
             format: self.format.to_string(),
             dimensions: dimensions.collect(),
@@ -121,7 +121,7 @@ impl StoreSettings {
                 None => Dimension::read(&name, &grammar).map_err(|error| error.at("dimensions"))?,
             });
         }
-        let shops = Dimension::declared(Dimension::SHOP.name(), &dimensions).unwrap_or(Dimension::SHOP);
+        let shops = Dimension::among(Dimension::SHOP.name(), &dimensions).unwrap_or(Dimension::SHOP);
         let Object(directory) = file.directory;
         Ok(Self {
             format: file.format.parse().map_err(|error: ConfigError| error.at("format"))?,

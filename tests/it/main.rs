@@ -25,6 +25,8 @@ mod key_file;
 mod lifecycle;
 mod model;
 mod policies;
+mod policy_file;
+mod policy_round_trip;
 mod quickstart;
 mod secrets;
 mod seed_apis;

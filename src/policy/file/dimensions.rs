@@ -1,0 +1,117 @@
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ConfigError, Dimension, IdGrammar,
+    text::{self, Object},
+};
+
+/// How the ids of each dimension are spelt, where that is not known without a file.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Grammars(#[serde(with = "text::unique")] Vec<(String, Grammar)>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Grammar {
+    Number,
+    Slug,
+    Opaque,
+    Custom,
+}
+
+impl Grammar {
+    const fn of(dimension: &Dimension) -> Self {
+        match dimension.ids() {
+            IdGrammar::Number => Self::Number,
+            IdGrammar::Slug => Self::Slug,
+            IdGrammar::Opaque => Self::Opaque,
+            IdGrammar::Custom(_) => Self::Custom,
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Number => "numbers",
+            Self::Slug => "slugs",
+            Self::Opaque => "opaque ids",
+            Self::Custom => "a grammar of its own",
+        }
+    }
+}
+
+impl Grammars {
+    /// Nothing if every dimension is a standard one, spelt in the standard way.
+    pub(super) fn of(dimensions: &[Dimension]) -> Option<Self> {
+        let known = |name: &str| standard(name).map(|known| Grammar::of(&known));
+        let grammars = dimensions.iter().map(|dimension| (dimension.name(), Grammar::of(dimension)));
+        let own = grammars.filter(|&(name, grammar)| known(name) != Some(grammar));
+        let own: Vec<_> = own.map(|(name, grammar)| (name.to_owned(), grammar)).collect();
+        (!own.is_empty()).then_some(Self(own))
+    }
+}
+
+fn standard(name: &str) -> Option<Dimension> {
+    [Dimension::COMPANY, Dimension::SHOP, Dimension::SHOP_COUNTRY].into_iter().find(|known| known.name() == name)
+}
+
+/// The dimensions that the rules of a file may name.
+pub(super) struct Known<'a> {
+    declared: Vec<Dimension>,
+    /// What the reader's code says of dimensions. It must not differ from what the file says: one text would
+    /// mean one thing to the server and another to whoever reads it elsewhere.
+    own: &'a [Dimension],
+}
+
+impl<'a> Known<'a> {
+    pub(super) fn new(file: Option<Object<Grammars>>, own: &'a [Dimension]) -> Result<Self, ConfigError> {
+        let mut known = Self { declared: Vec::new(), own };
+        for (name, grammar) in file.map(|Object(Grammars(grammars))| grammars).unwrap_or_default() {
+            let place = format!("dimensions.{name}");
+            known.agree(&name, grammar).map_err(|error| error.at(&place))?;
+            let ids = match grammar {
+                Grammar::Number => Some(IdGrammar::Number),
+                Grammar::Slug => Some(IdGrammar::Slug),
+                Grammar::Opaque => Some(IdGrammar::Opaque),
+                Grammar::Custom => known.own(&name).map(Dimension::ids),
+            };
+            let Some(ids) = ids else {
+                let wrong = "its grammar is Rust code, which a file cannot hold: give the dimension to `parse_with`";
+                return Err(ConfigError::new(wrong).at(place));
+            };
+            known.declared.push(Dimension::declared(name, ids));
+        }
+        Ok(known)
+    }
+
+    pub(super) fn declared(&self) -> &[Dimension] {
+        &self.declared
+    }
+
+    pub(super) fn find(&self, name: &str) -> Result<Dimension, ConfigError> {
+        if let Some(declared) = self.declared.iter().find(|declared| declared.name() == name) {
+            return Ok(declared.clone());
+        }
+        let undeclared = || {
+            ConfigError::new(format!(
+                "the dimension {name:?} is not declared in `dimensions`; company, shop and shop_country always are"
+            ))
+        };
+        let standard = standard(name).ok_or_else(undeclared)?;
+        self.agree(name, Grammar::of(&standard))?;
+        Ok(standard)
+    }
+
+    fn own(&self, name: &str) -> Option<&Dimension> {
+        self.own.iter().find(|own| own.name() == name)
+    }
+
+    fn agree(&self, name: &str, in_file: Grammar) -> Result<(), ConfigError> {
+        match self.own(name).map(Grammar::of) {
+            Some(in_code) if in_code != in_file => {
+                let (in_code, in_file) = (in_code.name(), in_file.name());
+                Err(ConfigError::new(format!("ids of {name} are {in_code} in the code and {in_file} in the file")))
+            }
+            _ => Ok(()),
+        }
+    }
+}

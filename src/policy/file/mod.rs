@@ -1,0 +1,258 @@
+//! A policy as a file, for review and for a look from outside.
+
+mod dimensions;
+mod layout;
+mod rule;
+
+use std::{collections::BTreeMap, ops::Not, path::Path};
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use self::{
+    dimensions::{Grammars, Known},
+    layout::Layout,
+    rule::RuleFile,
+};
+use crate::{
+    ConfigError, Dimension, Policy,
+    policy::{Entry, Target, rules},
+    text::{Object, from_json, given},
+};
+
+/// # As a file
+/// The same rules in the same words, for review and for readers without Rust: a JSON object of
+///
+/// | field | means |
+/// |---|---|
+/// | `dimensions` | how ids of your own dimensions are spelt: `number`, `slug`, `opaque`, or `custom` |
+/// | `allow_preflight` | [`allow_preflight`](crate::PolicyBuilder::allow_preflight) |
+/// | `routes` | the rules |
+/// | `fallback` | the rule for what no route was found for: as a rule, without `path` and `method` |
+///
+/// A rule has a `path`, a `method` unless it is for all that have no rule of their own, and exactly one of
+/// `"public": true`, `"resource": ".."` and `"authenticated": true`. The rest is what a [`Rule`](crate::Rule) says
+/// by the same name: `methods`, `kind`, `tied` (to a `dimension`, by `path` or `header`), `filtered`, `pending`,
+/// `unscoped_in`, `unscoped`, `ip_restricted`, `origin` (`exact` or `normalized`), `concealed`. A false says as
+/// much as nothing; null is an error.
+///
+/// Code cannot be written. It is shown, so that a review sees it come and go: `"function": true` in place of what a
+/// [`Tie::with`](crate::check::Tie::with) looks at, `checks` for the number of
+/// [checks of your own](crate::Rule::check), `custom` for an [`IdGrammar::Custom`](crate::IdGrammar::Custom). A file
+/// with one of the first two is refused, for without them the policy would let in more than the code does; for the
+/// third see [`parse_with`](Self::parse_with). A [shadow](Self::with_shadow) enforces nothing and is not written.
+impl Policy {
+    /// The policy as JSON: what the Rust code says, in a form that can be reviewed, committed and compared.
+    ///
+    /// Rules stand in the order of their paths, so that moving code about changes nothing, and rules of one path
+    /// stay together. Those of one path stay in the order in which they were given, with the rule for all other
+    /// methods at the end. Policies whose text is the same decide the same, except for what the file shows as code.
+    ///
+    /// # Errors
+    /// If a value cannot be written, which no policy that was built can have.
+    ///
+    /// # Example
+    /// ```
+    /// use tower_authz::{Dimension, Policy, Rule, check::Tie};
+    ///
+    /// let policy = Policy::builder()
+    ///     .route("/shops/{shop}/orders", Rule::resource("orders").tied(Tie::path(Dimension::SHOP, "shop")))
+    ///     .public("/health")
+    ///     .build()?;
+    /// let text = r#"{
+    ///   "routes": [
+    ///     {
+    ///       "path": "/health",
+    ///       "public": true
+    ///     },
+    ///     {
+    ///       "path": "/shops/{shop}/orders",
+    ///       "resource": "orders",
+    ///       "tied": [{ "dimension": "shop", "path": "shop" }]
+    ///     }
+    ///   ]
+    /// }
+    /// "#;
+    /// assert_eq!(policy.export()?, text);
+    /// assert_eq!(Policy::parse(text, "policy.json")?.export()?, text);
+    /// # Ok::<(), tower_authz::ConfigError>(())
+    /// ```
+    pub fn export(&self) -> Result<String, ConfigError> {
+        #[derive(Serialize)]
+        struct File {
+            #[serde(skip_serializing_if = "Option::is_none")]
+            dimensions: Option<Grammars>,
+            #[serde(skip_serializing_if = "Not::not")]
+            allow_preflight: bool,
+            routes: Vec<RuleFile>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            fallback: Option<RuleFile>,
+        }
+        // Whole, so that what is added to policies cannot be forgotten here.
+        let Self { entries: _, by_pattern: _, table: _, fallback, preflight, shadow: _ } = self;
+        let of_entry = |entry: &Entry| {
+            let path = entry.pattern.as_str();
+            let rule = |(method, target)| RuleFile::of(Some(path), method, target);
+            entry.targets().map(rule).collect::<Vec<_>>()
+        };
+        let file = File {
+            dimensions: Grammars::of(&self.dimensions()),
+            allow_preflight: *preflight,
+            routes: self.by_path_order().into_iter().flat_map(of_entry).collect(),
+            fallback: fallback.as_ref().map(|target| RuleFile::of(None, None, target)),
+        };
+        let mut bytes = Vec::new();
+        let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, Layout::default());
+        file.serialize(&mut serializer).map_err(|error| ConfigError::new(error.to_string()))?;
+        bytes.push(b'\n');
+        String::from_utf8(bytes).map_err(|error| ConfigError::new(error.to_string()))
+    }
+
+    /// Reads and parses a policy file.
+    ///
+    /// # Errors
+    /// If it cannot be read, or as [`parse`](Self::parse).
+    pub fn read(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
+        Self::read_with(path, &[])
+    }
+
+    /// The same with grammars of your own, as [`parse_with`](Self::parse_with).
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_with(path: impl AsRef<Path>, dimensions: &[Dimension]) -> Result<Self, ConfigError> {
+        let name = path.as_ref().display().to_string();
+        let text = std::fs::read_to_string(&path).map_err(|error| ConfigError::new(error.to_string()).at(&name))?;
+        Self::parse_with(&text, &name, dimensions)
+    }
+
+    /// Parses the text of a policy file; `name` stands for the file in errors. What it says goes through a
+    /// [`PolicyBuilder`](crate::PolicyBuilder), so that a file can say nothing that code cannot.
+    ///
+    /// # Errors
+    /// At the first thing that is wrong, with the name, the route and the field; and as
+    /// [`PolicyBuilder::build`](crate::PolicyBuilder::build).
+    ///
+    /// # Example
+    /// ```
+    /// use tower_authz::Policy;
+    ///
+    /// let text = r#"{ "routes": [ { "path": "/orders", "resorce": "orders" } ] }"#;
+    /// let error = Policy::parse(text, "policy.json").unwrap_err().to_string();
+    /// assert!(error.starts_with("policy.json: route /orders: resorce: unknown field"), "{error}");
+    /// ```
+    pub fn parse(text: &str, name: &str) -> Result<Self, ConfigError> {
+        Self::parse_with(text, name, &[])
+    }
+
+    /// The same with the dimensions whose grammar the file calls `custom`: a file has no place for a function.
+    /// A dimension that the file spells otherwise than these do is an error.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse).
+    ///
+    /// # Example
+    /// ```
+    /// use tower_authz::{Dimension, IdGrammar, Policy};
+    ///
+    /// const SKU: Dimension = Dimension::new("sku", IdGrammar::Custom(|id| id.len() == 8));
+    /// let text = r#"{
+    ///     "dimensions": { "sku": "custom" },
+    ///     "routes": [ { "path": "/skus", "resource": "products", "filtered": ["sku"] } ]
+    /// }"#;
+    /// assert!(Policy::parse(text, "policy.json").is_err());
+    /// let policy = Policy::parse_with(text, "policy.json", &[SKU])?;
+    /// # drop(policy);
+    /// # Ok::<(), tower_authz::ConfigError>(())
+    /// ```
+    pub fn parse_with(text: &str, name: &str, dimensions: &[Dimension]) -> Result<Self, ConfigError> {
+        Self::parse_unnamed(text, dimensions).map_err(|error| error.at(name))
+    }
+
+    fn parse_unnamed(text: &str, own: &[Dimension]) -> Result<Self, ConfigError> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct File<'a> {
+            #[serde(default, deserialize_with = "given")]
+            dimensions: Option<Object<Grammars>>,
+            #[serde(default)]
+            allow_preflight: bool,
+            #[serde(borrow)]
+            routes: Vec<&'a RawValue>,
+            #[serde(default, borrow, deserialize_with = "given")]
+            fallback: Option<&'a RawValue>,
+        }
+        let file: File<'_> = from_json(text, true)?;
+        let known = Known::new(file.dimensions, own)?;
+        let mut builder = Self::builder();
+        for (index, raw) in file.routes.iter().enumerate() {
+            let route = || from_json::<RuleFile>(raw.get(), false)?.route(&known);
+            let (path, method, target) = route().map_err(|error| error.at(place(index, raw.get())))?;
+            builder = builder.add(&path, method, target);
+        }
+        if let Some(raw) = file.fallback {
+            let target = || from_json::<RuleFile>(raw.get(), false)?.fallback(&known);
+            builder = match target().map_err(|error| error.at("fallback"))? {
+                Target::Public => builder.public_fallback(),
+                Target::Rule(rule) => builder.fallback(rule),
+            };
+        }
+        let policy = if file.allow_preflight { builder.allow_preflight() } else { builder }.build()?;
+        let named = policy.dimensions();
+        match known.declared().iter().find(|declared| !named.contains(declared)) {
+            Some(unused) => Err(ConfigError::new("no rule names it").at(format_args!("dimensions.{unused}"))),
+            None => Ok(policy),
+        }
+    }
+
+    /// The dimensions that the rules name, sorted: of the keys that this policy is for, a
+    /// [key file](crate::KeyFile::read_with) must know them.
+    ///
+    /// # Example
+    /// ```
+    /// use tower_authz::{KeyFile, Policy};
+    ///
+    /// let policy = Policy::parse(
+    ///     r#"{
+    ///         "dimensions": { "project": "number" },
+    ///         "routes": [ { "path": "/projects", "resource": "projects", "filtered": ["project"] } ]
+    ///     }"#,
+    ///     "policy.json",
+    /// )?;
+    /// let keys = KeyFile::parse_with(r#"{ "keys": [] }"#, "keys.json", &policy.dimensions())?;
+    /// # drop(keys);
+    /// # Ok::<(), tower_authz::ConfigError>(())
+    /// ```
+    #[must_use]
+    pub fn dimensions(&self) -> Vec<Dimension> {
+        let mut found = BTreeMap::new();
+        let all = || rules(self.by_path_order(), self.fallback.as_ref()).map(|(_, rule)| &rule.relations);
+        // Where ids are read the grammar counts; else it may be that of a mere name.
+        let named = all().flat_map(|relations| relations.read()).chain(all().flat_map(|relations| relations.named()));
+        for dimension in named {
+            found.entry(dimension.name()).or_insert(dimension);
+        }
+        found.into_values().cloned().collect()
+    }
+
+    fn by_path_order(&self) -> Vec<&Entry> {
+        let mut entries: Vec<_> = self.entries.iter().collect();
+        entries.sort_by_key(|entry| entry.pattern.as_str());
+        entries
+    }
+}
+
+/// Names a rule in an error: by method and path if they can be read and shown, else by its place.
+fn place(index: usize, raw: &str) -> String {
+    #[derive(Deserialize)]
+    struct Name {
+        path: String,
+        method: Option<String>,
+    }
+    let shown = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
+    match serde_json::from_str(raw) {
+        Ok(Name { path, method: None }) if shown(&path) => format!("route {path}"),
+        Ok(Name { path, method: Some(method) }) if shown(&path) && shown(&method) => format!("route {method} {path}"),
+        _ => format!("routes[{index}]"),
+    }
+}

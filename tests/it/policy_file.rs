@@ -1,0 +1,437 @@
+//! A policy file says what Rust code says, or is refused with the place that is wrong.
+
+#[allow(dead_code, reason = "its `main` is for people")]
+#[path = "../../examples/scayle.rs"]
+mod scayle;
+
+use std::{env, fs, path::Path};
+
+use http::{HeaderName, Method};
+use proptest::prelude::*;
+use tower_authz::{
+    Access, Denial, Dimension, Head, IdGrammar, Policy, Rule,
+    check::{Origin, Tie},
+};
+
+const PROJECT: Dimension = Dimension::new("project", IdGrammar::Number);
+const SKU: Dimension = Dimension::new("sku", IdGrammar::Custom(|id| id.len() == 8));
+
+/// Everything that a file can say.
+const WHOLE: &str = r#"{
+  "dimensions": {
+    "document": "opaque",
+    "project": "number",
+    "shop": "opaque"
+  },
+  "allow_preflight": true,
+  "routes": [
+    {
+      "path": "/",
+      "authenticated": true
+    },
+    {
+      "path": "/health",
+      "method": "GET",
+      "public": true
+    },
+    {
+      "path": "/health",
+      "method": "PURGE",
+      "resource": "cache",
+      "methods": { "PURGE": "write", "POST": "read" },
+      "kind": "admin",
+      "unscoped": true,
+      "ip_restricted": true,
+      "origin": "normalized",
+      "concealed": true
+    },
+    {
+      "path": "/health",
+      "resource": "cache",
+      "origin": "exact"
+    },
+    {
+      "path": "/shops/{shop}",
+      "resource": "shops",
+      "tied": [{ "dimension": "shop", "path": "shop" }, { "dimension": "project", "header": "x-project" }],
+      "filtered": ["document"],
+      "pending": ["shop_country"],
+      "unscoped_in": ["company"]
+    }
+  ],
+  "fallback": {
+    "resource": "files",
+    "unscoped_in": ["shop", "company"]
+  }
+}
+"#;
+
+fn whole() -> Policy {
+    const SHOP: Dimension = Dimension::new("shop", IdGrammar::Opaque);
+    let purge = Rule::resource("cache")
+        .method("PURGE".parse().unwrap(), Access::Read)
+        .method(Method::POST, Access::Read)
+        .method("PURGE".parse().unwrap(), Access::Write)
+        .kind("admin")
+        .unscoped()
+        .ip_restricted()
+        .origin(Origin::normalized())
+        .concealed();
+    let shop = Rule::resource("shops")
+        .unscoped_in("company")
+        .tied(Tie::path(SHOP, "shop"))
+        .tied(Tie::header(PROJECT, HeaderName::from_static("x-project")))
+        .filtered(Dimension::new("document", IdGrammar::Opaque))
+        .pending(Dimension::SHOP_COUNTRY);
+    Policy::builder()
+        .fallback(Rule::resource("files").unscoped_in(SHOP).unscoped_in("company"))
+        .route("/shops/{shop}", shop)
+        .route("/health", Rule::resource("cache").origin_required())
+        .allow_preflight()
+        .method_public(Method::GET, "/health")
+        .route("/", Rule::authenticated())
+        .method_route("PURGE".parse().unwrap(), "/health", purge)
+        .build()
+        .unwrap()
+}
+
+#[test]
+fn the_whole_form_is_written_and_read() {
+    assert_eq!(whole().export().unwrap(), WHOLE);
+    assert_eq!(Policy::parse(WHOLE, "f").unwrap().export().unwrap(), WHOLE);
+    let names = |policy: Policy| policy.dimensions().iter().map(|over| over.name().to_owned()).collect::<Vec<_>>();
+    assert_eq!(names(whole()), ["company", "document", "project", "shop", "shop_country"]);
+    assert_eq!(names(Policy::parse(WHOLE, "f").unwrap()), names(whole()));
+    let empty = Policy::builder().build().unwrap().export().unwrap();
+    assert_eq!(empty, "{\n  \"routes\": []\n}\n");
+    assert_eq!(Policy::parse(&empty, "f").unwrap().export().unwrap(), empty);
+}
+
+#[test]
+fn what_says_nothing_says_nothing() {
+    let text = r#"{ "dimensions": {}, "allow_preflight": false, "routes": [ {
+        "path": "/a", "public": false, "authenticated": true, "methods": {}, "tied": [], "filtered": [], "pending": [],
+        "unscoped_in": [], "unscoped": false, "ip_restricted": false, "concealed": false, "checks": 0
+    } ] }"#;
+    let plain = Policy::builder().route("/a", Rule::authenticated()).build().unwrap();
+    assert_eq!(Policy::parse(text, "f").unwrap().export().unwrap(), plain.export().unwrap());
+}
+
+/// Every field of the whole form is heard: without it the policy is another one, or none.
+#[test]
+fn no_field_is_for_show() {
+    fn fields(value: &serde_json::Value, place: &str, all: &mut Vec<(String, String)>) {
+        let children: Vec<(String, &serde_json::Value)> = match value {
+            serde_json::Value::Object(map) => {
+                all.extend(map.keys().map(|key| (place.to_owned(), key.clone())));
+                map.iter().map(|(key, value)| (key.clone(), value)).collect()
+            }
+            serde_json::Value::Array(list) => list.iter().enumerate().map(|(i, v)| (i.to_string(), v)).collect(),
+            _ => Vec::new(),
+        };
+        children.iter().for_each(|(key, value)| fields(value, &format!("{place}/{key}"), all));
+    }
+    let value: serde_json::Value = serde_json::from_str(WHOLE).unwrap();
+    let mut all = Vec::new();
+    fields(&value, "", &mut all);
+    assert!(all.len() > 35, "{}", all.len());
+    for (place, field) in all {
+        let mut without = value.clone();
+        without.pointer_mut(&place).unwrap().as_object_mut().unwrap().remove(&field).unwrap();
+        if let Ok(policy) = Policy::parse(&without.to_string(), "f") {
+            assert_ne!(policy.export().unwrap(), WHOLE, "{place}/{field}");
+        }
+    }
+}
+
+#[test]
+fn whatever_is_wrong_is_named_with_its_place() {
+    for (fields, told) in [
+        // A rule that does not say whom it lets in is never an open route.
+        ("", "give exactly one of"),
+        (r#""resorce":"orders""#, "resorce: unknown field `resorce`"),
+        (r#""public":false"#, "give exactly one of"),
+        (r#""authenticated":false"#, "give exactly one of"),
+        (r#""public":true,"resource":"orders""#, "give exactly one of"),
+        (r#""public":true,"authenticated":true"#, "give exactly one of"),
+        (r#""resource":"orders","authenticated":true"#, "give exactly one of"),
+        (r#""resource":null"#, "resource: invalid type: null"),
+        (r#""resource":["orders"]"#, "resource: invalid type: sequence"),
+        (r#""public":"yes""#, "public: invalid type: string"),
+        (r#""public":1"#, "public: invalid type: integer"),
+        (r#""public":null"#, "public: invalid type: null"),
+        (r#""authenticated":true,"authenticated":true"#, "duplicate field `authenticated`"),
+        // A public route demands nothing, so nothing may stand beside.
+        (r#""public":true,"kind":"admin""#, "kind: the route is public"),
+        (r#""public":true,"tied":[{"dimension":"shop","path":"shop"}]"#, "tied: the route is public"),
+        (r#""public":true,"filtered":["shop"]"#, "filtered: the route is public"),
+        (r#""public":true,"pending":["shop"]"#, "pending: the route is public"),
+        (r#""public":true,"unscoped_in":["shop"]"#, "unscoped_in: the route is public"),
+        (r#""public":true,"unscoped":true"#, "unscoped: the route is public"),
+        (r#""public":true,"methods":{}"#, "methods: the route is public"),
+        (r#""public":true,"ip_restricted":true"#, "ip_restricted: the route is public"),
+        (r#""public":true,"origin":"exact""#, "origin: the route is public"),
+        (r#""public":true,"concealed":true"#, "concealed: the route is public"),
+        (r#""public":true,"checks":1"#, "checks: the route is public"),
+        (r#""authenticated":true,"kind":null"#, "kind: invalid type: null"),
+        (r#""authenticated":true,"origin":true"#, "origin: "),
+        (r#""authenticated":true,"origin":"Exact""#, "origin: unknown variant `Exact`"),
+        (r#""authenticated":true,"origin_required":true"#, "origin_required: unknown field"),
+        (r#""authenticated":true,"ip_restricted":"true""#, "ip_restricted: invalid type"),
+        (r#""authenticated":true,"methods":null"#, "methods: invalid type: null, expected an object"),
+        (r#""authenticated":true,"methods":["POST"]"#, "methods: invalid type: sequence, expected an object"),
+        (r#""authenticated":true,"methods":{"POST":"reads"}"#, "methods.POST: unknown variant `reads`"),
+        (r#""authenticated":true,"methods":{"A B":"read"}"#, "methods: \"A B\" is not a method"),
+        (r#""authenticated":true,"methods":{"POST":"read","POST":"write"}"#, "methods: \"POST\" is given twice"),
+        (r#""authenticated":true,"tied":{"dimension":"shop"}"#, "tied: invalid type: map"),
+        (r#""authenticated":true,"tied":["shop"]"#, "tied[0]: invalid type: string"),
+        (r#""authenticated":true,"tied":[["shop","shop"]]"#, "tied[0]: invalid type: sequence, expected an object"),
+        (r#""authenticated":true,"tied":[{"path":"shop"}]"#, "tied[0]: missing field `dimension`"),
+        (r#""authenticated":true,"tied":[{"dimension":"shop"}]"#, "tied[0]: give exactly one of"),
+        (r#""authenticated":true,"tied":[{"dimension":"shop","path":null}]"#, "tied[0].path: invalid type: null"),
+        (
+            r#""authenticated":true,"tied":[{"dimension":"shop","path":"a","header":"b"}]"#,
+            "tied[0]: give exactly one of",
+        ),
+        (
+            r#""authenticated":true,"tied":[{"dimension":"shop","header":"a b"}]"#,
+            "tied[0].header: \"a b\" is not the name of a header",
+        ),
+        (r#""authenticated":true,"tied":[{"dimension":"shop","query":"a"}]"#, "tied[0].query: unknown field `query`"),
+        (
+            r#""authenticated":true,"tied":[{"dimension":"shop","function":true}]"#,
+            "tied[0].function: this is Rust code, which a file cannot hold",
+        ),
+        (
+            r#""authenticated":true,"tied":[{"dimension":"shops","header":"a"}]"#,
+            "tied[0].dimension: the dimension \"shops\"",
+        ),
+        (r#""authenticated":true,"filtered":["shops"]"#, "filtered[0]: the dimension \"shops\" is not declared"),
+        (r#""authenticated":true,"pending":["shop","x"]"#, "pending[1]: the dimension \"x\" is not declared"),
+        (r#""authenticated":true,"unscoped_in":["x"]"#, "unscoped_in[0]: the dimension \"x\" is not declared"),
+        (r#""authenticated":true,"filtered":"shop""#, "filtered: invalid type: string"),
+        (r#""authenticated":true,"checks":1"#, "checks: this is Rust code"),
+        (r#""authenticated":true,"checks":-1"#, "checks: invalid value"),
+        (r#""authenticated":true,"method":"GE T""#, "routes[0]: method: \"GE T\" is not a method"),
+        (r#""authenticated":true,"method":null"#, "method: invalid type: null"),
+    ] {
+        let comma = if fields.is_empty() { "" } else { "," };
+        let error = refused(&format!(r#"{{"routes":[{{"path":"/shops/{{shop}}"{comma}{fields}}}]}}"#));
+        let place = if told.starts_with("routes") { "f.json: " } else { "f.json: route /shops/{shop}: " };
+        assert!(error.starts_with(&format!("{place}{told}")), "{fields}\n  {error}");
+    }
+}
+
+/// The error of a text that must be refused: one line that begins with the file.
+fn refused(text: &str) -> String {
+    let error = Policy::parse(text, "f.json").expect_err(text).to_string();
+    assert!(error.starts_with("f.json: ") && !error.contains('\n'), "{text}\n  {error}");
+    error
+}
+
+#[test]
+fn a_file_that_is_no_policy_is_refused() {
+    let rule = r#""authenticated":true"#;
+    for (text, told) in [
+        (String::new(), "a JSON object"),
+        ("[]".into(), "a JSON object"),
+        ("{".into(), "EOF"),
+        ("{}".into(), "missing field `routes`"),
+        (r#"{"routes":[]} {}"#.into(), "trailing characters"),
+        (r#"{"routes":[],"routes":[]}"#.into(), "duplicate field `routes`"),
+        (r#"{"routes":[],"rotues":[]}"#.into(), "unknown field `rotues`"),
+        (r#"{"routes":{}}"#.into(), "routes: invalid type: map"),
+        (r#"{"routes":[],"allow_preflight":"no"}"#.into(), "allow_preflight: invalid type"),
+        (r#"{"routes":[["/a"]]}"#.into(), "f.json: routes[0]: a JSON object"),
+        (format!(r#"{{"routes":[{{{rule}}}]}}"#), "f.json: routes[0]: missing field `path`"),
+        (r#"{"routes":[{"path":"/a","method":"GET"}]}"#.into(), "f.json: route GET /a: give exactly one of"),
+        (r#"{"routes":[{"path":"/a\nb"}]}"#.into(), "f.json: routes[0]: give exactly one of"),
+        // What the builder refuses.
+        (
+            format!(r#"{{"routes":[{{"path":"/a",{rule}}},{{"path":"/a","public":true}}]}}"#),
+            "pattern \"/a\": it has two rules for all methods",
+        ),
+        (
+            format!(
+                r#"{{"routes":[{{"path":"/a","method":"GET",{rule}}},{{"path":"/a","method":"GET","public":true}}]}}"#
+            ),
+            "pattern \"/a\": it has two rules for GET",
+        ),
+        (format!(r#"{{"routes":[{{"path":"/{{a}}",{rule}}},{{"path":"/{{b}}",{rule}}}]}}"#), "conflict"),
+        (format!(r#"{{"routes":[{{"path":"/:a",{rule}}}]}}"#), "pattern \"/:a\": "),
+        (
+            format!(r#"{{"routes":[{{"path":"/{{a}}",{rule},"tied":[{{"dimension":"shop","path":"b"}}]}}]}}"#),
+            "pattern \"/{a}\": its rule is tied to the parameter \"b\"",
+        ),
+        (
+            format!(r#"{{"routes":[{{"path":"/a",{rule},"filtered":["shop"],"pending":["shop"]}}]}}"#),
+            "says two things about the dimension shop",
+        ),
+        (format!(r#"{{"routes":[{{"path":"/a",{rule},"kind":""}}]}}"#), "no key has a resource or kind named \"\""),
+        (r#"{"routes":[{"path":"/a","resource":"a b"}]}"#.into(), "no key has a resource or kind named \"a b\""),
+        (
+            format!(r#"{{"routes":[{{"path":"/a","method":"get",{rule}}}]}}"#),
+            "pattern \"/a\": methods are case-sensitive",
+        ),
+        (format!(r#"{{"routes":[{{"path":"/a",{rule},"methods":{{"Post":"read"}}}}]}}"#), "write POST"),
+        (format!(r#"{{"routes":[],"fallback":{{{rule},"methods":{{"Post":"read"}}}}}}"#), "fallback: methods are"),
+        // The fallback.
+        (r#"{"routes":[],"fallback":null}"#.into(), "fallback: a JSON object"),
+        (r#"{"routes":[],"fallback":{}}"#.into(), "fallback: give exactly one of"),
+        (format!(r#"{{"routes":[],"fallback":{{"path":"/a",{rule}}}}}"#), "fallback: path: "),
+        (format!(r#"{{"routes":[],"fallback":{{"method":"GET",{rule}}}}}"#), "fallback: method: "),
+        (
+            format!(r#"{{"routes":[],"fallback":{{{rule},"tied":[{{"dimension":"shop","path":"b"}}]}}}}"#),
+            "fallback: no path has the parameters",
+        ),
+        // Dimensions.
+        (r#"{"dimensions":null,"routes":[]}"#.into(), "dimensions: invalid type: null"),
+        (r#"{"dimensions":["a"],"routes":[]}"#.into(), "dimensions: invalid type: sequence"),
+        (r#"{"dimensions":{"a":"slugs"},"routes":[]}"#.into(), "dimensions.a: unknown variant `slugs`"),
+        (r#"{"dimensions":{"a":"slug","a":"number"},"routes":[]}"#.into(), "dimensions: \"a\" is given twice"),
+        (r#"{"dimensions":{"a":"slug"},"routes":[]}"#.into(), "dimensions.a: no rule names it"),
+        (r#"{"dimensions":{"a":"custom"},"routes":[]}"#.into(), "dimensions.a: its grammar is Rust code"),
+    ] {
+        let error = refused(&text);
+        assert!(error.contains(told), "{text}\n  {error}");
+    }
+    let error = Policy::read("/nowhere/policy.json").unwrap_err().to_string();
+    assert!(error.starts_with("/nowhere/policy.json: "), "{error}");
+}
+
+#[test]
+fn code_is_shown_and_not_read() {
+    let tied = Rule::resource("shops").tied(Tie::with("shop", |_| vec!["de".to_owned()]));
+    let check = |_: &Head<'_>| -> Result<(), Denial> { Ok(()) };
+    for (rule, shown, refusal) in [
+        (
+            tied,
+            r#""tied": [{ "dimension": "shop", "function": true }]"#,
+            "route /a: tied[0].function: this is Rust code",
+        ),
+        (Rule::resource("shops").check(check), r#""checks": 1"#, "route /a: checks: this is Rust code"),
+        (Rule::resource("shops").check(check).check(check), r#""checks": 2"#, "route /a: checks: "),
+    ] {
+        let text = Policy::builder().route("/a", rule).build().unwrap().export().unwrap();
+        assert!(text.contains(shown), "{text}");
+        let error = refused(&text);
+        assert!(error.contains(refusal), "{error}");
+    }
+    let shadowed = whole().with_shadow(Policy::builder().build().unwrap(), |_| {});
+    assert_eq!(shadowed.export().unwrap(), WHOLE, "a shadow enforces nothing");
+}
+
+#[test]
+fn a_grammar_of_ones_own_comes_from_code() {
+    let policy = Policy::builder().route("/skus/{sku}", Rule::authenticated().tied(Tie::path(SKU, "sku")));
+    let text = policy.build().unwrap().export().unwrap();
+    assert!(text.contains(r#""sku": "custom""#), "{text}");
+    refused(&text);
+    let with = |dimensions: &[Dimension]| Policy::parse_with(&text, "f.json", dimensions);
+    assert_eq!(with(&[PROJECT, SKU]).unwrap().export().unwrap(), text);
+    let slugs = Dimension::new("sku", IdGrammar::Slug);
+    let error = with(&[slugs]).unwrap_err().to_string();
+    assert!(error.contains("dimensions.sku: ids of sku are slugs in the code and a grammar of its own"), "{error}");
+    // What the file does not declare means the same to every reader.
+    let shop = Dimension::new("shop", IdGrammar::Opaque);
+    let text = r#"{ "routes": [ { "path": "/shops", "authenticated": true, "filtered": ["shop"] } ] }"#;
+    let error = Policy::parse_with(text, "f.json", &[shop]).unwrap_err().to_string();
+    assert!(error.contains("filtered[0]: ids of shop are opaque ids in the code and slugs in the file"), "{error}");
+    let text = text.replace("[\"shop\"]", "[\"project\"]");
+    let error = Policy::parse_with(&text, "f.json", &[PROJECT]).unwrap_err().to_string();
+    assert!(error.contains("filtered[0]: the dimension \"project\" is not declared"), "{error}");
+}
+
+/// One text has one grammar for a dimension; so has code, or `export` could not tell it.
+#[test]
+fn rules_that_read_ids_differently_are_refused() {
+    let number = || Rule::authenticated().tied(Tie::path(PROJECT, "id"));
+    let build = |other: Rule| Policy::builder().route("/a/{id}", number()).route("/b/{id}", other).build();
+    for other in [Rule::authenticated().tied(Tie::path("project", "id")), Rule::authenticated().filtered("project")] {
+        let error = build(other).unwrap_err().to_string();
+        assert!(
+            error.starts_with(
+                "the rule of /b/{id} reads ids of the dimension project by another grammar than that of /a/{id}"
+            ),
+            "{error}"
+        );
+    }
+    // A mere name reads nothing.
+    let text = build(Rule::authenticated().unscoped_in("project")).unwrap().export().unwrap();
+    assert!(text.contains(r#""project": "number""#), "{text}");
+    let text = build(Rule::authenticated().pending("project")).unwrap().export().unwrap();
+    assert!(text.contains(r#""project": "number""#), "{text}");
+}
+
+/// What the code of an example says, committed: a change of the one shows as a change of the other.
+#[test]
+fn the_committed_policy_is_what_the_code_says() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data/scayle.policy.json");
+    let exported = scayle::policy().unwrap().export().unwrap();
+    if env::var_os("UPDATE_POLICY").is_some() {
+        fs::write(&path, &exported).unwrap();
+    }
+    assert!(
+        fs::read_to_string(&path).is_ok_and(|committed| committed == exported),
+        "examples/data/scayle.policy.json is not what examples/scayle.rs says; to rewrite it:\n  \
+         UPDATE_POLICY=1 cargo test --test it the_committed_policy\nthe code says\n{exported}"
+    );
+    assert_eq!(Policy::read(&path).unwrap().export().unwrap(), exported);
+}
+
+fn spoilt() -> impl Strategy<Value = String> {
+    const PIECES: &[&str] = &[
+        "",
+        "{",
+        "}",
+        "[",
+        "]",
+        "\"",
+        ",",
+        ":",
+        "null",
+        "true",
+        "-1",
+        "1e999",
+        "\\u0000",
+        "\\ud800",
+        "\u{e9}",
+        "{}",
+        "[]",
+        "\"shop\"",
+        "\"path\"",
+        "\"/{*rest}\"",
+        "\"/{shop}\"",
+        "\"get\"",
+        "\"function\": true",
+        "\"custom\"",
+        "{{",
+        "\n",
+    ];
+    let edits = prop::collection::vec((any::<prop::sample::Index>(), 0..12_usize, prop::sample::select(PIECES)), 1..4);
+    edits.prop_map(|edits| {
+        let mut text: Vec<char> = WHOLE.chars().collect();
+        for (place, length, piece) in edits {
+            let start = place.index(text.len());
+            let end = (start + length).min(text.len());
+            text.splice(start..end, piece.chars());
+        }
+        text.into_iter().collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_text_panics(text in prop_oneof![spoilt(), any::<String>()]) {
+        match Policy::parse_with(&text, "f.json", &[SKU]) {
+            Err(error) => prop_assert!(error.to_string().starts_with("f.json: ")),
+            Ok(policy) => {
+                let written = policy.export().unwrap();
+                let again = Policy::parse_with(&written, "again", &[SKU]).unwrap();
+                prop_assert_eq!(again.export().unwrap(), written);
+            }
+        }
+    }
+}
