@@ -112,6 +112,15 @@ impl Policy {
     ///
     /// # Errors
     /// If it cannot be read, or as [`parse`](Self::parse).
+    ///
+    /// # Example
+    /// ```
+    /// use tower_authz::Policy;
+    ///
+    /// let policy = Policy::read("examples/data/scayle.policy.json")?;
+    /// assert!(policy.patterns().any(|path| path == "/health"));
+    /// # Ok::<(), tower_authz::ConfigError>(())
+    /// ```
     pub fn read(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
         Self::read_with(path, &[])
     }
