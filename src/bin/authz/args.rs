@@ -28,11 +28,11 @@ Examples:
 #[command(name = "authz", version, after_help = EXIT_CODES, propagate_version = true)]
 pub(crate) struct Args {
     /// Where the keys are: the path of a SQLite file
-    #[arg(long, global = true, env = "AUTHZ_STORE", value_hint = ValueHint::FilePath)]
+    #[arg(long, global = true, env = "AUTHZ_STORE", hide_env_values = true, value_hint = ValueHint::FilePath)]
     pub(crate) store: Option<PathBuf>,
 
     /// Who makes the change, for the audit record [default: the user who runs it]
-    #[arg(long, global = true, env = "AUTHZ_BY", value_name = "WHO")]
+    #[arg(long, global = true, env = "AUTHZ_BY", hide_env_values = true, value_name = "WHO")]
     pub(crate) by: Option<String>,
 
     /// Print JSON

@@ -273,11 +273,22 @@ impl Context {
         for id in ids {
             self.no_secret(id).await?;
         }
+        // In a panic at night one wrong id must not keep the others alive.
+        let mut failed = None;
         for id in ids {
-            let changed = self.store.by(&self.by).revoke(id, reason).await?;
-            self.changed("revoked", changed.record, &changed.warnings)?;
+            match self.store.by(&self.by).revoke(id, reason).await {
+                Ok(changed) => self.changed("revoked", changed.record, &changed.warnings)?,
+                Err(error) if ids.len() == 1 => return Err(error.into()),
+                Err(error) => {
+                    note(format!("error: {id} is not revoked: {error}"));
+                    failed.get_or_insert(error);
+                }
+            }
         }
-        Ok(())
+        match failed {
+            Some(error) => Err(error.into()),
+            None => Ok(()),
+        }
     }
 
     async fn delete(&self, ids: &[KeyId]) -> Result<(), Failure> {

@@ -171,7 +171,7 @@ fn record_of<'a>(
     if Digest::of(id.as_str().as_bytes()) == key.digest() {
         return Err(Failure::Other("the id is the whole key, which must not be stored".to_owned()));
     }
-    let like = overlaid(cell, common);
+    let like = overlaid(&cell, common);
     let name = cell("name").map_or_else(|| id.to_string(), str::to_owned);
     let time = |time: &Option<String>| time.as_deref().map(moment::from_now).transpose();
     Ok(KeyRecord::builder(id, key.digest())

@@ -6,7 +6,7 @@ use std::{
     time::SystemTime,
 };
 
-use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
+use comfy_table::{Cell, Color, ColumnConstraint, ContentArrangement, Table, presets};
 use serde_json::{Value, json};
 use tower_authz::{
     ApiKey, Directory, KeyFile, KeyRecord, Status,
@@ -105,7 +105,17 @@ impl Rows {
             return Ok(Self { table: None });
         }
         let mut table = Table::new();
-        table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_header(columns);
+        table.load_style(presets::NOTHING).set_header(columns);
+        // On a narrow terminal lines that the terminal wraps read better than columns of single letters.
+        if table.width().is_some_and(|width| width >= 110) {
+            table.set_content_arrangement(ContentArrangement::Dynamic);
+            let whole = ["ID", "KEY", "STATUS", "NUMBER", "ACTION"];
+            for (place, name) in columns.iter().enumerate() {
+                if let Some(column) = table.column_mut(place).filter(|_| whole.contains(name)) {
+                    column.set_constraint(ColumnConstraint::ContentWidth);
+                }
+            }
+        }
         Ok(Self { table: Some(table) })
     }
 

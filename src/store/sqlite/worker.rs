@@ -76,6 +76,8 @@ impl Worker {
             let (number, found) = read().map_err(|error| failure(&error))?;
             (settings, number, found)
         };
+        // Look-ups have no use for the pages that were read.
+        let _ = connection.execute_batch("PRAGMA shrink_memory");
         let index = Arc::new(Index::new(slots, settings.directory.clone()));
         let view = View { index, settings, own, number, report };
         view.tell_broken(&broken);
