@@ -185,6 +185,10 @@ pub(crate) struct KeyEntry {
     revoked_at: Option<SystemTime>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     revocation_reason: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    replaces: Option<crate::KeyId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    replaced_by: Option<crate::KeyId>,
     #[serde(default, with = "text::unique")]
     permissions: Vec<(String, Access)>,
     #[serde(default, with = "text::unique", skip_serializing_if = "Vec::is_empty")]
@@ -218,6 +222,8 @@ impl KeyEntry {
             .expires_at(entry.expires_at)
             .revoked_at(entry.revoked_at)
             .revocation_reason(entry.revocation_reason)
+            .replaces(entry.replaces)
+            .replaced_by(entry.replaced_by)
             .created_at(entry.created_at)
             .grant(grant.read(dimensions)?)
             .build())
@@ -244,6 +250,8 @@ impl KeyEntry {
             expires_at: record.expires_at(),
             revoked_at: record.revoked_at(),
             revocation_reason: record.revocation_reason().map(str::to_owned),
+            replaces: record.replaces().cloned(),
+            replaced_by: record.replaced_by().cloned(),
             created_at: record.created_at(),
             permissions,
             restrictions,

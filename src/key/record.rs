@@ -100,6 +100,8 @@ pub struct KeyRecord {
     expires_at: Option<SystemTime>,
     revoked_at: Option<SystemTime>,
     revocation_reason: Option<Box<str>>,
+    replaces: Option<KeyId>,
+    replaced_by: Option<KeyId>,
     grant: Arc<Grant>,
     version: u64,
     last_used: LastUsed,
@@ -119,6 +121,8 @@ impl KeyRecord {
             expires_at: None,
             revoked_at: None,
             revocation_reason: None,
+            replaces: None,
+            replaced_by: None,
             grant: Arc::default(),
             version: 1,
             last_used: LastUsed::default(),
@@ -190,6 +194,18 @@ impl KeyRecord {
     #[must_use]
     pub fn revocation_reason(&self) -> Option<&str> {
         self.revocation_reason.as_deref()
+    }
+
+    /// The key whose place it took, if it came of a rotation.
+    #[must_use]
+    pub const fn replaces(&self) -> Option<&KeyId> {
+        self.replaces.as_ref()
+    }
+
+    /// The key that took its place, if it was rotated.
+    #[must_use]
+    pub const fn replaced_by(&self) -> Option<&KeyId> {
+        self.replaced_by.as_ref()
     }
 
     /// What it may do.
@@ -289,6 +305,18 @@ impl KeyRecordBuilder {
     /// Why it was revoked.
     pub fn revocation_reason(mut self, reason: impl Into<Option<String>>) -> Self {
         self.0.revocation_reason = reason.into().map(Into::into);
+        self
+    }
+
+    /// The key whose place it takes.
+    pub fn replaces(mut self, id: impl Into<Option<KeyId>>) -> Self {
+        self.0.replaces = id.into();
+        self
+    }
+
+    /// The key that took its place.
+    pub fn replaced_by(mut self, id: impl Into<Option<KeyId>>) -> Self {
+        self.0.replaced_by = id.into();
         self
     }
 

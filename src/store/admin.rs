@@ -200,10 +200,12 @@ impl By<'_> {
     }
 
     /// Issues a key with the same name, kind, tenant, dates and grant, and lets the old one live as
-    /// the [`Overlap`] says.
+    /// the [`Overlap`] says. Of one key at most two secrets live: if the old key came of a rotation
+    /// itself, the one before it ends at once.
     ///
     /// # Errors
-    /// If there is no such key, it is revoked or expired already, or the store fails.
+    /// If there is no such key, it is revoked or expired already, the key that took its place lives, or
+    /// the store fails.
     pub async fn rotate(&self, id: &KeyId, overlap: Overlap) -> Result<IssuedKey, StoreError> {
         self.secret(Change::Rotate { id: id.clone(), overlap }).await
     }

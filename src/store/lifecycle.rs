@@ -133,7 +133,7 @@ impl Plan {
 fn issue(
     plan: &mut Plan,
     new: NewKey,
-    note: Option<String>,
+    replaces: Option<&KeyId>,
     table: &impl Table,
     settings: &StoreSettings,
     now: SystemTime,
@@ -157,9 +157,10 @@ fn issue(
             .created_at(now)
             .not_before(date(new.not_before)?)
             .expires_at(date(new.expires_at)?)
+            .replaces(replaces.cloned())
             .grant(new.grant)
             .build();
-        plan.edit(Action::Issued, None, record, note);
+        plan.edit(Action::Issued, None, record, replaces.map(|old| format!("in place of {old}")));
         plan.applied.api_key = Some(api_key);
         return Ok(());
     }
@@ -175,20 +176,37 @@ fn rotate(
     now: SystemTime,
 ) -> Result<(), StoreError> {
     let old = found(table, id)?;
-    if matches!(old.status(now), Status::Revoked | Status::Expired) {
+    let is_alive = |record: &KeyRecord| !matches!(record.status(now), Status::Revoked | Status::Expired);
+    if !is_alive(&old) {
         return Err(StoreError::conflict(format!("the key {id} is not alive; issue a new one")));
     }
-    issue(plan, NewKey::like(&old), Some(format!("in place of {id}")), table, settings, now)?;
-    let note = plan.applied.records.first().map(|new| format!("{} takes its place", new.id()));
-    let ending = match overlap {
-        Overlap::UntilRevoked => old.revise(),
-        Overlap::For(time) => {
-            let end = now.checked_add(time).map(text::whole_micros).transpose().map_err(invalid)?;
-            // An overlap never prolongs a life.
-            old.revise().expires_at(end.into_iter().chain(old.expires_at()).min())
-        }
-    };
+    // Of one key at most two secrets live. A second successor would be a third.
+    if let Some(successor) = old.replaced_by()
+        && let Row::Found(living) = table.by_id(successor)?
+        && is_alive(&living)
+    {
+        let message = format!("{successor} takes the place of {id} already; rotate that, or revoke it first");
+        return Err(StoreError::conflict(message));
+    }
+    issue(plan, NewKey::like(&old), Some(id), table, settings, now)?;
+    let successor = plan.applied.records.first().map(|new| new.id().clone());
+    let note = successor.as_ref().map(|new| format!("{new} takes its place"));
+    let predecessor = old.replaces().cloned();
+    let mut ending = old.revise().replaced_by(successor);
+    if let Overlap::For(time) = overlap {
+        let end = now.checked_add(time).map(text::whole_micros).transpose().map_err(invalid)?;
+        // An overlap never prolongs a life.
+        ending = ending.expires_at(end.into_iter().chain(old.expires_at()).min());
+    }
     plan.edit(Action::Rotated, Some(old), ending.build(), note);
+    // The predecessor would be a third as well: it ends now.
+    if let Some(predecessor) = predecessor
+        && let Row::Found(oldest) = table.by_id(&predecessor)?
+        && is_alive(&oldest)
+    {
+        let ended = oldest.revise().expires_at(now).build();
+        plan.edit(Action::Rotated, Some(oldest), ended, Some(format!("{id}, which took its place, was rotated too")));
+    }
     Ok(())
 }
 

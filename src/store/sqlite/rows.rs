@@ -18,7 +18,7 @@ use crate::{
 };
 
 const COLUMNS: &str = "id, digest, name, kind, tenant, created_at, not_before, expires_at, revoked_at, \
-                       revocation_reason, may, version, last_used";
+                       revocation_reason, may, version, last_used, replaces, replaced_by";
 
 /// Reads records, and lets those with the same grant share it.
 #[derive(Default)]
@@ -66,6 +66,8 @@ impl<'d> Reader<'d> {
             .grant(self.grant(text_of(row, 10)?).map_err(|error| error.at("may"))?)
             .version(u64::try_from(version).map_err(|_| ConfigError::new("version: it is negative"))?)
             .last_used(time_of(row, 12)?)
+            .replaces(string(13)?.map(|id| id.parse()).transpose()?)
+            .replaced_by(string(14)?.map(|id| id.parse()).transpose()?)
             .build())
     }
 
@@ -239,11 +241,13 @@ fn put(connection: &Connection, record: &KeyRecord) -> Result<(), StoreError> {
         grant,
         version,
         micros(record.last_used())?,
+        record.replaces().map(KeyId::as_str),
+        record.replaced_by().map(KeyId::as_str),
     ];
     let sql = format!(
-        "INSERT INTO keys ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
+        "INSERT INTO keys ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
          ON CONFLICT (id) DO UPDATE SET name = ?3, kind = ?4, tenant = ?5, not_before = ?7, expires_at = ?8,
-           revoked_at = ?9, revocation_reason = ?10, may = ?11, version = ?12
+           revoked_at = ?9, revocation_reason = ?10, may = ?11, version = ?12, replaced_by = ?15
          WHERE digest = ?2 AND version = ?12 - 1"
     );
     let written = cached(connection, &sql).and_then(|mut statement| statement.execute(values));

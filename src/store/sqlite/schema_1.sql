@@ -15,6 +15,9 @@ CREATE TABLE keys (
   expires_at INTEGER,
   revoked_at INTEGER,
   revocation_reason TEXT,
+  -- The key whose place it took, and the one that took its own.
+  replaces TEXT,
+  replaced_by TEXT,
   -- As a key file writes it.
   may TEXT NOT NULL,
   version INTEGER NOT NULL,
