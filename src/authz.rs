@@ -58,6 +58,7 @@ impl Authz {
         let policy = policy.into();
         let entrance = Entrance { clean_path: CleanPath::new(), https_only: false, proxies: None };
         let authenticate = AuthenticateLayer::new(store).except_public(Arc::clone(&policy));
+        let authenticate = if policy.finishes_in_flight() { authenticate.finish_in_flight() } else { authenticate };
         Self { authenticate: authenticate.entrance(entrance.clone()), require: RequireLayer::new(policy), entrance }
     }
 }

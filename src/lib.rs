@@ -16,6 +16,7 @@ mod directory;
 mod entity;
 mod error;
 mod head;
+mod in_flight;
 mod key;
 mod name;
 mod policy;
@@ -42,6 +43,7 @@ pub use crate::{
     entity::{Dimension, IdGrammar},
     error::ConfigError,
     head::Head,
+    in_flight::{LiveBodies, LiveBody, LiveBodyError, LiveBodyLayer},
     key::{
         Access, Grant, GrantBuilder, Ids, KeyFile, KeyId, KeyRecord, KeyRecordBuilder, Network, Networks, Permission,
         Restriction, Status,
@@ -56,5 +58,8 @@ pub use crate::{
 
 /// The futures of the services, for those who have to name them.
 pub mod future {
-    pub use crate::{authenticate::ResponseFuture as AuthenticateFuture, require::ResponseFuture as RequireFuture};
+    pub use crate::{
+        authenticate::ResponseFuture as AuthenticateFuture, in_flight::LiveBodyFuture,
+        require::ResponseFuture as RequireFuture,
+    };
 }

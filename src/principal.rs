@@ -1,15 +1,23 @@
 //! Who calls, as handlers see it.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::SystemTime,
 };
 
 use crate::{
     ClientAddress, Denial, Dimension, Directory, Grant, KeyId, KeyRecord, Scope,
+    authenticate::known,
     check::{Relations, reach},
     denial::{Cause, Context},
+    key::{Watch, narrows},
     name::Name,
+    policy::status,
+    store::{Found, KeyStore},
 };
 
 /// The authenticated key of a request. Handlers find it in the request's extensions, or as an axum
@@ -29,12 +37,14 @@ use crate::{
 ///     Ok(())
 /// }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Principal {
     record: Arc<KeyRecord>,
     directory: Directory,
     client: ClientAddress,
     bearer: bool,
+    /// The store that knows how the key stands now; none if other middleware has made the principal.
+    store: Option<Arc<dyn KeyStore>>,
     duties: Vec<Duty>,
 }
 
@@ -44,12 +54,82 @@ impl Principal {
     /// [`RequireLayer`](crate::RequireLayer) judges it as any other.
     #[must_use]
     pub fn new(record: Arc<KeyRecord>, directory: Directory, client: ClientAddress) -> Self {
-        Self { record, directory, client, bearer: false, duties: Vec::new() }
+        Self { record, directory, client, bearer: false, store: None, duties: Vec::new() }
     }
 
-    pub(crate) const fn by_bearer(mut self, bearer: bool) -> Self {
+    pub(crate) fn of_store(mut self, store: &Arc<dyn KeyStore>, bearer: bool) -> Self {
+        self.store = Some(Arc::clone(store));
         self.bearer = bearer;
         self
+    }
+
+    pub(crate) const fn shared_record(&self) -> &Arc<KeyRecord> {
+        &self.record
+    }
+
+    /// Asks the store whether the key may still do what it could when the request was admitted: for the
+    /// line before a commit, in a handler that runs long or in a task that outlives its request.
+    ///
+    /// A handler is dropped anyway when its key is revoked; what it has spawned is not, and what it is
+    /// about to do in the very moment may be done. A principal that other middleware has made is always
+    /// live.
+    ///
+    /// # Errors
+    /// 401 if the key is revoked, expired or deleted by now, 403 if something was taken away from what it
+    /// may do, 503 if the store cannot tell. Return it from the handler.
+    ///
+    /// # Example
+    /// ```
+    /// use tower_authz::{Denial, Principal};
+    ///
+    /// async fn transfer(principal: &Principal) -> Result<(), Denial> {
+    ///     // .. hours of preparation ..
+    ///     principal.ensure_live().await?;
+    ///     // commit
+    ///     Ok(())
+    /// }
+    /// ```
+    pub async fn ensure_live(&self) -> Result<(), Denial> {
+        let Some(store) = &self.store else { return Ok(()) };
+        let found = store.lookup(self.record.digest()).found().await;
+        self.judge_live(found).map_err(|denial| denial.in_context(self.context()))
+    }
+
+    fn judge_live(&self, found: Found) -> Result<(), Denial> {
+        let now = known(found, self.record.digest())?;
+        status(now.status(SystemTime::now()))?;
+        match self.record.life_cell().end() {
+            Some(end) => Err(end.cause().into()),
+            None if narrows(&self.record, &now) => Err(Cause::GrantNarrowed.into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until the key is revoked or deleted, or something is taken away from what it may do: for
+    /// upgraded connections, which outlive their request and are nobody's but the handler's to end. It
+    /// never ends by itself, so wait for it beside the connection:
+    ///
+    /// ```
+    /// # async fn next_message() {}
+    /// # async fn serve(principal: tower_authz::Principal) {
+    /// use futures::{FutureExt as _, pin_mut, select_biased};
+    ///
+    /// let ended = principal.ended().fuse();
+    /// pin_mut!(ended);
+    /// loop {
+    ///     select_biased! {
+    ///         () = ended => break, // close the connection
+    ///         () = next_message().fuse() => { /* answer it */ }
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// Look-ups that the store answers [later](crate::store::Lookup::pending) bring a record of their own
+    /// each time; nobody tells those that something has changed.
+    pub fn ended(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut watch = Watch::new(Arc::clone(&self.record));
+        std::future::poll_fn(move |cx| watch.poll_end(cx).map(drop))
     }
 
     /// All that is known of the key.
@@ -130,6 +210,16 @@ impl Principal {
 
     fn settle(&self, dimension: &Dimension) {
         self.duties.iter().for_each(|duty| duty.settle(dimension));
+    }
+}
+
+impl fmt::Debug for Principal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Principal")
+            .field("record", &self.record)
+            .field("client", &self.client)
+            .field("duties", &self.duties)
+            .finish_non_exhaustive()
     }
 }
 

@@ -6,14 +6,16 @@ use std::{
 };
 
 use futures::future::BoxFuture;
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use pin_project_lite::pin_project;
 use tower::Service;
 
 use crate::{
-    Reject,
+    Denial, Reject,
     authenticate::layer::{Config, Presented},
     credential::Notice,
+    denial, in_flight,
+    key::{End, Watch},
     store::Found,
 };
 
@@ -35,8 +37,31 @@ pin_project! {
         S: Service<Request<ReqB>>,
     {
         Lookup { answer: BoxFuture<'static, Found>, held: Option<Box<Held<S, ReqB, R>>> },
-        Forward { #[pin] future: S::Future, notice: Option<Notice> },
+        Forward { #[pin] future: S::Future, notice: Option<Notice>, guard: Option<Guard<R>> },
         Denied { response: Option<Response<ResB>> },
+    }
+}
+
+/// Sees to it that a request in flight does not outlive its key.
+pub(crate) struct Guard<R> {
+    watch: Watch,
+    config: Arc<Config<R>>,
+    bearer: bool,
+    is_head: bool,
+}
+
+impl<R> Guard<R> {
+    pub(crate) fn new(watch: Watch, config: &Arc<Config<R>>, bearer: bool, is_head: bool) -> Self {
+        Self { watch, config: Arc::clone(config), bearer, is_head }
+    }
+
+    fn refuse<B>(&self, end: End) -> Response<B>
+    where
+        R: Reject<B>,
+    {
+        let key = Some(self.watch.record().id().clone());
+        let context = denial::Context { key, bearer: self.bearer, ..denial::Context::default() };
+        self.config.refuse(Denial::from(end.cause()).in_context(context), self.is_head)
     }
 }
 
@@ -57,8 +82,8 @@ where
         Self { state: State::Lookup { answer, held: Some(Box::new(held)) } }
     }
 
-    pub(crate) const fn forward(future: S::Future, notice: Option<Notice>) -> Self {
-        Self { state: State::Forward { future, notice } }
+    pub(crate) const fn forward(future: S::Future, notice: Option<Notice>, guard: Option<Guard<R>>) -> Self {
+        Self { state: State::Forward { future, notice, guard } }
     }
 
     pub(crate) fn denied(response: Response<ResB>, notice: Option<Notice>) -> Self {
@@ -70,6 +95,7 @@ impl<S, ReqB, ResB, R> Future for ResponseFuture<S, ReqB, ResB, R>
 where
     S: Service<Request<ReqB>, Response = Response<ResB>>,
     R: Reject<ResB>,
+    ResB: 'static,
 {
     type Output = Result<Response<ResB>, S::Error>;
 
@@ -83,18 +109,43 @@ where
                         return Poll::Pending; // polled again after it was done
                     };
                     let Held { mut inner, mut request, presented, config } = *held;
+                    let is_head = *request.method() == Method::HEAD;
                     let admitted = config.admit(&presented, found, &mut request);
                     let notice = presented.notice;
                     match admitted {
-                        Ok(()) => State::Forward { future: inner.call(request), notice },
-                        Err(denial) => State::Denied {
-                            response: Some(with_notice(config.refuse(denial, request.method()), notice)),
-                        },
+                        Ok(watch) => {
+                            let guard = watch.map(|watch| Guard::new(watch, &config, presented.bearer, is_head));
+                            State::Forward { future: inner.call(request), notice, guard }
+                        }
+                        Err(denial) => {
+                            State::Denied { response: Some(with_notice(config.refuse(denial, is_head), notice)) }
+                        }
                     }
                 }
-                StateProj::Forward { future, notice } => {
+                StateProj::Forward { future, notice, guard: None } => {
                     let response = ready!(future.poll(cx))?;
                     return Poll::Ready(Ok(with_notice(response, notice.take())));
+                }
+                StateProj::Forward { future, notice, guard: Some(guard) } => {
+                    // Before the handler goes on, when it waits, and once more when it is done: what it has done
+                    // by then is done, but its answer is not for a key that is gone.
+                    let ended = match guard.watch.end() {
+                        Some(end) => end,
+                        None => match future.poll(cx) {
+                            Poll::Pending => ready!(guard.watch.poll_end(cx)),
+                            Poll::Ready(response) => {
+                                let response = response?;
+                                match guard.watch.end() {
+                                    Some(end) => end,
+                                    None => {
+                                        let response = in_flight::end_stream(response, guard.watch.record());
+                                        return Poll::Ready(Ok(with_notice(response, notice.take())));
+                                    }
+                                }
+                            }
+                        },
+                    };
+                    State::Denied { response: Some(with_notice(guard.refuse(ended), notice.take())) }
                 }
                 StateProj::Denied { response } => {
                     return match response.take() {

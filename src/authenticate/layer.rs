@@ -1,13 +1,14 @@
 use std::{fmt, sync::Arc, time::SystemTime};
 
-use http::{HeaderValue, Method, Request, Response};
+use http::{HeaderValue, Request, Response};
 use tower_layer::Layer;
 
 use crate::{
-    Authenticate, Check, ClientAddress, Denial, Digest, Head, KeyFormat, Policy, Principal, Proxies, Reject, Sources,
-    TenantHosts,
+    Authenticate, Check, ClientAddress, Denial, Digest, Head, KeyFormat, KeyRecord, Policy, Principal, Proxies, Reject,
+    Sources, TenantHosts,
     credential::Notice,
     denial::{Cause, Context},
+    key::Watch,
     policy::status,
     reject::{self, Problem},
     store::{Found, KeyStore, StoreErrorKind},
@@ -54,6 +55,7 @@ impl AuthenticateLayer {
                 remove_credential: false,
                 entrance: None,
                 public: None,
+                finish_in_flight: false,
                 proxies: None,
                 tenants: None,
                 reject: Problem,
@@ -90,6 +92,16 @@ impl<R> AuthenticateLayer<R> {
         R: Clone,
     {
         self.change(|config| config.public = Some(policy))
+    }
+
+    /// Lets requests in flight run to their end when their key is revoked, and streams of response bodies
+    /// too. By default the handler is dropped, as when a client hangs up, and the request gets 401; a
+    /// stream is ended with an error.
+    pub fn finish_in_flight(self) -> Self
+    where
+        R: Clone,
+    {
+        self.change(|config| config.finish_in_flight = true)
     }
 
     /// The clock that expiry is judged by; for tests.
@@ -136,6 +148,7 @@ impl<R> AuthenticateLayer<R> {
             remove_credential,
             entrance,
             public,
+            finish_in_flight,
             proxies,
             tenants,
             ..
@@ -150,6 +163,7 @@ impl<R> AuthenticateLayer<R> {
                 remove_credential: *remove_credential,
                 entrance: entrance.clone(),
                 public: public.clone(),
+                finish_in_flight: *finish_in_flight,
                 proxies: proxies.clone(),
                 tenants: tenants.clone(),
                 reject,
@@ -186,6 +200,22 @@ impl<S, R> Layer<S> for AuthenticateLayer<R> {
     }
 }
 
+/// The record that a look-up has found, or why nobody is let in.
+pub(crate) fn known(found: Found, digest: &Digest) -> Result<Arc<KeyRecord>, Denial> {
+    match found {
+        // The digest decides, not the store's word: and it is compared whole, in constant time.
+        Ok(Some(record)) if record.digest() == digest => Ok(record),
+        Ok(_) => Err(Cause::UnknownKey.into()),
+        Err(error) => {
+            let why = error.to_string().into();
+            Err(match error.kind() {
+                StoreErrorKind::Unreadable => Cause::UnreadableRecord { why }.into(),
+                _ => Denial::from(Cause::StoreUnavailable { why }).with_retry_after(error.retry_after()),
+            })
+        }
+    }
+}
+
 /// What every clone of a service shares, and the decisions themselves.
 #[derive(Clone)]
 pub(crate) struct Config<R> {
@@ -197,6 +227,7 @@ pub(crate) struct Config<R> {
     remove_credential: bool,
     entrance: Option<Arc<dyn Check>>,
     public: Option<Arc<Policy>>,
+    finish_in_flight: bool,
     proxies: Option<Proxies>,
     tenants: Option<TenantHosts>,
     reject: R,
@@ -211,7 +242,7 @@ pub(crate) enum Entered {
 /// A credential that has the form of a key, reduced to its digest.
 pub(crate) struct Presented {
     pub(crate) digest: Digest,
-    bearer: bool,
+    pub(crate) bearer: bool,
     /// Whom the host names, where hosts name tenants.
     tenant: Option<String>,
     pub(crate) notice: Option<Notice>,
@@ -244,20 +275,15 @@ impl<R> Config<R> {
         })
     }
 
-    /// Judges what the store found, and if all is well puts the principal into the request.
-    pub(crate) fn admit<B>(&self, presented: &Presented, found: Found, request: &mut Request<B>) -> Result<(), Denial> {
-        let record = match found {
-            // The digest decides, not the store's word: and it is compared whole, in constant time.
-            Ok(Some(record)) if *record.digest() == presented.digest => record,
-            Ok(_) => return Err(Cause::UnknownKey.into()),
-            Err(error) => {
-                let why = error.to_string().into();
-                return Err(match error.kind() {
-                    StoreErrorKind::Unreadable => Cause::UnreadableRecord { why }.into(),
-                    _ => Denial::from(Cause::StoreUnavailable { why }).with_retry_after(error.retry_after()),
-                });
-            }
-        };
+    /// Judges what the store found, and if all is well puts the principal into the request. Comes with the
+    /// watch that is to be kept while the request is in flight.
+    pub(crate) fn admit<B>(
+        &self,
+        presented: &Presented,
+        found: Found,
+        request: &mut Request<B>,
+    ) -> Result<Option<Watch>, Denial> {
+        let record = known(found, &presented.digest)?;
         let foreign = presented.tenant.is_some() && record.tenant() != presented.tenant.as_deref();
         let now = (self.clock)();
         let verdict = if foreign { Err(Cause::ForeignTenant) } else { status(record.status(now)) };
@@ -265,11 +291,12 @@ impl<R> Config<R> {
             record.mark_used(now);
         }
         let client = self.client(request);
-        let principal = Principal::new(record, self.store.directory(), client).by_bearer(presented.bearer);
+        let watch = (!self.finish_in_flight).then(|| Watch::new(Arc::clone(&record)));
+        let principal = Principal::new(record, self.store.directory(), client).of_store(&self.store, presented.bearer);
         verdict.map_err(|cause| Denial::from(cause).in_context(principal.context()))?;
         self.hide_credentials(request);
         request.extensions_mut().insert(principal);
-        Ok(())
+        Ok(watch)
     }
 
     fn client<B>(&self, request: &Request<B>) -> ClientAddress {
@@ -291,12 +318,12 @@ impl<R> Config<R> {
         self.sources.hide(request.headers_mut(), self.remove_credential);
     }
 
-    pub(crate) fn refuse<B>(&self, denial: Denial, method: &Method) -> Response<B>
+    /// For a request that `is_head` the response has no body.
+    pub(crate) fn refuse<B>(&self, denial: Denial, is_head: bool) -> Response<B>
     where
         R: Reject<B>,
     {
-        let head = *method == Method::HEAD;
-        let context = Context { challenge: Some(self.challenge.clone()), head, ..Context::default() };
+        let context = Context { challenge: Some(self.challenge.clone()), head: is_head, ..Context::default() };
         reject::refuse(&self.reject, denial.in_context(context))
     }
 }

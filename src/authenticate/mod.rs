@@ -5,4 +5,5 @@ mod future;
 mod layer;
 mod service;
 
+pub(crate) use self::layer::known;
 pub use self::{future::ResponseFuture, layer::AuthenticateLayer, service::Authenticate};

@@ -4,13 +4,13 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use tower::Service;
 
 use crate::{
     Head, Reject,
     authenticate::{
-        future::{Held, ResponseFuture},
+        future::{Guard, Held, ResponseFuture},
         layer::{Config, Entered},
     },
     reject::Problem,
@@ -56,6 +56,7 @@ impl<S, R, ReqB, ResB> Service<Request<ReqB>> for Authenticate<S, R>
 where
     S: Service<Request<ReqB>, Response = Response<ResB>> + Clone,
     R: Reject<ResB>,
+    ResB: 'static,
 {
     type Response = S::Response;
     type Error = S::Error;
@@ -66,25 +67,30 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqB>) -> Self::Future {
+        let is_head = *request.method() == Method::HEAD;
         match self.config.enter(&Head::of(&request)) {
             Ok(Entered::Guarded) => {}
             Ok(Entered::Public) => {
                 self.config.pass(&mut request);
-                return ResponseFuture::forward(self.inner.call(request), None);
+                return ResponseFuture::forward(self.inner.call(request), None, None);
             }
-            Err(denial) => return ResponseFuture::denied(self.config.refuse(denial, request.method()), None),
+            Err(denial) => return ResponseFuture::denied(self.config.refuse(denial, is_head), None),
         }
         let presented = match self.config.identify(&request) {
             Ok(presented) => presented,
             Err(cause) => {
                 let notice = self.config.sources.notice(request.headers()).cloned();
-                return ResponseFuture::denied(self.config.refuse(cause.into(), request.method()), notice);
+                return ResponseFuture::denied(self.config.refuse(cause.into(), is_head), notice);
             }
         };
         match self.config.store.lookup(&presented.digest).0 {
             Answer::Ready(found) => match self.config.admit(&presented, found, &mut request) {
-                Ok(()) => ResponseFuture::forward(self.inner.call(request), presented.notice),
-                Err(denial) => ResponseFuture::denied(self.config.refuse(denial, request.method()), presented.notice),
+                Ok(watch) => {
+                    let bearer = presented.bearer;
+                    let guard = watch.map(|watch| Guard::new(watch, &self.config, bearer, is_head));
+                    ResponseFuture::forward(self.inner.call(request), presented.notice, guard)
+                }
+                Err(denial) => ResponseFuture::denied(self.config.refuse(denial, is_head), presented.notice),
             },
             Answer::Pending(answer) => {
                 // `poll_ready` reserved capacity on this very service: it goes, the clone stays.

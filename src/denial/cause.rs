@@ -64,6 +64,8 @@ pub enum Cause {
         /// The kind that it demands.
         expected: Arc<str>,
     },
+    /// While the request was in flight something was taken away from what its key may do.
+    GrantNarrowed,
     /// The key lacks a permission.
     MissingPermission(Permission),
     /// The rule demands a key that is bound to networks, and this one is not.
@@ -113,6 +115,7 @@ impl Cause {
             Self::NoRule => (18, StatusCode::NOT_FOUND, "no_rule"),
             Self::MethodNotAllowed { .. } => (19, StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::WrongKind { .. } => (20, NO, "wrong_kind"),
+            Self::GrantNarrowed => (30, NO, "grant_narrowed"),
             Self::MissingPermission(_) => (21, NO, "missing_permission"),
             Self::NetworksRequired => (22, NO, "networks_required"),
             Self::UnknownAddress => (23, NO, "unknown_address"),
@@ -168,6 +171,9 @@ impl fmt::Display for Cause {
             Self::NoRule => f.write_str("no rule covers this route"),
             Self::MethodNotAllowed { .. } => f.write_str("the method is not allowed here"),
             Self::WrongKind { expected } => write!(f, "a key of kind {expected} is needed"),
+            Self::GrantNarrowed => {
+                f.write_str("while the request ran something was taken away from what its key may do; send it again")
+            }
             Self::MissingPermission(permission) => write!(f, "the key lacks the permission {permission}"),
             Self::NetworksRequired => f.write_str("only a key that is bound to networks is accepted here"),
             Self::UnknownAddress => f.write_str(

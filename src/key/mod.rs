@@ -3,12 +3,17 @@
 mod file;
 mod grant;
 mod grant_file;
+mod life;
 mod network;
 mod permission;
 mod record;
 mod restriction;
 
-pub(crate) use self::{file::KeyEntry, grant_file::GrantFile};
+pub(crate) use self::{
+    file::KeyEntry,
+    grant_file::GrantFile,
+    life::{End, LifeCell, Watch, narrows},
+};
 pub use self::{
     file::KeyFile,
     grant::{Grant, GrantBuilder},

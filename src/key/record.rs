@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use crate::{ConfigError, Digest, Grant, name::Name};
+use crate::{ConfigError, Digest, Grant, key::life::LifeCell, name::Name};
 
 /// The public part of a key, `l64_abc12345`: it names the key in logs, lists and commands, and opens
 /// nothing.
@@ -105,6 +105,7 @@ pub struct KeyRecord {
     grant: Arc<Grant>,
     version: u64,
     last_used: LastUsed,
+    life: LifeCell,
 }
 
 impl KeyRecord {
@@ -126,6 +127,7 @@ impl KeyRecord {
             grant: Arc::default(),
             version: 1,
             last_used: LastUsed::default(),
+            life: LifeCell::default(),
         })
     }
 
@@ -223,6 +225,10 @@ impl KeyRecord {
     #[must_use]
     pub fn last_used(&self) -> Option<SystemTime> {
         self.last_used.get()
+    }
+
+    pub(crate) const fn life_cell(&self) -> &LifeCell {
+        &self.life
     }
 
     /// Notes a use. Only the first use in a second writes: the others leave the cache line alone.

@@ -14,6 +14,7 @@ pub struct PolicyBuilder {
     entries: Vec<Entry>,
     fallback: Option<Target>,
     preflight: bool,
+    finish_in_flight: bool,
     error: Option<ConfigError>,
 }
 
@@ -73,6 +74,14 @@ impl PolicyBuilder {
     /// and leave this off: where no CORS layer answers, the handler of an `any` route runs.
     pub const fn allow_preflight(mut self) -> Self {
         self.preflight = true;
+        self
+    }
+
+    /// Lets requests in flight run to their end when their key is revoked, and streams of response bodies
+    /// too. By default the handler is dropped, as when a client hangs up, and the request gets 401; a
+    /// stream is ended with an error.
+    pub const fn finish_in_flight(mut self) -> Self {
+        self.finish_in_flight = true;
         self
     }
 
@@ -171,6 +180,7 @@ impl PolicyBuilder {
             table,
             fallback: self.fallback,
             preflight: self.preflight,
+            finish_in_flight: self.finish_in_flight,
             shadow: None,
         })
     }

@@ -65,6 +65,7 @@ pub struct Policy {
     table: matchit::Router<usize>,
     fallback: Option<Target>,
     preflight: bool,
+    finish_in_flight: bool,
     shadow: Option<shadow::Shadow>,
 }
 
@@ -103,6 +104,11 @@ impl Policy {
     #[must_use]
     pub fn is_public(&self, head: &Head<'_>) -> bool {
         matches!(self.find(head), Ok((Target::Public, _))) || self.is_preflight(head)
+    }
+
+    /// Whether requests in flight run to their end when their key is revoked.
+    pub(crate) const fn finishes_in_flight(&self) -> bool {
+        self.finish_in_flight
     }
 
     /// The entry for a raw path. An escape that makes another route of it is refused: what serves the path

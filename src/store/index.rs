@@ -13,6 +13,7 @@ use arc_swap::ArcSwap;
 
 use crate::{
     Digest, Directory, KeyRecord,
+    key::LifeCell,
     store::{Found, Lookup, StoreError},
 };
 
@@ -74,29 +75,35 @@ impl Index {
         for change in changes {
             by_part.entry(part_of(&change.0)).or_default().push(change);
         }
+        let mut replaced = Vec::new();
         for (place, changes) in by_part {
             let Some(part) = self.parts.get(place) else { continue };
             let mut changed = Part::clone(&part.load());
             for (digest, slot) in changes {
                 match slot {
                     Some(slot) => {
-                        inherit(changed.get(&digest), &slot);
-                        changed.insert(digest, slot);
+                        let slot = settled(changed.get(&digest), slot);
+                        let old = changed.insert(digest, slot.clone());
+                        replaced.extend(old.map(|old| (old, Some(slot))));
                     }
-                    None => drop(changed.remove(&digest)),
+                    None => replaced.extend(changed.remove(&digest).map(|old| (old, None))),
                 }
             }
             part.store(Arc::new(changed));
         }
+        // After they are found no more: a request that has found the old one hears of it, whenever that was.
+        replaced.iter().for_each(|(old, new)| succeed(old, new.as_ref()));
     }
 
     /// Replaces everything.
     #[cfg(any(feature = "file", feature = "sqlite"))]
     pub(crate) fn replace(&self, slots: impl IntoIterator<Item = (Digest, Slot)>) {
         for (part, new) in self.parts.iter().zip(fill(slots)) {
-            let old = part.load();
-            new.iter().for_each(|(digest, slot)| inherit(old.get(digest), slot));
-            part.store(Arc::new(new));
+            let old = part.load_full();
+            let new = new.into_iter().map(|(digest, slot)| (digest, settled(old.get(&digest), slot)));
+            let new = Arc::new(new.collect::<Part>());
+            part.store(Arc::clone(&new));
+            old.iter().for_each(|(digest, slot)| succeed(slot, new.get(digest)));
         }
     }
 
@@ -139,13 +146,30 @@ impl Index {
     }
 }
 
-/// What is read from elsewhere may not know of the latest use.
-fn inherit(old: Option<&Slot>, new: &Slot) {
-    if let (Some(Slot::Record(old)), Slot::Record(new)) = (old, new)
-        && let Some(time) = old.last_used()
-    {
+/// The slot to be put in place of another: the same one, if it says the same.
+fn settled(old: Option<&Slot>, new: Slot) -> Slot {
+    match (old, &new) {
+        (Some(Slot::Record(old)), Slot::Record(same)) if old == same => {
+            same.last_used().into_iter().for_each(|time| old.mark_used(time));
+            Slot::Record(Arc::clone(old))
+        }
+        _ => new,
+    }
+}
+
+/// What a record leaves to the one that took its place: what is read from elsewhere may not know of the
+/// latest use, and requests in flight wait for the end of the old one.
+fn succeed(old: &Slot, new: Option<&Slot>) {
+    let Slot::Record(old) = old else { return };
+    let new = match new {
+        Some(Slot::Record(new)) if Arc::ptr_eq(old, new) => return,
+        Some(Slot::Record(new)) => Some(&**new),
+        _ => None,
+    };
+    if let (Some(new), Some(time)) = (new, old.last_used()) {
         new.mark_used(time);
     }
+    LifeCell::succeed(old, new);
 }
 
 fn fill(slots: impl IntoIterator<Item = (Digest, Slot)>) -> Vec<Part> {

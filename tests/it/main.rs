@@ -21,6 +21,7 @@ mod contract;
 mod denials;
 mod dialects;
 mod in_axum;
+mod in_flight;
 mod key_file;
 mod lifecycle;
 mod model;

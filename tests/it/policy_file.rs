@@ -24,6 +24,7 @@ const WHOLE: &str = r#"{
     "shop": "opaque"
   },
   "allow_preflight": true,
+  "finish_in_flight": true,
   "routes": [
     {
       "path": "/",
@@ -88,6 +89,7 @@ fn whole() -> Policy {
         .route("/shops/{shop}", shop)
         .route("/health", Rule::resource("cache").origin_required())
         .allow_preflight()
+        .finish_in_flight()
         .method_public(Method::GET, "/health")
         .route("/", Rule::authenticated())
         .method_route("PURGE".parse().unwrap(), "/health", purge)

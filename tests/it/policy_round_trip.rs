@@ -357,6 +357,7 @@ fn the_generators_reach_every_field_and_every_answer() {
         "number",
         "opaque",
         "allow_preflight",
+        "finish_in_flight",
         "fallback",
         "method",
         "public",

@@ -27,6 +27,7 @@ use crate::{
 /// |---|---|
 /// | `dimensions` | how ids of your own dimensions are spelt: `number`, `slug`, `opaque`, or `custom` |
 /// | `allow_preflight` | [`allow_preflight`](crate::PolicyBuilder::allow_preflight) |
+/// | `finish_in_flight` | [`finish_in_flight`](crate::PolicyBuilder::finish_in_flight) |
 /// | `routes` | the rules |
 /// | `fallback` | the rule for what no route was found for: as a rule, without `path` and `method` |
 ///
@@ -84,12 +85,14 @@ impl Policy {
             dimensions: Option<Grammars>,
             #[serde(skip_serializing_if = "Not::not")]
             allow_preflight: bool,
+            #[serde(skip_serializing_if = "Not::not")]
+            finish_in_flight: bool,
             routes: Vec<RuleFile>,
             #[serde(skip_serializing_if = "Option::is_none")]
             fallback: Option<RuleFile>,
         }
         // Whole, so that what is added to policies cannot be forgotten here.
-        let Self { entries: _, by_pattern: _, table: _, fallback, preflight, shadow: _ } = self;
+        let Self { entries: _, by_pattern: _, table: _, fallback, preflight, finish_in_flight, shadow: _ } = self;
         let of_entry = |entry: &Entry| {
             let path = entry.pattern.as_str();
             let rule = |(method, target)| RuleFile::of(Some(path), method, target);
@@ -98,6 +101,7 @@ impl Policy {
         let file = File {
             dimensions: Grammars::of(&self.dimensions()),
             allow_preflight: *preflight,
+            finish_in_flight: *finish_in_flight,
             routes: self.by_path_order().into_iter().flat_map(of_entry).collect(),
             fallback: fallback.as_ref().map(|target| RuleFile::of(None, None, target)),
         };
@@ -186,6 +190,8 @@ impl Policy {
             dimensions: Option<Object<Grammars>>,
             #[serde(default)]
             allow_preflight: bool,
+            #[serde(default)]
+            finish_in_flight: bool,
             #[serde(borrow)]
             routes: Vec<&'a RawValue>,
             #[serde(default, borrow, deserialize_with = "given")]
@@ -206,7 +212,8 @@ impl Policy {
                 Target::Rule(rule) => builder.fallback(rule),
             };
         }
-        let policy = if file.allow_preflight { builder.allow_preflight() } else { builder }.build()?;
+        let builder = if file.allow_preflight { builder.allow_preflight() } else { builder };
+        let policy = if file.finish_in_flight { builder.finish_in_flight() } else { builder }.build()?;
         let named = policy.dimensions();
         match known.declared().iter().find(|declared| !named.contains(declared)) {
             Some(unused) => Err(ConfigError::new("no rule names it").at(format_args!("dimensions.{unused}"))),
