@@ -96,7 +96,7 @@ Examples:
     #[command(after_help = "\
 A CSV file has a line of column names first: key (required), id, name, kind, tenant, not_before, expires_at,
 read, write, include, exclude, ip, origin. Within a cell, values stand with spaces between: \"shop=de,ch company=1\".
-Options on the command line hold for lines that leave the same out.
+Options on the command line hold for lines that leave the same out; a key file says everything itself.
 
 Examples:
   authz import keys.json
@@ -128,12 +128,12 @@ pub(crate) struct Init {
     pub(crate) settings: Settings,
 }
 
-#[derive(Group)]
+#[derive(Clone, Group)]
 pub(crate) struct Settings {
     /// A dimension beside company and shop, and how its ids are spelt: number, slug or opaque
     #[arg(long = "dimension", value_name = "NAME=GRAMMAR")]
     pub(crate) dimensions: Vec<String>,
-    /// Resources whose routes demand keys with networks, so that you are warned of keys without
+    /// All resources whose routes demand keys with networks, so that you are warned of keys without
     #[arg(long, value_name = "RESOURCE", value_delimiter = ',')]
     pub(crate) ip_restricted: Vec<String>,
     /// A key file whose `directory` says which company a shop belongs to
@@ -151,7 +151,7 @@ pub(crate) struct Issue {
 }
 
 /// What a new key is like, beside its name.
-#[derive(Group)]
+#[derive(Clone, Group)]
 pub(crate) struct Like {
     #[command(flatten)]
     pub(crate) may: May,
@@ -170,7 +170,7 @@ pub(crate) struct Like {
 }
 
 /// What a key may do.
-#[derive(Group)]
+#[derive(Clone, Group)]
 pub(crate) struct May {
     /// Resources that it may write, and so read
     #[arg(long, value_name = "RESOURCE", value_delimiter = ',')]
@@ -192,16 +192,16 @@ pub(crate) struct May {
     pub(crate) origin: Vec<String>,
 }
 
-#[derive(Group)]
+#[derive(Clone, Group)]
 pub(crate) struct Grant {
     pub(crate) id: KeyId,
     #[command(flatten)]
     pub(crate) may: May,
     /// Resources that it may neither read nor write any more
-    #[arg(long, value_name = "RESOURCE", value_delimiter = ',')]
+    #[arg(long, value_name = "RESOURCE", value_delimiter = ',', conflicts_with = "replace")]
     pub(crate) remove: Vec<String>,
     /// Dimensions that it is no longer restricted over
-    #[arg(long, value_name = "DIMENSION", value_delimiter = ',')]
+    #[arg(long, value_name = "DIMENSION", value_delimiter = ',', conflicts_with = "replace")]
     pub(crate) all: Vec<String>,
     /// From any address
     #[arg(long, conflicts_with = "ip")]
@@ -309,6 +309,9 @@ pub(crate) struct Import {
     /// It is CSV, whatever its name
     #[arg(long)]
     pub(crate) csv: bool,
+    /// Take the directory of a key file over as well: it replaces the store's
+    #[arg(long)]
+    pub(crate) with_directory: bool,
     #[command(flatten)]
     pub(crate) like: Like,
 }

@@ -10,7 +10,7 @@ use std::{
 use clap::CommandFactory as _;
 use serde_json::{Value, json};
 use tower_authz::{
-    ApiKey, Dimension, KeyFile, KeyId, KeyRecord,
+    ApiKey, ConfigError, Dimension, KeyFile, KeyId, KeyRecord, Status,
     store::{
         AuditQuery, Imported, KeyAdmin, KeyQuery, KeyStore, NewKey, Overlap, SqliteStore, StoreError, StoreSettings,
     },
@@ -32,8 +32,9 @@ pub(crate) struct Context {
 
 pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     if let Command::Completions { shell } = args.command {
-        clap_complete::generate(shell, &mut Args::command(), "authz", &mut io::stdout());
-        return Ok(());
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Args::command(), "authz", &mut script);
+        return Ok(io::stdout().write_all(&script)?);
     }
     let path = args
         .store
@@ -66,6 +67,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
 
 fn create(path: &Path, init: &args::Init, json: bool) -> Result<(), Failure> {
     let settings = with(StoreSettings::new().format(init.format.clone()), &init.settings)?;
+    is_for_sqlite(path)?;
     drop(SqliteStore::create(path, settings)?);
     match json {
         true => output::json(&json!({ "store": path.display().to_string() })),
@@ -74,6 +76,11 @@ fn create(path: &Path, init: &args::Init, json: bool) -> Result<(), Failure> {
 }
 
 fn open(path: &Path) -> Result<SqliteStore, Failure> {
+    is_for_sqlite(path)?;
+    Ok(SqliteStore::open(path)?)
+}
+
+fn is_for_sqlite(path: &Path) -> Result<(), Failure> {
     let name = path.to_string_lossy();
     if name.starts_with("postgres://") || name.starts_with("postgresql://") {
         return Err(Failure::Usage("this program keeps keys in SQLite files only".to_owned()));
@@ -83,7 +90,7 @@ fn open(path: &Path) -> Result<SqliteStore, Failure> {
         let hint = format!("{path} is a key file, which is read and not changed; `authz import {path}` takes it over");
         return Err(Failure::Usage(hint));
     }
-    Ok(SqliteStore::open(path)?)
+    Ok(())
 }
 
 /// The settings with what the arguments say.
@@ -99,18 +106,25 @@ fn with(mut settings: StoreSettings, change: &args::Settings) -> Result<StoreSet
     }
     if let Some(file) = &change.directory {
         let own: Vec<Dimension> = settings.dimensions().to_vec();
-        settings = settings.directory(KeyFile::read_with(file, &own)?.directory().clone());
+        let file = KeyFile::read_with(file, &own).map_err(|error| Failure::Other(error.to_string()))?;
+        settings = settings.directory(file.directory().clone());
     }
     Ok(settings)
 }
 
+fn told(failure: Failure) -> ConfigError {
+    ConfigError::new(failure.message().unwrap_or_default())
+}
+
 impl Context {
     async fn settings(&self, change: &args::Settings) -> Result<(), Failure> {
-        let mut settings = self.store.settings().await?;
         if !change.dimensions.is_empty() || !change.ip_restricted.is_empty() || change.directory.is_some() {
-            settings = with(settings, change)?;
-            self.store.by(&self.by).set_settings(settings.clone()).await?;
+            // Tried first, for the exit code of a wrong argument; then for good, on what the settings are by then.
+            with(self.store.settings().await?, change)?;
+            let change = change.clone();
+            self.store.by(&self.by).change_settings(move |old| with(old.clone(), &change).map_err(told)).await?;
         }
+        let settings = self.store.settings().await?;
         let value: Value =
             serde_json::from_str(&settings.to_json()?).map_err(|error| Failure::Other(error.to_string()))?;
         output::json(&value)
@@ -213,11 +227,13 @@ impl Context {
     /// Whoever writes a whole key where its id belongs has put it into the history of the shell.
     async fn no_secret(&self, id: &KeyId) -> Result<(), Failure> {
         let key = ApiKey::new(id.as_str());
-        match self.found(&key).await? {
+        let format = self.store.format();
+        let known = self.found(&key).await?.map(|record| record.id().to_string());
+        let public = || format.key_id(id.as_str().as_bytes()).map(str::to_owned);
+        match known.or_else(public) {
             None => Ok(()),
-            Some(record) => Err(Failure::Usage(format!(
-                "that is a whole key, and now it is in your shell's history; its id is {}: rotate it",
-                record.id()
+            Some(id) => Err(Failure::Usage(format!(
+                "that is a whole key, and now it is in your shell's history; its id is {id}: rotate it"
             ))),
         }
     }
@@ -225,28 +241,48 @@ impl Context {
     async fn rename(&self, id: &KeyId, name: String) -> Result<(), Failure> {
         self.no_secret(id).await?;
         let changed = self.store.by(&self.by).rename(id, name).await?;
-        self.changed("renamed", changed.record, &changed.warnings)
+        self.changed("renamed", changed.record.as_deref(), &changed.warnings)
     }
 
     async fn grant(&self, change: &args::Grant) -> Result<(), Failure> {
         self.no_secret(&change.id).await?;
         let old = self.store.show(&change.id).await?;
-        let grant = grant::changed(&old, change, &self.store.settings().await?)?;
-        let changed = self.store.by(&self.by).set_grant(&change.id, grant).await?;
+        let settings = self.store.settings().await?;
+        // Tried first, for the exit code of a wrong argument; then for good, on what the grant is by then.
+        grant::changed(old.grant(), change, &settings)?;
+        let (id, delta) = (change.id.clone(), change.clone());
+        let changed = self
+            .store
+            .by(&self.by)
+            .change_grant(&id, move |old| grant::changed(old, &delta, &settings).map_err(told))
+            .await?;
         if !self.json {
             note(format!("before: {}", grant::shown(old.grant())));
             if let Some(record) = &changed.record {
                 note(format!("now:    {}", grant::shown(record.grant())));
             }
         }
-        self.changed("changed", changed.record, &changed.warnings)
+        self.changed("changed", changed.record.as_deref(), &changed.warnings)?;
+        self.tell_sibling(changed.record.as_deref()).await;
+        Ok(())
     }
 
-    fn changed(&self, what: &str, record: Option<Arc<KeyRecord>>, warnings: &[String]) -> Result<(), Failure> {
+    /// Of a key that was rotated another secret may be in use.
+    async fn tell_sibling(&self, record: Option<&KeyRecord>) {
+        for id in record.into_iter().flat_map(|record| [record.replaces(), record.replaced_by()]).flatten() {
+            if let Ok(sibling) = self.store.show(id).await
+                && sibling.status(SystemTime::now()) == Status::Active
+            {
+                note(format!("note: {id}, of the same rotation, is active and stays as it is"));
+            }
+        }
+    }
+
+    fn changed(&self, what: &str, record: Option<&KeyRecord>, warnings: &[String]) -> Result<(), Failure> {
         output::warn(warnings);
         match record {
-            Some(record) if self.json => output::json(&output::record_json(&record)?),
-            Some(record) => output::line(format!("{what} {} ({})", record.id(), record.name())),
+            Some(record) if self.json => output::json(&output::record_json(record)?),
+            Some(record) => output::line(format!("{what} {} ({})", record.id(), output::plain(record.name()))),
             None => Ok(()),
         }
     }
@@ -258,52 +294,79 @@ impl Context {
             None => Overlap::UntilRevoked,
         };
         let issued = self.store.by(&self.by).rotate(&rotate.id, overlap).await?;
+        // The secret first: nothing that fails afterwards must lose it.
+        let printed = output::secret(&issued, self.json);
         if !self.json {
-            let old = self.store.show(&rotate.id).await?;
-            let until = match overlap {
-                Overlap::UntilRevoked => format!("lives until `authz revoke {}`", rotate.id),
-                _ => format!("expires {}", moment::shown(old.expires_at())),
+            let until = match (overlap, self.store.show(&rotate.id).await) {
+                (Overlap::For(_), Ok(old)) => format!("expires {}", moment::shown(old.expires_at())),
+                _ => format!("lives until `authz revoke {}`", rotate.id),
             };
-            note(format!("issued {}; the old key {} {until}:", issued.record.id(), rotate.id));
+            note(format!("issued {}, shown this once; the old key {} {until}", issued.record.id(), rotate.id));
         }
-        output::secret(&issued, self.json)
+        printed
     }
 
     async fn revoke(&self, ids: &[KeyId], reason: &str) -> Result<(), Failure> {
-        for id in ids {
-            self.no_secret(id).await?;
-        }
-        // In a panic at night one wrong id must not keep the others alive.
-        let mut failed = None;
-        for id in ids {
-            match self.store.by(&self.by).revoke(id, reason).await {
-                Ok(changed) => self.changed("revoked", changed.record, &changed.warnings)?,
-                Err(error) if ids.len() == 1 => return Err(error.into()),
-                Err(error) => {
-                    note(format!("error: {id} is not revoked: {error}"));
-                    failed.get_or_insert(error);
-                }
-            }
-        }
-        match failed {
-            Some(error) => Err(error.into()),
-            None => Ok(()),
-        }
+        let by = self.store.by(&self.by);
+        self.each(ids, async |id| {
+            let changed = by.revoke(id, reason).await?;
+            let what = if changed.changed { "revoked" } else { "it was revoked already:" };
+            Ok((what, changed.record))
+        })
+        .await
     }
 
     async fn delete(&self, ids: &[KeyId]) -> Result<(), Failure> {
+        let by = self.store.by(&self.by);
+        self.each(ids, async |id| Ok(("deleted", by.delete(id).await?.record))).await
+    }
+
+    /// Does something to each of the keys. In a panic at night neither a wrong id nor a closed pipe must keep the
+    /// others alive: all of it is done before anything is printed.
+    async fn each(
+        &self,
+        ids: &[KeyId],
+        act: impl AsyncFn(&KeyId) -> Result<(&'static str, Option<Arc<KeyRecord>>), StoreError>,
+    ) -> Result<(), Failure> {
+        let mut outcomes = Vec::new();
         for id in ids {
-            self.no_secret(id).await?;
+            let outcome = match self.no_secret(id).await {
+                Ok(()) => act(id).await.map_err(Failure::from),
+                Err(failure) => Err(failure),
+            };
+            outcomes.push((id, outcome));
         }
-        for id in ids {
-            let changed = self.store.by(&self.by).delete(id).await?;
-            match (changed.record, self.json) {
-                (None, false) => output::line(format!("deleted {id}"))?,
-                (None, true) => output::json(&json!({ "id": id.as_str() }))?,
-                (record, _) => self.changed("deleted", record, &[])?,
+        let single = ids.len() == 1;
+        let (mut failed, mut printed, mut documents) = (None, Ok(()), Vec::new());
+        for (id, outcome) in outcomes {
+            match outcome {
+                Ok((_, record)) if self.json => documents.push(match &record {
+                    Some(record) => output::record_json(record)?,
+                    None => json!({ "id": id.as_str() }),
+                }),
+                Ok((what, record)) => {
+                    let line = match &record {
+                        Some(record) => format!("{what} {id} ({})", output::plain(record.name())),
+                        None => format!("{what} {id}"),
+                    };
+                    printed = printed.and(output::line(line));
+                    self.tell_sibling(record.as_deref()).await;
+                }
+                Err(failure) if single => return Err(failure),
+                Err(failure) => {
+                    note(format!("error: {}", failure.message().unwrap_or_default()));
+                    failed.get_or_insert(failure);
+                }
             }
         }
-        Ok(())
+        if self.json {
+            let one = if single { documents.pop() } else { None };
+            printed = output::json(&one.unwrap_or(Value::Array(documents)));
+        }
+        match failed {
+            None => printed,
+            Some(_) => Err(Failure::Other("not all of it is done".to_owned())),
+        }
     }
 
     async fn purge(&self, dead_for: &str) -> Result<(), Failure> {
@@ -341,12 +404,17 @@ impl Context {
     }
 
     async fn import(&self, args: &args::Import) -> Result<(), Failure> {
-        let Imported { added, skipped, .. } = import::run(self, args).await?;
-        match self.json {
-            true => output::json(&json!({ "added": added, "skipped": skipped })),
-            false if skipped > 0 => output::line(format!("imported {added}; {skipped} were there already")),
-            false => output::line(format!("imported {added}")),
+        let Imported { added, skipped, refused, .. } = import::run(self, args).await?;
+        if self.json {
+            return output::json(&json!({ "added": added, "skipped": skipped, "refused": refused }));
         }
+        if refused > 0 {
+            note(format!("warning: {refused} were revoked here, and stay so"));
+        }
+        output::line(match skipped {
+            0 => format!("imported {added}"),
+            _ => format!("imported {added}; {skipped} were there already"),
+        })
     }
 
     async fn export(&self, file: Option<&Path>) -> Result<(), Failure> {

@@ -1,7 +1,7 @@
 //! What a key may do, from arguments.
 
 use tower_authz::{
-    Access, Dimension, Grant, GrantBuilder, KeyRecord, Restriction,
+    Access, Dimension, Grant, GrantBuilder, Restriction,
     store::{NewKey, StoreSettings},
 };
 
@@ -58,7 +58,7 @@ fn add(mut grant: GrantBuilder, may: &May, settings: &StoreSettings) -> Result<G
 }
 
 /// `shop=de,ch`; nothing after the sign is an empty list.
-fn parse_list<'a>(text: &'a str, settings: &StoreSettings) -> Result<(Dimension, Vec<&'a str>), Failure> {
+pub(crate) fn parse_list<'a>(text: &'a str, settings: &StoreSettings) -> Result<(Dimension, Vec<&'a str>), Failure> {
     let wrong = || Failure::Usage(format!("{text:?}: write a dimension and ids, like shop=de,ch"));
     let (name, ids) = text.split_once('=').ok_or_else(wrong)?;
     let ids = if ids.is_empty() { Vec::new() } else { ids.split(',').collect() };
@@ -76,10 +76,10 @@ fn dimension(name: &str, settings: &StoreSettings) -> Result<Dimension, Failure>
 }
 
 /// What a key may do after the change; what is not named stays.
-pub(crate) fn changed(record: &KeyRecord, change: &Change, settings: &StoreSettings) -> Result<Grant, Failure> {
+pub(crate) fn changed(old: &Grant, change: &Change, settings: &StoreSettings) -> Result<Grant, Failure> {
     let mut grant = Grant::builder();
     if !change.replace {
-        grant = kept(grant, record.grant(), change, settings)?;
+        grant = kept(grant, old, change, settings)?;
     }
     for name in &change.all {
         dimension(name, settings)?;
@@ -112,6 +112,9 @@ fn kept(
     let mut replaced: Vec<Dimension> = Vec::new();
     for list in include.iter().chain(exclude) {
         replaced.push(parse_list(list, settings)?.0);
+    }
+    if let Some(both) = change.all.iter().find(|name| replaced.iter().any(|over| over.name() == **name)) {
+        return Err(Failure::Usage(format!("--all {both}: it is restricted in the same breath")));
     }
     for (dimension, restriction) in old.restrictions() {
         if replaced.contains(dimension) || change.all.iter().any(|name| name == dimension.name()) {

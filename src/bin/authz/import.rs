@@ -9,7 +9,7 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 use tower_authz::{
-    ApiKey, Digest, KeyFile, KeyFormat, KeyId, KeyRecord,
+    ApiKey, KeyFile, KeyId, KeyRecord,
     store::{Imported, KeyAdmin as _, StoreSettings},
 };
 
@@ -18,6 +18,7 @@ use crate::{
     args::{Import, Like, May},
     commands::Context,
     grant, moment,
+    output::note,
 };
 
 /// So many keys are written as one.
@@ -48,14 +49,29 @@ pub(crate) async fn run(context: &Context, args: &Import) -> Result<Imported, Fa
         let mut text = String::new();
         let name = args.file.display().to_string();
         read(&args.file)?.read_to_string(&mut text).map_err(|error| Failure::Other(format!("{name}: {error}")))?;
-        let file = KeyFile::parse_with(&text, &name, settings.dimensions())?;
-        if file.directory().shops().next().is_some() {
-            let settings = settings.clone().directory(file.directory().clone());
-            context.store.by(&context.by).set_settings(settings).await?;
+        if !says_nothing(&args.like) {
+            return Err(Failure::Usage("a key file says everything itself: options like --read are for CSV".to_owned()));
         }
-        file.records().to_vec()
+        let file = KeyFile::parse_with(&text, &name, settings.dimensions());
+        let file = file.map_err(|error| Failure::Other(error.to_string()))?;
+        let done = write(context, file.records().to_vec()).await?;
+        let directory = file.directory().clone();
+        let has_directory = directory.shops().next().is_some();
+        if has_directory && args.with_directory {
+            let by = context.store.by(&context.by);
+            by.change_settings(move |old| Ok(old.clone().directory(directory))).await?;
+        } else if has_directory {
+            note("note: the directory of the file is not taken over; --with-directory does that");
+        }
+        return Ok(done);
     };
     write(context, records).await
+}
+
+fn says_nothing(like: &Like) -> bool {
+    let Like { may: May { write, read, include, exclude, ip, origin }, kind, tenant, expires, not_before } = like;
+    [write, read, include, exclude, ip, origin].iter().all(|list| list.is_empty())
+        && [kind, tenant, expires, not_before].iter().all(|value| value.is_none())
 }
 
 fn read(path: &Path) -> Result<Box<dyn Read>, Failure> {
@@ -83,11 +99,12 @@ async fn write(context: &Context, records: Vec<KeyRecord>) -> Result<Imported, F
             Ok(done) => {
                 total.added += done.added;
                 total.skipped += done.skipped;
+                total.refused += done.refused;
             }
             Err(error) => {
                 bar.finish_and_clear();
                 if total.added > 0 {
-                    crate::output::note(format!("{} keys are imported; run it again for the rest", total.added));
+                    note(format!("{} keys are imported; run it again for the rest", total.added));
                 }
                 return Err(error.into());
             }
@@ -114,6 +131,10 @@ fn of_csv(content: impl Read, name: &str, common: &Like, settings: &StoreSetting
         // A file without names has a key there: it is not repeated.
         let known = COLUMNS.join(", ");
         return Err(Failure::Other(format!("{name}: column {}: its name is none of {known}", position + 1)));
+    }
+    let twice = |place: usize, column: &str| columns.iter().take(place).any(|earlier| earlier == column);
+    if let Some((_, column)) = columns.iter().enumerate().find(|(place, column)| twice(*place, column)) {
+        return Err(Failure::Other(format!("{name}: the column {column:?} stands there twice")));
     }
     if !columns.iter().any(|column| column == "key") {
         return Err(Failure::Other(format!("{name}: there is no column \"key\"")));
@@ -165,49 +186,74 @@ fn record_of<'a>(
     }
     let key = ApiKey::new(key);
     let id = match cell("id") {
-        Some(id) => id.parse()?,
-        None => id_of(format, &key)?,
+        Some(id) => id.parse().map_err(|_| unfit("id"))?,
+        None => match format.key_id(key.expose().as_bytes()) {
+            Some(id) => id.parse()?,
+            // What is known to the store already is found by its digest, not by this.
+            None => KeyId::random()?,
+        },
     };
-    if Digest::of(id.as_str().as_bytes()) == key.digest() {
-        return Err(Failure::Other("the id is the whole key, which must not be stored".to_owned()));
-    }
-    let like = overlaid(&cell, common);
+    let like = overlaid(&cell, common, settings)?;
+    let time = |column: &'static str, time: &Option<String>| {
+        let unread = |failure| if cell(column).is_some() { unfit(column) } else { failure };
+        time.as_deref().map(moment::from_now).transpose().map_err(unread)
+    };
     let name = cell("name").map_or_else(|| id.to_string(), str::to_owned);
-    let time = |time: &Option<String>| time.as_deref().map(moment::from_now).transpose();
+    let misfit = || Failure::Other("what the line and the command line say of its grant does not fit together".to_owned());
     Ok(KeyRecord::builder(id, key.digest())
         .name(name)
         .kind(like.kind.clone())
         .tenant(like.tenant.clone())
         .created_at(SystemTime::now())
-        .not_before(time(&like.not_before)?)
-        .expires_at(time(&like.expires)?)
-        .grant(grant::grant_of(&like.may, settings)?)
+        .not_before(time("not_before", &like.not_before)?)
+        .expires_at(time("expires_at", &like.expires)?)
+        .grant(grant::grant_of(&like.may, settings).map_err(|_| misfit())?)
         .build())
 }
 
-/// The public part of the key, or one that says nothing about it.
-fn id_of(format: &KeyFormat, key: &ApiKey) -> Result<KeyId, Failure> {
-    if let Some(id) = format.key_id(key.expose().as_bytes()) {
-        return Ok(id.parse()?);
-    }
-    let text = Digest::of(key.digest().as_bytes()).to_string();
-    Ok(format!("key_{}", text.get(..16).unwrap_or_default()).parse()?)
+/// A cell is not repeated: with a column too many or too few it is the key.
+fn unfit(column: &str) -> Failure {
+    Failure::Other(format!("column {column}: its value cannot be read (it is not shown: it might be a key)"))
 }
 
 /// What the line says, and what the command line says where the line does not.
-fn overlaid<'a>(cell: impl Fn(&str) -> Option<&'a str>, common: &Like) -> Like {
+fn overlaid<'a>(
+    cell: impl Fn(&str) -> Option<&'a str>,
+    common: &Like,
+    settings: &StoreSettings,
+) -> Result<Like, Failure> {
     let one = |column: &str, common: &Option<String>| cell(column).map(str::to_owned).or_else(|| common.clone());
     let many = |column: &str, common: &[String]| match cell(column) {
-        Some(values) => values.split_whitespace().map(str::to_owned).collect(),
+        Some(values) => values.split([' ', ',']).filter(|value| !value.is_empty()).map(str::to_owned).collect(),
         None => common.to_vec(),
     };
+    let lists = |column: &str| -> Vec<String> {
+        cell(column).into_iter().flat_map(str::split_whitespace).map(str::to_owned).collect()
+    };
+    let (include, exclude) = (lists("include"), lists("exclude"));
+    let mut over = Vec::new();
+    for (column, lists) in [("include", &include), ("exclude", &exclude)] {
+        for list in lists {
+            over.push(grant::parse_list(list, settings).map_err(|_| unfit(column))?.0);
+        }
+    }
+    // A list of the line takes the place of one over the same dimension, and of no other.
+    let rest = |common: &[String]| -> Result<Vec<String>, Failure> {
+        let mut kept = Vec::new();
+        for list in common {
+            if !over.contains(&grant::parse_list(list, settings)?.0) {
+                kept.push(list.clone());
+            }
+        }
+        Ok(kept)
+    };
     let may = &common.may;
-    Like {
+    let like = Like {
         may: May {
             write: many("write", &may.write),
             read: many("read", &may.read),
-            include: many("include", &may.include),
-            exclude: many("exclude", &may.exclude),
+            include: [include, rest(&may.include)?].concat(),
+            exclude: [exclude, rest(&may.exclude)?].concat(),
             ip: many("ip", &may.ip),
             origin: many("origin", &may.origin),
         },
@@ -215,5 +261,25 @@ fn overlaid<'a>(cell: impl Fn(&str) -> Option<&'a str>, common: &Like) -> Like {
         tenant: one("tenant", &common.tenant),
         expires: one("expires_at", &common.expires),
         not_before: one("not_before", &common.not_before),
+    };
+    // Each column by itself, so that an error can name it without its content.
+    for column in ["write", "read", "include", "exclude", "ip", "origin"].into_iter().filter(|name| cell(name).is_some()) {
+        grant::grant_of(&like.may.only(column), settings).map_err(|_| unfit(column))?;
+    }
+    Ok(like)
+}
+
+impl May {
+    /// What one of the columns says.
+    fn only(&self, column: &str) -> Self {
+        let of = |name: &str, values: &[String]| if name == column { values.to_vec() } else { Vec::new() };
+        Self {
+            write: of("write", &self.write),
+            read: of("read", &self.read),
+            include: of("include", &self.include),
+            exclude: of("exclude", &self.exclude),
+            ip: of("ip", &self.ip),
+            origin: of("origin", &self.origin),
+        }
     }
 }

@@ -86,7 +86,7 @@ fn main() -> ExitCode {
         Err(failure) => {
             if let Some(message) = failure.message() {
                 // Should nobody listen, the exit code still says it.
-                let _ = writeln!(std::io::stderr(), "error: {message}");
+                let _ = writeln!(std::io::stderr(), "error: {}", output::plain(&message));
             }
             ExitCode::from(failure.code())
         }

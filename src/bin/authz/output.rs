@@ -9,7 +9,7 @@ use std::{
 use comfy_table::{Cell, Color, ColumnConstraint, ContentArrangement, Table, presets};
 use serde_json::{Value, json};
 use tower_authz::{
-    ApiKey, Directory, KeyFile, KeyRecord, Status,
+    ApiKey, Directory, KeyFile, KeyId, KeyRecord, Status,
     store::{AuditRecord, IssuedKey},
 };
 
@@ -20,9 +20,14 @@ pub(crate) fn line(text: impl AsRef<str>) -> Result<(), Failure> {
     Ok(writeln!(io::stdout(), "{}", text.as_ref())?)
 }
 
+/// Text out of a file or a store, without what a terminal would obey.
+pub(crate) fn plain(text: &str) -> String {
+    text.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect()
+}
+
 /// A word to the person, beside what is printed.
 pub(crate) fn note(text: impl AsRef<str>) {
-    let _ = writeln!(io::stderr(), "{}", text.as_ref());
+    let _ = writeln!(io::stderr(), "{}", plain(text.as_ref()));
 }
 
 pub(crate) fn warn(warnings: &[String]) {
@@ -37,7 +42,9 @@ pub(crate) fn json(value: &Value) -> Result<(), Failure> {
 pub(crate) fn secret(issued: &IssuedKey, as_json: bool) -> Result<(), Failure> {
     let IssuedKey { api_key, record, warnings, .. } = issued;
     let printed = if as_json {
-        json(&json!({ "api_key": api_key.expose(), "key": record_json(record)?, "warnings": warnings }))
+        // Whatever becomes of the rest, the key is printed.
+        let record = record_json(record).unwrap_or_default();
+        json(&json!({ "api_key": api_key.expose(), "key": record, "warnings": warnings }))
     } else {
         print_key(api_key)
     };
@@ -120,6 +127,7 @@ impl Rows {
     }
 
     pub(crate) fn push(&mut self, cells: Vec<String>) -> Result<(), Failure> {
+        let cells: Vec<String> = cells.iter().map(|cell| plain(cell)).collect();
         match &mut self.table {
             None => line(cells.join("\t")),
             Some(table) => {
@@ -185,7 +193,10 @@ pub(crate) fn show(record: &KeyRecord) -> Result<(), Failure> {
         lines.push(("revoked", moment::shown(record.revoked_at())));
         lines.push(("reason", record.revocation_reason().unwrap_or("-").to_owned()));
     }
+    let of = |id: Option<&KeyId>| id.map(ToString::to_string);
+    lines.extend(of(record.replaces()).map(|id| ("replaces", id)));
+    lines.extend(of(record.replaced_by()).map(|id| ("replaced", format!("by {id}"))));
     lines.push(("last used", moment::shown(record.last_used())));
     lines.push(("may", grant::shown(record.grant())));
-    lines.into_iter().try_for_each(|(name, value)| line(format!("{name:<10} {value}")))
+    lines.into_iter().try_for_each(|(name, value)| line(format!("{name:<10} {}", plain(&value))))
 }
