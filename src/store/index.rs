@@ -84,14 +84,14 @@ impl Index {
                     None => changed.remove(&digest),
                 };
             }
-            part.store(Arc::new(changed));
+            put(part, changed);
         }
     }
 
     /// Replaces everything.
     pub(crate) fn replace(&self, slots: impl IntoIterator<Item = (Digest, Slot)>) {
         for (part, new) in self.parts.iter().zip(fill(slots)) {
-            part.store(Arc::new(new));
+            put(part, new);
         }
     }
 
@@ -127,6 +127,21 @@ impl Index {
             }));
         }
         used
+    }
+}
+
+/// Uses are noted in the records in memory, and a new record may come from where they are not written yet.
+fn put(part: &ArcSwap<Part>, new: Part) {
+    let new = Arc::new(new);
+    let old = part.swap(Arc::clone(&new));
+    // After the swap, so that no use in between is left out.
+    for (digest, slot) in &*old {
+        if let (Slot::Record(old), Some(Slot::Record(new))) = (slot, new.get(digest))
+            && !Arc::ptr_eq(old, new)
+            && let Some(time) = old.last_used()
+        {
+            new.mark_used(time);
+        }
     }
 }
 

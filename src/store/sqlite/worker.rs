@@ -88,7 +88,7 @@ impl Worker {
             failing_since: None,
             next_tick: now + TICK,
             next_flush: now + FLUSH,
-            used_since: SystemTime::now(),
+            used_since: a_second_before(SystemTime::now()),
         })
     }
 
@@ -154,8 +154,7 @@ impl Worker {
             rows::put_uses(&transaction, &used)?;
             transaction.commit().map_err(told)?;
         }
-        // Uses are noted in whole seconds: those of this one may go on.
-        self.used_since = until.checked_sub(Duration::from_secs(1)).unwrap_or(until);
+        self.used_since = a_second_before(until);
         Ok(())
     }
 
@@ -268,6 +267,11 @@ impl View {
             (self.report)(&format!("the record of key {id} cannot be read, and admits nobody: {why}"));
         }
     }
+}
+
+/// Uses are noted in whole seconds: one of this second counts as one of its beginning.
+fn a_second_before(time: SystemTime) -> SystemTime {
+    time.checked_sub(Duration::from_secs(1)).unwrap_or(time)
 }
 
 /// Which file was opened: should another stand in its place, changes would go there, unseen.
