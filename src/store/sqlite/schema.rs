@@ -63,8 +63,12 @@ pub(super) fn create(path: &Path, settings: &StoreSettings) -> Result<(), StoreE
         return Err(exists());
     }
     let settings = settings.to_json().map_err(|error| StoreError::invalid(error.to_string()))?;
+    // A name of its own: in a container every process has the same number, and one that was killed leaves its
+    // draft behind.
+    let mut random = [0; 8];
+    getrandom::fill(&mut random).map_err(|error| StoreError::unavailable(error.to_string()))?;
     let mut draft = path.as_os_str().to_owned();
-    draft.push(format!(".new-{}", std::process::id()));
+    draft.push(format!(".new-{:016x}", u64::from_ne_bytes(random)));
     let draft = Path::new(&draft);
     let mut options = fs::OpenOptions::new();
     options.write(true).create_new(true);
