@@ -209,20 +209,32 @@ fn import(
             return Err(StoreError::conflict(format!("another key has the id or the digest of {id}")));
         }
         let in_key = |error: StoreError| StoreError::invalid(format!("key {id}: {error}"));
-        label("name", record.name(), 256).map_err(in_key)?;
-        judge(record.grant(), settings).map_err(in_key)?;
-        let record = record
-            .revise()
-            .version(1)
-            .not_before(date(record.not_before()).map_err(in_key)?)
-            .expires_at(date(record.expires_at()).map_err(in_key)?)
-            .created_at(date(record.created_at()).map_err(in_key)?)
-            .build();
+        let record = sound(record, settings).map_err(in_key)?;
         plan.edit(Action::Imported, None, record, None);
     }
     plan.applied.count = plan.edits.len();
     plan.applied.records.clear();
     Ok(())
+}
+
+/// A record from elsewhere, held to what is demanded of one that is issued here.
+fn sound(record: KeyRecord, settings: &StoreSettings) -> Result<KeyRecord, StoreError> {
+    label("name", record.name(), 256)?;
+    label("reason", record.revocation_reason().unwrap_or_default(), 1024)?;
+    judge(record.grant(), settings)?;
+    // Built anew: when it was revoked, once set, stays as it is.
+    Ok(KeyRecord::builder(record.id().clone(), *record.digest())
+        .name(record.name())
+        .kind(named("kind", record.kind().map(str::to_owned))?)
+        .tenant(named("tenant", record.tenant().map(str::to_owned))?)
+        .created_at(date(record.created_at())?)
+        .not_before(date(record.not_before())?)
+        .expires_at(date(record.expires_at())?)
+        .revoked_at(date(record.revoked_at())?)
+        .revocation_reason(record.revocation_reason().map(str::to_owned))
+        .grant(record.shared_grant())
+        .last_used(record.last_used())
+        .build())
 }
 
 fn found(table: &impl Table, id: &KeyId) -> Result<Arc<KeyRecord>, StoreError> {
