@@ -231,7 +231,7 @@ impl By<'_> {
     /// stay.
     ///
     /// # Errors
-    /// If the store fails.
+    /// If the date is beyond the year 9999, or the store fails.
     pub async fn purge(&self, dead_since: SystemTime) -> Result<usize, StoreError> {
         Ok(self.apply(Change::Purge { dead_since }).await?.count)
     }

@@ -87,6 +87,8 @@ pub(crate) fn plan(
             }
         },
         Change::Purge { dead_since } => {
+            // No store has later ones, and each would make something else of it.
+            let dead_since = text::whole_micros(dead_since).map_err(invalid)?;
             for old in table.dead_since(dead_since)? {
                 plan.forget(Action::Purged, old);
             }
