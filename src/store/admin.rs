@@ -240,7 +240,8 @@ impl By<'_> {
     /// was when the store was made.
     ///
     /// # Errors
-    /// If the format is another, or the store fails.
+    /// If the format is another, a key is restricted over a dimension that would be gone, the directory
+    /// has shops that the settings could not spell, or the store fails.
     pub async fn set_settings(&self, settings: StoreSettings) -> Result<(), StoreError> {
         self.apply(Change::SetSettings(settings)).await.map(drop)
     }

@@ -22,6 +22,9 @@ pub(crate) trait Table {
 
     /// Keys that were revoked or expired by then.
     fn dead_since(&self, time: SystemTime) -> Result<Vec<Arc<KeyRecord>>, StoreError>;
+
+    /// All keys whose records can be read.
+    fn all(&self) -> Result<Vec<Arc<KeyRecord>>, StoreError>;
 }
 
 /// What stands under an id.
@@ -101,6 +104,7 @@ pub(crate) fn plan(
                     "the format of keys stays as it was when the store was made: its keys would be malformed",
                 ));
             }
+            readable(&new, table)?;
             plan.edits.push(Edit {
                 action: Action::SettingsChanged,
                 key: None,
@@ -237,6 +241,23 @@ fn sound(record: KeyRecord, settings: &StoreSettings) -> Result<KeyRecord, Store
         .grant(record.shared_grant())
         .last_used(record.last_used())
         .build())
+}
+
+/// Refuses settings that could not be read back, or under which keys could not: nobody would notice before
+/// the store is opened again.
+fn readable(new: &StoreSettings, table: &impl Table) -> Result<(), StoreError> {
+    let text = new.to_json().map_err(invalid)?;
+    StoreSettings::parse(&text, &new.dimensions).map(drop).map_err(invalid)?;
+    for record in table.all()? {
+        if record.grant().restrictions().is_empty() {
+            continue;
+        }
+        GrantFile::of(record.grant()).read(&new.dimensions).map_err(|error| {
+            let id = record.id();
+            StoreError::conflict(format!("with these settings a key could not be read any more: key {id}: {error}"))
+        })?;
+    }
+    Ok(())
 }
 
 fn found(table: &impl Table, id: &KeyId) -> Result<Arc<KeyRecord>, StoreError> {
