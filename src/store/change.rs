@@ -9,7 +9,6 @@ use crate::{ApiKey, Grant, KeyId, KeyRecord, store::StoreSettings};
 
 /// What is to be done to keys.
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "changes are few, and moved a handful of times")]
 pub(crate) enum Change {
     Issue(NewKey),
     Import(Vec<KeyRecord>),

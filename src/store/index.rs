@@ -40,12 +40,11 @@ const PARTS: usize = 1024;
 
 impl Index {
     pub(crate) fn new(slots: impl IntoIterator<Item = (Digest, Slot)>, directory: Directory) -> Self {
-        let index = Self {
+        Self {
             parts: fill(slots).into_iter().map(ArcSwap::from_pointee).collect(),
             directory: ArcSwap::from_pointee(directory),
             stale: AtomicBool::new(false),
-        };
-        index
+        }
     }
 
     pub(crate) fn of_records<'a>(records: impl IntoIterator<Item = &'a Arc<KeyRecord>>, directory: Directory) -> Self {

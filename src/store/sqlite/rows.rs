@@ -97,11 +97,11 @@ fn micros(time: Option<SystemTime>) -> Result<Option<i64>, StoreError> {
     time.map(text::to_micros).transpose().map_err(|error| StoreError::invalid(error.to_string()))
 }
 
-/// Every key with what look-ups find, and those that cannot be read.
-pub(super) fn all(
-    connection: &Connection,
-    dimensions: &[Dimension],
-) -> rusqlite::Result<(Vec<(Digest, Slot)>, Vec<Broken>)> {
+/// What look-ups find, and the rows that cannot be read.
+pub(super) type All = (Vec<(Digest, Slot)>, Vec<Broken>);
+
+/// Every key.
+pub(super) fn all(connection: &Connection, dimensions: &[Dimension]) -> rusqlite::Result<All> {
     let mut reader = Reader::new(dimensions);
     let (mut slots, mut broken) = (Vec::new(), Vec::new());
     let mut statement = connection.prepare(&format!("SELECT {COLUMNS} FROM keys"))?;
@@ -178,11 +178,11 @@ pub(super) fn newest(connection: &Connection) -> rusqlite::Result<i64> {
     cached(connection, "SELECT coalesce(max(number), 0) FROM audit")?.query_row([], |row| row.get(0))
 }
 
-/// Which keys have changed since, as ids and digests; no id stands for the settings.
-pub(super) fn changed_since(
-    connection: &Connection,
-    number: i64,
-) -> rusqlite::Result<Vec<(Option<String>, Option<[u8; 32]>)>> {
+/// The id and digest of a key that was changed; no id stands for the settings.
+pub(super) type ChangedKey = (Option<String>, Option<[u8; 32]>);
+
+/// Which keys have changed since.
+pub(super) fn changed_since(connection: &Connection, number: i64) -> rusqlite::Result<Vec<ChangedKey>> {
     let mut statement = cached(connection, "SELECT DISTINCT key_id, digest FROM audit WHERE number > ?1")?;
     statement.query_map([number], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
 }
