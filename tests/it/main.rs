@@ -18,12 +18,12 @@ mod denials;
 mod dialects;
 mod in_axum;
 mod key_file;
-mod lifecycle;
 mod model;
 mod policies;
 mod quickstart;
 mod secrets;
 mod seed_apis;
+mod stores;
 mod support;
 #[cfg(all(feature = "metrics", feature = "tracing"))]
 mod telemetry;
