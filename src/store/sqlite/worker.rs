@@ -220,7 +220,9 @@ impl View {
             (self.report)("the key store went back to an earlier state; keys that were revoked since live again");
             return self.reload(connection, newest);
         }
-        let mut slots: Vec<(Digest, Option<Slot>)> = Vec::new();
+        // An id may have another digest by now, a digest another id: what is gone comes first, so that what is
+        // there has the last word.
+        let (mut gone, mut there) = (Vec::new(), Vec::new());
         for (id, digest) in rows::changed_since(connection, self.number)? {
             let (Some(id), digest) = (id, digest.map(Digest::from_bytes)) else {
                 return self.reload(connection, newest);
@@ -230,18 +232,21 @@ impl View {
                 Err(_) => return self.reload(connection, newest),
             };
             match (row, digest) {
-                (Row::Found(record), _) => slots.push((*record.digest(), Some(Slot::Record(record)))),
-                (Row::Absent, Some(digest)) => slots.push((digest, None)),
+                (Row::Found(record), digest) => {
+                    gone.extend(digest.filter(|old| old != record.digest()).map(|old| (old, None)));
+                    there.push((*record.digest(), Some(Slot::Record(record))));
+                }
+                (Row::Absent, Some(digest)) => gone.push((digest, None)),
                 (Row::Unreadable(found, why), digest) => {
                     self.tell_broken(&[Broken { id, digest, why: why.clone() }]);
                     let why: Arc<str> = why.into();
                     let digests = found.into_iter().chain(digest);
-                    slots.extend(digests.map(|digest| (digest, Some(Slot::Unreadable(Arc::clone(&why))))));
+                    gone.extend(digests.map(|digest| (digest, Some(Slot::Unreadable(Arc::clone(&why))))));
                 }
                 (Row::Absent, None) => return self.reload(connection, newest),
             }
         }
-        self.index.publish(slots);
+        self.index.publish(gone.into_iter().chain(there));
         self.number = newest;
         Ok(())
     }
