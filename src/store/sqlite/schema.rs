@@ -67,6 +67,16 @@ pub(super) fn create(path: &Path, settings: &StoreSettings) -> Result<(), StoreE
     if path.symlink_metadata().is_ok() {
         return Err(exists());
     }
+    // SQLite would make the changes of the old file to the new one: revoked keys would live again.
+    for left in ["-wal", "-journal"] {
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(left);
+        if Path::new(&beside).symlink_metadata().is_ok() {
+            let told =
+                format!("{name}: {name}{left} belongs to a store that is gone; remove it, or bring the store back");
+            return Err(StoreError::unavailable(told));
+        }
+    }
     let settings = settings.to_json().map_err(|error| StoreError::invalid(error.to_string()))?;
     // A name of its own: in a container every process has the same number, and one that was killed leaves its
     // draft behind.
