@@ -68,6 +68,19 @@ pub async fn uses_are_found_again<F: Durable>() {
     assert_eq!(fixture.store().show(used.record.id()).await.unwrap().last_used(), Some(last));
 }
 
+/// Nobody ends the process here: another sees the use after a while. This is the one slow test.
+pub async fn a_use_is_written_within_a_minute<F: Durable>() {
+    let fixture = F::fresh(StoreSettings::new()).await;
+    let other = F::open(&fixture.place()).await.unwrap();
+    let key = issue(fixture.store()).await;
+    assert_eq!(Gate::of(fixture.store()).get(&key).await, 200);
+    let begin = Instant::now();
+    while other.show(key.record.id()).await.unwrap().last_used().is_none() {
+        assert!(begin.elapsed() < Duration::from_secs(60));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 /// The change makes a new record of what the database has; the use is only in memory so far.
 pub async fn a_use_is_not_lost_by_a_change<F: Durable>() {
     let fixture = F::fresh(StoreSettings::new()).await;
@@ -138,6 +151,33 @@ pub async fn a_change_through_another_handle_is_in_force_within_a_second<F: Dura
     fixture.store().by("here").revoke(dead.record.id(), "here").await.unwrap();
     assert_eq!(gate.get(&dead).await, 401, "revoke has returned, whoever did it");
     assert_eq!(gate.get(&last).await, 200);
+}
+
+/// An id or a digest that was free for a moment may come back with another beside it, and both changes are learnt
+/// at once. What is gone must not stay, and what has come must not go.
+pub async fn ids_and_digests_that_change_hands_are_told_apart<F: Durable>() {
+    let fixture = F::fresh(StoreSettings::new()).await;
+    let other = F::open(&fixture.place()).await.unwrap();
+    let (gate, by) = (Gate::of(fixture.store()), other.by("test"));
+    for round in 0..10 {
+        let (gone, stays) = (issue(&other).await, issue(&other).await);
+        for key in [&gone, &stays] {
+            assert_eq!(status_within(&gate, key.api_key.expose(), 200).await, 200);
+        }
+        let grant = || Grant::builder().read("products").build().unwrap();
+        // Another key under the id of one that is deleted.
+        let id = gone.record.id();
+        let new = KeyRecord::builder(id.clone(), Digest::of(id.as_str().as_bytes())).grant(grant()).build();
+        by.delete(id).await.unwrap();
+        by.import([new]).await.unwrap();
+        // The same key under another id, before or after the old one in their order.
+        let id = if round % 2 == 0 { format!("A{round}") } else { format!("z{round}") };
+        let moved = KeyRecord::builder(id.parse().unwrap(), *stays.record.digest()).grant(grant()).build();
+        by.delete(stays.record.id()).await.unwrap();
+        by.import([moved]).await.unwrap();
+        assert_eq!(status_within(&gate, gone.api_key.expose(), 401).await, 401, "deleted, round {round}");
+        assert_eq!(gate.get(&stays).await, 200, "it goes on, round {round}");
+    }
 }
 
 pub async fn a_change_by_another_process_is_in_force_within_a_second<F: Durable>() {

@@ -135,8 +135,10 @@ macro_rules! durability {
             durable:
                 everything_is_found_again
                 uses_are_found_again
+                a_use_is_written_within_a_minute
                 a_use_is_not_lost_by_a_change
                 a_change_through_another_handle_is_in_force_within_a_second
+                ids_and_digests_that_change_hands_are_told_apart
                 a_change_by_another_process_is_in_force_within_a_second
                 two_processes_that_change_one_key_lose_nothing
                 killed_at_any_moment_it_comes_back_whole;

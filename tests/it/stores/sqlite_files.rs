@@ -164,6 +164,32 @@ async fn what_exists_is_never_made_anew() {
     refused(SqliteStore::create(&nowhere, StoreSettings::new()), &nowhere, StoreErrorKind::Unavailable, "No such file");
 }
 
+/// Whoever removes a file after a crash, and not what is beside it, leaves changes that would be made to the next
+/// file of the name: revoked keys would live again in it.
+#[tokio::test]
+async fn what_an_earlier_file_has_left_behind_is_not_taken_over() {
+    for left in ["-wal", "-journal"] {
+        let folder = Folder::new();
+        let file = folder.file();
+        let beside = folder.path().join(format!("keys.sqlite{left}"));
+        let store = SqliteStore::create(&file, StoreSettings::new()).unwrap();
+        let key = issue(&store).await;
+        let log = fs::read(folder.path().join("keys.sqlite-wal")).unwrap();
+        drop(store);
+        fs::remove_file(&file).unwrap();
+        fs::write(&beside, log).unwrap();
+        let told = format!("keys.sqlite{left} belongs to a store that is gone");
+        refused(SqliteStore::create(&file, StoreSettings::new()), &file, StoreErrorKind::Unavailable, &told);
+        let made = SqliteStore::open_or_create(&file, StoreSettings::new());
+        refused(made, &file, StoreErrorKind::Unavailable, &told);
+        assert!(!file.exists());
+        fs::remove_file(&beside).unwrap();
+        let store = SqliteStore::open_or_create(&file, StoreSettings::new()).unwrap();
+        assert!(all(&store).await.is_empty());
+        assert_eq!(Gate::of(&store).get(&key).await, 401);
+    }
+}
+
 /// Threads, as well as processes, that all find nothing and all begin to make it: they end up with one store.
 #[tokio::test]
 async fn whoever_comes_second_opens_what_the_first_has_made() {
