@@ -32,6 +32,7 @@ type Part = HashMap<Digest, Slot, BuildHasherDefault<DigestHasher>>;
 pub(crate) enum Slot {
     Record(Arc<KeyRecord>),
     /// The record cannot be read: this one key is refused, the others go on.
+    #[cfg_attr(not(feature = "sqlite"), expect(dead_code, reason = "only a file can be damaged, or changed by others"))]
     Unreadable(Arc<str>),
 }
 
@@ -88,6 +89,7 @@ impl Index {
     }
 
     /// Replaces everything.
+    #[cfg_attr(not(feature = "sqlite"), expect(dead_code, reason = "only a file can be damaged, or changed by others"))]
     pub(crate) fn replace(&self, slots: impl IntoIterator<Item = (Digest, Slot)>) {
         for (part, new) in self.parts.iter().zip(fill(slots)) {
             put(part, new);
@@ -103,10 +105,12 @@ impl Index {
     }
 
     /// From now on every look-up fails, or none does for this reason.
+    #[cfg_attr(not(feature = "sqlite"), expect(dead_code, reason = "only a file can be damaged, or changed by others"))]
     pub(crate) fn set_stale(&self, stale: bool) {
         self.stale.store(stale, Ordering::Release);
     }
 
+    #[cfg_attr(not(feature = "sqlite"), expect(dead_code, reason = "only a file can be damaged, or changed by others"))]
     pub(crate) fn is_stale(&self) -> bool {
         self.stale.load(Ordering::Acquire)
     }
@@ -117,6 +121,7 @@ impl Index {
     }
 
     /// The keys that were used at this time or later.
+    #[cfg_attr(not(feature = "sqlite"), expect(dead_code, reason = "only a file can be damaged, or changed by others"))]
     pub(crate) fn used_since(&self, time: SystemTime) -> Vec<Arc<KeyRecord>> {
         let mut used = Vec::new();
         for part in &self.parts {

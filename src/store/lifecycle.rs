@@ -32,6 +32,7 @@ pub(crate) enum Row {
     Absent,
     Found(Arc<KeyRecord>),
     /// A record that cannot be read: the digest if that can be, and what is wrong.
+    #[cfg_attr(not(feature = "sqlite"), expect(dead_code, reason = "only a file can be damaged, or changed by others"))]
     Unreadable(Option<Digest>, String),
 }
 
