@@ -147,6 +147,7 @@ pub async fn a_change_through_another_handle_is_in_force_within_a_second<F: Dura
     let renamed = fixture.store().by("here").rename(last.record.id(), "here").await.unwrap().record.unwrap();
     assert_eq!(renamed.version(), 3);
     let dead = issue(&other).await;
+    assert_eq!(status_within(&gate, dead.api_key.expose(), 200).await, 200);
     anna.revoke(dead.record.id(), "by the other").await.unwrap();
     fixture.store().by("here").revoke(dead.record.id(), "here").await.unwrap();
     assert_eq!(gate.get(&dead).await, 401, "revoke has returned, whoever did it");

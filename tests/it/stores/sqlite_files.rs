@@ -4,7 +4,9 @@ use std::{fs, path::Path};
 
 use tower_authz::{
     Dimension, Directory, IdGrammar, KeyFormat,
-    store::{KeyAdmin as _, KeyStore as _, SqliteOptions, SqliteStore, StoreError, StoreErrorKind, StoreSettings},
+    store::{
+        KeyAdmin as _, KeyQuery, KeyStore as _, SqliteOptions, SqliteStore, StoreError, StoreErrorKind, StoreSettings,
+    },
 };
 
 use crate::stores::{
@@ -87,6 +89,35 @@ async fn a_damaged_file_is_an_error() {
 
     fs::write(&file, &whole).unwrap();
     assert_eq!(all(&SqliteStore::open(&file).unwrap()).await.len(), 60, "it was the damage");
+}
+
+#[tokio::test]
+async fn a_hundred_thousand_keys_are_opened_and_paged() {
+    let folder = Folder::new();
+    drop(SqliteStore::create(folder.file(), StoreSettings::new()).unwrap());
+    let rows = "WITH RECURSIVE number (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM number WHERE n < 99999)
+                INSERT INTO keys (id, digest, name, may, version)
+                SELECT printf('k_%05d', n), randomblob(32), iif(n % 1000 = 0, 'round', 'odd'), '{}', 1 FROM number";
+    raw(&folder.file()).execute_batch(rows).unwrap();
+    let store = SqliteStore::open(folder.file()).unwrap();
+    let mut query = KeyQuery::new().limit(10_000);
+    let mut expected = 0;
+    loop {
+        let page = store.list(&query).await.unwrap();
+        // What is issued meanwhile comes after all of these: `key_`.
+        for record in page.records.iter().filter(|record| record.id().as_str().starts_with("k_")) {
+            assert_eq!(record.id().as_str(), format!("k_{expected:05}"));
+            expected += 1;
+        }
+        let Some(last) = page.next else { break };
+        query = query.after(last);
+        issue(&store).await;
+    }
+    assert_eq!(expected, 100_000);
+    let page = store.list(&KeyQuery::new().name("ROUND").limit(60)).await.unwrap();
+    assert_eq!(page.records.len(), 60);
+    let rest = store.list(&KeyQuery::new().name("ROUND").after(page.next.unwrap())).await.unwrap();
+    assert_eq!((rest.records.len(), rest.next), (40, None));
 }
 
 #[tokio::test]
