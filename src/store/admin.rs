@@ -233,7 +233,7 @@ impl By<'_> {
     /// stay.
     ///
     /// # Errors
-    /// If the store fails.
+    /// If the date is beyond the year 9999, or the store fails.
     pub async fn purge(&self, dead_since: SystemTime) -> Result<usize, StoreError> {
         Ok(self.apply(Change::Purge { dead_since }).await?.count)
     }
@@ -242,7 +242,8 @@ impl By<'_> {
     /// was when the store was made.
     ///
     /// # Errors
-    /// If the format is another, or the store fails.
+    /// If the format is another, a key is restricted over a dimension that would be gone, the directory
+    /// has shops that the settings could not spell, or the store fails.
     pub async fn set_settings(&self, settings: StoreSettings) -> Result<(), StoreError> {
         self.apply(Change::SetSettings(settings)).await.map(drop)
     }

@@ -22,6 +22,9 @@ pub(crate) trait Table {
 
     /// Keys that were revoked or expired by then.
     fn dead_since(&self, time: SystemTime) -> Result<Vec<Arc<KeyRecord>>, StoreError>;
+
+    /// All keys whose records can be read.
+    fn all(&self) -> Result<Vec<Arc<KeyRecord>>, StoreError>;
 }
 
 /// What stands under an id.
@@ -88,6 +91,8 @@ pub(crate) fn plan(
             }
         },
         Change::Purge { dead_since } => {
+            // No store has later ones, and each would make something else of it.
+            let dead_since = text::whole_micros(dead_since).map_err(invalid)?;
             for old in table.dead_since(dead_since)? {
                 plan.forget(Action::Purged, old);
             }
@@ -100,6 +105,7 @@ pub(crate) fn plan(
                     "the format of keys stays as it was when the store was made: its keys would be malformed",
                 ));
             }
+            readable(&new, table)?;
             plan.edits.push(Edit {
                 action: Action::SettingsChanged,
                 key: None,
@@ -228,19 +234,48 @@ fn import(
             return Err(StoreError::conflict(format!("another key has the id or the digest of {id}")));
         }
         let in_key = |error: StoreError| StoreError::invalid(format!("key {id}: {error}"));
-        label("name", record.name(), 256).map_err(in_key)?;
-        judge(record.grant(), settings).map_err(in_key)?;
-        let record = record
-            .revise()
-            .version(1)
-            .not_before(date(record.not_before()).map_err(in_key)?)
-            .expires_at(date(record.expires_at()).map_err(in_key)?)
-            .created_at(date(record.created_at()).map_err(in_key)?)
-            .build();
+        let record = sound(record, settings).map_err(in_key)?;
         plan.edit(Action::Imported, None, record, None);
     }
     plan.applied.count = plan.edits.len();
     plan.applied.records.clear();
+    Ok(())
+}
+
+/// A record from elsewhere, held to what is demanded of one that is issued here.
+fn sound(record: KeyRecord, settings: &StoreSettings) -> Result<KeyRecord, StoreError> {
+    label("name", record.name(), 256)?;
+    label("reason", record.revocation_reason().unwrap_or_default(), 1024)?;
+    judge(record.grant(), settings)?;
+    // Built anew: when it was revoked, once set, stays as it is.
+    Ok(KeyRecord::builder(record.id().clone(), *record.digest())
+        .name(record.name())
+        .kind(named("kind", record.kind().map(str::to_owned))?)
+        .tenant(named("tenant", record.tenant().map(str::to_owned))?)
+        .created_at(date(record.created_at())?)
+        .not_before(date(record.not_before())?)
+        .expires_at(date(record.expires_at())?)
+        .revoked_at(date(record.revoked_at())?)
+        .revocation_reason(record.revocation_reason().map(str::to_owned))
+        .grant(record.shared_grant())
+        .last_used(record.last_used())
+        .build())
+}
+
+/// Refuses settings that could not be read back, or under which keys could not: nobody would notice before
+/// the store is opened again.
+fn readable(new: &StoreSettings, table: &impl Table) -> Result<(), StoreError> {
+    let text = new.to_json().map_err(invalid)?;
+    StoreSettings::parse(&text, &new.dimensions).map(drop).map_err(invalid)?;
+    for record in table.all()? {
+        if record.grant().restrictions().is_empty() {
+            continue;
+        }
+        GrantFile::of(record.grant()).read(&new.dimensions).map_err(|error| {
+            let id = record.id();
+            StoreError::conflict(format!("with these settings a key could not be read any more: key {id}: {error}"))
+        })?;
+    }
     Ok(())
 }
 

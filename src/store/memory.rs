@@ -170,6 +170,10 @@ impl Table for Records {
     fn dead_since(&self, time: SystemTime) -> Result<Vec<Arc<KeyRecord>>, StoreError> {
         Ok(self.by_id.values().filter(|record| lifecycle::dead_since(record, time)).cloned().collect())
     }
+
+    fn all(&self) -> Result<Vec<Arc<KeyRecord>>, StoreError> {
+        Ok(self.by_id.values().cloned().collect())
+    }
 }
 
 impl KeyStore for MemoryStore {

@@ -23,7 +23,6 @@ mod dialects;
 mod in_axum;
 mod in_flight;
 mod key_file;
-mod lifecycle;
 mod model;
 mod policies;
 mod policy_file;
@@ -31,6 +30,7 @@ mod policy_round_trip;
 mod quickstart;
 mod secrets;
 mod seed_apis;
+mod stores;
 mod support;
 #[cfg(all(feature = "metrics", feature = "tracing"))]
 mod telemetry;

@@ -50,7 +50,9 @@ pub(crate) async fn run(context: &Context, args: &Import) -> Result<Imported, Fa
         let name = args.file.display().to_string();
         read(&args.file)?.read_to_string(&mut text).map_err(|error| Failure::Other(format!("{name}: {error}")))?;
         if !says_nothing(&args.like) {
-            return Err(Failure::Usage("a key file says everything itself: options like --read are for CSV".to_owned()));
+            return Err(Failure::Usage(
+                "a key file says everything itself: options like --read are for CSV".to_owned(),
+            ));
         }
         let file = KeyFile::parse_with(&text, &name, settings.dimensions());
         let file = file.map_err(|error| Failure::Other(error.to_string()))?;
@@ -199,7 +201,8 @@ fn record_of<'a>(
         time.as_deref().map(moment::from_now).transpose().map_err(unread)
     };
     let name = cell("name").map_or_else(|| id.to_string(), str::to_owned);
-    let misfit = || Failure::Other("what the line and the command line say of its grant does not fit together".to_owned());
+    let misfit =
+        || Failure::Other("what the line and the command line say of its grant does not fit together".to_owned());
     Ok(KeyRecord::builder(id, key.digest())
         .name(name)
         .kind(like.kind.clone())
@@ -263,7 +266,9 @@ fn overlaid<'a>(
         not_before: one("not_before", &common.not_before),
     };
     // Each column by itself, so that an error can name it without its content.
-    for column in ["write", "read", "include", "exclude", "ip", "origin"].into_iter().filter(|name| cell(name).is_some()) {
+    for column in
+        ["write", "read", "include", "exclude", "ip", "origin"].into_iter().filter(|name| cell(name).is_some())
+    {
         grant::grant_of(&like.may.only(column), settings).map_err(|_| unfit(column))?;
     }
     Ok(like)

@@ -97,7 +97,7 @@ impl SqliteStore {
     /// Makes a store in a file that must not exist yet; only its owner can read it.
     ///
     /// # Errors
-    /// If the file exists, or cannot be written.
+    /// If the file exists, or cannot be written; if the settings could not be read back.
     pub fn create(path: impl AsRef<Path>, settings: impl Into<StoreSettings>) -> Result<Self, StoreError> {
         SqliteOptions::new().create(path, settings)
     }
@@ -189,7 +189,11 @@ impl SqliteOptions {
     /// # Errors
     /// The same.
     pub fn create(self, path: impl AsRef<Path>, settings: impl Into<StoreSettings>) -> Result<SqliteStore, StoreError> {
-        schema::create(path.as_ref(), &settings.into())?;
+        let settings = settings.into();
+        // Else the file would be made, and could not be opened.
+        let read_back = settings.to_json().and_then(|text| StoreSettings::parse(&text, &self.own));
+        read_back.map(drop).map_err(|error| StoreError::invalid(error.to_string()))?;
+        schema::create(path.as_ref(), &settings)?;
         self.open(path)
     }
 }

@@ -278,6 +278,20 @@ pub(super) struct Tables<'c> {
     pub(super) dimensions: &'c [Dimension],
 }
 
+impl Tables<'_> {
+    /// The records that can be read, in the order of their ids.
+    fn records(&self, condition: &str, values: impl rusqlite::Params) -> Result<Vec<Arc<KeyRecord>>, StoreError> {
+        let read = || {
+            let mut reader = Reader::new(self.dimensions);
+            let sql = format!("SELECT {COLUMNS} FROM keys WHERE {condition} ORDER BY id");
+            let mut statement = cached(self.connection, &sql)?;
+            let rows = statement.query_map(values, |row| Ok(reader.record(row).ok()))?;
+            rows.filter_map(Result::transpose).collect::<rusqlite::Result<Vec<_>>>()
+        };
+        read().map_err(|error| failure(&error))
+    }
+}
+
 impl Table for Tables<'_> {
     fn by_id(&self, id: &KeyId) -> Result<Row, StoreError> {
         one(self.connection, self.dimensions, id).map_err(|error| failure(&error))
@@ -290,13 +304,10 @@ impl Table for Tables<'_> {
     }
 
     fn dead_since(&self, time: SystemTime) -> Result<Vec<Arc<KeyRecord>>, StoreError> {
-        let sql = format!("SELECT {COLUMNS} FROM keys WHERE revoked_at <= ?1 OR expires_at <= ?1 ORDER BY id");
-        let read = || {
-            let mut reader = Reader::new(self.dimensions);
-            let mut statement = cached(self.connection, &sql)?;
-            let rows = statement.query_map([micros(Some(time)).ok().flatten()], |row| Ok(reader.record(row).ok()))?;
-            rows.filter_map(Result::transpose).collect::<rusqlite::Result<Vec<_>>>()
-        };
-        read().map_err(|error| failure(&error))
+        self.records("revoked_at <= ?1 OR expires_at <= ?1", [micros(Some(time))?])
+    }
+
+    fn all(&self) -> Result<Vec<Arc<KeyRecord>>, StoreError> {
+        self.records("true", [])
     }
 }

@@ -44,9 +44,14 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
     if connection.is_readonly("main").map_err(unreadable)? {
         return Err(StoreError::unavailable(format!("{name}: no permission to write it")));
     }
+    // A row that is not as the schema demands is refused alone, when it is read; this is about the file.
+    connection.pragma_update(None, "ignore_check_constraints", "ON").map_err(unreadable)?;
     let sound: String = pragma(&connection, "quick_check(1)").map_err(unreadable)?;
+    connection.pragma_update(None, "ignore_check_constraints", "OFF").map_err(unreadable)?;
     if sound != "ok" {
-        return Err(StoreError::unavailable(format!("{name}: the file is damaged: {sound}")));
+        // SQLite puts a heading above what it has found.
+        let found = sound.lines().last().unwrap_or_default();
+        return Err(StoreError::unavailable(format!("{name}: the file is damaged: {found}")));
     }
     configure(&connection).map_err(unreadable)?;
     migrate(&mut connection, path)?;
@@ -62,9 +67,23 @@ pub(super) fn create(path: &Path, settings: &StoreSettings) -> Result<(), StoreE
     if path.symlink_metadata().is_ok() {
         return Err(exists());
     }
+    // SQLite would make the changes of the old file to the new one: revoked keys would live again.
+    for left in ["-wal", "-journal"] {
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(left);
+        if Path::new(&beside).symlink_metadata().is_ok() {
+            let told =
+                format!("{name}: {name}{left} belongs to a store that is gone; remove it, or bring the store back");
+            return Err(StoreError::unavailable(told));
+        }
+    }
     let settings = settings.to_json().map_err(|error| StoreError::invalid(error.to_string()))?;
+    // A name of its own: in a container every process has the same number, and one that was killed leaves its
+    // draft behind.
+    let mut random = [0; 8];
+    getrandom::fill(&mut random).map_err(|error| StoreError::unavailable(error.to_string()))?;
     let mut draft = path.as_os_str().to_owned();
-    draft.push(format!(".new-{}", std::process::id()));
+    draft.push(format!(".new-{:016x}", u64::from_ne_bytes(random)));
     let draft = Path::new(&draft);
     let mut options = fs::OpenOptions::new();
     options.write(true).create_new(true);

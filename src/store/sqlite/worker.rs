@@ -90,7 +90,7 @@ impl Worker {
             failing_since: None,
             next_tick: now + TICK,
             next_flush: now + FLUSH,
-            used_since: SystemTime::now(),
+            used_since: a_second_before(SystemTime::now()),
         })
     }
 
@@ -156,8 +156,7 @@ impl Worker {
             rows::put_uses(&transaction, &used)?;
             transaction.commit().map_err(told)?;
         }
-        // Uses are noted in whole seconds: those of this one may go on.
-        self.used_since = until.checked_sub(Duration::from_secs(1)).unwrap_or(until);
+        self.used_since = a_second_before(until);
         Ok(())
     }
 
@@ -223,7 +222,9 @@ impl View {
             (self.report)("the key store went back to an earlier state; keys that were revoked since live again");
             return self.reload(connection, newest);
         }
-        let mut slots: Vec<(Digest, Option<Slot>)> = Vec::new();
+        // An id may have another digest by now, a digest another id: what is gone comes first, so that what is
+        // there has the last word.
+        let (mut gone, mut there) = (Vec::new(), Vec::new());
         for (id, digest) in rows::changed_since(connection, self.number)? {
             let (Some(id), digest) = (id, digest.map(Digest::from_bytes)) else {
                 return self.reload(connection, newest);
@@ -233,18 +234,21 @@ impl View {
                 Err(_) => return self.reload(connection, newest),
             };
             match (row, digest) {
-                (Row::Found(record), _) => slots.push((*record.digest(), Some(Slot::Record(record)))),
-                (Row::Absent, Some(digest)) => slots.push((digest, None)),
+                (Row::Found(record), digest) => {
+                    gone.extend(digest.filter(|old| old != record.digest()).map(|old| (old, None)));
+                    there.push((*record.digest(), Some(Slot::Record(record))));
+                }
+                (Row::Absent, Some(digest)) => gone.push((digest, None)),
                 (Row::Unreadable(found, why), digest) => {
                     self.tell_broken(&[Broken { id, digest, why: why.clone() }]);
                     let why: Arc<str> = why.into();
                     let digests = found.into_iter().chain(digest);
-                    slots.extend(digests.map(|digest| (digest, Some(Slot::Unreadable(Arc::clone(&why))))));
+                    gone.extend(digests.map(|digest| (digest, Some(Slot::Unreadable(Arc::clone(&why))))));
                 }
                 (Row::Absent, None) => return self.reload(connection, newest),
             }
         }
-        self.index.publish(slots);
+        self.index.publish(gone.into_iter().chain(there));
         self.number = newest;
         Ok(())
     }
@@ -270,6 +274,11 @@ impl View {
             (self.report)(&format!("the record of key {id} cannot be read, and admits nobody: {why}"));
         }
     }
+}
+
+/// Uses are noted in whole seconds: one of this second counts as one of its beginning.
+fn a_second_before(time: SystemTime) -> SystemTime {
+    time.checked_sub(Duration::from_secs(1)).unwrap_or(time)
 }
 
 /// Which file was opened: should another stand in its place, changes would go there, unseen.

@@ -1,0 +1,338 @@
+//! What a change makes of a record, and which changes are refused.
+
+use std::{
+    fmt::Debug,
+    time::{Duration, UNIX_EPOCH},
+};
+
+use tower_authz::{
+    Alphabet, Digest, Dimension, Directory, Grant, IdGrammar, KeyFormat, KeyRecord, Permission,
+    store::{KeyAdmin, KeyStore as _, NewKey, Overlap, StoreError, StoreErrorKind, StoreSettings},
+};
+
+use crate::stores::{Fixture, Gate, all, audit, in_seconds, issue};
+
+pub async fn a_record_is_kept_as_it_was_given<F: Fixture>() {
+    const PROJECT: Dimension = Dimension::new("project", IdGrammar::Opaque);
+    let fixture = F::fresh(StoreSettings::new().dimension(PROJECT)).await;
+    let store = fixture.store();
+    let grant = Grant::builder()
+        .write("products")
+        .read("*")
+        .only("company", [1_u64, u64::MAX])
+        .all_but("shop", ["de", "ch"])
+        .only::<&str>(PROJECT, [])
+        .from_networks(["10.0.0.0/8", "10.0.0.0/9", "2001:db8::/32"])
+        .from_origins(["https://shop.example"])
+        .build()
+        .unwrap();
+    // The year 9999 and the time before 1970 are dates like any other.
+    let (start, end) = (UNIX_EPOCH - Duration::from_secs(86_400), UNIX_EPOCH + Duration::from_secs(253_402_000_000));
+    let new = NewKey::new("Ünïcode 'quoted' \"name\" \u{1f511}", grant.clone()).kind("admin").tenant("acme-live");
+    let before = in_seconds(0);
+    let key = store.by("test").issue(new.not_before(start).expires_at(end)).await.unwrap();
+    let record = store.show(key.record.id()).await.unwrap();
+    assert_eq!(record, key.record);
+    assert_eq!(all(store).await, [key.record]);
+    assert_eq!(*record.grant(), grant);
+    assert_eq!(*record.digest(), Digest::of(key.api_key.expose().as_bytes()));
+    assert_eq!((record.kind(), record.tenant()), (Some("admin"), Some("acme-live")));
+    assert_eq!(record.name(), "Ünïcode 'quoted' \"name\" \u{1f511}");
+    assert_eq!((record.not_before(), record.expires_at()), (Some(start), Some(end)));
+    assert!((before..=in_seconds(0)).contains(&record.created_at().unwrap()));
+    assert_eq!((record.revoked_at(), record.revocation_reason(), record.last_used()), (None, None, None));
+    assert_eq!(record.version(), 1);
+    assert!(store.format().matches(key.api_key.expose().as_bytes()));
+}
+
+pub async fn every_change_is_one_version<F: Fixture>() {
+    let fixture = F::fresh(StoreSettings::new()).await;
+    let store = fixture.store();
+    let (anna, key) = (store.by("anna"), issue(store).await);
+    let id = key.record.id();
+    let version = async |expected: u64| assert_eq!(store.show(id).await.unwrap().version(), expected);
+    version(1).await;
+    assert_eq!(anna.rename(id, "b").await.unwrap().record.unwrap().version(), 2);
+    version(2).await;
+    assert_eq!(anna.set_grant(id, Grant::default()).await.unwrap().record.unwrap().version(), 3);
+    version(3).await;
+    assert_eq!(anna.rotate(id, Overlap::For(Duration::from_secs(60))).await.unwrap().record.version(), 1);
+    version(4).await;
+    anna.rotate(id, Overlap::UntilRevoked).await.unwrap();
+    version(5).await;
+    assert_eq!(anna.revoke(id, "lost").await.unwrap().record.unwrap().version(), 6);
+    version(6).await;
+    anna.revoke(id, "lost again").await.unwrap();
+    version(6).await;
+    anna.rename(id, "dead").await.unwrap();
+    version(7).await;
+    assert_eq!(store.show(id).await.unwrap().name(), "dead");
+}
+
+pub async fn no_version_is_lost_when_many_change_one_key<F: Fixture>() {
+    let fixture = F::fresh(StoreSettings::new()).await;
+    let store = fixture.store();
+    let key = issue(store).await;
+    let tasks: Vec<_> = (0..4)
+        .map(|task| {
+            let (store, id) = (store.clone(), key.record.id().clone());
+            tokio::spawn(async move {
+                for round in 0..10 {
+                    store.by("test").rename(&id, format!("{task}-{round}")).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    assert_eq!(store.show(key.record.id()).await.unwrap().version(), 41);
+    // Each record begins where the one before has ended.
+    let changes = audit(store).await;
+    assert_eq!(changes.len(), 41);
+    for pair in changes.windows(2) {
+        assert_eq!(pair[0].after, pair[1].before);
+    }
+}
+
+pub async fn keys_are_issued_and_revoked_at_once<F: Fixture>() {
+    let fixture = F::fresh(StoreSettings::new()).await;
+    let store = fixture.store();
+    let gate = Gate::of(store);
+    let tasks = [(); 3].map(|()| {
+        let (store, gate) = (store.clone(), gate.clone());
+        tokio::spawn(async move {
+            for _ in 0..15 {
+                let key = issue(&store).await;
+                assert_eq!(gate.get(&key).await, 200);
+                store.by("test").revoke(key.record.id(), "").await.unwrap();
+                assert_eq!(gate.get(&key).await, 401);
+            }
+        })
+    });
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let records = all(store).await;
+    assert_eq!(records.len(), 45);
+    assert!(records.iter().all(|record| record.revoked_at().is_some()));
+}
+
+/// Of 65,536 ids, 8,000 are taken: 150 new ones without a collision are not to be had by luck.
+pub async fn ids_are_unique_even_where_they_are_short<F: Fixture>() {
+    let tiny = KeyFormat::structured("t").public_id(Alphabet::LowerHex, 4).build().unwrap();
+    let fixture = F::fresh(tiny.into()).await;
+    let store = fixture.store();
+    let taken = (0..8000).map(|number: u32| {
+        KeyRecord::builder(format!("t_{number:04x}").parse().unwrap(), Digest::of(&number.to_be_bytes())).build()
+    });
+    assert_eq!(store.by("test").import(taken).await.unwrap().added, 8000);
+    for _ in 0..150 {
+        let key = issue(store).await;
+        assert!(key.record.id().as_str() >= "t_1f40", "{} was taken", key.record.id());
+        assert!(key.api_key.expose().starts_with(key.record.id().as_str()));
+    }
+    assert_eq!(all(store).await.len(), 8150);
+}
+
+#[track_caller]
+fn refused<T: Debug>(outcome: Result<T, StoreError>, kind: StoreErrorKind, told: &str) {
+    let error = outcome.unwrap_err();
+    let text = error.to_string();
+    assert_eq!(error.kind(), kind, "{text}");
+    assert!(text.contains(told), "{text:?} does not say {told:?}");
+    assert!(!text.contains(char::is_control), "one line: {text:?}");
+}
+
+pub async fn what_cannot_be_done_changes_nothing<F: Fixture>() {
+    use StoreErrorKind::{Conflict, Invalid, NotFound};
+    let fixture = F::fresh(StoreSettings::new()).await;
+    let store = fixture.store();
+    let (anna, key, dead) = (store.by("anna"), issue(store).await, issue(store).await);
+    anna.revoke(dead.record.id(), "lost").await.unwrap();
+    let (id, dead) = (key.record.id(), dead.record.id());
+    let nobody = "key_nobody".parse().unwrap();
+    let before = (all(store).await, audit(store).await);
+    let new = |name: &str| NewKey::new(name, Grant::default());
+    let foreign = || Grant::builder().only("shops", ["de"]).build().unwrap();
+
+    let unknown = "there is no key key_nobody";
+    refused(store.show(&nobody).await, NotFound, unknown);
+    refused(anna.rename(&nobody, "n").await, NotFound, unknown);
+    refused(anna.set_grant(&nobody, Grant::default()).await, NotFound, unknown);
+    refused(anna.rotate(&nobody, Overlap::UntilRevoked).await, NotFound, unknown);
+    refused(anna.revoke(&nobody, "").await, NotFound, unknown);
+    refused(anna.delete(&nobody).await, NotFound, unknown);
+
+    refused(anna.set_grant(dead, Grant::default()).await, Conflict, "is revoked, for good");
+    refused(anna.rotate(dead, Overlap::UntilRevoked).await, Conflict, "is not alive");
+
+    let undeclared = "restrictions.shops: no such dimension is declared";
+    refused(anna.issue(NewKey::new("k", foreign())).await, Invalid, undeclared);
+    refused(anna.set_grant(id, foreign()).await, Invalid, undeclared);
+
+    for bad in ["line\nbreak", "\u{1b}[2Jescape", "nul\0", "\u{9b}c1", &"x".repeat(257)] {
+        refused(anna.issue(new(bad)).await, Invalid, "name: at most 256 characters");
+        refused(anna.issue(new("k").kind(bad)).await, Invalid, "kind: at most 256 characters");
+        refused(anna.issue(new("k").tenant(bad)).await, Invalid, "tenant: at most 256 characters");
+        refused(anna.rename(id, bad).await, Invalid, "name: at most 256 characters");
+        refused(store.by(bad).rename(id, "n").await, Invalid, "who makes a change: at most 256 characters");
+        refused(store.by(bad).revoke(id, "").await, Invalid, "who makes a change");
+    }
+    refused(anna.revoke(id, "line\nbreak").await, Invalid, "reason: at most 1024 characters");
+    refused(anna.revoke(id, "x".repeat(1025)).await, Invalid, "reason: at most 1024 characters");
+    refused(store.by("").revoke(id, "").await, Invalid, "say who makes the change");
+    refused(anna.issue(new("k").kind("")).await, Invalid, "kind: leave it out");
+    refused(anna.issue(new("k").tenant("")).await, Invalid, "tenant: leave it out");
+
+    let beyond = UNIX_EPOCH + Duration::from_secs(300_000_000_000);
+    refused(anna.issue(new("k").expires_at(beyond)).await, Invalid, "between the years -9999 and 9999");
+    refused(anna.issue(new("k").not_before(beyond)).await, Invalid, "between the years -9999 and 9999");
+    let ages = Overlap::For(Duration::from_secs(300_000_000_000));
+    refused(anna.rotate(id, ages).await, Invalid, "between the years -9999 and 9999");
+    refused(anna.purge(beyond).await, Invalid, "between the years -9999 and 9999");
+
+    assert_eq!((all(store).await, audit(store).await), before);
+    assert_eq!(Gate::of(store).get(&key).await, 200);
+    // What stands right at the limits is taken.
+    anna.rename(id, "ü".repeat(256)).await.unwrap();
+    store.by(&"ü".repeat(256)).revoke(id, "ü".repeat(1024)).await.unwrap();
+}
+
+pub async fn an_import_is_whole_or_not_at_all<F: Fixture>() {
+    use StoreErrorKind::{Conflict, Invalid};
+    let fixture = F::fresh(StoreSettings::new()).await;
+    let store = fixture.store();
+    let (anna, key) = (store.by("anna"), issue(store).await);
+    let before = (all(store).await, audit(store).await);
+    let good = || KeyRecord::builder("good".parse().unwrap(), Digest::of(b"good"));
+    let bad = || KeyRecord::builder("bad".parse().unwrap(), Digest::of(b"bad"));
+    let beyond = UNIX_EPOCH + Duration::from_secs(300_000_000_000);
+    let foreign = Grant::builder().only("shops", ["de"]).build().unwrap();
+    for (bad, kind, told) in [
+        (KeyRecord::builder(key.record.id().clone(), Digest::of(b"bad")), Conflict, "has the id"),
+        (KeyRecord::builder("good".parse().unwrap(), Digest::of(b"bad")), Conflict, "has the id"),
+        (KeyRecord::builder("bad".parse().unwrap(), Digest::of(b"good")), Conflict, "the digest of bad"),
+        (bad().grant(foreign), Invalid, "key bad: restrictions.shops: no such dimension"),
+        (bad().name("line\nbreak"), Invalid, "key bad: name: "),
+        (bad().kind("line\nbreak".to_owned()), Invalid, "key bad: kind: "),
+        (bad().kind(String::new()), Invalid, "key bad: kind: "),
+        (bad().tenant(String::new()), Invalid, "key bad: tenant: "),
+        (bad().revocation_reason("line\nbreak".to_owned()), Invalid, "key bad: reason: "),
+        (bad().not_before(beyond), Invalid, "key bad: a date"),
+        (bad().expires_at(beyond), Invalid, "key bad: a date"),
+        (bad().created_at(beyond), Invalid, "key bad: a date"),
+        (bad().revoked_at(beyond), Invalid, "key bad: a date"),
+    ] {
+        refused(anna.import([good().build(), bad.build()]).await, kind, told);
+        assert_eq!((all(store).await, audit(store).await), before, "{told}");
+    }
+    // Finer than a microsecond is cut, as when a key is issued: no store could give it back.
+    let (time, fine) = (in_seconds(0), Duration::from_nanos(999));
+    let record = good().created_at(time + fine).not_before(time + fine).expires_at(time + fine).revoked_at(time + fine);
+    anna.import([record.build()]).await.unwrap();
+    let good = store.show(&"good".parse().unwrap()).await.unwrap();
+    let dates = [good.created_at(), good.not_before(), good.expires_at(), good.revoked_at()];
+    assert_eq!(dates, [Some(time); 4]);
+}
+
+pub async fn dimensions_are_declared<F: Fixture>() {
+    let upper = Dimension::new("project", IdGrammar::Custom(|id| id.bytes().all(|byte| byte.is_ascii_uppercase())));
+    let fixture = F::fresh(StoreSettings::new()).await;
+    let store = fixture.store();
+    let over = |ids: [&'static str; 1], as_declared: &Dimension| {
+        Grant::builder().read("products").only(as_declared.clone(), ids).build().unwrap()
+    };
+    let undeclared = store.by("test").issue(NewKey::new("k", over(["APOLLO"], &upper))).await;
+    refused(undeclared, StoreErrorKind::Invalid, "restrictions.project: no such dimension");
+
+    store.by("test").set_settings(StoreSettings::new().dimension(upper.clone())).await.unwrap();
+    assert_eq!(store.settings().await.unwrap().dimensions(), std::slice::from_ref(&upper));
+    let key = store.by("test").issue(NewKey::new("k", over(["APOLLO"], &upper))).await.unwrap();
+    assert!(store.show(key.record.id()).await.unwrap().grant().restriction(&upper).unwrap().allows("APOLLO"));
+    // The grammar of the store is what counts, not the one that the grant was built with.
+    let slugs = Dimension::new("project", IdGrammar::Slug);
+    let other = store.by("test").issue(NewKey::new("k", over(["apollo"], &slugs))).await;
+    refused(other, StoreErrorKind::Invalid, "restrictions.project: \"apollo\" is not the canonical spelling");
+}
+
+/// Without the dimension its keys could not be read any more once the store is opened again.
+pub async fn a_dimension_that_keys_are_restricted_over_stays<F: Fixture>() {
+    let project = Dimension::new("project", IdGrammar::Slug);
+    let fixture = F::fresh(StoreSettings::new().dimension(project.clone())).await;
+    let store = fixture.store();
+    let grant = Grant::builder().read("products").only(project.clone(), ["apollo"]).build().unwrap();
+    let key = store.by("test").issue(NewKey::new("k", grant)).await.unwrap();
+    let before = (all(store).await, audit(store).await);
+    let id = key.record.id();
+    for without in [StoreSettings::new(), StoreSettings::new().dimension(Dimension::new("project", IdGrammar::Number))]
+    {
+        let outcome = store.by("test").set_settings(without).await;
+        refused(outcome, StoreErrorKind::Conflict, &format!("key {id}: restrictions.project: "));
+        assert_eq!((all(store).await, audit(store).await), before);
+    }
+    store.by("test").delete(id).await.unwrap();
+    store.by("test").set_settings(StoreSettings::new()).await.unwrap();
+    assert!(store.settings().await.unwrap().dimensions().is_empty());
+}
+
+/// Nobody would notice before the store is opened again, and then it could not be.
+pub async fn settings_that_could_not_be_read_back_are_refused<F: Fixture>() {
+    let upper = IdGrammar::Custom(|id| id.bytes().all(|byte| byte.is_ascii_uppercase()));
+    let shops = Dimension::new("shop", upper);
+    let fixture = F::fresh(StoreSettings::new()).await;
+    let store = fixture.store();
+    let directory = Directory::builder().shop("DE", Some("1")).build_with(&shops).unwrap();
+    let outcome = store.by("test").set_settings(StoreSettings::new().directory(directory.clone())).await;
+    refused(outcome, StoreErrorKind::Invalid, "directory shop \"DE\": it is not the canonical spelling");
+    assert!(audit(store).await.is_empty());
+    assert_eq!(store.directory().company_of("DE"), None);
+    store.by("test").set_settings(StoreSettings::new().dimension(shops).directory(directory)).await.unwrap();
+    assert_eq!(store.directory().company_of("DE"), Some("1"));
+}
+
+pub async fn a_format_stays<F: Fixture>() {
+    let tiny = KeyFormat::structured("t").public_id(Alphabet::LowerHex, 8).build().unwrap();
+    let fixture = F::fresh(tiny.clone().into()).await;
+    let store = fixture.store();
+    let other = store.by("test").set_settings(StoreSettings::new()).await;
+    refused(other, StoreErrorKind::Conflict, "the format of keys stays");
+    assert!(audit(store).await.is_empty());
+    assert_eq!((store.format(), store.settings().await.unwrap().key_format()), (tiny.clone(), &tiny));
+    assert!(issue(store).await.record.id().as_str().starts_with("t_"));
+}
+
+pub async fn what_is_hardly_meant_is_told<F: Fixture>() {
+    let fixture = F::fresh(StoreSettings::new().ip_restricted(["ledger"])).await;
+    let store = fixture.store();
+    let anna = store.by("anna");
+    let networks = "the routes of ledger demand a key with networks, and it has none";
+    let narrow = || Grant::builder().from_networks(["10.0.0.0/8"]);
+    for (grant, told) in [
+        (Grant::builder().read("ledger"), vec![networks]),
+        (Grant::builder().write("ledger"), vec![networks]),
+        (narrow().read("ledger"), vec![]),
+        (Grant::builder().read("products"), vec![]),
+        (Grant::builder(), vec!["it has no permissions"]),
+        (
+            Grant::builder().read("ledger").from_networks(["0.0.0.0/0", "10.0.0.0/8", "::/0"]),
+            vec![
+                "the network 0.0.0.0/0 is every address of its family",
+                "the network ::/0 is every address of its family",
+            ],
+        ),
+        (Grant::builder().read("ledger").from_networks::<&str>([]), vec!["its list of networks is empty"]),
+    ] {
+        let grant = grant.build().unwrap();
+        let issued = anna.issue(NewKey::new("k", grant.clone())).await.unwrap();
+        assert_eq!(issued.warnings, told);
+        let changed = anna.set_grant(issued.record.id(), grant).await.unwrap();
+        assert_eq!(changed.warnings, told, "the same for a change");
+        let rotated = anna.rotate(issued.record.id(), Overlap::UntilRevoked).await.unwrap();
+        assert_eq!(rotated.warnings, told, "and for a rotation");
+    }
+    let grant = narrow().read("ledger").build().unwrap();
+    assert!(grant.permits(&Permission::read("ledger")));
+    let past = anna.issue(NewKey::new("k", grant).expires_at(in_seconds(-1))).await.unwrap();
+    assert_eq!(past.warnings, ["it is expired already"]);
+}

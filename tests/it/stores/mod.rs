@@ -1,0 +1,271 @@
+//! One suite that every store passes: the same cases, mounted once for each store, so that a test that
+//! fails names store and case. A store that comes later implements [`Fixture`] (and [`Durable`], if what
+//! it holds outlives the process) and adds a line at the end of this file.
+
+mod admission;
+mod changes;
+#[cfg(feature = "sqlite")]
+mod child;
+#[cfg(feature = "sqlite")]
+mod durable;
+mod history;
+mod lists;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+#[cfg(feature = "sqlite")]
+mod sqlite_faults;
+#[cfg(feature = "sqlite")]
+mod sqlite_files;
+
+use std::{
+    convert::Infallible,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use http::{HeaderName, Method, Request, Response};
+use http_body_util::Full;
+use tower::{ServiceBuilder, ServiceExt as _, util::BoxCloneSyncService};
+#[cfg(feature = "sqlite")]
+use tower_authz::store::StoreError;
+use tower_authz::{
+    AuthenticateLayer, Dimension, Grant, KeyRecord, RequireLayer, Rule,
+    check::Tie,
+    store::{AuditQuery, AuditRecord, IssuedKey, KeyAdmin, KeyQuery, KeyStore, MemoryStore, NewKey, StoreSettings},
+};
+
+use crate::support::Handler;
+
+/// How the suite comes to a store.
+pub trait Fixture: Sized {
+    type Store: KeyStore + KeyAdmin + Clone;
+
+    /// An empty store that nobody else knows; it is cleared away when the fixture is dropped.
+    async fn fresh(settings: StoreSettings) -> Self;
+
+    fn store(&self) -> &Self::Store;
+
+    /// A store may write uses late, and this is not the place to wait for it: it has until the end of the
+    /// process. Nobody else may hold the store any more.
+    async fn with_uses_written(self) -> Self;
+}
+
+/// A store that outlives the process that opened it.
+#[cfg(feature = "sqlite")]
+pub trait Durable: Fixture {
+    /// Names the store to a child process.
+    const KIND: &'static str;
+
+    /// Where it is: what a child process needs to open it.
+    fn place(&self) -> String;
+
+    /// What another process would do.
+    async fn open(place: &str) -> Result<Self::Store, StoreError>;
+
+    /// Drops the store as the end of a process would, and opens it as the next one would.
+    async fn reopen(self) -> Self;
+
+    /// Asks the database itself whether it is whole.
+    async fn assert_sound(place: &str);
+}
+
+/// Mounts each case under its name. A case that is left out here is dead code, and clippy says so.
+macro_rules! mount {
+    ($fixture:path { $($file:ident: $($case:ident)+;)+ }) => {
+        $(mod $file {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                crate::stores::$file::$case::<$fixture>().await;
+            })+
+        })+
+    };
+}
+
+macro_rules! conformance {
+    ($fixture:path) => {
+        mount! { $fixture {
+            admission:
+                only_what_was_issued_is_admitted
+                a_new_grant_judges_the_next_request
+                a_revoked_key_is_refused_and_the_others_go_on
+                a_deleted_key_is_unknown
+                a_purge_takes_the_dead_and_leaves_the_living
+                a_rotated_key_lives_until_it_is_revoked
+                a_rotated_key_lives_for_the_overlap
+                an_overlap_never_prolongs_a_life
+                dates_hold_to_the_microsecond
+                nothing_brings_a_revoked_key_back
+                a_revocation_holds_for_every_request_that_begins_later
+                an_imported_key_is_admitted
+                who_belongs_to_whom_is_judged_by_the_newest_settings
+                only_an_admitted_request_is_a_use;
+            changes:
+                a_record_is_kept_as_it_was_given
+                every_change_is_one_version
+                no_version_is_lost_when_many_change_one_key
+                keys_are_issued_and_revoked_at_once
+                ids_are_unique_even_where_they_are_short
+                what_cannot_be_done_changes_nothing
+                an_import_is_whole_or_not_at_all
+                dimensions_are_declared
+                a_dimension_that_keys_are_restricted_over_stays
+                settings_that_could_not_be_read_back_are_refused
+                a_format_stays
+                what_is_hardly_meant_is_told;
+            history:
+                every_change_leaves_one_record
+                a_rotation_leaves_two_that_name_each_other
+                a_purge_leaves_one_for_each_key
+                pages_go_back_in_time
+                neither_keys_nor_digests_are_in_it;
+            lists:
+                filters_find_what_a_naive_search_finds
+                pages_are_stable_while_keys_come_and_go
+                limits_are_kept
+                what_is_exported_can_be_imported;
+        } }
+    };
+}
+
+#[cfg(feature = "sqlite")]
+macro_rules! durability {
+    ($fixture:path) => {
+        mount! { $fixture {
+            durable:
+                everything_is_found_again
+                uses_are_found_again
+                a_use_is_written_within_a_minute
+                a_use_is_not_lost_by_a_change
+                a_change_through_another_handle_is_in_force_within_a_second
+                ids_and_digests_that_change_hands_are_told_apart
+                a_change_by_another_process_is_in_force_within_a_second
+                two_processes_that_change_one_key_lose_nothing
+                killed_at_any_moment_it_comes_back_whole;
+        } }
+    };
+}
+
+/// The store of the crate that every other is compared with.
+pub struct Memory(MemoryStore);
+
+impl Fixture for Memory {
+    type Store = MemoryStore;
+
+    async fn fresh(settings: StoreSettings) -> Self {
+        Self(MemoryStore::with_settings(settings))
+    }
+
+    fn store(&self) -> &MemoryStore {
+        &self.0
+    }
+
+    async fn with_uses_written(self) -> Self {
+        self
+    }
+}
+
+/// Requests as they come in: one service, built before anything is changed, that demands `products` and is
+/// about the shop that a header names.
+#[derive(Clone)]
+pub struct Gate(BoxCloneSyncService<Request<Full<Bytes>>, Response<Full<Bytes>>, Infallible>);
+
+impl Gate {
+    pub fn of(store: &(impl KeyStore + Clone)) -> Self {
+        Self::new(AuthenticateLayer::new(store.clone()))
+    }
+
+    pub fn at(store: &(impl KeyStore + Clone), now: SystemTime) -> Self {
+        Self::new(AuthenticateLayer::new(store.clone()).with_clock(move || now))
+    }
+
+    fn new(authenticate: AuthenticateLayer) -> Self {
+        let shop = Tie::header(Dimension::SHOP, HeaderName::from_static("x-shop"));
+        let rule = Rule::resource("products").tied(shop).unscoped();
+        let layers = ServiceBuilder::new().layer(authenticate).layer(RequireLayer::new(rule));
+        Self(BoxCloneSyncService::new(layers.service(Handler::default())))
+    }
+
+    pub async fn ask(&self, method: Method, shop: &str, key: &str) -> u16 {
+        let request = Request::builder().method(method).header("x-api-key", key).header("x-shop", shop);
+        self.0.clone().oneshot(request.body(Full::default()).unwrap()).await.unwrap().status().as_u16()
+    }
+
+    /// Reads what belongs to the shop `de`.
+    pub async fn get(&self, key: &IssuedKey) -> u16 {
+        self.ask(Method::GET, "de", key.api_key.expose()).await
+    }
+
+    /// Changes it.
+    pub async fn put(&self, key: &IssuedKey) -> u16 {
+        self.ask(Method::PUT, "de", key.api_key.expose()).await
+    }
+}
+
+/// Issues a key that may read products.
+pub async fn issue(store: &impl KeyAdmin) -> IssuedKey {
+    let grant = Grant::builder().read("products").build().unwrap();
+    store.by("test").issue(NewKey::new("k", grant)).await.unwrap()
+}
+
+/// Every record that can be read, page by page.
+pub async fn all(store: &impl KeyAdmin) -> Vec<Arc<KeyRecord>> {
+    let mut query = KeyQuery::new();
+    let mut records = Vec::new();
+    loop {
+        let page = store.list(&query).await.unwrap();
+        records.extend(page.records);
+        match page.next {
+            Some(last) => query = query.after(last),
+            None => return records,
+        }
+    }
+}
+
+/// Every audit record, the oldest first.
+pub async fn audit(store: &impl KeyAdmin) -> Vec<AuditRecord> {
+    let mut query = AuditQuery::new().limit(1000);
+    let mut records = Vec::new();
+    loop {
+        let page = store.audit(&query).await.unwrap();
+        let Some(last) = page.last() else { break };
+        query = query.before(last.number);
+        records.extend(page);
+    }
+    records.reverse();
+    records
+}
+
+/// Now, and so many seconds later or earlier, in whole microseconds, which is what every store keeps.
+pub fn in_seconds(seconds: i64) -> SystemTime {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let now = i64::try_from(now.as_micros()).unwrap() + seconds * 1_000_000;
+    UNIX_EPOCH + Duration::from_micros(now.try_into().unwrap())
+}
+
+/// Numbers that look random, the same in each run.
+pub struct Dice(pub u64);
+
+impl Dice {
+    pub fn roll(&mut self, sides: u64) -> u64 {
+        // xorshift64*, from "An experimental exploration of Marsaglia's xorshift generators".
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % sides
+    }
+
+    pub fn pick<T: Copy>(&mut self, of: &[T]) -> T {
+        of[self.roll(of.len() as u64) as usize]
+    }
+}
+
+mod memory {
+    conformance!(crate::stores::Memory);
+}
+
+#[cfg(feature = "sqlite")]
+mod in_sqlite {
+    conformance!(crate::stores::sqlite::Sqlite);
+    durability!(crate::stores::sqlite::Sqlite);
+}
