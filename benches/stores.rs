@@ -2,7 +2,8 @@
 //!
 //! `cargo bench --features file,sqlite --bench stores`; `KEYS=1000000` takes another number.
 
-#![allow(clippy::unwrap_used, reason = "a bench that is surprised should stop")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a bench that is surprised should stop")]
+#![allow(clippy::print_stdout, reason = "a bench prints what it measures")]
 #![allow(missing_docs, reason = "nobody links to a bench")]
 
 use std::{

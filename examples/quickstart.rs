@@ -119,10 +119,12 @@ async fn ship(route: MatchedPath, principal: Principal, Json(shipment): Json<Shi
     })))
 }
 
-/// Demo keys: name and key. Those that a durable store has from an earlier run are not made again, and
-/// nobody can show them again.
+/// Demo keys, for a store without keys: name and key. A durable store has them from an earlier run, or has
+/// keys of its own, and nobody can show those again.
 pub async fn issue_keys(store: &dyn KeyAdmin) -> Result<Vec<(&'static str, String)>, Box<dyn Error>> {
-    let known = store.list(&KeyQuery::new()).await?.records;
+    if !store.list(&KeyQuery::new().limit(1)).await?.records.is_empty() {
+        return Ok(Vec::new());
+    }
     let past = SystemTime::now() - Duration::from_secs(60);
     let products = || Grant::builder().read("products").build();
     let keys = [
@@ -153,9 +155,6 @@ pub async fn issue_keys(store: &dyn KeyAdmin) -> Result<Vec<(&'static str, Strin
     let names = ["reader", "clerk", "partner", "office", "remote", "roaming", "expired", "revoked"];
     let mut issued = Vec::new();
     for (name, key) in names.into_iter().zip(keys) {
-        if known.iter().any(|record| record.name() == name) {
-            continue;
-        }
         let key = store.by("quickstart").issue(key).await?;
         if name == "revoked" {
             store.by("quickstart").revoke(key.record.id(), "to show what a revoked key gets").await?;
@@ -228,7 +227,13 @@ async fn serve(store: impl KeyStore + KeyAdmin) -> Result<(), Box<dyn Error>> {
 
 #[cfg(feature = "sqlite")]
 async fn serve_from(path: &str) -> Result<(), Box<dyn Error>> {
-    serve(tower_authz::store::SqliteStore::open_or_create(path, settings()?)?).await
+    let (store, own) = (tower_authz::store::SqliteStore::open_or_create(path, settings()?)?, settings()?);
+    // A store that `authz init` has made does not know who belongs to whom.
+    store
+        .by("quickstart")
+        .change_settings(move |old| Ok(old.clone().directory(own.known_directory().clone()).ip_restricted(["ledger"])))
+        .await?;
+    serve(store).await
 }
 
 #[cfg(not(feature = "sqlite"))]

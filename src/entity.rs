@@ -52,6 +52,10 @@ impl Dimension {
         Ok(Self { name: name.to_owned().into(), ids })
     }
 
+    pub(crate) fn custom(name: &str, accepts: fn(&str) -> bool) -> Self {
+        Self { name: name.to_owned().into(), ids: IdGrammar::Custom(accepts) }
+    }
+
     /// The dimension of this name: [`COMPANY`](Self::COMPANY), [`SHOP`](Self::SHOP),
     /// [`SHOP_COUNTRY`](Self::SHOP_COUNTRY), or one of slugs.
     #[must_use]

@@ -160,8 +160,9 @@ pub(crate) mod unique {
 
             fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut entries: Self::Value = Vec::new();
+                let mut known = std::collections::HashSet::new();
                 while let Some((key, value)) = map.next_entry::<String, V>()? {
-                    if entries.iter().any(|(known, _)| *known == key) {
+                    if !known.insert(key.clone()) {
                         return Err(de::Error::custom(format_args!("{key:?} is given twice")));
                     }
                     entries.push((key, value));

@@ -4,7 +4,7 @@
 mod api_key;
 mod digest;
 mod format;
-mod generate;
+pub(crate) mod generate;
 mod source;
 mod template;
 

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use crate::{ConfigError, Digest, Grant, key::life::LifeCell, name::Name};
+use crate::{Alphabet, ConfigError, Digest, Grant, credential::generate, key::life::LifeCell, name::Name};
 
 /// The public part of a key, `l64_abc12345`: it names the key in logs, lists and commands, and opens
 /// nothing.
@@ -20,6 +20,18 @@ impl KeyId {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl KeyId {
+    /// An id from the system's random source, `key_` and twelve characters, for a key that names none
+    /// itself. It says nothing about the key.
+    ///
+    /// # Errors
+    /// If the random source fails.
+    pub fn random() -> Result<Self, ConfigError> {
+        let drawn = generate::random(Alphabet::Base62, 12).map_err(|error| ConfigError::new(error.to_string()))?;
+        format!("key_{}", *drawn).parse()
     }
 }
 

@@ -5,12 +5,12 @@ use std::{sync::Arc, time::SystemTime};
 use futures::future::{BoxFuture, FutureExt as _};
 
 use crate::{
-    Grant, KeyFile, KeyId, KeyRecord,
+    ConfigError, Grant, KeyFile, KeyId, KeyRecord,
     store::{
         AuditQuery, AuditRecord, Changed, Imported, IssuedKey, KeyQuery, NewKey, Overlap, Page, StoreError,
         StoreSettings,
-        change::{Applied, Change},
-        lifecycle::label,
+        change::{Applied, Change, Modify},
+        judge::label,
     },
 };
 
@@ -151,8 +151,8 @@ impl By<'_> {
     }
 
     async fn change(&self, change: Change) -> Result<Changed, StoreError> {
-        let Applied { mut records, warnings, .. } = self.apply(change).await?;
-        Ok(Changed { record: records.pop(), warnings })
+        let Applied { mut records, warnings, changed, .. } = self.apply(change).await?;
+        Ok(Changed { record: records.pop(), changed, warnings })
     }
 
     async fn secret(&self, change: Change) -> Result<IssuedKey, StoreError> {
@@ -173,13 +173,14 @@ impl By<'_> {
     }
 
     /// Takes keys over that exist already, all of them or none. A key that is there already, by its
-    /// digest, is left as it is.
+    /// digest, is left as it is, and one that was revoked here once does not come back.
     ///
     /// # Errors
     /// If a key has the id of another, its grant could not be issued, or the store fails.
     pub async fn import(&self, records: impl IntoIterator<Item = KeyRecord>) -> Result<Imported, StoreError> {
-        let Applied { count, skipped, .. } = self.apply(Change::Import(records.into_iter().collect())).await?;
-        Ok(Imported { added: count, skipped })
+        let records = records.into_iter().collect();
+        let Applied { count, skipped, refused, .. } = self.apply(Change::Import(records)).await?;
+        Ok(Imported { added: count, skipped, refused })
     }
 
     /// Gives a key another name.
@@ -196,7 +197,20 @@ impl By<'_> {
     /// # Errors
     /// If there is no such key, it is revoked, the grant could not be issued, or the store fails.
     pub async fn set_grant(&self, id: &KeyId, grant: Grant) -> Result<Changed, StoreError> {
-        self.change(Change::SetGrant { id: id.clone(), grant }).await
+        self.change_grant(id, move |_| Ok(grant)).await
+    }
+
+    /// Makes another grant of what a key may do, without losing what somebody else changes at the same
+    /// time. The function is called once, and must not block.
+    ///
+    /// # Errors
+    /// As [`set_grant`](Self::set_grant), and if the function fails: then nothing is changed.
+    pub async fn change_grant(
+        &self,
+        id: &KeyId,
+        change: impl FnOnce(&Grant) -> Result<Grant, ConfigError> + Send + 'static,
+    ) -> Result<Changed, StoreError> {
+        self.change(Change::Grant { id: id.clone(), change: Modify::by(change) }).await
     }
 
     /// Issues a key with the same name, kind, tenant, dates and grant, and lets the old one live as
@@ -245,7 +259,19 @@ impl By<'_> {
     /// If the format is another, a key is restricted over a dimension that would be gone, the directory
     /// has shops that the settings could not spell, or the store fails.
     pub async fn set_settings(&self, settings: StoreSettings) -> Result<(), StoreError> {
-        self.apply(Change::SetSettings(settings)).await.map(drop)
+        self.change_settings(move |_| Ok(settings)).await
+    }
+
+    /// Makes other settings of those of the store, without losing what somebody else changes at the same
+    /// time. The function is called once, and must not block.
+    ///
+    /// # Errors
+    /// As [`set_settings`](Self::set_settings), and if the function fails: then nothing is changed.
+    pub async fn change_settings(
+        &self,
+        change: impl FnOnce(&StoreSettings) -> Result<StoreSettings, ConfigError> + Send + 'static,
+    ) -> Result<(), StoreError> {
+        self.apply(Change::Settings(Modify::by(change))).await.map(drop)
     }
 }
 

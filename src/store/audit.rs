@@ -48,6 +48,8 @@ pub enum Action {
     Purged,
     /// The settings of the store were changed.
     SettingsChanged,
+    /// Something that this program does not know: a newer one has done it.
+    Unknown,
 }
 
 impl Action {
@@ -76,13 +78,14 @@ impl Action {
             Self::Deleted => "deleted",
             Self::Purged => "purged",
             Self::SettingsChanged => "settings-changed",
+            Self::Unknown => "unknown",
         }
     }
 
     /// The action of this name.
     #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|action| action.name() == name)
+    pub fn named(name: &str) -> Self {
+        Self::ALL.into_iter().find(|action| action.name() == name).unwrap_or(Self::Unknown)
     }
 }
 

@@ -1,24 +1,46 @@
 //! Changes to keys, as data: what every store carries out.
 
 use std::{
+    fmt,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use crate::{ApiKey, Grant, KeyId, KeyRecord, store::StoreSettings};
+use crate::{ApiKey, ConfigError, Grant, KeyId, KeyRecord, store::StoreSettings};
 
 /// What is to be done to keys.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) enum Change {
     Issue(NewKey),
     Import(Vec<KeyRecord>),
     Rename { id: KeyId, name: String },
-    SetGrant { id: KeyId, grant: Grant },
+    Grant { id: KeyId, change: Modify<Grant> },
     Rotate { id: KeyId, overlap: Overlap },
     Revoke { id: KeyId, reason: String },
     Delete { id: KeyId },
     Purge { dead_since: SystemTime },
-    SetSettings(StoreSettings),
+    Settings(Modify<StoreSettings>),
+}
+
+/// Makes something new of something old. It is called once, when nobody else can change the old one any more.
+pub(crate) struct Modify<T>(Box<Make<T>>);
+
+type Make<T> = dyn FnOnce(&T) -> Result<T, ConfigError> + Send;
+
+impl<T> Modify<T> {
+    pub(crate) fn by(change: impl FnOnce(&T) -> Result<T, ConfigError> + Send + 'static) -> Self {
+        Self(Box::new(change))
+    }
+
+    pub(crate) fn make(self, old: &T) -> Result<T, ConfigError> {
+        self.0(old)
+    }
+}
+
+impl<T> fmt::Debug for Modify<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Modify")
+    }
 }
 
 /// What a key to be issued is like.
@@ -93,8 +115,10 @@ pub struct IssuedKey {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Changed {
-    /// What it is now; of a deleted key, what it last was, if that could be read.
+    /// What it is now; of a deleted key, what it last was. None if its record cannot be read.
     pub record: Option<Arc<KeyRecord>>,
+    /// False if it was so already: a key that had been revoked before.
+    pub changed: bool,
     /// As [`IssuedKey::warnings`].
     pub warnings: Vec<String>,
 }
@@ -107,6 +131,8 @@ pub struct Imported {
     pub added: usize,
     /// Keys that were there already, by their digest. They are left as they are.
     pub skipped: usize,
+    /// Keys that were revoked here once, and stay so, though they may be forgotten.
+    pub refused: usize,
 }
 
 /// How long the old key lives when a key is rotated.
@@ -127,4 +153,7 @@ pub(crate) struct Applied {
     pub(crate) warnings: Vec<String>,
     pub(crate) count: usize,
     pub(crate) skipped: usize,
+    pub(crate) refused: usize,
+    /// Whether anything was written.
+    pub(crate) changed: bool,
 }

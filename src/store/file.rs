@@ -17,7 +17,7 @@ use crate::{
     ConfigError, Digest, Directory, KeyFile, KeyFormat,
     store::{
         KeyStore, Lookup, StoreSettings,
-        index::{Index, Slot},
+        index::{Index, Slot, StaleWhenGone},
         report::{self, Report},
     },
 };
@@ -69,6 +69,8 @@ struct Handle {
 pub struct FileStatus {
     /// When the state that is in force was read.
     pub loaded_at: SystemTime,
+    /// When the file was last looked at: at most a second ago, or nobody looks any more.
+    pub checked_at: SystemTime,
     /// How many keys it has.
     pub keys: usize,
     /// Why the file as it is now is not in force.
@@ -98,7 +100,7 @@ impl FileStore {
         settings: impl Into<StoreSettings>,
         report: impl Fn(&str) + Send + Sync + 'static,
     ) -> Result<Self, ConfigError> {
-        Self::open_with(path, settings, Arc::new(report))
+        Self::open_with(path, settings, report::to(report))
     }
 
     fn open_with(
@@ -112,7 +114,8 @@ impl FileStore {
         let stamp = Stamp::of(&path);
         let content = fs::read(&path).map_err(unread)?;
         let (slots, directory) = parse(&content, &path, &settings)?;
-        let status = FileStatus { loaded_at: SystemTime::now(), keys: slots.len(), fault: None };
+        let now = SystemTime::now();
+        let status = FileStatus { loaded_at: now, checked_at: now, keys: slots.len(), fault: None };
         let status = Arc::new(ArcSwap::from_pointee(status));
         let index = Arc::new(Index::new(slots, directory));
         let format = settings.format.clone();
@@ -164,8 +167,11 @@ struct Watcher {
 
 impl Watcher {
     fn run(mut self, alive: &mpsc::Receiver<()>) {
+        let _guard = StaleWhenGone(Arc::clone(&self.index));
         while alive.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
             self.look();
+            let status = FileStatus::clone(&self.status.load());
+            self.status.store(Arc::new(FileStatus { checked_at: SystemTime::now(), ..status }));
         }
     }
 
@@ -179,7 +185,8 @@ impl Watcher {
             return;
         }
         let content = fs::read(&self.path);
-        self.stamp = stamp.ok();
+        // Without the content the stamp says nothing.
+        self.stamp = stamp.ok().filter(|_| content.is_ok());
         let seen = content.as_ref().ok().map(|content| Digest::of(content));
         if seen == self.seen && (seen.is_some() || self.status.load().fault.is_some()) {
             return;
@@ -188,7 +195,8 @@ impl Watcher {
         let unread = |error: io::Error| ConfigError::new(error.to_string()).at(self.path.display());
         match content.map_err(unread).and_then(|content| parse(&content, &self.path, &self.settings)) {
             Ok((slots, directory)) => {
-                let status = FileStatus { loaded_at: SystemTime::now(), keys: slots.len(), fault: None };
+                let now = SystemTime::now();
+                let status = FileStatus { loaded_at: now, checked_at: now, keys: slots.len(), fault: None };
                 self.index.set_directory(directory);
                 self.index.replace(slots);
                 self.status.store(Arc::new(status));
@@ -249,7 +257,8 @@ impl KeyStore for FileStore {
 impl Drop for Handle {
     fn drop(&mut self) {
         self.alive = None;
-        if let Some(thread) = self.thread.take() {
+        // Unless it is the thread itself that drops the last handle, in a report say.
+        if let Some(thread) = self.thread.take().filter(|thread| thread.thread().id() != std::thread::current().id()) {
             let _ = thread.join();
         }
     }

@@ -122,15 +122,41 @@ impl Index {
 }
 
 /// For stores whose keys also stand elsewhere.
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "file", feature = "sqlite"))]
 impl Index {
     /// From now on every look-up fails, or none does for this reason.
     pub(crate) fn set_stale(&self, stale: bool) {
         self.stale.store(stale, Ordering::Release);
     }
+}
 
+/// To be held by the thread that learns of changes: when it is gone, nobody does any more.
+#[cfg(any(feature = "file", feature = "sqlite"))]
+pub(crate) struct StaleWhenGone(pub(crate) Arc<Index>);
+
+#[cfg(any(feature = "file", feature = "sqlite"))]
+impl Drop for StaleWhenGone {
+    fn drop(&mut self) {
+        self.0.set_stale(true);
+    }
+}
+
+#[cfg(feature = "sqlite")]
+impl Index {
     pub(crate) fn is_stale(&self) -> bool {
         self.stale.load(Ordering::Acquire)
+    }
+
+    /// Whether what look-ups find is what a change was made to.
+    pub(crate) fn knows(&self, edit: &crate::store::audit::Edit) -> bool {
+        let slot = edit.digest.and_then(|digest| self.parts.get(part_of(&digest))?.load().get(&digest).cloned());
+        match (&edit.key, &edit.before, slot) {
+            (None, ..) => true,
+            (Some(id), Some(_), Some(Slot::Record(known))) => known.id() == id,
+            (Some(_), None, Some(Slot::Unreadable(_))) => true,
+            (Some(_), None, None) => edit.after.is_some(),
+            _ => false,
+        }
     }
 
     /// The keys that were used at this time or later.

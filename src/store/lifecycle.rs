@@ -3,13 +3,13 @@
 use std::{sync::Arc, time::SystemTime};
 
 use crate::{
-    ConfigError, Digest, Grant, KeyId, KeyRecord, Status,
-    key::GrantFile,
+    Digest, KeyId, KeyRecord, Status,
     store::{
         Action, NewKey, Overlap, StoreError, StoreSettings,
         audit::Edit,
         change::{Applied, Change},
         index::Slot,
+        judge::{date, invalid, judge, label, named, no_secret, readable, sound},
     },
     text,
 };
@@ -22,6 +22,9 @@ pub(crate) trait Table {
 
     /// Keys that were revoked or expired by then.
     fn dead_since(&self, time: SystemTime) -> Result<Vec<Arc<KeyRecord>>, StoreError>;
+
+    /// Whether a key with this digest was ever revoked here, though it may be forgotten by now.
+    fn was_revoked(&self, digest: &Digest) -> Result<bool, StoreError>;
 
     /// All keys whose records can be read.
     fn all(&self) -> Result<Vec<Arc<KeyRecord>>, StoreError>;
@@ -44,6 +47,7 @@ pub(crate) struct Plan {
     pub(crate) applied: Applied,
 }
 
+/// Works a change out.
 pub(crate) fn plan(
     change: Change,
     table: &impl Table,
@@ -56,16 +60,17 @@ pub(crate) fn plan(
         Change::Issue(new) => issue(&mut plan, new, None, table, settings, now)?,
         Change::Import(records) => import(&mut plan, records, table, settings)?,
         Change::Rename { id, name } => {
-            label("name", &name, 256)?;
             let old = found(table, &id)?;
+            checked_name(&name, table, settings)?;
             let renamed = old.revise().name(name).build();
             plan.edit(Action::Renamed, Some(old), renamed, None);
         }
-        Change::SetGrant { id, grant } => {
+        Change::Grant { id, change } => {
             let old = found(table, &id)?;
             if old.revoked_at().is_some() {
                 return Err(StoreError::conflict(format!("the key {id} is revoked, for good; issue a new one")));
             }
+            let grant = change.make(old.grant()).map_err(invalid)?;
             plan.applied.warnings = judge(&grant, settings)?;
             let changed = old.revise().grant(grant).build();
             plan.edit(Action::GrantChanged, Some(old), changed, None);
@@ -73,22 +78,23 @@ pub(crate) fn plan(
         Change::Rotate { id, overlap } => rotate(&mut plan, &id, overlap, table, settings, now)?,
         Change::Revoke { id, reason } => {
             label("reason", &reason, 1024)?;
-            let old = found(table, &id)?;
-            if old.revoked_at().is_some() {
-                plan.applied.records.push(old);
-                return Ok(plan);
-            }
+            no_secret("reason", &reason, table, settings)?;
             let reason = Some(reason).filter(|reason| !reason.is_empty());
-            let revoked = old.revise().revoked_at(now).revocation_reason(reason.clone()).build();
-            plan.edit(Action::Revoked, Some(old), revoked, reason);
+            match table.by_id(&id)? {
+                Row::Absent => return Err(unknown(&id)),
+                Row::Found(old) if old.revoked_at().is_some() => plan.applied.records.push(old),
+                Row::Found(old) => {
+                    let revoked = old.revise().revoked_at(now).revocation_reason(reason.clone()).build();
+                    plan.edit(Action::Revoked, Some(old), revoked, reason);
+                }
+                // Whoever can read it again some day finds it revoked.
+                Row::Unreadable(digest, _) => plan.unread(Action::Revoked, id, digest, reason),
+            }
         }
         Change::Delete { id } => match table.by_id(&id)? {
             Row::Absent => return Err(unknown(&id)),
             Row::Found(old) => plan.forget(Action::Deleted, old),
-            Row::Unreadable(digest, _) => {
-                let (key, action) = (Some(id), Action::Deleted);
-                plan.edits.push(Edit { action, key, digest, before: None, after: None, note: None, settings: None });
-            }
+            Row::Unreadable(digest, _) => plan.unread(Action::Deleted, id, digest, None),
         },
         Change::Purge { dead_since } => {
             // No store has later ones, and each would make something else of it.
@@ -99,25 +105,30 @@ pub(crate) fn plan(
             plan.applied.count = plan.edits.len();
             plan.applied.records.clear();
         }
-        Change::SetSettings(new) => {
+        Change::Settings(change) => {
+            let new = change.make(settings).map_err(invalid)?;
             if new.format != settings.format {
                 return Err(StoreError::conflict(
                     "the format of keys stays as it was when the store was made: its keys would be malformed",
                 ));
             }
-            readable(&new, table)?;
-            plan.edits.push(Edit {
-                action: Action::SettingsChanged,
-                key: None,
-                digest: None,
-                before: None,
-                after: None,
-                note: None,
-                settings: Some((settings.to_json().map_err(invalid)?, new.to_json().map_err(invalid)?)),
-            });
+            let (before, after) = (settings.to_json().map_err(invalid)?, new.to_json().map_err(invalid)?);
+            if before != after {
+                readable(&new, table)?;
+                plan.edits.push(Edit {
+                    action: Action::SettingsChanged,
+                    key: None,
+                    digest: None,
+                    before: None,
+                    after: None,
+                    note: None,
+                    settings: Some((before, after)),
+                });
+            }
             plan.settings = Some(new);
         }
     }
+    plan.applied.changed = !plan.edits.is_empty();
     Ok(plan)
 }
 
@@ -127,6 +138,12 @@ impl Plan {
         self.applied.records.push(Arc::clone(&after));
         let (key, digest) = (Some(after.id().clone()), Some(*after.digest()));
         self.edits.push(Edit { action, key, digest, before, after: Some(after), note, settings: None });
+    }
+
+    /// Something is done to a key whose record cannot be read.
+    fn unread(&mut self, action: Action, id: KeyId, digest: Option<Digest>, note: Option<String>) {
+        let key = Some(id);
+        self.edits.push(Edit { action, key, digest, before: None, after: None, note, settings: None });
     }
 
     fn forget(&mut self, action: Action, old: Arc<KeyRecord>) {
@@ -144,7 +161,10 @@ fn issue(
     settings: &StoreSettings,
     now: SystemTime,
 ) -> Result<(), StoreError> {
-    label("name", &new.name, 256)?;
+    checked_name(&new.name, table, settings)?;
+    for (what, text) in [("kind", &new.kind), ("tenant", &new.tenant)] {
+        no_secret(what, text.as_deref().unwrap_or_default(), table, settings)?;
+    }
     plan.applied.warnings = judge(&new.grant, settings)?;
     if new.expires_at.is_some_and(|end| end <= now) {
         plan.applied.warnings.push("it is expired already".to_owned());
@@ -200,14 +220,16 @@ fn rotate(
     let predecessor = old.replaces().cloned();
     let mut ending = old.revise().replaced_by(successor);
     if let Overlap::For(time) = overlap {
-        let end = now.checked_add(time).map(text::whole_micros).transpose().map_err(invalid)?;
+        let end = now.checked_add(time).ok_or_else(|| StoreError::invalid("the overlap is too long"))?;
+        let end = text::whole_micros(end).map_err(invalid)?;
         // An overlap never prolongs a life.
-        ending = ending.expires_at(end.into_iter().chain(old.expires_at()).min());
+        ending = ending.expires_at(old.expires_at().map_or(end, |own| own.min(end)));
     }
     plan.edit(Action::Rotated, Some(old), ending.build(), note);
     // The predecessor would be a third as well: it ends now.
     if let Some(predecessor) = predecessor
         && let Row::Found(oldest) = table.by_id(&predecessor)?
+        && oldest.replaced_by() == Some(id)
         && is_alive(&oldest)
     {
         let ended = oldest.revise().expires_at(now).build();
@@ -229,12 +251,17 @@ fn import(
             plan.applied.skipped += 1;
             continue;
         }
+        // Revoked is for good, though nobody remembers more of it than the digest.
+        if record.revoked_at().is_none() && table.was_revoked(record.digest())? {
+            plan.applied.refused += 1;
+            continue;
+        }
         let id = record.id().clone();
         if !matches!(table.by_id(&id)?, Row::Absent) || !ids.insert(id.clone()) || !digests.insert(*record.digest()) {
             return Err(StoreError::conflict(format!("another key has the id or the digest of {id}")));
         }
         let in_key = |error: StoreError| StoreError::invalid(format!("key {id}: {error}"));
-        let record = sound(record, settings).map_err(in_key)?;
+        let record = sound(&record, table, settings).map_err(in_key)?;
         plan.edit(Action::Imported, None, record, None);
     }
     plan.applied.count = plan.edits.len();
@@ -242,41 +269,12 @@ fn import(
     Ok(())
 }
 
-/// A record from elsewhere, held to what is demanded of one that is issued here.
-fn sound(record: KeyRecord, settings: &StoreSettings) -> Result<KeyRecord, StoreError> {
-    label("name", record.name(), 256)?;
-    label("reason", record.revocation_reason().unwrap_or_default(), 1024)?;
-    judge(record.grant(), settings)?;
-    // Built anew: when it was revoked, once set, stays as it is.
-    Ok(KeyRecord::builder(record.id().clone(), *record.digest())
-        .name(record.name())
-        .kind(named("kind", record.kind().map(str::to_owned))?)
-        .tenant(named("tenant", record.tenant().map(str::to_owned))?)
-        .created_at(date(record.created_at())?)
-        .not_before(date(record.not_before())?)
-        .expires_at(date(record.expires_at())?)
-        .revoked_at(date(record.revoked_at())?)
-        .revocation_reason(record.revocation_reason().map(str::to_owned))
-        .grant(record.shared_grant())
-        .last_used(record.last_used())
-        .build())
-}
-
-/// Refuses settings that could not be read back, or under which keys could not: nobody would notice before
-/// the store is opened again.
-fn readable(new: &StoreSettings, table: &impl Table) -> Result<(), StoreError> {
-    let text = new.to_json().map_err(invalid)?;
-    StoreSettings::parse(&text, &new.dimensions).map(drop).map_err(invalid)?;
-    for record in table.all()? {
-        if record.grant().restrictions().is_empty() {
-            continue;
-        }
-        GrantFile::of(record.grant()).read(&new.dimensions).map_err(|error| {
-            let id = record.id();
-            StoreError::conflict(format!("with these settings a key could not be read any more: key {id}: {error}"))
-        })?;
+fn checked_name(name: &str, table: &impl Table, settings: &StoreSettings) -> Result<(), StoreError> {
+    if name.is_empty() {
+        return Err(StoreError::invalid("name: a key has one, for people"));
     }
-    Ok(())
+    label("name", name, 256)?;
+    no_secret("name", name, table, settings)
 }
 
 fn found(table: &impl Table, id: &KeyId) -> Result<Arc<KeyRecord>, StoreError> {
@@ -284,43 +282,18 @@ fn found(table: &impl Table, id: &KeyId) -> Result<Arc<KeyRecord>, StoreError> {
         Row::Found(record) => Ok(record),
         Row::Absent => Err(unknown(id)),
         Row::Unreadable(_, why) => {
-            let message = format!("the record of {id} cannot be read, and admits nobody ({why}); delete it");
+            let message = format!("the record of {id} cannot be read, and admits nobody ({why}); revoke or delete it");
             Err(StoreError::unreadable(message))
         }
     }
 }
 
 pub(crate) fn unknown(id: &KeyId) -> StoreError {
-    StoreError::not_found(format!("there is no key {id}"))
-}
-
-/// Refuses a grant that would not be read back as it is, and says what about it is hardly meant.
-fn judge(grant: &Grant, settings: &StoreSettings) -> Result<Vec<String>, StoreError> {
-    let back = GrantFile::of(grant).read(&settings.dimensions).map_err(invalid)?;
-    if back != *grant {
-        return Err(StoreError::invalid("the grant would not be read back as it is"));
+    match id.as_str().len() {
+        0..=40 => StoreError::not_found(format!("there is no key {id}")),
+        // Longer than ids are likely to be: it may be a whole key.
+        _ => StoreError::not_found("there is no key with this id"),
     }
-    let mut warnings = Vec::new();
-    if grant.permissions().is_empty() {
-        warnings.push("it has no permissions".to_owned());
-    }
-    match grant.networks() {
-        None => warnings.extend(
-            settings
-                .ip_restricted
-                .iter()
-                .filter(|wanted| grant.permissions().iter().any(|held| held.resource() == **wanted))
-                .map(|resource| format!("the routes of {resource} demand a key with networks, and it has none")),
-        ),
-        Some(networks) if networks.is_empty() => warnings.push("its list of networks is empty".to_owned()),
-        Some(networks) => warnings.extend(
-            networks
-                .iter()
-                .filter(crate::Network::is_everything)
-                .map(|network| format!("the network {network} is every address of its family")),
-        ),
-    }
-    Ok(warnings)
 }
 
 /// What look-ups find from then on.
@@ -331,30 +304,4 @@ pub(crate) fn slots(edits: &[Edit]) -> impl Iterator<Item = (Digest, Option<Slot
 /// Whether nobody could use the key any more by this time.
 pub(crate) fn dead_since(record: &KeyRecord, time: SystemTime) -> bool {
     [record.revoked_at(), record.expires_at()].into_iter().flatten().any(|end| end <= time)
-}
-
-/// Text that people read in tables and logs: no line breaks, no escape sequences.
-pub(crate) fn label(what: &str, text: &str, most: usize) -> Result<(), StoreError> {
-    if text.chars().count() > most || text.chars().any(char::is_control) {
-        return Err(StoreError::invalid(format!("{what}: at most {most} characters, none of them control characters")));
-    }
-    Ok(())
-}
-
-fn named(what: &str, name: Option<String>) -> Result<Option<String>, StoreError> {
-    if let Some(name) = &name {
-        label(what, name, 256)?;
-        if name.is_empty() {
-            return Err(StoreError::invalid(format!("{what}: leave it out, or give it a name")));
-        }
-    }
-    Ok(name)
-}
-
-fn date(time: Option<SystemTime>) -> Result<Option<SystemTime>, StoreError> {
-    time.map(text::whole_micros).transpose().map_err(invalid)
-}
-
-fn invalid(error: ConfigError) -> StoreError {
-    StoreError::invalid(error.to_string())
 }

@@ -49,6 +49,8 @@ struct Inner {
 struct Records {
     by_id: BTreeMap<KeyId, Arc<KeyRecord>>,
     digests: HashSet<Digest>,
+    /// Of keys that were revoked, forgotten ones among them.
+    revoked: HashSet<Digest>,
     audit: VecDeque<AuditRecord>,
     changes: u64,
     settings: StoreSettings,
@@ -86,6 +88,9 @@ impl MemoryStore {
         let (records, directory) = file.into_parts();
         let mut own = Records { settings: settings.into().directory(directory), ..Records::default() };
         for (index, record) in records.into_iter().enumerate() {
+            if record.revoked_at().is_some() {
+                own.revoked.insert(*record.digest());
+            }
             // Of two records with one digest, one could be revoked and the other live on.
             if !own.digests.insert(*record.digest()) {
                 return Err(ConfigError::new("another key has the same digest").at(format_args!("keys[{index}]")));
@@ -122,6 +127,9 @@ impl MemoryStore {
         for edit in &plan.edits {
             match (&edit.key, &edit.digest, &edit.after) {
                 (Some(id), Some(digest), Some(after)) => {
+                    if after.revoked_at().is_some() {
+                        records.revoked.insert(*digest);
+                    }
                     records.digests.insert(*digest);
                     records.by_id.insert(id.clone(), Arc::clone(after));
                 }
@@ -165,6 +173,10 @@ impl Table for Records {
 
     fn by_digest(&self, digest: &Digest) -> Result<bool, StoreError> {
         Ok(self.digests.contains(digest))
+    }
+
+    fn was_revoked(&self, digest: &Digest) -> Result<bool, StoreError> {
+        Ok(self.revoked.contains(digest))
     }
 
     fn dead_since(&self, time: SystemTime) -> Result<Vec<Arc<KeyRecord>>, StoreError> {

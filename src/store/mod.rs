@@ -6,6 +6,7 @@ mod change;
 #[cfg(feature = "file")]
 mod file;
 mod index;
+mod judge;
 mod lifecycle;
 mod memory;
 mod query;

@@ -7,7 +7,7 @@ use http::{HeaderName, Method, Request};
 use proptest::{prelude::*, sample::select, strategy::ValueTree as _, test_runner::TestRunner};
 use tower_authz::{
     Access, Check as _, ClientAddress, Digest, Dimension, Directory, Grant, Head, IdGrammar, KeyRecord, Policy,
-    PolicyBuilder, Principal, Rule,
+    Principal, Rule,
     check::{Origin, Tie},
 };
 
@@ -161,8 +161,9 @@ impl PolicySpec {
             Some(TargetSpec::Public) => builder.public_fallback(),
             Some(TargetSpec::Rule(spec)) => builder.fallback(self.rule("", spec)),
         };
-        let preflight = if self.preflight { PolicyBuilder::allow_preflight } else { |builder| builder };
-        preflight(builder).build().unwrap()
+        // Neither has anything to do with the other; both are said or left out.
+        let builder = if self.preflight { builder.allow_preflight().finish_in_flight() } else { builder };
+        builder.build().unwrap()
     }
 }
 

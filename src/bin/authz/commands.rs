@@ -120,7 +120,7 @@ impl Context {
     async fn settings(&self, change: &args::Settings) -> Result<(), Failure> {
         if !change.dimensions.is_empty() || !change.ip_restricted.is_empty() || change.directory.is_some() {
             // Tried first, for the exit code of a wrong argument; then for good, on what the settings are by then.
-            with(self.store.settings().await?, change)?;
+            let _ = with(self.store.settings().await?, change)?;
             let change = change.clone();
             self.store.by(&self.by).change_settings(move |old| with(old.clone(), &change).map_err(told)).await?;
         }

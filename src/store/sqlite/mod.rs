@@ -47,6 +47,7 @@ use crate::{
 /// * Whoever restores an old copy of the file brings back the keys that were revoked since.
 /// * Rows that other programs change by hand are seen after a restart: each change of ours has an audit
 ///   record, by which processes learn of it.
+/// * A full disk keeps the file from being opened anew: a server that is restarted then does not start.
 /// * If the file can no longer be read, or another stands in its place, requests go on for a few
 ///   seconds ([`SqliteOptions::stale_after`]) and are then refused with 503.
 ///
@@ -147,7 +148,8 @@ impl SqliteOptions {
         Self { own: Vec::new(), report: report::standard(), stale_after: Duration::from_secs(5) }
     }
 
-    /// A dimension whose grammar is a function of yours; no file can hold that.
+    /// A dimension whose grammar is a function of yours; no file can hold that. Without it, and so for
+    /// `authz`, every id of the dimension is taken as it is.
     pub fn dimension(mut self, dimension: Dimension) -> Self {
         self.own.push(dimension);
         self
@@ -156,7 +158,7 @@ impl SqliteOptions {
     /// Who hears of records that cannot be read, and of a file that is gone. Default: the log, with
     /// the feature `tracing`; else standard error.
     pub fn on_fault(mut self, report: impl Fn(&str) + Send + Sync + 'static) -> Self {
-        self.report = Arc::new(report);
+        self.report = report::to(report);
         self
     }
 
@@ -270,7 +272,8 @@ impl Drop for Handle {
     fn drop(&mut self) {
         // Without senders the thread writes down what it still has, and ends.
         self.jobs = None;
-        if let Some(thread) = self.thread.take() {
+        // Unless it is the thread itself that drops the last handle, in a report say.
+        if let Some(thread) = self.thread.take().filter(|thread| thread.thread().id() != std::thread::current().id()) {
             let _ = thread.join();
         }
     }

@@ -169,7 +169,7 @@ pub(super) fn history(connection: &Connection, query: &AuditQuery) -> rusqlite::
             number: u64::try_from(row.get::<_, i64>(0)?).map_err(|_| odd(0))?,
             at: text::from_micros(row.get(1)?).map_err(|_| odd(1))?,
             by: row.get(2)?,
-            action: Action::named(&row.get::<_, String>(3)?).ok_or_else(|| odd(3))?,
+            action: Action::named(&row.get::<_, String>(3)?),
             key: key.map(|key| key.parse()).transpose().map_err(|_| odd(4))?,
             note: row.get(5)?,
             before: row.get(6)?,
@@ -185,25 +185,36 @@ pub(super) fn newest(connection: &Connection) -> rusqlite::Result<i64> {
 }
 
 /// The id and the digest of a key that has changed; no id stands for the settings.
-pub(super) type ChangedKey = (Option<String>, Option<[u8; 32]>);
+pub(super) type ChangedKey = (Option<String>, Option<Digest>);
 
 /// What has changed since.
 pub(super) fn changed_since(connection: &Connection, number: i64) -> rusqlite::Result<Vec<ChangedKey>> {
     let mut statement = cached(connection, "SELECT DISTINCT key_id, digest FROM audit WHERE number > ?1")?;
-    statement.query_map([number], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+    let changed = statement.query_map([number], |row| {
+        // A digest that is none is no reason to stop: without it everything is read anew.
+        Ok((row.get::<_, Option<String>>(0).unwrap_or_default(), row.get(1).ok().map(Digest::from_bytes)))
+    })?;
+    changed.collect()
 }
 
 /// Writes one change with its audit record, in the transaction that the caller has begun.
 pub(super) fn write(connection: &Connection, edit: &Edit, now: SystemTime, who: &str) -> Result<(), StoreError> {
     let told = |error: rusqlite::Error| failure(&error);
-    match (&edit.key, &edit.before, &edit.after) {
-        (_, _, Some(record)) => put(connection, record)?,
-        (Some(id), _, None) => {
+    match (&edit.key, &edit.after, edit.action) {
+        (_, Some(record), _) => put(connection, record)?,
+        // Only of a record that cannot be read is there nothing to write afterwards.
+        (Some(id), None, Action::Revoked) => {
+            let sql = "UPDATE keys SET revoked_at = ?2, revocation_reason = ?3, version = version + 1
+                       WHERE id = ?1 AND revoked_at IS NULL";
+            let values = params![id.as_str(), micros(Some(now))?, edit.note];
+            cached(connection, sql).and_then(|mut statement| statement.execute(values)).map_err(told)?;
+        }
+        (Some(id), None, _) => {
             cached(connection, "DELETE FROM keys WHERE id = ?1")
                 .and_then(|mut it| it.execute([id.as_str()]))
                 .map_err(told)?;
         }
-        (None, ..) => {}
+        (None, None, _) => {}
     }
     let audit = edit.audit(0, now, who).map_err(|error| StoreError::invalid(error.to_string()))?;
     let values = params![
@@ -299,6 +310,12 @@ impl Table for Tables<'_> {
 
     fn by_digest(&self, digest: &Digest) -> Result<bool, StoreError> {
         cached(self.connection, "SELECT 1 FROM keys WHERE digest = ?1")
+            .and_then(|mut statement| statement.exists([digest.as_bytes()]))
+            .map_err(|error| failure(&error))
+    }
+
+    fn was_revoked(&self, digest: &Digest) -> Result<bool, StoreError> {
+        cached(self.connection, "SELECT 1 FROM audit WHERE digest = ?1 AND action = 'revoked'")
             .and_then(|mut statement| statement.exists([digest.as_bytes()]))
             .map_err(|error| failure(&error))
     }

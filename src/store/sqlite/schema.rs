@@ -124,6 +124,9 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     // Readers are not kept waiting by a writer, and what is acknowledged survives a power cut.
     connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
     connection.pragma_update(None, "synchronous", "FULL")?;
+    // On some systems a plain flush reaches only the memory of the disk.
+    connection.pragma_update(None, "fullfsync", "ON")?;
+    connection.pragma_update(None, "checkpoint_fullfsync", "ON")?;
     // In KiB: with the standard 2 MiB a long import writes the same pages over and over.
     connection.pragma_update(None, "cache_size", -32_768)?;
     connection.pragma_update(None, "trusted_schema", "OFF")?;
@@ -171,6 +174,7 @@ fn told(error: &rusqlite::Error) -> String {
         Some(ErrorCode::DatabaseCorrupt) => format!("the file is damaged: {error}"),
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => "another process holds the file locked".to_owned(),
         Some(ErrorCode::DiskFull) => "the disk is full".to_owned(),
+        Some(ErrorCode::SystemIoFailure) => format!("{error}; is the disk full?"),
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
             "no permission to write it, or to make files beside it".to_owned()
         }

@@ -38,7 +38,7 @@ CREATE TABLE audit (
   who TEXT NOT NULL,
   action TEXT NOT NULL,
   key_id TEXT,
-  digest BLOB,
+  digest BLOB CHECK (length(digest) = 32),
   note TEXT,
   before TEXT,
   after TEXT
@@ -46,7 +46,21 @@ CREATE TABLE audit (
 
 CREATE INDEX audit_of_key ON audit (key_id, number);
 
-CREATE TRIGGER audit_is_kept BEFORE UPDATE ON audit
+CREATE INDEX audit_of_revoked ON audit (digest) WHERE action = 'revoked';
+
+CREATE TRIGGER audit_is_not_changed BEFORE UPDATE ON audit
 BEGIN
   SELECT raise(ABORT, 'audit records are not changed');
+END;
+
+CREATE TRIGGER audit_is_kept BEFORE DELETE ON audit
+BEGIN
+  SELECT raise(ABORT, 'audit records are kept');
+END;
+
+CREATE TRIGGER revoked_is_not_forgotten BEFORE INSERT ON keys
+WHEN new.revoked_at IS NULL
+  AND EXISTS (SELECT 1 FROM audit WHERE digest = new.digest AND action = 'revoked')
+BEGIN
+  SELECT raise(ABORT, 'a revoked key stays revoked');
 END;

@@ -13,11 +13,11 @@ use std::{
 use rusqlite::{Connection, TransactionBehavior};
 
 use crate::{
-    Digest, Dimension,
+    Dimension,
     store::{
         StoreError, StoreSettings,
         change::{Applied, Change},
-        index::{Index, Slot},
+        index::{Index, Slot, StaleWhenGone},
         lifecycle::{self, Plan, Row, plan},
         report::Report,
         sqlite::{
@@ -48,6 +48,14 @@ pub(super) struct Worker {
     used_since: SystemTime,
 }
 
+/// What came of a look for changes.
+enum Looked {
+    /// What is known is what the file says.
+    Current,
+    /// Another process holds the file.
+    Locked,
+}
+
 /// What this process knows of the file's content.
 pub(super) struct View {
     pub(super) index: Arc<Index>,
@@ -67,6 +75,7 @@ impl Worker {
         report: Report,
         stale_after: Duration,
     ) -> Result<Self, StoreError> {
+        let path = std::path::absolute(&path).unwrap_or(path);
         let file = Identity::of(path).map_err(|error| StoreError::unavailable(error.to_string()))?;
         let (settings, number, All { slots, broken }) = {
             // All of it as it was at one moment.
@@ -119,13 +128,16 @@ impl Worker {
     /// what is known; one that cannot be read for a while makes it stale.
     fn tick(&mut self) {
         let looked = self.file.check().and_then(|()| match self.view.catch_up(&self.connection) {
-            Err(error) if is_busy(&error) => Ok(()),
-            looked => looked.map_err(|error| failure(&error).to_string()),
+            Err(error) if is_busy(&error) => Ok(Looked::Locked),
+            Err(error) => Err(failure(&error).to_string()),
+            Ok(()) => Ok(Looked::Current),
         });
         let now = Instant::now();
         match looked {
-            Ok(()) => {
-                if self.failing_since.take().is_some() && self.view.index.is_stale() {
+            Ok(Looked::Locked) => {}
+            Ok(Looked::Current) => {
+                self.failing_since = None;
+                if self.view.index.is_stale() {
                     (self.view.report)("the key store can be read again");
                     self.view.index.set_stale(false);
                 }
@@ -133,14 +145,17 @@ impl Worker {
             Err(why) => {
                 let since = *self.failing_since.get_or_insert(now);
                 if now.duration_since(since) >= self.stale_after && !self.view.index.is_stale() {
-                    (self.view.report)(&format!("the key store cannot be read, requests are refused: {why}"));
                     self.view.index.set_stale(true);
+                    (self.view.report)(&format!("the key store cannot be read, requests are refused: {why}"));
                 }
             }
         }
         if now >= self.next_flush {
             self.next_flush = now + FLUSH;
-            let _ = self.flush(); // what was not written down is tried again
+            // What was not written down is tried again.
+            if let Err(error) = self.flush() {
+                (self.view.report)(&format!("when keys were last used could not be written down: {error}"));
+            }
         }
         self.next_tick = Instant::now() + TICK;
     }
@@ -202,7 +217,16 @@ impl Worker {
         let number = rows::newest(connection).map_err(told)?;
         connection.execute_batch("COMMIT").map_err(told)?;
         view.number = number;
+        let as_known = edits.iter().all(|edit| view.index.knows(edit));
         view.index.publish(lifecycle::slots(&edits));
+        if !as_known {
+            // The file says something else of a key than what look-ups find: only all of it anew is sure to be true.
+            // The change is made; should this fail, nobody is let in.
+            if let Err(error) = view.reload(connection, number) {
+                view.index.set_stale(true);
+                (view.report)(&format!("the key store cannot be read, requests are refused: {error}"));
+            }
+        }
         if let Some(settings) = settings {
             view.index.set_directory(settings.directory.clone());
             view.settings = settings;
@@ -226,7 +250,7 @@ impl View {
         // there has the last word.
         let (mut gone, mut there) = (Vec::new(), Vec::new());
         for (id, digest) in rows::changed_since(connection, self.number)? {
-            let (Some(id), digest) = (id, digest.map(Digest::from_bytes)) else {
+            let Some(id) = id else {
                 return self.reload(connection, newest);
             };
             let row = match id.parse() {
@@ -318,14 +342,5 @@ impl Identity {
     #[cfg(not(unix))]
     fn check(&self) -> Result<(), String> {
         fs::metadata(&self.path).map(drop).map_err(|error| error.to_string())
-    }
-}
-
-/// Nobody learns of changes any more.
-struct StaleWhenGone(Arc<Index>);
-
-impl Drop for StaleWhenGone {
-    fn drop(&mut self) {
-        self.0.set_stale(true);
     }
 }

@@ -8,6 +8,8 @@ mod changes;
 mod child;
 #[cfg(feature = "sqlite")]
 mod durable;
+#[cfg(all(feature = "file", feature = "sqlite"))]
+mod file;
 mod history;
 mod lists;
 #[cfg(feature = "sqlite")]

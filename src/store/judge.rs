@@ -1,0 +1,146 @@
+//! What a store takes: grants, settings and text that can be read back, and no secret in the clear.
+
+use std::time::SystemTime;
+
+use crate::{
+    ConfigError, Digest, Grant, KeyRecord,
+    key::GrantFile,
+    store::{StoreError, StoreSettings, lifecycle::Table},
+    text,
+};
+
+/// Refuses a grant that would not be read back as it is, and says what about it is hardly meant.
+pub(crate) fn judge(grant: &Grant, settings: &StoreSettings) -> Result<Vec<String>, StoreError> {
+    let back = GrantFile::of(grant).read(&settings.dimensions).map_err(invalid)?;
+    if back != *grant {
+        return Err(StoreError::invalid("the grant would not be read back as it is"));
+    }
+    let mut warnings = Vec::new();
+    let starred = grant.permissions().iter().map(crate::Permission::resource).filter(|resource| resource.contains('*'));
+    warnings.extend(starred.map(|resource| format!("the resource {resource:?} is a name like any other, no wildcard")));
+    if grant.permissions().is_empty() {
+        warnings.push("it has no permissions".to_owned());
+    }
+    match grant.networks() {
+        None => warnings.extend(
+            settings
+                .ip_restricted
+                .iter()
+                .filter(|wanted| grant.permissions().iter().any(|held| held.resource() == **wanted))
+                .map(|resource| format!("the routes of {resource} demand a key with networks, and it has none")),
+        ),
+        Some(networks) if networks.is_empty() => warnings.push("its list of networks is empty".to_owned()),
+        Some(networks) => warnings.extend(
+            networks
+                .iter()
+                .filter(crate::Network::is_everything)
+                .map(|network| format!("the network {network} is every address of its family")),
+        ),
+    }
+    Ok(warnings)
+}
+
+/// A record from elsewhere, held to what is demanded of one that is issued here.
+pub(crate) fn sound(record: &KeyRecord, table: &impl Table, settings: &StoreSettings) -> Result<KeyRecord, StoreError> {
+    let texts = [
+        ("id", Some(record.id().as_str())),
+        ("name", Some(record.name())),
+        ("kind", record.kind()),
+        ("tenant", record.tenant()),
+        ("reason", record.revocation_reason()),
+    ];
+    for (what, text) in texts {
+        let text = text.unwrap_or_default();
+        label(what, text, 1024)?;
+        if words(text).any(|word| Digest::of(word.as_bytes()) == *record.digest()) {
+            return Err(a_secret(what));
+        }
+        no_secret(what, text, table, settings)?;
+    }
+    judge(record.grant(), settings)?;
+    // Built anew: when it was revoked, once set, stays as it is.
+    Ok(KeyRecord::builder(record.id().clone(), *record.digest())
+        .name(record.name())
+        .kind(named("kind", record.kind().map(str::to_owned))?)
+        .tenant(named("tenant", record.tenant().map(str::to_owned))?)
+        .created_at(date(record.created_at())?)
+        .not_before(date(record.not_before())?)
+        .expires_at(date(record.expires_at())?)
+        .revoked_at(date(record.revoked_at())?)
+        .revocation_reason(record.revocation_reason().map(str::to_owned))
+        .grant(record.shared_grant())
+        .replaces(record.replaces().cloned())
+        .replaced_by(record.replaced_by().cloned())
+        .last_used(record.last_used())
+        .build())
+}
+
+/// Refuses settings that could not be read back, or under which keys could not: nobody would notice before
+/// the store is opened again.
+pub(crate) fn readable(new: &StoreSettings, table: &impl Table) -> Result<(), StoreError> {
+    let text = new.to_json().map_err(invalid)?;
+    StoreSettings::parse(&text, &new.dimensions).map(drop).map_err(invalid)?;
+    for record in table.all()? {
+        if record.grant().restrictions().is_empty() {
+            continue;
+        }
+        GrantFile::of(record.grant()).read(&new.dimensions).map_err(|error| {
+            let id = record.id();
+            StoreError::conflict(format!("with these settings a key could not be read any more: key {id}: {error}"))
+        })?;
+    }
+    Ok(())
+}
+
+/// Text that people read in tables and logs: no line breaks, no escape sequences.
+pub(crate) fn label(what: &str, text: &str, most: usize) -> Result<(), StoreError> {
+    if text.chars().count() > most || text.chars().any(char::is_control) {
+        return Err(StoreError::invalid(format!("{what}: at most {most} characters, none of them control characters")));
+    }
+    Ok(())
+}
+
+/// Refuses text with a whole API key in it: it would stand in the store, in lists and in audit records.
+pub(crate) fn no_secret(
+    what: &str,
+    text: &str,
+    table: &impl Table,
+    settings: &StoreSettings,
+) -> Result<(), StoreError> {
+    for word in words(text) {
+        // Of opaque keys only those that are known can be told from other words.
+        let formed = settings.format.key_id(word.as_bytes()).is_some();
+        if formed || (settings.format.matches(word.as_bytes()) && table.by_digest(&Digest::of(word.as_bytes()))?) {
+            return Err(a_secret(what));
+        }
+    }
+    Ok(())
+}
+
+fn a_secret(what: &str) -> StoreError {
+    StoreError::invalid(format!("{what}: it holds a whole API key, which must not be stored in the clear"))
+}
+
+/// The words of a text, with and without what stands around them.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    let around = |character: char| !character.is_alphanumeric();
+    text.split_whitespace().flat_map(move |word| [word, word.trim_matches(around)])
+}
+
+pub(crate) fn named(what: &str, name: Option<String>) -> Result<Option<String>, StoreError> {
+    if let Some(name) = &name {
+        label(what, name, 256)?;
+        if name.is_empty() {
+            return Err(StoreError::invalid(format!("{what}: leave it out, or give it a name")));
+        }
+    }
+    Ok(name)
+}
+
+pub(crate) fn date(time: Option<SystemTime>) -> Result<Option<SystemTime>, StoreError> {
+    time.map(text::whole_micros).transpose().map_err(invalid)
+}
+
+pub(crate) fn invalid(error: ConfigError) -> StoreError {
+    StoreError::invalid(error.to_string())
+}

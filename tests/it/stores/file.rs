@@ -1,0 +1,166 @@
+//! A key file that changes while it is served.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use tower_authz::{
+    ApiKey, Directory, Grant, KeyFile, KeyRecord,
+    store::{FileStore, KeyStore as _, StoreSettings},
+};
+
+const KEYS: [&str; 3] = ["one-key-of-the-file", "two-key-of-the-file", "three-key-of-the-file"];
+
+/// A file of some of the keys, and which of them are revoked.
+fn text(keys: &[usize], revoked: &[usize]) -> String {
+    let record = |&number: &usize| {
+        let record = KeyRecord::builder(format!("k{number}").parse().unwrap(), ApiKey::new(KEYS[number]).digest());
+        let revoked = revoked.contains(&number).then(|| std::time::SystemTime::UNIX_EPOCH);
+        record.grant(Grant::builder().read("products").build().unwrap()).revoked_at(revoked).build()
+    };
+    KeyFile::new(keys.iter().map(record), Directory::default()).to_json().unwrap()
+}
+
+struct Watched {
+    store: FileStore,
+    heard: Arc<Mutex<Vec<String>>>,
+    path: PathBuf,
+    _folder: super::sqlite::Folder,
+}
+
+fn watched(content: &str) -> Watched {
+    let folder = super::sqlite::Folder::new();
+    let path = folder.file();
+    fs::write(&path, content).unwrap();
+    let heard: Arc<Mutex<Vec<String>>> = Arc::default();
+    let listener = Arc::clone(&heard);
+    let store = FileStore::open_reporting(&path, StoreSettings::new(), move |fault| {
+        listener.lock().unwrap().push(fault.to_owned());
+    });
+    Watched { store: store.unwrap(), heard, path, _folder: folder }
+}
+
+impl Watched {
+    /// Which keys are known and not revoked.
+    fn alive(&self) -> Vec<usize> {
+        let is_alive = |key: &str| {
+            let found = futures::executor::block_on(self.store.lookup(&ApiKey::new(key).digest()).found());
+            found.unwrap().is_some_and(|record| record.revoked_at().is_none())
+        };
+        (0..KEYS.len()).filter(|&number| is_alive(KEYS[number])).collect()
+    }
+
+    /// In force within a second.
+    fn becomes(&self, alive: &[usize]) {
+        let begin = Instant::now();
+        while self.alive() != alive {
+            assert!(begin.elapsed() < Duration::from_secs(3), "{:?} is not {alive:?}", self.alive());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn wait_for_fault(&self) -> String {
+        let begin = Instant::now();
+        loop {
+            if let Some(fault) = self.store.status().fault {
+                return fault;
+            }
+            assert!(begin.elapsed() < Duration::from_secs(3), "no fault is told");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+fn replace(path: &Path, content: &str) {
+    let beside = path.with_extension("new");
+    fs::write(&beside, content).unwrap();
+    fs::rename(&beside, path).unwrap();
+}
+
+#[test]
+fn changes_are_in_force_however_they_are_made() {
+    let watched = watched(&text(&[0, 1], &[]));
+    assert_eq!(watched.alive(), [0, 1]);
+    fs::write(&watched.path, text(&[0, 1], &[1])).unwrap();
+    watched.becomes(&[0]);
+    replace(&watched.path, &text(&[0, 2], &[]));
+    watched.becomes(&[0, 2]);
+    let status = watched.store.status();
+    assert!(status.keys == 2 && status.fault.is_none() && status.checked_at >= status.loaded_at);
+    assert!(watched.heard.lock().unwrap().is_empty());
+}
+
+/// As a mounted config map changes: `keys.json` -> `..data/keys.json`, `..data` -> a folder with a date.
+#[cfg(unix)]
+#[test]
+fn a_swapped_symbolic_link_is_a_change() {
+    use std::os::unix::fs::symlink;
+    let folder = super::sqlite::Folder::new();
+    let root = folder.file().parent().unwrap().to_owned();
+    for (name, content) in [("..first", text(&[0], &[])), ("..second", text(&[1], &[]))] {
+        fs::create_dir(root.join(name)).unwrap();
+        fs::write(root.join(name).join("keys.json"), content).unwrap();
+    }
+    symlink("..first", root.join("..data")).unwrap();
+    symlink("..data/keys.json", root.join("keys.json")).unwrap();
+    let store = FileStore::open(root.join("keys.json"), StoreSettings::new()).unwrap();
+    let watched = Watched { store, heard: Arc::default(), path: root.join("keys.json"), _folder: folder };
+    assert_eq!(watched.alive(), [0]);
+    symlink("..second", root.join("..data_tmp")).unwrap();
+    fs::rename(root.join("..data_tmp"), root.join("..data")).unwrap();
+    watched.becomes(&[1]);
+}
+
+#[test]
+fn a_bad_edit_keeps_the_last_good_state_and_is_told_with_its_place() {
+    let watched = watched(&text(&[0, 1], &[]));
+    let loaded = watched.store.status().loaded_at;
+    replace(&watched.path, &text(&[0], &[]).replace("\"read\"", "\"admin\""));
+    let fault = watched.wait_for_fault();
+    assert!(fault.contains("key k0: permissions.products: "), "{fault}");
+    assert_eq!(watched.alive(), [0, 1]);
+    assert_eq!(watched.store.status().loaded_at, loaded, "the age of the state is that of the last good one");
+    assert_eq!(watched.heard.lock().unwrap().len(), 1, "told once");
+    replace(&watched.path, &text(&[2], &[]));
+    watched.becomes(&[2]);
+    assert!(watched.store.status().fault.is_none() && watched.store.status().loaded_at > loaded);
+
+    // Gone is a bad edit as well, and back again is a change, though it is the same file.
+    let away = watched.path.with_extension("away");
+    fs::rename(&watched.path, &away).unwrap();
+    watched.wait_for_fault();
+    assert_eq!(watched.alive(), [2]);
+    fs::rename(&away, &watched.path).unwrap();
+    let begin = Instant::now();
+    while watched.store.status().fault.is_some() {
+        assert!(begin.elapsed() < Duration::from_secs(3), "the file is back");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn what_is_bad_at_start_is_an_error() {
+    let folder = super::sqlite::Folder::new();
+    assert!(FileStore::open(folder.file(), StoreSettings::new()).is_err());
+    for content in ["", "{", "{\"keys\": [{}]}"] {
+        fs::write(folder.file(), content).unwrap();
+        let error = FileStore::open(folder.file(), StoreSettings::new()).unwrap_err().to_string();
+        assert!(error.contains(&*folder.file().to_string_lossy()), "{error}");
+    }
+}
+
+/// Whoever hears of faults may panic: the file is watched on.
+#[test]
+fn a_listener_that_panics_ends_nothing() {
+    let folder = super::sqlite::Folder::new();
+    fs::write(folder.file(), text(&[0], &[])).unwrap();
+    let store = FileStore::open_reporting(folder.file(), StoreSettings::new(), |_| panic!("a bad listener")).unwrap();
+    let watched = Watched { store, heard: Arc::default(), path: folder.file(), _folder: folder };
+    fs::write(&watched.path, "{").unwrap();
+    watched.wait_for_fault();
+    fs::write(&watched.path, text(&[1], &[])).unwrap();
+    watched.becomes(&[1]);
+}
