@@ -18,7 +18,7 @@ const KEYS: [&str; 3] = ["one-key-of-the-file", "two-key-of-the-file", "three-ke
 fn text(keys: &[usize], revoked: &[usize]) -> String {
     let record = |&number: &usize| {
         let record = KeyRecord::builder(format!("k{number}").parse().unwrap(), ApiKey::new(KEYS[number]).digest());
-        let revoked = revoked.contains(&number).then(|| std::time::SystemTime::UNIX_EPOCH);
+        let revoked = revoked.contains(&number).then_some(std::time::SystemTime::UNIX_EPOCH);
         record.grant(Grant::builder().read("products").build().unwrap()).revoked_at(revoked).build()
     };
     KeyFile::new(keys.iter().map(record), Directory::default()).to_json().unwrap()
