@@ -40,7 +40,7 @@ pub(crate) fn denied(denial: &Denial) {
 
 /// Something is wrong that no request asked about. It must not be lost: without the feature it goes to
 /// standard error.
-#[cfg(any(feature = "file", feature = "sqlite"))]
+#[cfg(any(feature = "file", feature = "sqlite", feature = "postgres"))]
 pub(crate) fn fault(message: &str) {
     #[cfg(feature = "tracing")]
     tracing::error!(target: "tower_authz", message);

@@ -353,7 +353,10 @@ impl KeyRecordBuilder {
     }
 
     /// Which version of the record this is; a new one is the first.
-    #[cfg_attr(not(feature = "sqlite"), expect(dead_code, reason = "only a file can be damaged, or changed by others"))]
+    #[cfg_attr(
+        not(any(feature = "sqlite", feature = "postgres")),
+        expect(dead_code, reason = "only a file can be damaged, or changed by others")
+    )]
     pub(crate) const fn version(mut self, version: u64) -> Self {
         self.0.version = version;
         self

@@ -151,14 +151,14 @@ impl By<'_> {
     }
 
     async fn change(&self, change: Change) -> Result<Changed, StoreError> {
-        let Applied { mut records, warnings, changed, .. } = self.apply(change).await?;
-        Ok(Changed { record: records.pop(), changed, warnings })
+        let Applied { mut records, warnings, changed, reach, .. } = self.apply(change).await?;
+        Ok(Changed { record: records.pop(), changed, warnings, reach })
     }
 
     async fn secret(&self, change: Change) -> Result<IssuedKey, StoreError> {
-        let Applied { records, api_key, warnings, .. } = self.apply(change).await?;
+        let Applied { records, api_key, warnings, reach, .. } = self.apply(change).await?;
         match (records.into_iter().next(), api_key) {
-            (Some(record), Some(api_key)) => Ok(IssuedKey { api_key, record, warnings }),
+            (Some(record), Some(api_key)) => Ok(IssuedKey { api_key, record, warnings, reach }),
             _ => Err(StoreError::unavailable("the store has issued no key")),
         }
     }

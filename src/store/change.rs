@@ -109,6 +109,8 @@ pub struct IssuedKey {
     /// What is allowed, but hardly meant: a grant without permissions, a network that is everyone, a
     /// resource that demands networks for a key that has none. For people to read.
     pub warnings: Vec<String>,
+    /// Who knows of it by now.
+    pub reach: Reach,
 }
 
 /// A key that was just changed.
@@ -121,6 +123,20 @@ pub struct Changed {
     pub changed: bool,
     /// As [`IssuedKey::warnings`].
     pub warnings: Vec<String>,
+    /// Who knows of it by now.
+    pub reach: Reach,
+}
+
+/// How far a change has got when it returns: with a store that several replicas share, every one of them knows
+/// of it, or has lost its lease and admits nobody. Elsewhere there is nothing to wait for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Reach {
+    /// How long that took after the change was made.
+    pub waited: Duration,
+    /// The names of the replicas that were not heard of until their leases had run out: paused, cut off or
+    /// dead.
+    pub silent: Vec<String>,
 }
 
 /// What an import did.
@@ -154,6 +170,7 @@ pub(crate) struct Applied {
     pub(crate) count: usize,
     pub(crate) skipped: usize,
     pub(crate) refused: usize,
+    pub(crate) reach: Reach,
     /// Whether anything was written.
     pub(crate) changed: bool,
 }

@@ -9,6 +9,9 @@ use std::{
     },
 };
 
+#[cfg(feature = "postgres")]
+use std::sync::atomic::AtomicU64;
+
 use arc_swap::ArcSwap;
 
 use crate::{
@@ -24,6 +27,9 @@ pub(crate) struct Index {
     directory: ArcSwap<Directory>,
     /// Set while what is in memory may be out of date.
     stale: AtomicBool,
+    /// Until when the lease holds, if there is one.
+    #[cfg(feature = "postgres")]
+    deadline: AtomicU64,
 }
 
 type Part = HashMap<Digest, Slot, BuildHasherDefault<DigestHasher>>;
@@ -32,7 +38,10 @@ type Part = HashMap<Digest, Slot, BuildHasherDefault<DigestHasher>>;
 pub(crate) enum Slot {
     Record(Arc<KeyRecord>),
     /// The record cannot be read: this one key is refused, the others go on.
-    #[cfg_attr(not(feature = "sqlite"), expect(dead_code, reason = "only rows of a database can be damaged"))]
+    #[cfg_attr(
+        not(any(feature = "sqlite", feature = "postgres")),
+        expect(dead_code, reason = "only rows of a database can be damaged")
+    )]
     Unreadable(Arc<str>),
 }
 
@@ -45,6 +54,8 @@ impl Index {
             parts: fill(slots).into_iter().map(ArcSwap::from_pointee).collect(),
             directory: ArcSwap::from_pointee(directory),
             stale: AtomicBool::new(false),
+            #[cfg(feature = "postgres")]
+            deadline: AtomicU64::new(u64::MAX),
         }
     }
 
@@ -61,6 +72,9 @@ impl Index {
         if self.stale.load(Ordering::Acquire) {
             return Err(StoreError::unavailable("the keys in memory may be out of date"));
         }
+        // The lease first, then the copy: a copy that was read before could be older than the lease.
+        #[cfg(feature = "postgres")]
+        self.leased()?;
         let part = self.parts.get(part_of(digest)).map(ArcSwap::load);
         match part.as_ref().and_then(|part| part.get(digest)) {
             Some(Slot::Record(record)) => Ok(Some(Arc::clone(record))),
@@ -122,7 +136,7 @@ impl Index {
 }
 
 /// For stores whose keys also stand elsewhere.
-#[cfg(any(feature = "file", feature = "sqlite"))]
+#[cfg(any(feature = "file", feature = "sqlite", feature = "postgres"))]
 impl Index {
     /// From now on every look-up fails, or none does for this reason.
     pub(crate) fn set_stale(&self, stale: bool) {
@@ -131,10 +145,10 @@ impl Index {
 }
 
 /// To be held by the thread that learns of changes: when it is gone, nobody does any more.
-#[cfg(any(feature = "file", feature = "sqlite"))]
+#[cfg(any(feature = "file", feature = "sqlite", feature = "postgres"))]
 pub(crate) struct StaleWhenGone(pub(crate) Arc<Index>);
 
-#[cfg(any(feature = "file", feature = "sqlite"))]
+#[cfg(any(feature = "file", feature = "sqlite", feature = "postgres"))]
 impl Drop for StaleWhenGone {
     fn drop(&mut self) {
         self.0.set_stale(true);
@@ -157,18 +171,6 @@ impl Index {
             (Some(_), None, None) => edit.after.is_some(),
             _ => false,
         }
-    }
-
-    /// The keys that were used at this time or later.
-    pub(crate) fn used_since(&self, time: std::time::SystemTime) -> Vec<Arc<KeyRecord>> {
-        let mut used = Vec::new();
-        for part in &self.parts {
-            used.extend(part.load().values().filter_map(|slot| match slot {
-                Slot::Record(record) if record.last_used().is_some_and(|last| last >= time) => Some(Arc::clone(record)),
-                _ => None,
-            }));
-        }
-        used
     }
 }
 
@@ -196,6 +198,40 @@ fn succeed(old: &Slot, new: Option<&Slot>) {
         new.mark_used(time);
     }
     LifeCell::succeed(old, new);
+}
+
+/// For stores that write down when keys were used.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+impl Index {
+    /// The keys that were used at this time or later.
+    pub(crate) fn used_since(&self, time: std::time::SystemTime) -> Vec<Arc<KeyRecord>> {
+        let mut used = Vec::new();
+        for part in &self.parts {
+            used.extend(part.load().values().filter_map(|slot| match slot {
+                Slot::Record(record) if record.last_used().is_some_and(|last| last >= time) => Some(Arc::clone(record)),
+                _ => None,
+            }));
+        }
+        used
+    }
+}
+
+/// For stores that several replicas share.
+#[cfg(feature = "postgres")]
+impl Index {
+    fn leased(&self) -> Result<(), StoreError> {
+        let deadline = self.deadline.load(Ordering::Acquire);
+        // Looked up here and now: no timer would notice in time that the machine was asleep.
+        if deadline == u64::MAX || crate::store::postgres::clock::now() < deadline {
+            return Ok(());
+        }
+        Err(StoreError::unavailable("the lease has run out: what other replicas have changed is not known"))
+    }
+
+    /// Until when look-ups are answered, by the clock that goes on while the machine sleeps.
+    pub(crate) fn set_deadline(&self, deadline: u64) {
+        self.deadline.store(deadline, Ordering::Release);
+    }
 }
 
 fn fill(slots: impl IntoIterator<Item = (Digest, Slot)>) -> Vec<Part> {

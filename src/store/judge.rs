@@ -122,7 +122,7 @@ fn a_secret(what: &str) -> StoreError {
 }
 
 /// The words of a text, with and without what stands around them.
-fn words(text: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn words(text: &str) -> impl Iterator<Item = &str> {
     let around = |character: char| !character.is_alphanumeric();
     text.split_whitespace().flat_map(move |word| [word, word.trim_matches(around)])
 }

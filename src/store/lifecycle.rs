@@ -31,11 +31,15 @@ pub(crate) trait Table {
 }
 
 /// What stands under an id.
+#[derive(Clone)]
 pub(crate) enum Row {
     Absent,
     Found(Arc<KeyRecord>),
     /// A record that cannot be read: the digest if that can be, and what is wrong.
-    #[cfg_attr(not(feature = "sqlite"), expect(dead_code, reason = "only rows of a database can be damaged"))]
+    #[cfg_attr(
+        not(any(feature = "sqlite", feature = "postgres")),
+        expect(dead_code, reason = "only rows of a database can be damaged")
+    )]
     Unreadable(Option<Digest>, String),
 }
 

@@ -9,8 +9,10 @@ mod index;
 mod judge;
 mod lifecycle;
 mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod query;
-#[cfg(any(feature = "file", feature = "sqlite"))]
+#[cfg(any(feature = "file", feature = "sqlite", feature = "postgres"))]
 mod report;
 mod settings;
 #[cfg(feature = "sqlite")]
@@ -22,12 +24,14 @@ use futures::future::{BoxFuture, FutureExt as _};
 
 #[cfg(feature = "file")]
 pub use self::file::{FileStatus, FileStore};
+#[cfg(feature = "postgres")]
+pub use self::postgres::{PostgresOptions, PostgresStore};
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::{SqliteOptions, SqliteStore};
 pub use self::{
     admin::{By, KeyAdmin},
     audit::{Action, AuditQuery, AuditRecord},
-    change::{Changed, Imported, IssuedKey, NewKey, Overlap},
+    change::{Changed, Imported, IssuedKey, NewKey, Overlap, Reach},
     memory::MemoryStore,
     query::{KeyQuery, Page, UnreadableKey},
     settings::StoreSettings,

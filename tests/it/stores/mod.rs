@@ -12,6 +12,8 @@ mod durable;
 mod file;
 mod history;
 mod lists;
+#[cfg(feature = "postgres")]
+mod postgres;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 #[cfg(feature = "sqlite")]
@@ -42,6 +44,11 @@ use crate::support::Handler;
 /// How the suite comes to a store.
 pub trait Fixture: Sized {
     type Store: KeyStore + KeyAdmin + Clone;
+
+    /// Whether what the store needs is on this machine. If not, that was said loudly.
+    fn is_there() -> bool {
+        true
+    }
 
     /// An empty store that nobody else knows; it is cleared away when the fixture is dropped.
     async fn fresh(settings: StoreSettings) -> Self;
@@ -78,7 +85,9 @@ macro_rules! mount {
         $(mod $file {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $case() {
-                crate::stores::$file::$case::<$fixture>().await;
+                if <$fixture as crate::stores::Fixture>::is_there() {
+                    crate::stores::$file::$case::<$fixture>().await;
+                }
             })+
         })+
     };
@@ -264,6 +273,11 @@ impl Dice {
 
 mod memory {
     conformance!(crate::stores::Memory);
+}
+
+#[cfg(feature = "postgres")]
+mod in_postgres {
+    conformance!(crate::stores::postgres::Postgres);
 }
 
 #[cfg(feature = "sqlite")]
