@@ -228,6 +228,14 @@ impl Index {
         Err(StoreError::unavailable("the lease has run out: what other replicas have changed is not known"))
     }
 
+    pub(crate) fn lease_left(&self) -> std::time::Duration {
+        if self.stale.load(Ordering::Acquire) {
+            return std::time::Duration::ZERO;
+        }
+        let left = self.deadline.load(Ordering::Acquire).saturating_sub(crate::store::postgres::clock::now());
+        std::time::Duration::from_nanos(left)
+    }
+
     /// Until when look-ups are answered, by the clock that goes on while the machine sleeps.
     pub(crate) fn set_deadline(&self, deadline: u64) {
         self.deadline.store(deadline, Ordering::Release);

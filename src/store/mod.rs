@@ -25,7 +25,7 @@ use futures::future::{BoxFuture, FutureExt as _};
 #[cfg(feature = "file")]
 pub use self::file::{FileStatus, FileStore};
 #[cfg(feature = "postgres")]
-pub use self::postgres::{PostgresOptions, PostgresStore};
+pub use self::postgres::{PostgresOptions, PostgresStore, ReplicaStatus};
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::{SqliteOptions, SqliteStore};
 pub use self::{

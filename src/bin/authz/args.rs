@@ -27,7 +27,7 @@ Examples:
 #[derive(Parser)]
 #[command(name = "authz", version, after_help = EXIT_CODES, propagate_version = true)]
 pub(crate) struct Args {
-    /// Where the keys are: the path of a SQLite file
+    /// Where the keys are: the path of a SQLite file, or postgres://user@host/database
     #[arg(long, global = true, env = "AUTHZ_STORE", hide_env_values = true, value_hint = ValueHint::FilePath)]
     pub(crate) store: Option<PathBuf>,
 
@@ -115,6 +115,8 @@ Examples:
   authz check --policy policy.json --key-id key_3jWz9Qb2Lx GET /shops/de/orders --from 10.1.2.3
   authz check --policy policy.json --key-stdin POST /products < key.txt")]
     Check(Check),
+    /// Show the replicas of a store in PostgreSQL: what they know, and how long their leases hold
+    Replicas,
     /// Print a completion script for a shell
     Completions { shell: Shell },
 }

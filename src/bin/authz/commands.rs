@@ -11,9 +11,7 @@ use clap::CommandFactory as _;
 use serde_json::{Value, json};
 use tower_authz::{
     ApiKey, ConfigError, Dimension, KeyFile, KeyId, KeyRecord, Status,
-    store::{
-        AuditQuery, Imported, KeyAdmin, KeyQuery, KeyStore, NewKey, Overlap, SqliteStore, StoreError, StoreSettings,
-    },
+    store::{AuditQuery, Imported, KeyQuery, NewKey, Overlap, Reach, StoreError, StoreSettings},
 };
 
 use crate::{
@@ -21,11 +19,12 @@ use crate::{
     args::{self, Args, Command},
     check, grant, import, moment,
     output::{self, KEY_COLUMNS, Rows, note},
+    place::{Place, Store},
 };
 
 /// What a command works with.
 pub(crate) struct Context {
-    pub(crate) store: SqliteStore,
+    pub(crate) store: Box<dyn Store>,
     pub(crate) by: String,
     pub(crate) json: bool,
 }
@@ -42,10 +41,14 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     let user = || ["USER", "LOGNAME", "USERNAME"].iter().find_map(|name| std::env::var(name).ok());
     let by = args.by.or_else(user).unwrap_or_else(|| "authz".to_owned());
     let json = args.json;
+    let place = Place::of(path);
     if let Command::Init(init) = args.command {
-        return create(&path, &init, json);
+        return place.create(&init, json).await;
     }
-    let context = Context { store: open(&path)?, by, json };
+    if let Command::Replicas = args.command {
+        return place.replicas(json).await;
+    }
+    let context = Context { store: place.open().await?, by, json };
     match args.command {
         Command::Settings(change) => context.settings(&change).await,
         Command::Issue(issue) => context.issue(&issue).await,
@@ -61,40 +64,12 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
         Command::Import(import) => context.import(&import).await,
         Command::Export { file } => context.export(file.as_deref()).await,
         Command::Check(check) => check::run(&context, &check).await,
-        Command::Init(_) | Command::Completions { .. } => Ok(()),
+        Command::Init(_) | Command::Replicas | Command::Completions { .. } => Ok(()),
     }
-}
-
-fn create(path: &Path, init: &args::Init, json: bool) -> Result<(), Failure> {
-    let settings = with(StoreSettings::new().format(init.format.clone()), &init.settings)?;
-    is_for_sqlite(path)?;
-    drop(SqliteStore::create(path, settings)?);
-    match json {
-        true => output::json(&json!({ "store": path.display().to_string() })),
-        false => output::line(format!("made {}: keys look like {}", path.display(), init.format)),
-    }
-}
-
-fn open(path: &Path) -> Result<SqliteStore, Failure> {
-    is_for_sqlite(path)?;
-    Ok(SqliteStore::open(path)?)
-}
-
-fn is_for_sqlite(path: &Path) -> Result<(), Failure> {
-    let name = path.to_string_lossy();
-    if name.starts_with("postgres://") || name.starts_with("postgresql://") {
-        return Err(Failure::Usage("this program keeps keys in SQLite files only".to_owned()));
-    }
-    if path.extension().is_some_and(|extension| extension == "json") {
-        let path = path.display();
-        let hint = format!("{path} is a key file, which is read and not changed; `authz import {path}` takes it over");
-        return Err(Failure::Usage(hint));
-    }
-    Ok(())
 }
 
 /// The settings with what the arguments say.
-fn with(mut settings: StoreSettings, change: &args::Settings) -> Result<StoreSettings, Failure> {
+pub(crate) fn with(mut settings: StoreSettings, change: &args::Settings) -> Result<StoreSettings, Failure> {
     for text in &change.dimensions {
         let wrong =
             || Failure::Usage(format!("--dimension {text}: write a name and number, slug or opaque: project=slug"));
@@ -262,6 +237,7 @@ impl Context {
                 note(format!("now:    {}", grant::shown(record.grant())));
             }
         }
+        tell_reach(&changed.reach);
         self.changed("changed", changed.record.as_deref(), &changed.warnings)?;
         self.tell_sibling(changed.record.as_deref()).await;
         Ok(())
@@ -310,6 +286,7 @@ impl Context {
         let by = self.store.by(&self.by);
         self.each(ids, async |id| {
             let changed = by.revoke(id, reason).await?;
+            tell_reach(&changed.reach);
             let what = if changed.changed { "revoked" } else { "it was revoked already:" };
             Ok((what, changed.record))
         })
@@ -318,7 +295,12 @@ impl Context {
 
     async fn delete(&self, ids: &[KeyId]) -> Result<(), Failure> {
         let by = self.store.by(&self.by);
-        self.each(ids, async |id| Ok(("deleted", by.delete(id).await?.record))).await
+        self.each(ids, async |id| {
+            let changed = by.delete(id).await?;
+            tell_reach(&changed.reach);
+            Ok(("deleted", changed.record))
+        })
+        .await
     }
 
     /// Does something to each of the keys. In a panic at night neither a wrong id nor a closed pipe must keep the
@@ -430,6 +412,14 @@ impl Context {
         writeln!(out, "{text}").and_then(|()| out.sync_all()).map_err(told)?;
         note(format!("wrote {}", path.display()));
         Ok(())
+    }
+}
+
+/// With many replicas: who was waited for.
+fn tell_reach(reach: &Reach) {
+    if !reach.silent.is_empty() {
+        let (silent, waited) = (reach.silent.join(", "), reach.waited.as_millis());
+        note(format!("note: no word from {silent}; waited {waited} ms until nobody there can be let in by what was"));
     }
 }
 

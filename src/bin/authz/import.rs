@@ -10,7 +10,7 @@ use std::{
 use indicatif::{ProgressBar, ProgressStyle};
 use tower_authz::{
     ApiKey, KeyFile, KeyId, KeyRecord,
-    store::{Imported, KeyAdmin as _, StoreSettings},
+    store::{Imported, StoreSettings},
 };
 
 use crate::{

@@ -9,6 +9,7 @@ mod grant;
 mod import;
 mod moment;
 mod output;
+mod place;
 
 use std::{io::Write as _, process::ExitCode};
 

@@ -17,7 +17,7 @@ use crate::{
         change::{Applied, Change},
         lifecycle::{Plan, Row, plan},
         postgres::{
-            failure,
+            ReplicaStatus, failure,
             replica::{connect, parse},
             rows::{self, Broken, COLUMNS, Fetched, Reader},
         },
@@ -190,6 +190,22 @@ impl Admin {
         let mut place = self.client.lock().await;
         let client = self.connected(&mut place).await?;
         self.settings_of(client).await
+    }
+
+    pub(super) async fn replicas(&self) -> Result<Vec<ReplicaStatus>, StoreError> {
+        let mut place = self.client.lock().await;
+        let client = self.connected(&mut place).await?;
+        let sql = "SELECT name, applied, version, extract(epoch FROM lease_until - clock_timestamp())::float8
+                   FROM authz_replicas, authz_counter ORDER BY name, id";
+        let rows = client.query(sql, &[]).await.map_err(|error| failure(&error))?;
+        let number = |value: i64| u64::try_from(value).unwrap_or_default();
+        let status = |row: &tokio_postgres::Row| ReplicaStatus {
+            name: row.get(0),
+            applied: number(row.get(1)),
+            behind: number(row.get::<_, i64>(2) - row.get::<_, i64>(1)),
+            lease_left: Duration::try_from_secs_f64(row.get(3)).unwrap_or_default(),
+        };
+        Ok(rows.iter().map(status).collect())
     }
 
     async fn settings_of(&self, client: &Client) -> Result<StoreSettings, StoreError> {

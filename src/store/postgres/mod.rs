@@ -100,6 +100,21 @@ impl PostgresStore {
         PostgresOptions::new().create(url, settings).await
     }
 
+    /// All replicas that share the store, by their names.
+    ///
+    /// # Errors
+    /// If the database cannot be reached.
+    pub async fn replicas(&self) -> Result<Vec<ReplicaStatus>, StoreError> {
+        self.ask(async move |admin: Rc<Admin>| admin.replicas().await).await
+    }
+
+    /// How long this replica may admit without hearing from the database: for a health check, which fails
+    /// when there is nothing left.
+    #[must_use]
+    pub fn lease_left(&self) -> Duration {
+        self.0.index.lease_left()
+    }
+
     async fn ask<T: Send + 'static>(
         &self,
         job: impl AsyncFnOnce(Rc<Admin>) -> Result<T, StoreError> + Send + 'static,
@@ -115,6 +130,20 @@ impl PostgresStore {
         self.0.jobs.as_ref().ok_or_else(gone)?.send(job).map_err(|_| gone())?;
         answered.await.map_err(|_| gone())?
     }
+}
+
+/// One of the programs that share a store.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ReplicaStatus {
+    /// What people call it, see [`PostgresOptions::name`].
+    pub name: String,
+    /// The number of the newest change that it knows of.
+    pub applied: u64,
+    /// How many changes it does not know of yet.
+    pub behind: u64,
+    /// How long its lease holds, by the clock of the database. Nothing if it has run out: it admits nobody.
+    pub lease_left: Duration,
 }
 
 /// How a PostgreSQL store is opened, where the defaults are not enough.

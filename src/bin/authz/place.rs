@@ -1,0 +1,110 @@
+//! Where the keys are.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+#[cfg(feature = "postgres")]
+use tower_authz::store::PostgresStore;
+use tower_authz::store::{KeyAdmin, KeyStore, SqliteStore, StoreSettings};
+
+use crate::{Failure, args, commands::with, output};
+
+/// Keys that can be looked up and changed, wherever they are.
+pub(crate) trait Store: KeyStore + KeyAdmin {}
+
+impl<T: KeyStore + KeyAdmin> Store for T {}
+
+pub(crate) enum Place {
+    File(PathBuf),
+    /// The address may hold a password: it is not repeated.
+    #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "it is only told from a file"))]
+    Postgres(String),
+}
+
+impl Place {
+    pub(crate) fn of(path: PathBuf) -> Self {
+        match path.to_str() {
+            Some(url) if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
+                Self::Postgres(url.to_owned())
+            }
+            _ => Self::File(path),
+        }
+    }
+
+    pub(crate) async fn create(&self, init: &args::Init, json: bool) -> Result<(), Failure> {
+        let settings = with(StoreSettings::new().format(init.format.clone()), &init.settings)?;
+        let name = match self {
+            Self::File(path) => {
+                is_for_sqlite(path)?;
+                drop(SqliteStore::create(path, settings)?);
+                path.display().to_string()
+            }
+            #[cfg(feature = "postgres")]
+            Self::Postgres(url) => {
+                drop(PostgresStore::create(url, settings).await?);
+                "the tables".to_owned()
+            }
+            #[cfg(not(feature = "postgres"))]
+            Self::Postgres(_) => return Err(without_postgres()),
+        };
+        match json {
+            true => output::json(&json!({ "store": name })),
+            false => output::line(format!("made {name}: keys look like {}", init.format)),
+        }
+    }
+
+    pub(crate) async fn open(&self) -> Result<Box<dyn Store>, Failure> {
+        match self {
+            Self::File(path) => {
+                is_for_sqlite(path)?;
+                Ok(Box::new(SqliteStore::open(path)?))
+            }
+            #[cfg(feature = "postgres")]
+            Self::Postgres(url) => Ok(Box::new(PostgresStore::connect(url).await?)),
+            #[cfg(not(feature = "postgres"))]
+            Self::Postgres(_) => Err(without_postgres()),
+        }
+    }
+
+    #[cfg(feature = "postgres")]
+    pub(crate) async fn replicas(&self, as_json: bool) -> Result<(), Failure> {
+        let Self::Postgres(url) = self else { return Err(no_replicas()) };
+        let replicas = PostgresStore::connect(url).await?.replicas().await?;
+        if as_json {
+            let replicas = replicas.iter().map(|replica| {
+                let left = u64::try_from(replica.lease_left.as_millis()).unwrap_or(u64::MAX);
+                json!({ "name": replica.name, "applied": replica.applied, "behind": replica.behind, "lease_left_ms": left })
+            });
+            return output::json(&replicas.collect());
+        }
+        let mut rows = output::Rows::new(&["REPLICA", "APPLIED", "BEHIND", "LEASE LEFT"])?;
+        for replica in replicas {
+            let left = format!("{} ms", replica.lease_left.as_millis());
+            rows.push(vec![replica.name, replica.applied.to_string(), replica.behind.to_string(), left])?;
+        }
+        rows.finish()
+    }
+
+    #[cfg(not(feature = "postgres"))]
+    pub(crate) async fn replicas(&self, _: bool) -> Result<(), Failure> {
+        Err(no_replicas())
+    }
+}
+
+fn no_replicas() -> Failure {
+    Failure::Usage("only a store in PostgreSQL has replicas: --store postgres://..".to_owned())
+}
+
+#[cfg(not(feature = "postgres"))]
+fn without_postgres() -> Failure {
+    Failure::Usage("this program was built without the feature postgres".to_owned())
+}
+
+fn is_for_sqlite(path: &Path) -> Result<(), Failure> {
+    if path.extension().is_some_and(|extension| extension == "json") {
+        let path = path.display();
+        let hint = format!("{path} is a key file, which is read and not changed; `authz import {path}` takes it over");
+        return Err(Failure::Usage(hint));
+    }
+    Ok(())
+}
