@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio_postgres::{Client, Config};
 
 use crate::{
@@ -30,15 +30,41 @@ pub(super) struct Admin {
     pub(super) own: Rc<RefCell<Vec<Dimension>>>,
     /// Rings for the replica of this process.
     pub(super) wake: Rc<Notify>,
-    /// One connection, for one change or question at a time.
-    pub(super) client: Mutex<Option<Client>>,
+    /// Connections that nobody uses now. One for each change that is under way: a change that waits for a paused
+    /// replica must not hold up the others.
+    pub(super) idle: RefCell<Vec<Client>>,
+    pub(super) most: Semaphore,
+}
+
+/// So many changes and questions are under way at a time.
+pub(super) const CONNECTIONS: usize = 8;
+
+/// A connection that goes back to the idle ones if it is still good.
+struct Borrowed<'a> {
+    idle: &'a RefCell<Vec<Client>>,
+    client: Option<Client>,
+    _permit: SemaphorePermit<'a>,
+}
+
+impl Borrowed<'_> {
+    fn get(&mut self) -> Result<&mut Client, StoreError> {
+        self.client.as_mut().ok_or_else(|| StoreError::unavailable("there is no connection"))
+    }
+}
+
+impl Drop for Borrowed<'_> {
+    fn drop(&mut self) {
+        if let Some(client) = self.client.take().filter(|client| !client.is_closed()) {
+            self.idle.borrow_mut().push(client);
+        }
+    }
 }
 
 impl Admin {
     /// Carries a change out. It is in the database, and known to every replica that may admit, when this is done.
     pub(super) async fn apply(&self, who: &str, change: Change) -> Result<Applied, StoreError> {
-        let mut place = self.client.lock().await;
-        let client = self.connected(&mut place).await?;
+        let mut borrowed = self.connected().await?;
+        let client = borrowed.get()?;
         let (mut applied, version) = self.commit_drawing(client, who, change).await?;
         self.wake.notify_one();
         applied.reach = reach(client, version).await?;
@@ -67,11 +93,19 @@ impl Admin {
         Err(StoreError::conflict("another key has this id, or no free one was found; use a longer public id"))
     }
 
-    async fn connected<'c>(&self, place: &'c mut Option<Client>) -> Result<&'c mut Client, StoreError> {
-        if place.as_ref().is_none_or(Client::is_closed) {
-            *place = Some(connect(&self.config, None).await?);
-        }
-        place.as_mut().ok_or_else(|| StoreError::unavailable("there is no connection"))
+    async fn connected(&self) -> Result<Borrowed<'_>, StoreError> {
+        let permit = self.most.acquire().await.map_err(|_| StoreError::unavailable("the key store has stopped"))?;
+        let known = loop {
+            let known = self.idle.borrow_mut().pop();
+            if known.as_ref().is_none_or(|client| !client.is_closed()) {
+                break known;
+            }
+        };
+        let client = match known {
+            Some(client) => client,
+            None => connect(&self.config, None).await?,
+        };
+        Ok(Borrowed { idle: &self.idle, client: Some(client), _permit: permit })
     }
 
     async fn commit(
@@ -121,8 +155,8 @@ impl Admin {
 
     pub(super) async fn page(&self, query: &KeyQuery) -> Result<Page, StoreError> {
         let told = |error: tokio_postgres::Error| failure(&error);
-        let mut place = self.client.lock().await;
-        let client = self.connected(&mut place).await?;
+        let mut borrowed = self.connected().await?;
+        let client = borrowed.get()?;
         let dimensions = self.settings_of(client).await?.dimensions;
         let mut reader = Reader::new(&dimensions);
         let sql = format!("SELECT {COLUMNS} FROM authz_keys WHERE id > $1 ORDER BY id LIMIT $2");
@@ -152,8 +186,8 @@ impl Admin {
     }
 
     pub(super) async fn one(&self, id: &KeyId) -> Result<Row, StoreError> {
-        let mut place = self.client.lock().await;
-        let client = self.connected(&mut place).await?;
+        let mut borrowed = self.connected().await?;
+        let client = borrowed.get()?;
         let dimensions = self.settings_of(client).await?.dimensions;
         let sql = format!("SELECT {COLUMNS} FROM authz_keys WHERE id = $1");
         let row = client.query_opt(&sql, &[&id.as_str()]).await.map_err(|error| failure(&error))?;
@@ -165,8 +199,8 @@ impl Admin {
     }
 
     pub(super) async fn history(&self, query: &AuditQuery) -> Result<Vec<AuditRecord>, StoreError> {
-        let mut place = self.client.lock().await;
-        let client = self.connected(&mut place).await?;
+        let mut borrowed = self.connected().await?;
+        let client = borrowed.get()?;
         let sql = "SELECT number, at, who, action, key_id, note, before, after FROM authz_audit
                    WHERE number < $1 AND ($2::text IS NULL OR key_id = $2) ORDER BY number DESC LIMIT $3";
         let before = query.before.and_then(|number| i64::try_from(number).ok()).unwrap_or(i64::MAX);
@@ -187,14 +221,14 @@ impl Admin {
     }
 
     pub(super) async fn settings(&self) -> Result<StoreSettings, StoreError> {
-        let mut place = self.client.lock().await;
-        let client = self.connected(&mut place).await?;
+        let mut borrowed = self.connected().await?;
+        let client = borrowed.get()?;
         self.settings_of(client).await
     }
 
     pub(super) async fn replicas(&self) -> Result<Vec<ReplicaStatus>, StoreError> {
-        let mut place = self.client.lock().await;
-        let client = self.connected(&mut place).await?;
+        let mut borrowed = self.connected().await?;
+        let client = borrowed.get()?;
         let sql = "SELECT name, applied, version, extract(epoch FROM lease_until - clock_timestamp())::float8
                    FROM authz_replicas, authz_counter ORDER BY name, id";
         let rows = client.query(sql, &[]).await.map_err(|error| failure(&error))?;
@@ -215,8 +249,8 @@ impl Admin {
 
     /// Writes down when keys were last used, never an earlier time over a later one.
     pub(super) async fn put_uses(&self, used: Vec<(String, SystemTime)>) -> Result<(), StoreError> {
-        let mut place = self.client.lock().await;
-        let client = self.connected(&mut place).await?;
+        let mut borrowed = self.connected().await?;
+        let client = borrowed.get()?;
         let (ids, times): (Vec<String>, Vec<SystemTime>) = used.into_iter().unzip();
         let sql = "UPDATE authz_keys SET last_used = greatest(last_used, used.at)
                    FROM unnest($1::text[], $2::timestamptz[]) AS used (id, at) WHERE authz_keys.id = used.id";

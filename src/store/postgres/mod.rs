@@ -19,7 +19,7 @@ use futures::{
     future::{BoxFuture, FutureExt as _, LocalBoxFuture},
 };
 use tokio::{
-    sync::{Mutex, Notify, mpsc},
+    sync::{Notify, Semaphore, mpsc},
     task::LocalSet,
 };
 use tokio_postgres::Config;
@@ -153,6 +153,7 @@ pub struct PostgresOptions {
     own: Vec<Dimension>,
     report: Report,
     lease: Duration,
+    stale: bool,
     name: String,
 }
 
@@ -161,7 +162,7 @@ impl PostgresOptions {
     pub fn new() -> Self {
         let name = std::env::var("HOSTNAME").unwrap_or_else(|_| "replica".to_owned());
         let name = format!("{name}/{}", std::process::id());
-        Self { own: Vec::new(), report: report::standard(), lease: Duration::from_secs(2), name }
+        Self { own: Vec::new(), report: report::standard(), lease: Duration::from_secs(2), stale: false, name }
     }
 
     /// A dimension whose grammar is a function of yours; no database can hold that.
@@ -181,6 +182,14 @@ impl PostgresOptions {
     /// it at most. Default: 2 seconds; at least 100 milliseconds.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.lease = lease.max(Duration::from_millis(100));
+        self
+    }
+
+    /// Goes on admitting by what was last known when the lease has run out, without end. **A key that is revoked
+    /// meanwhile is admitted here**: `revoke()` on another replica returns all the same. Only for those to whom an
+    /// outage of the database is worse than that.
+    pub const fn dangerously_serve_stale(mut self) -> Self {
+        self.stale = true;
         self
     }
 
@@ -266,7 +275,13 @@ fn run(
         if failed {
             return;
         }
-        let admin = Admin { config, own: Rc::clone(&replica.own), wake, client: Mutex::new(None) };
+        let admin = Admin {
+            config,
+            own: Rc::clone(&replica.own),
+            wake,
+            idle: RefCell::default(),
+            most: Semaphore::new(admin::CONNECTIONS),
+        };
         let admin = Rc::new(admin);
         let mut flush = tokio::time::interval(FLUSH);
         let mut used_since = SystemTime::now();
@@ -300,6 +315,7 @@ async fn start(options: PostgresOptions, config: &Config, wake: &Rc<Notify>) -> 
         own: Rc::new(RefCell::new(options.own)),
         report: options.report,
         lease: options.lease,
+        serves_stale: options.stale,
         id: format!("{:032x}", u128::from_ne_bytes(random)),
         name: options.name,
         wake: Rc::clone(wake),

@@ -25,6 +25,7 @@ pub(super) struct Replica {
     pub(super) own: Rc<RefCell<Vec<Dimension>>>,
     pub(super) report: Report,
     pub(super) lease: Duration,
+    pub(super) serves_stale: bool,
     /// Of this process, drawn when it started: a process that takes its place must not vouch for it.
     pub(super) id: String,
     /// For people.
@@ -41,6 +42,20 @@ pub(super) struct State {
     pub(super) version: i64,
     pub(super) change: String,
 }
+
+/// The lease, given together with the newest version. It is one statement, so that nobody who is paused holds the lock
+/// against writers; the lease comes after the lock, whose row is then the newest.
+const RENEWAL: &str = "
+    WITH counter AS (SELECT version, change FROM authz_counter FOR SHARE),
+    lease AS (
+      INSERT INTO authz_replicas (id, name, applied, lease_until)
+      SELECT $1, $2, $3, clock_timestamp() + $4 * interval '1 microsecond' FROM counter
+      ON CONFLICT (id) DO UPDATE SET applied = greatest(authz_replicas.applied, excluded.applied),
+        lease_until = excluded.lease_until
+    )
+    SELECT version, change,
+      $3 = 0 OR EXISTS (SELECT 1 FROM authz_audit WHERE number = $3 AND authz_audit.change = $5)
+    FROM counter";
 
 /// Why a replica stops for good.
 const WENT_BACK: &str = "the database lacks a change that it had: it was restored or failed over to a standby that \
@@ -113,44 +128,33 @@ impl Replica {
         }
     }
 
-    /// Asks for the lease, and for all that has changed, as one: whoever changes something either comes before and
-    /// is heard of here, or comes after and finds the lease. False if the database has lost something.
+    /// Asks for the lease. Whoever changes something comes either before, and is heard of here, or after, and finds
+    /// the lease. False if the database has lost something.
     async fn renew(&self, client: &mut Client) -> Result<bool, StoreError> {
         let told = |error: tokio_postgres::Error| failure(&error);
-        let asked = clock::now();
-        let transaction = client.transaction().await.map_err(told)?;
-        let row =
-            transaction.query_one("SELECT version, change FROM authz_counter FOR SHARE", &[]).await.map_err(told)?;
-        let (version, change): (i64, String) = (row.get(0), row.get(1));
         let (known, known_change) = {
             let state = self.state.borrow();
             (state.version, state.change.clone())
         };
-        let is_there = "SELECT 1 FROM authz_audit WHERE number = $1 AND change = $2";
-        if known > 0 && transaction.query_opt(is_there, &[&known, &known_change]).await.map_err(told)?.is_none() {
+        let micros = i64::try_from(self.lease.as_micros()).unwrap_or(i64::MAX) as f64;
+        let values: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
+            [&self.id, &self.name, &known, &micros, &known_change];
+        let asked = clock::now();
+        let row = client.query_one(RENEWAL, &values).await.map_err(told)?;
+        let (version, change, is_there): (i64, String, bool) = (row.get(0), row.get(1), row.get(2));
+        if !is_there || version < known {
             return Ok(false);
         }
-        let changed = match version == known {
-            true => Vec::new(),
-            // In a statement of its own: one that has waited for the lock would still see what was before.
-            false => self.changes(&transaction, known).await?,
-        };
-        let micros = i64::try_from(self.lease.as_micros()).unwrap_or(i64::MAX);
-        let lease = "INSERT INTO authz_replicas (id, name, applied, lease_until)
-                     VALUES ($1, $2, $3, clock_timestamp() + $4 * interval '1 microsecond')
-                     ON CONFLICT (id) DO UPDATE SET applied = greatest(authz_replicas.applied, $3),
-                       lease_until = clock_timestamp() + $4 * interval '1 microsecond'";
-        let values: [&(dyn tokio_postgres::types::ToSql + Sync); 4] = [&self.id, &self.name, &known, &(micros as f64)];
-        transaction.execute(lease, &values).await.map_err(told)?;
-        transaction.commit().await.map_err(told)?;
-
-        // First what has changed, then the lease: a request that finds the lease finds the changes.
-        self.index.publish(changed);
-        {
+        // First what has changed, then the lease: a request that finds the lease finds the changes. What is read here
+        // may be newer than the lease, which does no harm.
+        if version != known {
+            let changed = self.changes(client, known).await?;
+            self.index.publish(changed);
             let mut state = self.state.borrow_mut();
             (state.version, state.change) = (version, change);
         }
-        self.index.set_deadline(clock::deadline(asked, self.lease));
+        let deadline = if self.serves_stale { u64::MAX } else { clock::deadline(asked, self.lease) };
+        self.index.set_deadline(deadline);
         if version != known {
             let applied = "UPDATE authz_replicas SET applied = greatest(applied, $2) WHERE id = $1";
             client.execute(applied, &[&self.id, &version]).await.map_err(told)?;
@@ -159,17 +163,13 @@ impl Replica {
     }
 
     /// What look-ups have to find from now on.
-    async fn changes(
-        &self,
-        transaction: &tokio_postgres::Transaction<'_>,
-        since: i64,
-    ) -> Result<Vec<(Digest, Option<Slot>)>, StoreError> {
+    async fn changes(&self, client: &Client, since: i64) -> Result<Vec<(Digest, Option<Slot>)>, StoreError> {
         let told = |error: tokio_postgres::Error| failure(&error);
         let sql = "SELECT DISTINCT key_id, digest FROM authz_audit WHERE number > $1";
-        let changed = transaction.query(sql, &[&since]).await.map_err(told)?;
+        let changed = client.query(sql, &[&since]).await.map_err(told)?;
         let ids: BTreeSet<String> = changed.iter().filter_map(|row| row.get::<_, Option<String>>(0)).collect();
         if changed.iter().any(|row| row.get::<_, Option<String>>(0).is_none()) {
-            let row = transaction.query_one("SELECT settings FROM authz_counter", &[]).await.map_err(told)?;
+            let row = client.query_one("SELECT settings FROM authz_counter", &[]).await.map_err(told)?;
             let settings = parse(row.get(0), &self.own.borrow())?;
             self.index.set_directory(settings.directory.clone());
             self.state.borrow_mut().settings = settings;
@@ -177,7 +177,7 @@ impl Replica {
         let dimensions = self.state.borrow().settings.dimensions.clone();
         let ids: Vec<String> = ids.into_iter().collect();
         let sql = format!("SELECT {COLUMNS} FROM authz_keys WHERE id = ANY($1)");
-        let rows = transaction.query(&sql, &[&ids]).await.map_err(told)?;
+        let rows = client.query(&sql, &[&ids]).await.map_err(told)?;
         let (there, broken) = rows::slots(&rows, &mut Reader::new(&dimensions));
         self.tell_broken(&broken);
         // What is gone comes first, so that what is there has the last word.
@@ -224,5 +224,8 @@ pub(super) async fn connect(config: &Config, wake: Option<Rc<Notify>>) -> Result
             wake.notify_one();
         }
     });
+    // Whoever is paused in the middle of a change must not hold the lock for longer than leases bear.
+    let patience = "SET idle_in_transaction_session_timeout = 1000";
+    client.batch_execute(patience).await.map_err(|error| failure(&error))?;
     Ok(client)
 }
