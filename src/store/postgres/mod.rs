@@ -237,7 +237,8 @@ fn run(
         if failed {
             return;
         }
-        let admin = Admin { config, own: Rc::clone(&replica.own), wake, client: Mutex::new(None) };
+        let admin =
+            Admin { config, own: Rc::clone(&replica.own), wake, lease: replica.lease, client: Mutex::new(None) };
         let admin = Rc::new(admin);
         let mut flush = tokio::time::interval(FLUSH);
         let mut used_since = SystemTime::now();
