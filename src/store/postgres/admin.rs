@@ -18,7 +18,7 @@ use crate::{
         lifecycle::{Plan, Row, plan},
         postgres::{
             ReplicaStatus, failure,
-            replica::{connect, parse},
+            replica::{connect, impatience, parse},
             rows::{self, Broken, COLUMNS, Fetched, Reader},
         },
     },
@@ -30,6 +30,8 @@ pub(super) struct Admin {
     pub(super) own: Rc<RefCell<Vec<Dimension>>>,
     /// Rings for the replica of this process.
     pub(super) wake: Rc<Notify>,
+    /// That of the replica of this process.
+    pub(super) lease: Duration,
     /// Connections that nobody uses now. One for each change that is under way: a change that waits for a paused
     /// replica must not hold up the others.
     pub(super) idle: RefCell<Vec<Client>>,
@@ -103,7 +105,12 @@ impl Admin {
         };
         let client = match known {
             Some(client) => client,
-            None => connect(&self.config, None).await?,
+            None => {
+                let client = connect(&self.config, None).await?;
+                // So short that the others, whose renewals wait for the lock, keep their leases.
+                client.batch_execute(&impatience(self.lease / 2)).await.map_err(|error| failure(&error))?;
+                client
+            }
         };
         Ok(Borrowed { idle: &self.idle, client: Some(client), _permit: permit })
     }
@@ -116,6 +123,11 @@ impl Admin {
     ) -> Result<Option<(Applied, i64)>, StoreError> {
         let told = |error: tokio_postgres::Error| failure(&error);
         let transaction = client.transaction().await.map_err(told)?;
+        if matches!(change, Change::Import(_) | Change::Purge { .. } | Change::Settings(_)) {
+            // To read or work out very many rows takes its time.
+            let longer = impatience(self.lease.max(Duration::from_secs(30))).replacen("SET", "SET LOCAL", 1);
+            transaction.batch_execute(&longer).await.map_err(told)?;
+        }
         // Locked from here to the end: versions come in the order of the commits.
         let sql = "SELECT version, settings, clock_timestamp() FROM authz_counter FOR UPDATE";
         let row = transaction.query_one(sql, &[]).await.map_err(told)?;

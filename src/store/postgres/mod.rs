@@ -279,6 +279,7 @@ fn run(
             config,
             own: Rc::clone(&replica.own),
             wake,
+            lease: replica.lease,
             idle: RefCell::default(),
             most: Semaphore::new(admin::CONNECTIONS),
         };
@@ -334,7 +335,9 @@ async fn flush_uses(replica: &Replica, admin: &Admin, since: &mut SystemTime) {
     if used.is_empty() {
         *since = until;
     } else {
-        match admin.put_uses(used).await {
+        // Nobody waits for this: neither changes that are to come, nor the end of the process.
+        let written = tokio::time::timeout(Duration::from_secs(1), admin.put_uses(used)).await;
+        match written.unwrap_or_else(|_| Err(StoreError::unavailable("the database does not answer"))) {
             Ok(()) => *since = until,
             Err(error) => (replica.report)(&format!("when keys were last used could not be written down: {error}")),
         }

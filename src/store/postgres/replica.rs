@@ -108,11 +108,12 @@ impl Replica {
         told: &mut bool,
     ) -> Result<(), StoreError> {
         let mut client = connect(&self.config, Some(Rc::clone(&self.wake))).await?;
-        client.batch_execute("LISTEN authz").await.map_err(|error| failure(&error))?;
+        let listens = tokio::time::timeout(self.lease, client.batch_execute("LISTEN authz")).await;
+        listens.map_err(|_| silence())?.map_err(|error| failure(&error))?;
         loop {
             let renewal = tokio::time::timeout(self.lease, self.renew(&mut client)).await;
             // An answer that comes later is for a question that nobody asks any more: the connection goes with it.
-            let going_on = renewal.map_err(|_| StoreError::unavailable("the database does not answer"))??;
+            let going_on = renewal.map_err(|_| silence())??;
             if !going_on {
                 self.index.set_stale(true);
                 (self.report)(WENT_BACK);
@@ -210,9 +211,23 @@ pub(super) fn parse(text: &str, own: &[Dimension]) -> Result<StoreSettings, Stor
         .map_err(|error| StoreError::unavailable(format!("the settings of the store cannot be read: {error}")))
 }
 
+fn silence() -> StoreError {
+    StoreError::unavailable("the database does not answer")
+}
+
+/// Has the database end a transaction in whose midst nothing more is heard: it has locked others out, and whoever is
+/// paused or cut off there would do so for ever.
+pub(super) fn impatience(patience: Duration) -> String {
+    format!("SET idle_in_transaction_session_timeout = {}", patience.as_millis().max(1))
+}
+
 /// A connection, driven by a task of its own. Notifications ring the bell.
 pub(super) async fn connect(config: &Config, wake: Option<Rc<Notify>>) -> Result<Client, StoreError> {
-    let (client, mut connection) = config.connect(NoTls).await.map_err(|error| failure(&error))?;
+    // The configured time is for the network alone, and for each host: a database may accept and then say nothing.
+    let hosts = u32::try_from(config.get_hosts().len()).unwrap_or(1).max(1);
+    let patience = config.get_connect_timeout().copied().unwrap_or(Duration::from_secs(5)).saturating_mul(hosts);
+    let connected = tokio::time::timeout(patience, config.connect(NoTls)).await.map_err(|_| silence())?;
+    let (client, mut connection) = connected.map_err(|error| failure(&error))?;
     tokio::task::spawn_local(async move {
         while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
             if let (AsyncMessage::Notification(_), Some(wake)) = (message, &wake) {
@@ -224,8 +239,5 @@ pub(super) async fn connect(config: &Config, wake: Option<Rc<Notify>>) -> Result
             wake.notify_one();
         }
     });
-    // Whoever is paused in the middle of a change must not hold the lock for longer than leases bear.
-    let patience = "SET idle_in_transaction_session_timeout = 1000";
-    client.batch_execute(patience).await.map_err(|error| failure(&error))?;
     Ok(client)
 }
