@@ -4,7 +4,7 @@ use std::{cell::RefCell, collections::BTreeSet, future::poll_fn, rc::Rc, sync::A
 
 use futures::channel::oneshot;
 use tokio::sync::Notify;
-use tokio_postgres::{AsyncMessage, Client, Config, IsolationLevel, NoTls};
+use tokio_postgres::{AsyncMessage, Client, Config, IsolationLevel, NoTls, Statement};
 
 use crate::{
     Digest, Dimension,
@@ -107,13 +107,17 @@ impl Replica {
         held: &mut Option<oneshot::Sender<Result<(), StoreError>>>,
         told: &mut bool,
     ) -> Result<(), StoreError> {
-        let mut client = connect(&self.config, Some(Rc::clone(&self.wake))).await?;
-        let listens = tokio::time::timeout(self.lease, client.batch_execute("LISTEN authz")).await;
-        listens.map_err(|_| silence())?.map_err(|error| failure(&error))?;
+        let client = connect(&self.config, Some(Rc::clone(&self.wake))).await?;
+        let prepared = async {
+            client.batch_execute("LISTEN authz").await?;
+            client.prepare(RENEWAL).await
+        };
+        let prepared = tokio::time::timeout(self.lease, prepared).await;
+        let renewal = prepared.map_err(|_| silence())?.map_err(|error| failure(&error))?;
         loop {
-            let renewal = tokio::time::timeout(self.lease, self.renew(&mut client)).await;
+            let renewed = tokio::time::timeout(self.lease, self.renew(&client, &renewal)).await;
             // An answer that comes later is for a question that nobody asks any more: the connection goes with it.
-            let going_on = renewal.map_err(|_| silence())??;
+            let going_on = renewed.map_err(|_| silence())??;
             if !going_on {
                 self.index.set_stale(true);
                 (self.report)(WENT_BACK);
@@ -131,7 +135,7 @@ impl Replica {
 
     /// Asks for the lease. Whoever changes something comes either before, and is heard of here, or after, and finds
     /// the lease. False if the database has lost something.
-    async fn renew(&self, client: &mut Client) -> Result<bool, StoreError> {
+    async fn renew(&self, client: &Client, renewal: &Statement) -> Result<bool, StoreError> {
         let told = |error: tokio_postgres::Error| failure(&error);
         let (known, known_change) = {
             let state = self.state.borrow();
@@ -141,7 +145,7 @@ impl Replica {
         let values: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
             [&self.id, &self.name, &known, &micros, &known_change];
         let asked = clock::now();
-        let row = client.query_one(RENEWAL, &values).await.map_err(told)?;
+        let row = client.query_one(renewal, &values).await.map_err(told)?;
         let (version, change, is_there): (i64, String, bool) = (row.get(0), row.get(1), row.get(2));
         if !is_there || version < known {
             return Ok(false);

@@ -483,7 +483,8 @@ async fn a_late_answer_makes_no_lease_longer() {
     let b = replica(&proxy.address(), "slow", lease).await;
     let key = soon(issue(&a)).await;
     assert_eq!(Gate::of(&b).get(&key).await, 200);
-    proxy.set_trap(Trap::Answer("COMMIT"));
+    // The renewal is prepared: of its words only the name of the replica goes over the wire.
+    proxy.set_trap(Trap::Answer("slow"));
     proxy.sprung().await;
     let asked = Instant::now();
     // From here on it can ask nothing more; in the database its lease is renewed.
