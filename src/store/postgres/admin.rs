@@ -18,7 +18,7 @@ use crate::{
         lifecycle::{Plan, Row, plan},
         postgres::{
             ReplicaStatus, failure,
-            replica::{connect, impatience, parse},
+            replica::{ISOLATION, connect, impatience, parse},
             rows::{self, Broken, COLUMNS, Fetched, Reader},
         },
     },
@@ -108,7 +108,8 @@ impl Admin {
             None => {
                 let client = connect(&self.config, None).await?;
                 // So short that the others, whose renewals wait for the lock, keep their leases.
-                client.batch_execute(&impatience(self.lease / 2)).await.map_err(|error| failure(&error))?;
+                let manners = format!("{ISOLATION}; {}", impatience(self.lease / 2));
+                client.batch_execute(&manners).await.map_err(|error| failure(&error))?;
                 client
             }
         };

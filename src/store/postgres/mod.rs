@@ -55,6 +55,26 @@ use crate::{
 ///   nobody is: return
 /// ```
 ///
+/// # What it promises
+/// If `revoke()` (or `delete`, or a change of grant that takes something away) returned before the admission check of a
+/// request began, on any replica that shares the database, that request is not admitted. A replica that cannot know
+/// answers 503. `tests/model` explores the protocol exhaustively.
+///
+/// # What it does not
+/// * Effects that a handler has had by then are not undone.
+/// * The clocks of a replica and of the database may drift apart by one in a hundred while a lease lasts, and the clock
+///   of the database must not leap.
+/// * A standby that takes over without an acknowledged change has lost it: replicas that knew of it notice, and refuse
+///   until they are restarted; others cannot. Use `synchronous_commit = on` with `synchronous_standby_names`, and let
+///   no writer return for one lease after a failover.
+/// * The connection is not encrypted by this store yet: use a socket, a private network or a tunnel.
+/// * A long import holds up renewals: with a million keys, import before replicas serve.
+///
+/// # Roles
+/// Replicas need `SELECT` on all tables, `UPDATE (guard)` on `authz_counter`, which lets them lock its row, `INSERT`,
+/// `UPDATE` and `DELETE` on `authz_replicas`, and `UPDATE (last_used)` on `authz_keys`. Whoever changes keys needs
+/// `INSERT`, `UPDATE` and `DELETE` on `authz_keys`, `INSERT` on `authz_audit` and `UPDATE` on `authz_counter` as well.
+///
 /// # Example
 /// ```no_run
 /// # async fn open() -> Result<(), tower_authz::store::StoreError> {
@@ -305,6 +325,9 @@ fn run(
 async fn start(options: PostgresOptions, config: &Config, wake: &Rc<Notify>) -> Result<Replica, StoreError> {
     let mut client = replica::connect(config, None).await?;
     let (state, slots, broken) = Replica::load(&mut client, &options.own).await?;
+    // Of replicas that are gone without a word.
+    let swept = "DELETE FROM authz_replicas WHERE lease_until < clock_timestamp() - interval '1 minute'";
+    client.execute(swept, &[]).await.map_err(|error| failure(&error))?;
     let mut random = [0; 16];
     getrandom::fill(&mut random).map_err(|error| StoreError::unavailable(error.to_string()))?;
     let index = Arc::new(Index::new(slots, state.settings.directory.clone()));

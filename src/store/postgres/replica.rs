@@ -57,6 +57,9 @@ const RENEWAL: &str = "
       $3 = 0 OR EXISTS (SELECT 1 FROM authz_audit WHERE number = $3 AND authz_audit.change = $5)
     FROM counter";
 
+/// Whatever the default of the database is: a statement that has waited for a lock sees what came before it.
+pub(super) const ISOLATION: &str = "SET default_transaction_isolation = 'read committed'";
+
 /// Why a replica stops for good.
 const WENT_BACK: &str = "the database lacks a change that it had: it was restored or failed over to a standby that \
                          was behind; requests are refused until the program is restarted";
@@ -109,7 +112,7 @@ impl Replica {
     ) -> Result<(), StoreError> {
         let client = connect(&self.config, Some(Rc::clone(&self.wake))).await?;
         let prepared = async {
-            client.batch_execute("LISTEN authz").await?;
+            client.batch_execute(&format!("{ISOLATION}; LISTEN authz")).await?;
             client.prepare(RENEWAL).await
         };
         let prepared = tokio::time::timeout(self.lease, prepared).await;
