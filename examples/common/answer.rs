@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each example uses a part of it")]
 #![allow(unreachable_pub, missing_docs, reason = "it is a part of each example, not of a library")]
 
-use std::{error::Error, net::SocketAddr};
+use std::{error::Error, future::pending, net::SocketAddr, time::Duration};
 
 use axum::{
     Json, Router,
@@ -11,6 +11,7 @@ use axum::{
     http::{Method, request::Parts},
 };
 use serde_json::{Map, Value, json};
+use tokio::{signal, time::sleep};
 use tower_authz::{ClientAddress, Denial, Principal};
 
 /// What every handler tells of a request: its route, method, key, client, and the entities that it saw.
@@ -58,12 +59,37 @@ impl<S: Send + Sync> FromRequestParts<S> for Seen {
     }
 }
 
-/// Serves an application until the listener fails. Each request learns its peer: networks are judged by it.
+/// Requests in flight have so long when the server is asked to stop.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+
+/// Serves an application until it is asked to stop. Each request learns its peer: networks are judged by it. What the
+/// application holds is dropped then, a store among it: it writes down what it still has, and gives its lease back.
 pub async fn serve(app: Router, keys: &str) -> Result<(), Box<dyn Error>> {
     let listener = super::common::listen().await?;
     super::common::announce(&listener, keys)?;
-    axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>()).await?;
+    let app = app.into_make_service_with_connect_info::<SocketAddr>();
+    tokio::select! {
+        served = axum::serve(listener, app).with_graceful_shutdown(asked_to_stop()) => served?,
+        () = async { asked_to_stop().await; sleep(LAST_WORDS).await } => {}
+    }
     Ok(())
+}
+
+/// Ctrl-C, or the word of a supervisor.
+async fn asked_to_stop() {
+    #[cfg(unix)]
+    let told = async {
+        match signal::unix::signal(signal::unix::SignalKind::terminate()) {
+            Ok(mut signals) => drop(signals.recv().await),
+            Err(_) => pending().await,
+        }
+    };
+    #[cfg(not(unix))]
+    let told = pending();
+    tokio::select! {
+        Ok(()) = signal::ctrl_c() => {}
+        () = told => {}
+    }
 }
 
 /// The handler for routes that have nothing of their own to do.
