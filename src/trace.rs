@@ -38,6 +38,26 @@ pub(crate) fn denied(denial: &Denial) {
         .increment(1);
 }
 
+/// How a replica is, once a second.
+#[cfg(feature = "postgres")]
+#[allow(unused_variables, reason = "without the feature there is nothing to tell")]
+pub(crate) fn replica(applied: i64, newest: i64, lease_left: std::time::Duration) {
+    #[cfg(feature = "metrics")]
+    {
+        metrics::gauge!("tower_authz_replica_applied_version").set(applied as f64);
+        metrics::gauge!("tower_authz_replica_lag_versions").set(newest.saturating_sub(applied) as f64);
+        metrics::gauge!("tower_authz_replica_lease_left_seconds").set(lease_left.as_secs_f64());
+    }
+}
+
+/// A change has returned: so long after it was asked for, every replica knew of it.
+#[cfg(feature = "postgres")]
+#[allow(unused_variables, reason = "without the feature there is nothing to tell")]
+pub(crate) fn changed(took: std::time::Duration) {
+    #[cfg(feature = "metrics")]
+    metrics::histogram!("tower_authz_change_seconds").record(took.as_secs_f64());
+}
+
 /// Something is wrong that no request asked about. It must not be lost: without the feature it goes to
 /// standard error.
 #[cfg(any(feature = "file", feature = "sqlite", feature = "postgres"))]

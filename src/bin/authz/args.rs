@@ -117,6 +117,8 @@ Examples:
     Check(Check),
     /// Show the replicas of a store in PostgreSQL: what they know, and how long their leases hold
     Replicas,
+    /// Bring the store to the schema of this program: before its new version serves
+    Migrate,
     /// Print a completion script for a shell
     Completions { shell: Shell },
 }

@@ -48,6 +48,9 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     if let Command::Replicas = args.command {
         return place.replicas(json).await;
     }
+    if let Command::Migrate = args.command {
+        return place.migrate(json).await;
+    }
     let context = Context { store: place.open().await?, by, json };
     match args.command {
         Command::Settings(change) => context.settings(&change).await,
@@ -64,7 +67,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
         Command::Import(import) => context.import(&import).await,
         Command::Export { file } => context.export(file.as_deref()).await,
         Command::Check(check) => check::run(&context, &check).await,
-        Command::Init(_) | Command::Replicas | Command::Completions { .. } => Ok(()),
+        Command::Init(_) | Command::Replicas | Command::Migrate | Command::Completions { .. } => Ok(()),
     }
 }
 

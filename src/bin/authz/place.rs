@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 #[cfg(feature = "postgres")]
-use tower_authz::store::PostgresStore;
+use tower_authz::store::PostgresOptions;
 use tower_authz::store::{KeyAdmin, KeyStore, SqliteStore, StoreSettings};
 
 use crate::{Failure, args, commands::with, output};
@@ -41,7 +41,7 @@ impl Place {
             }
             #[cfg(feature = "postgres")]
             Self::Postgres(url) => {
-                drop(PostgresStore::create(url, settings).await?);
+                drop(options(url)?.create(url, settings).await?);
                 "the tables".to_owned()
             }
             #[cfg(not(feature = "postgres"))]
@@ -60,16 +60,35 @@ impl Place {
                 Ok(Box::new(SqliteStore::open(path)?))
             }
             #[cfg(feature = "postgres")]
-            Self::Postgres(url) => Ok(Box::new(PostgresStore::connect(url).await?)),
+            Self::Postgres(url) => Ok(Box::new(options(url)?.connect(url).await?)),
             #[cfg(not(feature = "postgres"))]
             Self::Postgres(_) => Err(without_postgres()),
+        }
+    }
+
+    /// Brings the store to the schema of this program.
+    pub(crate) async fn migrate(&self, json: bool) -> Result<(), Failure> {
+        let steps = match self {
+            Self::File(_) => {
+                drop(self.open().await?); // that is all it takes
+                0
+            }
+            #[cfg(feature = "postgres")]
+            Self::Postgres(url) => options(url)?.migrate(url).await?,
+            #[cfg(not(feature = "postgres"))]
+            Self::Postgres(_) => return Err(without_postgres()),
+        };
+        match (json, steps) {
+            (true, _) => output::json(&json!({ "steps": steps })),
+            (false, 0) => output::line("the store is as new as this program"),
+            (false, _) => output::line(format!("migrated, in {steps} steps; now replace the replicas one by one")),
         }
     }
 
     #[cfg(feature = "postgres")]
     pub(crate) async fn replicas(&self, as_json: bool) -> Result<(), Failure> {
         let Self::Postgres(url) = self else { return Err(no_replicas()) };
-        let replicas = PostgresStore::connect(url).await?.replicas().await?;
+        let replicas = options(url)?.connect(url).await?.replicas().await?;
         if as_json {
             let replicas = replicas.iter().map(|replica| {
                 let left = u64::try_from(replica.lease_left.as_millis()).unwrap_or(u64::MAX);
@@ -89,6 +108,24 @@ impl Place {
     pub(crate) async fn replicas(&self, _: bool) -> Result<(), Failure> {
         Err(no_replicas())
     }
+}
+
+/// A command makes its changes and ends: it keeps no keys in memory. `PGSSLROOTCERT` names the certificates, as for
+/// the programs of PostgreSQL.
+#[cfg(feature = "postgres")]
+fn options(url: &str) -> Result<PostgresOptions, Failure> {
+    let options = PostgresOptions::new().uncached();
+    #[cfg(feature = "postgres-tls")]
+    if let Some(path) = std::env::var_os("PGSSLROOTCERT").filter(|path| !path.is_empty())
+        && ["sslmode=require", "sslmode=verify-full"].iter().any(|mode| url.contains(mode))
+    {
+        let pem = std::fs::read(&path);
+        let pem =
+            pem.map_err(|error| Failure::Other(format!("PGSSLROOTCERT: {}: {error}", Path::new(&path).display())))?;
+        return Ok(options.root_certificates(pem));
+    }
+    let _ = url;
+    Ok(options)
 }
 
 fn no_replicas() -> Failure {

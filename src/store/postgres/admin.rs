@@ -8,38 +8,49 @@ use std::{
 };
 
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
-use tokio_postgres::{Client, Config};
+use tokio_postgres::Client;
 
 use crate::{
-    Dimension, KeyId,
+    Digest, Dimension, KeyId,
     store::{
-        Action, AuditQuery, AuditRecord, KeyQuery, Page, Reach, StoreError, StoreSettings, UnreadableKey,
+        Action, AuditQuery, AuditRecord, Found, KeyQuery, Page, Reach, StoreError, StoreSettings, UnreadableKey,
         change::{Applied, Change},
+        index::Index,
         lifecycle::{Plan, Row, plan},
         postgres::{
-            ReplicaStatus, failure,
-            replica::{ISOLATION, connect, impatience, parse},
+            ReplicaStatus,
+            connection::{Access, ISOLATION, failure, impatience, standby},
+            replica::parse,
             rows::{self, Broken, COLUMNS, Fetched, Reader},
+            schema,
         },
     },
+    trace,
 };
 
 pub(super) struct Admin {
-    pub(super) config: Config,
+    access: Access,
     /// Dimensions whose grammar no database can hold, shared with the replica of this process.
-    pub(super) own: Rc<RefCell<Vec<Dimension>>>,
+    own: Rc<RefCell<Vec<Dimension>>>,
     /// Rings for the replica of this process.
-    pub(super) wake: Rc<Notify>,
+    wake: Rc<Notify>,
     /// That of the replica of this process.
-    pub(super) lease: Duration,
+    lease: Duration,
     /// Connections that nobody uses now. One for each change that is under way: a change that waits for a paused
     /// replica must not hold up the others.
-    pub(super) idle: RefCell<Vec<Client>>,
-    pub(super) most: Semaphore,
+    idle: RefCell<Vec<Client>>,
+    most: Semaphore,
 }
 
 /// So many changes and questions are under way at a time.
-pub(super) const CONNECTIONS: usize = 8;
+const CONNECTIONS: usize = 8;
+
+/// What every replica has to know before a change returns.
+struct Mark {
+    version: i64,
+    /// When the leases are over that another server than this one has given, as far as that is not past.
+    settled: Option<SystemTime>,
+}
 
 /// A connection that goes back to the idle ones if it is still good.
 struct Borrowed<'a> {
@@ -63,13 +74,19 @@ impl Drop for Borrowed<'_> {
 }
 
 impl Admin {
+    pub(super) fn new(access: Access, own: Rc<RefCell<Vec<Dimension>>>, wake: Rc<Notify>, lease: Duration) -> Self {
+        Self { access, own, wake, lease, idle: RefCell::default(), most: Semaphore::new(CONNECTIONS) }
+    }
+
     /// Carries a change out. It is in the database, and known to every replica that may admit, when this is done.
     pub(super) async fn apply(&self, who: &str, change: Change) -> Result<Applied, StoreError> {
+        let begin = Instant::now();
         let mut borrowed = self.connected().await?;
         let client = borrowed.get()?;
-        let (mut applied, version) = self.commit_drawing(client, who, change).await?;
+        let (mut applied, mark) = self.commit_drawing(client, who, change).await?;
         self.wake.notify_one();
-        applied.reach = reach(client, version).await?;
+        applied.reach = reach(client, &mark).await?;
+        trace::changed(begin.elapsed());
         Ok(applied)
     }
 
@@ -79,7 +96,7 @@ impl Admin {
         client: &mut Client,
         who: &str,
         change: Change,
-    ) -> Result<(Applied, i64), StoreError> {
+    ) -> Result<(Applied, Mark), StoreError> {
         let mut change = Some(change);
         for _ in 0..32 {
             let Some(now) = change.take() else { break };
@@ -106,7 +123,7 @@ impl Admin {
         let client = match known {
             Some(client) => client,
             None => {
-                let client = connect(&self.config, None).await?;
+                let client = self.access.connect(None).await?;
                 // So short that the others, whose renewals wait for the lock, keep their leases.
                 let manners = format!("{ISOLATION}; {}", impatience(self.lease / 2));
                 client.batch_execute(&manners).await.map_err(|error| failure(&error))?;
@@ -121,7 +138,7 @@ impl Admin {
         client: &mut Client,
         who: &str,
         change: Change,
-    ) -> Result<Option<(Applied, i64)>, StoreError> {
+    ) -> Result<Option<(Applied, Mark)>, StoreError> {
         let told = |error: tokio_postgres::Error| failure(&error);
         let transaction = client.transaction().await.map_err(told)?;
         if matches!(change, Change::Import(_) | Change::Purge { .. } | Change::Settings(_)) {
@@ -130,31 +147,35 @@ impl Admin {
             transaction.batch_execute(&longer).await.map_err(told)?;
         }
         // Locked from here to the end: versions come in the order of the commits.
-        let sql = "SELECT version, settings, clock_timestamp() FROM authz_counter FOR UPDATE";
-        let row = transaction.query_one(sql, &[]).await.map_err(told)?;
+        let row = transaction.query_one(LOCK, &[]).await.map_err(told)?;
         let (before, now): (i64, SystemTime) = (row.get(0), row.get(2));
+        schema::readable(row.get(3))?;
+        let (is_same_server, mut settled, bell_is_full): (bool, _, bool) = (row.get(4), row.get(5), row.get(6));
         let settings = parse(row.get(1), &self.own.borrow())?;
         let fetched = Fetched::of(&transaction, &change, &settings.dimensions).await?;
         let Plan { edits, settings, applied } = plan(change, &fetched, &settings, now)?;
-        if edits.is_empty() {
-            // As it was; but who made it so may not have waited for everybody.
-            return Ok(Some((applied, before)));
+        if !is_same_server {
+            let micros = i64::try_from(self.lease.as_micros()).unwrap_or(i64::MAX) as f64;
+            settled = Some(transaction.query_one(SETTLE, &[&micros]).await.map_err(told)?.get(0));
         }
-        let mut random = [0; 16];
-        getrandom::fill(&mut random).map_err(|error| StoreError::unavailable(error.to_string()))?;
-        let identity = format!("{:032x}", u128::from_ne_bytes(random));
         let mut version = before;
-        for edit in &edits {
-            version += 1;
-            if !rows::write(&transaction, edit, version, &identity, now, who).await? {
+        if !edits.is_empty() {
+            let mut random = [0; 16];
+            getrandom::fill(&mut random).map_err(|error| StoreError::unavailable(error.to_string()))?;
+            let identity = format!("{:032x}", u128::from_ne_bytes(random));
+            version = before.saturating_add(i64::try_from(edits.len()).unwrap_or(i64::MAX));
+            if !rows::write(&transaction, &edits, before + 1, &identity, now, who).await? {
                 return Ok(None);
             }
+            let counted = "UPDATE authz_counter SET version = $1, change = $2, settings = coalesce($3, settings)";
+            let text = settings.as_ref().map(StoreSettings::to_json).transpose();
+            let text = text.map_err(|error| StoreError::invalid(error.to_string()))?;
+            transaction.execute(counted, &[&version, &identity, &text]).await.map_err(told)?;
+            // Replicas ask by themselves as well: whoever fills the queue of notifications keeps nobody from revoking.
+            if !bell_is_full {
+                transaction.execute("SELECT pg_notify('authz', '')", &[]).await.map_err(told)?;
+            }
         }
-        let counted = "UPDATE authz_counter SET version = $1, change = $2, settings = coalesce($3, settings)";
-        let text = settings.as_ref().map(StoreSettings::to_json).transpose();
-        let text = text.map_err(|error| StoreError::invalid(error.to_string()))?;
-        transaction.execute(counted, &[&version, &identity, &text]).await.map_err(told)?;
-        transaction.execute("SELECT pg_notify('authz', '')", &[]).await.map_err(told)?;
         let unsure =
             |error| StoreError::unavailable(format!("whether the change is made is not known: {}", failure(&error)));
         if let Some(settings) = settings {
@@ -162,8 +183,9 @@ impl Admin {
             own.retain(|known| !settings.dimensions.contains(known));
             own.extend(settings.dimensions);
         }
+        // Where nothing was to be done, whoever did it may not have waited for everybody.
         transaction.commit().await.map_err(unsure)?;
-        Ok(Some((applied, version)))
+        Ok(Some((applied, Mark { version, settled })))
     }
 
     pub(super) async fn page(&self, query: &KeyQuery) -> Result<Page, StoreError> {
@@ -209,6 +231,24 @@ impl Admin {
             Some(Ok(record)) => Row::Found(record),
             Some(Err(broken)) => Row::Unreadable(broken.digest, broken.why),
         })
+    }
+
+    /// What a look-up finds that asks the database.
+    pub(super) async fn by_digest(&self, digest: &Digest, index: &Index) -> Found {
+        let mut borrowed = self.connected().await?;
+        let client = borrowed.get()?;
+        let told = |error: tokio_postgres::Error| failure(&error);
+        let sql = "SELECT settings, pg_is_in_recovery() FROM authz_counter";
+        let row = client.query_one(sql, &[]).await.map_err(told)?;
+        if row.get(1) {
+            return Err(standby()); // it was the primary once
+        }
+        let settings = parse(row.get(0), &self.own.borrow())?;
+        index.set_directory(settings.directory);
+        let sql = format!("SELECT {COLUMNS} FROM authz_keys WHERE digest = $1");
+        let row = client.query_opt(&sql, &[&digest.as_bytes().as_slice()]).await.map_err(told)?;
+        let read = row.map(|row| Reader::new(&settings.dimensions).record(&row));
+        read.transpose().map_err(|broken| StoreError::unreadable(broken.why))
     }
 
     pub(super) async fn history(&self, query: &AuditQuery) -> Result<Vec<AuditRecord>, StoreError> {
@@ -271,37 +311,52 @@ impl Admin {
     }
 }
 
+/// The newest version and all else that a change is worked out by, locked.
+const LOCK: &str = "
+    SELECT version, settings, clock_timestamp(), oldest, server_since IS NOT DISTINCT FROM pg_postmaster_start_time(),
+      CASE WHEN settled_at > clock_timestamp() THEN settled_at END, pg_notification_queue_usage() > 0.9
+    FROM authz_counter FOR UPDATE";
+
+/// Another server than the one that has made the newest change: it may have taken over without the newest leases.
+const SETTLE: &str = "
+    UPDATE authz_counter SET server_since = pg_postmaster_start_time(), settled_at = clock_timestamp() +
+      greatest($1 * interval '1 microsecond', (SELECT max(lease) FROM authz_replicas))
+    RETURNING settled_at";
+
 /// Waits until every replica has this version or its lease has run out, by the database's clock. A lease that is
 /// given later than the change comes with the change: so no replica is waited for longer than its lease as it is
 /// now.
-async fn reach(client: &Client, version: i64) -> Result<Reach, StoreError> {
+async fn reach(client: &Client, mark: &Mark) -> Result<Reach, StoreError> {
     let unsure = |error| {
         StoreError::unavailable(format!("the change is made, but not everybody is sure to know: {}", failure(&error)))
     };
     let begin = Instant::now();
-    let behind =
-        "SELECT id, name, lease_until FROM authz_replicas WHERE applied < $1 AND lease_until > clock_timestamp()";
-    let rows = client.query(behind, &[&version]).await.map_err(unsure)?;
+    // By another server's clock a lease may seem to last longer than it does.
+    let behind = "SELECT id, name, least(lease_until, clock_timestamp() + lease) FROM authz_replicas
+                  WHERE applied < $1 AND lease_until > clock_timestamp()";
+    let rows = client.query(behind, &[&mark.version]).await.map_err(unsure)?;
     let mut waiting: BTreeMap<String, (String, SystemTime)> =
         rows.iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect();
+    let mut settled = mark.settled;
     let mut silent = Vec::new();
     let mut pause = Duration::from_millis(1);
-    while !waiting.is_empty() {
+    while !waiting.is_empty() || settled.is_some() {
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_millis(20));
         let ids: Vec<&String> = waiting.keys().collect();
         let still = "SELECT clock_timestamp(), id FROM (SELECT 1) AS always
                      LEFT JOIN authz_replicas ON applied < $1 AND id = ANY($2)";
-        let rows = client.query(still, &[&version, &ids]).await.map_err(unsure)?;
+        let rows = client.query(still, &[&mark.version, &ids]).await.map_err(unsure)?;
         let now: Option<SystemTime> = rows.first().map(|row| row.get(0));
+        let is_over = |time: SystemTime| now.is_some_and(|now| time <= now);
+        settled = settled.filter(|settled| !is_over(*settled));
         let behind: Vec<String> = rows.iter().filter_map(|row| row.get(1)).collect();
         waiting.retain(|id, (name, until)| {
-            let expired = now.is_some_and(|now| *until <= now);
             let is_behind = behind.contains(id);
-            if is_behind && expired {
+            if is_behind && is_over(*until) {
                 silent.push(name.clone());
             }
-            is_behind && !expired
+            is_behind && !is_over(*until)
         });
     }
     Ok(Reach { waited: begin.elapsed(), silent })

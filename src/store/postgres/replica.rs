@@ -1,10 +1,16 @@
 //! What keeps one replica true: the whole table in memory, and a lease without which it admits nobody.
 
-use std::{cell::RefCell, collections::BTreeSet, future::poll_fn, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::{BTreeSet, HashSet},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
-use futures::channel::oneshot;
+use futures::{TryStreamExt as _, channel::oneshot, pin_mut};
 use tokio::sync::Notify;
-use tokio_postgres::{AsyncMessage, Client, Config, IsolationLevel, NoTls, Statement};
+use tokio_postgres::{Client, IsolationLevel, Statement, types::ToSql};
 
 use crate::{
     Digest, Dimension,
@@ -12,15 +18,17 @@ use crate::{
         StoreError, StoreSettings,
         index::{Index, Slot},
         postgres::{
-            clock, failure,
-            rows::{self, Broken, COLUMNS, Reader, digest_of},
+            clock,
+            connection::{Access, ISOLATION, failure, silence},
+            rows::{Broken, COLUMNS, Reader, digest_of},
+            schema,
         },
         report::Report,
     },
 };
 
 pub(super) struct Replica {
-    pub(super) config: Config,
+    pub(super) access: Access,
     pub(super) index: Arc<Index>,
     pub(super) own: Rc<RefCell<Vec<Dimension>>>,
     pub(super) report: Report,
@@ -40,47 +48,71 @@ pub(super) struct State {
     pub(super) settings: StoreSettings,
     /// The newest change that the index has in it, and what tells it from another of the same number.
     pub(super) version: i64,
-    pub(super) change: String,
+    change: String,
+    /// The newest change of all, as far as is known.
+    pub(super) newest: i64,
+    /// How many changes are read at a time.
+    stride: i64,
+}
+
+/// What came of asking for the lease.
+enum Renewed {
+    Held,
+    /// There is more to read first.
+    Behind,
+    /// It will never be held again.
+    Never(String),
 }
 
 /// The lease, given together with the newest version. It is one statement, so that nobody who is paused holds the lock
 /// against writers; the lease comes after the lock, whose row is then the newest.
 const RENEWAL: &str = "
-    WITH counter AS (SELECT version, change FROM authz_counter FOR SHARE),
+    WITH counter AS (SELECT version, change, oldest FROM authz_counter FOR SHARE),
     lease AS (
-      INSERT INTO authz_replicas (id, name, applied, lease_until)
-      SELECT $1, $2, $3, clock_timestamp() + $4 * interval '1 microsecond' FROM counter
+      INSERT INTO authz_replicas (id, name, applied, lease, lease_until)
+      SELECT $1, $2, $3, $4 * interval '1 microsecond', clock_timestamp() + $4 * interval '1 microsecond' FROM counter
       ON CONFLICT (id) DO UPDATE SET applied = greatest(authz_replicas.applied, excluded.applied),
-        lease_until = excluded.lease_until
+        lease = excluded.lease, lease_until = excluded.lease_until
     )
-    SELECT version, change,
+    SELECT version, change, oldest,
       $3 = 0 OR EXISTS (SELECT 1 FROM authz_audit WHERE number = $3 AND authz_audit.change = $5)
     FROM counter";
-
-/// Whatever the default of the database is: a statement that has waited for a lock sees what came before it.
-pub(super) const ISOLATION: &str = "SET default_transaction_isolation = 'read committed'";
 
 /// Why a replica stops for good.
 const WENT_BACK: &str = "the database lacks a change that it had: it was restored or failed over to a standby that \
                          was behind; requests are refused until the program is restarted";
 
-impl Replica {
+/// At most so many changes are read at a time, and at least so many: a replica that has a million to read must not
+/// need longer for a part of them than it waits for an answer.
+const STRIDE: std::ops::RangeInclusive<i64> = 64..=8192;
+
+impl State {
     /// Reads everything, as it was at one moment.
     pub(super) async fn load(
         client: &mut Client,
         own: &[Dimension],
-    ) -> Result<(State, Vec<(Digest, Slot)>, Vec<Broken>), StoreError> {
+    ) -> Result<(Self, Vec<(Digest, Slot)>, Vec<Broken>), StoreError> {
         let told = |error: tokio_postgres::Error| failure(&error);
         let builder = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
         let moment = builder.start().await.map_err(told)?;
         let row = moment.query_one("SELECT version, change, settings FROM authz_counter", &[]).await.map_err(told)?;
         let settings = parse(row.get(2), own)?;
-        let state = State { version: row.get(0), change: row.get(1), settings };
-        let rows = moment.query(&format!("SELECT {COLUMNS} FROM authz_keys"), &[]).await.map_err(told)?;
-        let (slots, broken) = rows::slots(&rows, &mut Reader::new(&state.settings.dimensions));
+        let version = row.get(0);
+        let state = Self { version, change: row.get(1), settings, newest: version, stride: *STRIDE.end() };
+        let none: [&(dyn ToSql + Sync); 0] = [];
+        let sql = format!("SELECT {COLUMNS} FROM authz_keys");
+        let rows = moment.query_raw(&sql, none).await.map_err(told)?;
+        pin_mut!(rows);
+        let mut reader = Reader::new(&state.settings.dimensions);
+        let (mut slots, mut broken) = (Vec::new(), Vec::new());
+        while let Some(row) = rows.try_next().await.map_err(told)? {
+            reader.slot(&row, &mut slots, &mut broken);
+        }
         Ok((state, slots, broken))
     }
+}
 
+impl Replica {
     /// Holds the lease for as long as the process lives. `held` hears of the first.
     pub(super) async fn run(self: Rc<Self>, held: oneshot::Sender<Result<(), StoreError>>) {
         let mut held = Some(held);
@@ -110,7 +142,7 @@ impl Replica {
         held: &mut Option<oneshot::Sender<Result<(), StoreError>>>,
         told: &mut bool,
     ) -> Result<(), StoreError> {
-        let client = connect(&self.config, Some(Rc::clone(&self.wake))).await?;
+        let client = self.access.connect(Some(Rc::clone(&self.wake))).await?;
         let prepared = async {
             client.batch_execute(&format!("{ISOLATION}; LISTEN authz")).await?;
             client.prepare(RENEWAL).await
@@ -119,12 +151,22 @@ impl Replica {
         let renewal = prepared.map_err(|_| silence())?.map_err(|error| failure(&error))?;
         loop {
             let renewed = tokio::time::timeout(self.lease, self.renew(&client, &renewal)).await;
-            // An answer that comes later is for a question that nobody asks any more: the connection goes with it.
-            let going_on = renewed.map_err(|_| silence())??;
-            if !going_on {
-                self.index.set_stale(true);
-                (self.report)(WENT_BACK);
-                return Ok(());
+            let Ok(renewed) = renewed else {
+                // An answer that comes later is for a question that nobody asks any more: the connection goes with it.
+                self.stride(|stride| stride / 2);
+                return Err(silence());
+            };
+            match renewed? {
+                Renewed::Held => {}
+                Renewed::Behind => {
+                    self.stride(|stride| stride * 2);
+                    continue;
+                }
+                Renewed::Never(why) => {
+                    self.index.set_stale(true);
+                    (self.report)(&why);
+                    return Ok(());
+                }
             }
             if let Some(held) = held.take() {
                 let _ = held.send(Ok(()));
@@ -136,30 +178,44 @@ impl Replica {
         }
     }
 
+    fn stride(&self, change: impl FnOnce(i64) -> i64) {
+        let stride = &mut self.state.borrow_mut().stride;
+        *stride = change(*stride).clamp(*STRIDE.start(), *STRIDE.end());
+    }
+
     /// Asks for the lease. Whoever changes something comes either before, and is heard of here, or after, and finds
-    /// the lease. False if the database has lost something.
-    async fn renew(&self, client: &Client, renewal: &Statement) -> Result<bool, StoreError> {
+    /// the lease.
+    async fn renew(&self, client: &Client, renewal: &Statement) -> Result<Renewed, StoreError> {
         let told = |error: tokio_postgres::Error| failure(&error);
-        let (known, known_change) = {
+        let (known, known_change, stride) = {
             let state = self.state.borrow();
-            (state.version, state.change.clone())
+            (state.version, state.change.clone(), state.stride)
         };
         let micros = i64::try_from(self.lease.as_micros()).unwrap_or(i64::MAX) as f64;
-        let values: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
-            [&self.id, &self.name, &known, &micros, &known_change];
+        let values: [&(dyn ToSql + Sync); 5] = [&self.id, &self.name, &known, &micros, &known_change];
         let asked = clock::now();
         let row = client.query_one(renewal, &values).await.map_err(told)?;
-        let (version, change, is_there): (i64, String, bool) = (row.get(0), row.get(1), row.get(2));
-        if !is_there || version < known {
-            return Ok(false);
+        let (version, change, oldest, is_there): (i64, String, i32, bool) =
+            (row.get(0), row.get(1), row.get(2), row.get(3));
+        if let Err(error) = schema::readable(oldest) {
+            return Ok(Renewed::Never(format!("{error}; requests are refused")));
         }
+        if !is_there || version < known {
+            return Ok(Renewed::Never(WENT_BACK.to_owned()));
+        }
+        self.state.borrow_mut().newest = version;
         // First what has changed, then the lease: a request that finds the lease finds the changes. What is read here
         // may be newer than the lease, which does no harm.
-        if version != known {
-            let changed = self.changes(client, known).await?;
+        let until = version.min(known.saturating_add(stride));
+        if until != known {
+            let changed = self.changes(client, known, until).await?;
             self.index.publish(changed);
+            let change = if until == version { change } else { identity(client, until).await? };
             let mut state = self.state.borrow_mut();
-            (state.version, state.change) = (version, change);
+            (state.version, state.change) = (until, change);
+        }
+        if until != version {
+            return Ok(Renewed::Behind);
         }
         let deadline = if self.serves_stale { u64::MAX } else { clock::deadline(asked, self.lease) };
         self.index.set_deadline(deadline);
@@ -167,14 +223,19 @@ impl Replica {
             let applied = "UPDATE authz_replicas SET applied = greatest(applied, $2) WHERE id = $1";
             client.execute(applied, &[&self.id, &version]).await.map_err(told)?;
         }
-        Ok(true)
+        Ok(Renewed::Held)
     }
 
-    /// What look-ups have to find from now on.
-    async fn changes(&self, client: &Client, since: i64) -> Result<Vec<(Digest, Option<Slot>)>, StoreError> {
+    /// What look-ups have to find from now on, by the changes after `since` and up to `until`.
+    async fn changes(
+        &self,
+        client: &Client,
+        since: i64,
+        until: i64,
+    ) -> Result<Vec<(Digest, Option<Slot>)>, StoreError> {
         let told = |error: tokio_postgres::Error| failure(&error);
-        let sql = "SELECT DISTINCT key_id, digest FROM authz_audit WHERE number > $1";
-        let changed = client.query(sql, &[&since]).await.map_err(told)?;
+        let sql = "SELECT DISTINCT key_id, digest FROM authz_audit WHERE number > $1 AND number <= $2";
+        let changed = client.query(sql, &[&since, &until]).await.map_err(told)?;
         let ids: BTreeSet<String> = changed.iter().filter_map(|row| row.get::<_, Option<String>>(0)).collect();
         if changed.iter().any(|row| row.get::<_, Option<String>>(0).is_none()) {
             let row = client.query_one("SELECT settings FROM authz_counter", &[]).await.map_err(told)?;
@@ -186,12 +247,14 @@ impl Replica {
         let ids: Vec<String> = ids.into_iter().collect();
         let sql = format!("SELECT {COLUMNS} FROM authz_keys WHERE id = ANY($1)");
         let rows = client.query(&sql, &[&ids]).await.map_err(told)?;
-        let (there, broken) = rows::slots(&rows, &mut Reader::new(&dimensions));
+        let mut reader = Reader::new(&dimensions);
+        let (mut there, mut broken) = (Vec::new(), Vec::new());
+        rows.iter().for_each(|row| reader.slot(row, &mut there, &mut broken));
         self.tell_broken(&broken);
         // What is gone comes first, so that what is there has the last word.
-        let gone = changed.iter().filter_map(|row| Some((digest_of(row, 1)?, None)));
-        let stays: BTreeSet<[u8; 32]> = there.iter().map(|(digest, _)| *digest.as_bytes()).collect();
-        let gone = gone.filter(|(digest, _)| !stays.contains(digest.as_bytes()));
+        let stays: HashSet<[u8; 32]> = there.iter().map(|(digest, _)| *digest.as_bytes()).collect();
+        let gone = changed.iter().filter_map(|row| digest_of(row, 1));
+        let gone = gone.filter(|digest| !stays.contains(digest.as_bytes())).map(|digest| (digest, None));
         Ok(gone.chain(there.into_iter().map(|(digest, slot)| (digest, Some(slot)))).collect())
     }
 
@@ -205,7 +268,7 @@ impl Replica {
     pub(super) async fn release(&self) {
         self.index.set_stale(true);
         let goodbye = async {
-            let client = connect(&self.config, None).await?;
+            let client = self.access.connect(None).await?;
             let sql = "DELETE FROM authz_replicas WHERE id = $1";
             client.execute(sql, &[&self.id]).await.map_err(|error| failure(&error))
         };
@@ -213,38 +276,13 @@ impl Replica {
     }
 }
 
+/// What tells the change of this number from another of the same number.
+async fn identity(client: &Client, number: i64) -> Result<String, StoreError> {
+    let sql = "SELECT change FROM authz_audit WHERE number = $1";
+    Ok(client.query_one(sql, &[&number]).await.map_err(|error| failure(&error))?.get(0))
+}
+
 pub(super) fn parse(text: &str, own: &[Dimension]) -> Result<StoreSettings, StoreError> {
     StoreSettings::parse(text, own)
         .map_err(|error| StoreError::unavailable(format!("the settings of the store cannot be read: {error}")))
-}
-
-fn silence() -> StoreError {
-    StoreError::unavailable("the database does not answer")
-}
-
-/// Has the database end a transaction in whose midst nothing more is heard: it has locked others out, and whoever is
-/// paused or cut off there would do so for ever.
-pub(super) fn impatience(patience: Duration) -> String {
-    format!("SET idle_in_transaction_session_timeout = {}", patience.as_millis().max(1))
-}
-
-/// A connection, driven by a task of its own. Notifications ring the bell.
-pub(super) async fn connect(config: &Config, wake: Option<Rc<Notify>>) -> Result<Client, StoreError> {
-    // The configured time is for the network alone, and for each host: a database may accept and then say nothing.
-    let hosts = u32::try_from(config.get_hosts().len()).unwrap_or(1).max(1);
-    let patience = config.get_connect_timeout().copied().unwrap_or(Duration::from_secs(5)).saturating_mul(hosts);
-    let connected = tokio::time::timeout(patience, config.connect(NoTls)).await.map_err(|_| silence())?;
-    let (client, mut connection) = connected.map_err(|error| failure(&error))?;
-    tokio::task::spawn_local(async move {
-        while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
-            if let (AsyncMessage::Notification(_), Some(wake)) = (message, &wake) {
-                wake.notify_one();
-            }
-        }
-        if let Some(wake) = wake {
-            // Whoever waits learns that the connection is gone.
-            wake.notify_one();
-        }
-    });
-    Ok(client)
 }

@@ -18,7 +18,7 @@ use crate::{
         index::Slot,
         judge::words,
         lifecycle::{Row, Table},
-        postgres::failure,
+        postgres::connection::failure,
     },
     text,
 };
@@ -50,6 +50,17 @@ impl<'d> Reader<'d> {
             digest: digest_of(row, 1),
             why: error.to_string(),
         })
+    }
+
+    /// What look-ups find of a row; and the row, if it makes no record.
+    pub(super) fn slot(&mut self, row: &PgRow, slots: &mut Vec<(Digest, Slot)>, broken: &mut Vec<Broken>) {
+        match self.record(row) {
+            Ok(record) => slots.push((*record.digest(), Slot::Record(record))),
+            Err(found) => {
+                slots.extend(found.digest.map(|digest| (digest, Slot::Unreadable(found.why.as_str().into()))));
+                broken.push(found);
+            }
+        }
     }
 
     fn try_record(&mut self, row: &PgRow) -> Result<KeyRecord, ConfigError> {
@@ -89,21 +100,6 @@ impl<'d> Reader<'d> {
 pub(super) fn digest_of(row: &PgRow, place: usize) -> Option<Digest> {
     let bytes: Option<&[u8]> = row.try_get(place).ok()?;
     bytes?.try_into().ok().map(Digest::from_bytes)
-}
-
-/// What look-ups find, and the rows that make no record.
-pub(super) fn slots(rows: &[PgRow], reader: &mut Reader<'_>) -> (Vec<(Digest, Slot)>, Vec<Broken>) {
-    let (mut slots, mut broken) = (Vec::with_capacity(rows.len()), Vec::new());
-    for row in rows {
-        match reader.record(row) {
-            Ok(record) => slots.push((*record.digest(), Slot::Record(record))),
-            Err(found) => {
-                slots.extend(found.digest.map(|digest| (digest, Slot::Unreadable(found.why.as_str().into()))));
-                broken.push(found);
-            }
-        }
-    }
-    (slots, broken)
 }
 
 /// What a change has to know, fetched before it is worked out.
@@ -239,76 +235,140 @@ impl Table for Fetched {
     }
 }
 
-/// Writes one change with its audit record, under this number. False if a new key was to have an id that another
-/// has: then draw again.
+/// So many rows are written by one statement.
+const BATCH: usize = 1000;
+
+/// Writes a change with its audit records, which are numbered from `first` on. False if a new key was to have an id
+/// that another has: then draw again.
 pub(super) async fn write(
     transaction: &Transaction<'_>,
-    edit: &Edit,
-    number: i64,
+    edits: &[Edit],
+    first: i64,
     change: &str,
     now: SystemTime,
     who: &str,
 ) -> Result<bool, StoreError> {
     let told = |error: tokio_postgres::Error| failure(&error);
-    match (&edit.key, &edit.after, edit.action) {
-        (_, Some(record), _) => match put(transaction, record).await? {
-            true => {}
-            false if edit.before.is_none() => return Ok(false),
-            false => return Err(StoreError::conflict(format!("the key {} was changed meanwhile", record.id()))),
-        },
-        // Only of a record that cannot be read is there nothing to write afterwards.
-        (Some(id), None, Action::Revoked) => {
-            let sql = "UPDATE authz_keys SET revoked_at = $2, revocation_reason = $3, version = version + 1
-                       WHERE id = $1 AND revoked_at IS NULL";
-            transaction.execute(sql, &[&id.as_str(), &now, &edit.note]).await.map_err(told)?;
+    let mut first = first;
+    for edits in edits.chunks(BATCH) {
+        let (mut new, mut gone) = (Vec::new(), Vec::new());
+        for edit in edits {
+            match (&edit.key, &edit.after, edit.action) {
+                (_, Some(record), _) if edit.before.is_none() => new.push(&**record),
+                (_, Some(record), _) => update(transaction, record).await?,
+                // Only of a record that cannot be read is there nothing to write afterwards.
+                (Some(id), None, Action::Revoked) => {
+                    let sql = "UPDATE authz_keys SET revoked_at = $2, revocation_reason = $3, version = version + 1
+                               WHERE id = $1 AND revoked_at IS NULL";
+                    transaction.execute(sql, &[&id.as_str(), &now, &edit.note]).await.map_err(told)?;
+                }
+                (Some(id), None, _) => gone.push(id.as_str()),
+                (None, None, _) => {}
+            }
         }
-        (Some(id), None, _) => {
-            transaction.execute("DELETE FROM authz_keys WHERE id = $1", &[&id.as_str()]).await.map_err(told)?;
+        if !gone.is_empty() {
+            transaction.execute("DELETE FROM authz_keys WHERE id = ANY($1)", &[&gone]).await.map_err(told)?;
         }
-        (None, None, _) => {}
+        if !new.is_empty() && !insert(transaction, &new).await? {
+            return Ok(false);
+        }
+        record(transaction, edits, first, change, now, who).await?;
+        first += i64::try_from(edits.len()).unwrap_or(0);
     }
-    let audit = edit.audit(0, now, who).map_err(|error| StoreError::invalid(error.to_string()))?;
-    let sql = "INSERT INTO authz_audit (number, change, at, who, action, key_id, digest, note, before, after)
-               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
-    let (key, digest) =
-        (audit.key.as_ref().map(KeyId::as_str), edit.digest.as_ref().map(|it| it.as_bytes().as_slice()));
-    let action = edit.action.name();
-    transaction
-        .execute(sql, &[&number, &change, &now, &who, &action, &key, &digest, &audit.note, &audit.before, &audit.after])
-        .await
-        .map_err(told)?;
     Ok(true)
 }
 
-async fn put(transaction: &Transaction<'_>, record: &KeyRecord) -> Result<bool, StoreError> {
-    let grant = serde_json::to_string(&GrantFile::of(record.grant()));
-    let grant = grant.map_err(|error| StoreError::invalid(error.to_string()))?;
-    let version = i64::try_from(record.version()).map_err(|error| StoreError::invalid(error.to_string()))?;
+/// Writes new keys. False if one of them has an id that another has.
+async fn insert(transaction: &Transaction<'_>, records: &[&KeyRecord]) -> Result<bool, StoreError> {
     let sql = format!(
-        "INSERT INTO authz_keys ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
-         ON CONFLICT (id) DO UPDATE SET name = $3, kind = $4, tenant = $5, not_before = $7, expires_at = $8,
-           revoked_at = $9, revocation_reason = $10, may = $11, version = $12, replaced_by = $15
-         WHERE authz_keys.digest = $2 AND authz_keys.version = $12 - 1"
+        "INSERT INTO authz_keys ({COLUMNS})
+         SELECT * FROM unnest($1::text[], $2::bytea[], $3::text[], $4::text[], $5::text[], $6::timestamptz[],
+           $7::timestamptz[], $8::timestamptz[], $9::timestamptz[], $10::text[], $11::text[], $12::bigint[],
+           $13::timestamptz[], $14::text[], $15::text[])
+         ON CONFLICT (id) DO NOTHING"
     );
-    let statement = transaction.prepare(&sql).await.map_err(|error| failure(&error))?;
     let of = |id: Option<&KeyId>| id.map(ToString::to_string);
+    let grants = records.iter().map(|it| may(it)).collect::<Result<Vec<_>, _>>()?;
+    let versions = records.iter().map(|it| number(it.version())).collect::<Result<Vec<_>, _>>()?;
+    /// One value of each record.
+    fn column<'r, T>(records: &[&'r KeyRecord], of: impl Fn(&'r KeyRecord) -> T) -> Vec<T> {
+        records.iter().map(|record| of(record)).collect()
+    }
     let values: [&(dyn ToSql + Sync); 15] = [
+        &column(records, |it| it.id().as_str()),
+        &column(records, |it| it.digest().as_bytes().as_slice()),
+        &column(records, KeyRecord::name),
+        &column(records, KeyRecord::kind),
+        &column(records, KeyRecord::tenant),
+        &column(records, KeyRecord::created_at),
+        &column(records, KeyRecord::not_before),
+        &column(records, KeyRecord::expires_at),
+        &column(records, KeyRecord::revoked_at),
+        &column(records, KeyRecord::revocation_reason),
+        &grants,
+        &versions,
+        &column(records, KeyRecord::last_used),
+        &column(records, |it| of(it.replaces())),
+        &column(records, |it| of(it.replaced_by())),
+    ];
+    let written = transaction.execute(&sql, &values).await.map_err(|error| failure(&error))?;
+    Ok(usize::try_from(written).is_ok_and(|written| written == records.len()))
+}
+
+async fn update(transaction: &Transaction<'_>, record: &KeyRecord) -> Result<(), StoreError> {
+    let sql = "UPDATE authz_keys SET name = $3, kind = $4, tenant = $5, not_before = $6, expires_at = $7,
+                 revoked_at = $8, revocation_reason = $9, may = $10, version = $11::bigint, replaced_by = $12
+               WHERE id = $1 AND digest = $2 AND version = $11::bigint - 1";
+    let values: [&(dyn ToSql + Sync); 12] = [
         &record.id().as_str(),
         &record.digest().as_bytes().as_slice(),
         &record.name(),
         &record.kind(),
         &record.tenant(),
-        &record.created_at(),
         &record.not_before(),
         &record.expires_at(),
         &record.revoked_at(),
         &record.revocation_reason(),
-        &grant,
-        &version,
-        &record.last_used(),
-        &of(record.replaces()),
-        &of(record.replaced_by()),
+        &may(record)?,
+        &number(record.version())?,
+        &record.replaced_by().map(ToString::to_string),
     ];
-    let written = transaction.execute(&statement, &values).await.map_err(|error| failure(&error))?;
-    Ok(written == 1)
+    match transaction.execute(sql, &values).await.map_err(|error| failure(&error))? {
+        1 => Ok(()),
+        _ => Err(StoreError::conflict(format!("the key {} was changed meanwhile", record.id()))),
+    }
+}
+
+async fn record(
+    transaction: &Transaction<'_>,
+    edits: &[Edit],
+    first: i64,
+    change: &str,
+    now: SystemTime,
+    who: &str,
+) -> Result<(), StoreError> {
+    let audits = edits.iter().map(|edit| edit.audit(0, now, who)).collect::<Result<Vec<_>, _>>();
+    let audits = audits.map_err(|error| StoreError::invalid(error.to_string()))?;
+    let numbers: Vec<i64> = (first..).take(edits.len()).collect();
+    let actions: Vec<&str> = edits.iter().map(|edit| edit.action.name()).collect();
+    let keys: Vec<Option<&str>> = edits.iter().map(|edit| edit.key.as_ref().map(KeyId::as_str)).collect();
+    let digests: Vec<Option<&[u8]>> =
+        edits.iter().map(|edit| edit.digest.as_ref().map(|digest| digest.as_bytes().as_slice())).collect();
+    let notes: Vec<Option<&str>> = edits.iter().map(|edit| edit.note.as_deref()).collect();
+    let before: Vec<Option<&str>> = audits.iter().map(|audit| audit.before.as_deref()).collect();
+    let after: Vec<Option<&str>> = audits.iter().map(|audit| audit.after.as_deref()).collect();
+    let sql = "INSERT INTO authz_audit (change, at, who, number, action, key_id, digest, note, before, after)
+               SELECT $1, $2, $3, * FROM unnest($4::bigint[], $5::text[], $6::text[], $7::bytea[], $8::text[],
+                 $9::text[], $10::text[])";
+    let values: [&(dyn ToSql + Sync); 10] =
+        [&change, &now, &who, &numbers, &actions, &keys, &digests, &notes, &before, &after];
+    transaction.execute(sql, &values).await.map(drop).map_err(|error| failure(&error))
+}
+
+fn may(record: &KeyRecord) -> Result<String, StoreError> {
+    serde_json::to_string(&GrantFile::of(record.grant())).map_err(|error| StoreError::invalid(error.to_string()))
+}
+
+fn number(version: u64) -> Result<i64, StoreError> {
+    i64::try_from(version).map_err(|error| StoreError::invalid(error.to_string()))
 }

@@ -5,7 +5,9 @@ CREATE TABLE authz_counter (
   -- What tells the newest change from another with the same number, after a failover.
   change text NOT NULL,
   settings text NOT NULL,
+  -- How many migrations the tables have seen, and how many a program has to know at least to work with them.
   schema integer NOT NULL,
+  oldest integer NOT NULL,
   -- Replicas may update this and nothing else: it is what lets them lock the row against writers.
   guard boolean NOT NULL DEFAULT true
 );

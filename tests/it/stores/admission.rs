@@ -153,6 +153,51 @@ pub async fn a_rotated_key_lives_for_the_overlap<F: Fixture>() {
     assert_eq!((then.get(&old).await, then.get(&new).await), (401, 200));
 }
 
+pub async fn of_one_key_at_most_two_secrets_live<F: Fixture>() {
+    let fixture = F::fresh(StoreSettings::new()).await;
+    let store = fixture.store();
+    let gate = Gate::of(store);
+    let hour = Overlap::For(Duration::from_secs(3600));
+    let first = issue(store).await;
+    let second = store.by("test").rotate(first.record.id(), hour).await.unwrap();
+    assert_eq!((gate.get(&first).await, gate.get(&second).await), (200, 200));
+    let third = store.by("test").rotate(second.record.id(), hour).await.unwrap();
+    assert_eq!((gate.get(&first).await, gate.get(&second).await, gate.get(&third).await), (401, 200, 200));
+    // Nor two successors of one.
+    let again = store.by("test").rotate(second.record.id(), hour).await.unwrap_err();
+    assert_eq!(again.kind(), StoreErrorKind::Conflict);
+}
+
+pub async fn in_whatever_order_a_key_is_revoked_and_rotated_it_is_refused<F: Fixture>() {
+    let fixture = F::fresh(StoreSettings::new()).await;
+    let store = fixture.store();
+    let gate = Gate::of(store);
+    for rotate_at in 0..3 {
+        let old = issue(store).await;
+        let mut new = None;
+        for step in 0..3 {
+            if step == rotate_at {
+                new = store.by("test").rotate(old.record.id(), Overlap::UntilRevoked).await.ok();
+            } else {
+                store.by("test").revoke(old.record.id(), "lost").await.unwrap();
+                assert_eq!(gate.get(&old).await, 401, "rotated at {rotate_at}, step {step}");
+            }
+        }
+        assert_eq!(gate.get(&old).await, 401, "rotated at {rotate_at}");
+        assert_eq!(new.is_some(), rotate_at == 0, "a dead key has no successor");
+        if let Some(new) = new {
+            assert_eq!(gate.get(&new).await, 200, "the successor is another key");
+        }
+    }
+    // And all at once.
+    for _ in 0..20 {
+        let old = issue(store).await;
+        let (id, by) = (old.record.id(), store.by("test"));
+        let (one, other, _) = tokio::join!(by.revoke(id, ""), by.revoke(id, ""), by.rotate(id, Overlap::UntilRevoked));
+        assert_eq!((gate.get(&old).await, one.is_ok() && other.is_ok()), (401, true));
+    }
+}
+
 pub async fn an_overlap_never_prolongs_a_life<F: Fixture>() {
     let fixture = F::fresh(StoreSettings::new()).await;
     let store = fixture.store();

@@ -6,6 +6,8 @@ mod admission;
 mod changes;
 #[cfg(feature = "sqlite")]
 mod child;
+#[cfg(feature = "postgres")]
+mod cluster;
 #[cfg(feature = "sqlite")]
 mod durable;
 #[cfg(all(feature = "file", feature = "sqlite"))]
@@ -15,7 +17,11 @@ mod lists;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "postgres")]
+mod postgres_failover;
+#[cfg(feature = "postgres")]
 mod postgres_faults;
+#[cfg(feature = "postgres")]
+mod postgres_operations;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 #[cfg(feature = "sqlite")]
@@ -106,6 +112,8 @@ macro_rules! conformance {
                 a_purge_takes_the_dead_and_leaves_the_living
                 a_rotated_key_lives_until_it_is_revoked
                 a_rotated_key_lives_for_the_overlap
+                of_one_key_at_most_two_secrets_live
+                in_whatever_order_a_key_is_revoked_and_rotated_it_is_refused
                 an_overlap_never_prolongs_a_life
                 dates_hold_to_the_microsecond
                 nothing_brings_a_revoked_key_back

@@ -38,17 +38,17 @@ use crate::{
 };
 
 /// Short, where a lease has to run out.
-const LEASE: Duration = Duration::from_millis(500);
+pub const LEASE: Duration = Duration::from_millis(500);
 /// How much longer than it should something may take on a machine that is busy with other things.
 const SLACK: Duration = Duration::from_millis(1500);
 
 /// Nothing here may hang.
-async fn soon<T>(work: impl Future<Output = T>) -> T {
+pub async fn soon<T>(work: impl Future<Output = T>) -> T {
     timeout(Duration::from_secs(10), work).await.expect("it hangs")
 }
 
 /// Waits until something holds.
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let begin = Instant::now();
     while !holds().await {
         assert!(begin.elapsed() < Duration::from_secs(10), "waited in vain: {what}");
@@ -57,19 +57,19 @@ async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 }
 
 /// A database with a store in it, and one replica.
-async fn first(lease: Duration) -> (String, PostgresStore) {
+pub async fn first(lease: Duration) -> (String, PostgresStore) {
     let database = database().await;
     let options = PostgresOptions::new().lease(lease).name("first");
     let store = soon(options.create(&address(&database), StoreSettings::new())).await.unwrap();
     (database, store)
 }
 
-async fn replica(address: &str, name: &str, lease: Duration) -> PostgresStore {
+pub async fn replica(address: &str, name: &str, lease: Duration) -> PostgresStore {
     soon(PostgresOptions::new().lease(lease).name(name).connect(address)).await.unwrap()
 }
 
 /// What was reported, and the options that have it reported here.
-fn listening() -> (Arc<Mutex<Vec<String>>>, PostgresOptions) {
+pub fn listening() -> (Arc<Mutex<Vec<String>>>, PostgresOptions) {
     let heard = Arc::new(Mutex::new(Vec::new()));
     let options = PostgresOptions::new().lease(LEASE).on_fault({
         let heard = Arc::clone(&heard);
@@ -124,7 +124,7 @@ impl Flows {
 }
 
 /// Stands between a replica and the database.
-struct Proxy {
+pub struct Proxy {
     database: String,
     port: u16,
     shared: Arc<Shared>,
@@ -144,7 +144,7 @@ struct Shared {
 }
 
 impl Proxy {
-    async fn to(database: &str) -> Self {
+    pub async fn to(database: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let shared = Arc::new(Shared {
@@ -170,7 +170,7 @@ impl Proxy {
         Self { database: database.to_owned(), port, shared, lost: Mutex::default() }
     }
 
-    fn address(&self) -> String {
+    pub fn address(&self) -> String {
         format!("host=127.0.0.1 port={} user=postgres dbname={} connect_timeout=1", self.port, self.database)
     }
 
@@ -182,17 +182,17 @@ impl Proxy {
     }
 
     /// Holds every byte back, of connections to come too.
-    fn stall(&self) {
+    pub fn stall(&self) {
         self.set(Some(Flow::Held), Some(Flow::Held));
     }
 
     /// Lets everything go on that was held back.
-    fn open(&self) {
+    pub fn open(&self) {
         self.set(Some(Flow::Open), Some(Flow::Open));
     }
 
     /// Ends what is there, and lets nothing through any more.
-    fn cut(&self) {
+    pub fn cut(&self) {
         self.set(Some(Flow::Cut), Some(Flow::Cut));
     }
 
@@ -719,7 +719,8 @@ async fn a_replica_that_is_dead_is_waited_for_once() {
     let (database, a) = first(LEASE).await;
     let rest = Duration::from_millis(800);
     let dead = format!(
-        "INSERT INTO authz_replicas VALUES ('0', 'dead', 0, clock_timestamp() + interval '{} milliseconds')",
+        "INSERT INTO authz_replicas (id, name, applied, lease_until)
+         VALUES ('0', 'dead', 0, clock_timestamp() + interval '{} milliseconds')",
         rest.as_millis()
     );
     let key = soon(issue(&a)).await;
@@ -847,6 +848,40 @@ async fn a_writer_that_is_paused_in_a_change_keeps_nobody_out() {
     assert_eq!(soon(paused).await.unwrap().unwrap_err().kind(), StoreErrorKind::Unavailable);
     soon(b.by("bob").revoke(other.record.id(), "lost")).await.unwrap();
     assert_eq!(gate.get(&other).await, 401);
+}
+
+/// RF042: whoever revokes is gone in the middle of it, before or after the database has heard of the commit. It knows
+/// nothing then; and once the database has it, everybody does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_writer_that_dies_in_a_change_leaves_all_of_it_or_nothing() {
+    if server().is_none() {
+        return;
+    }
+    let (database, a) = first(LEASE).await;
+    let gate = Gate::of(&a);
+    for (trap, is_made) in [(Trap::Words("pg_notify"), false), (Trap::Answer("COMMIT"), true)] {
+        let proxy = Proxy::to(&database).await;
+        let options = PostgresOptions::new().uncached().lease(LEASE);
+        let b = soon(options.connect(&proxy.address())).await.unwrap();
+        let key = soon(issue(&a)).await;
+        proxy.set_trap(trap);
+        let dying = tokio::spawn({
+            let (b, id) = (b.clone(), key.record.id().clone());
+            async move { b.by("bob").revoke(&id, "lost").await.map(drop) }
+        });
+        proxy.sprung().await;
+        if is_made {
+            until("it is made", async || gate.get(&key).await == 401).await;
+        }
+        proxy.cut();
+        assert_eq!(soon(dying).await.unwrap().unwrap_err().kind(), StoreErrorKind::Unavailable);
+        if !is_made {
+            sleep(LEASE).await;
+            assert_eq!(gate.get(&key).await, 200);
+            soon(a.by("anna").revoke(key.record.id(), "lost")).await.unwrap();
+        }
+        assert_eq!(gate.get(&key).await, 401);
+    }
 }
 
 /// Connections that a network has forgotten are given up, also those that were only being made.

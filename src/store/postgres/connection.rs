@@ -1,0 +1,205 @@
+//! How the database is reached.
+
+use std::{future::poll_fn, rc::Rc, time::Duration};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::Notify,
+};
+use tokio_postgres::{
+    AsyncMessage, Client, Config, Connection, NoTls,
+    config::{Host, SslMode},
+    error::SqlState,
+};
+
+use crate::store::StoreError;
+
+/// Where the database is, and how it proves that it is the one.
+#[derive(Clone)]
+pub(super) struct Access {
+    config: Config,
+    #[cfg(feature = "postgres-tls")]
+    tls: Option<tokio_postgres_rustls::MakeRustlsConnect>,
+}
+
+/// Whatever the default of the database is: a statement that has waited for a lock sees what came before it.
+pub(super) const ISOLATION: &str = "SET default_transaction_isolation = 'read committed'";
+
+impl Access {
+    /// Reads an address. `roots` are the certificates, as PEM, that vouch for the database, if not those of the system.
+    pub(super) fn of(url: &str, roots: Option<&[u8]>) -> Result<Self, StoreError> {
+        // To us both are the same: a certificate that is not looked at proves nothing.
+        let url = url.replace("sslmode=verify-full", "sslmode=require");
+        // The text may hold a password: it is not repeated.
+        let mut config: Config = url.parse().map_err(|_| {
+            StoreError::invalid(
+                "the address of the database is malformed; write postgres://user@host/database?sslmode=require",
+            )
+        })?;
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(Duration::from_secs(5));
+        }
+        let encrypted = match config.get_ssl_mode() {
+            SslMode::Disable => false,
+            // "If the other side likes to": anybody in between could say that it does not.
+            SslMode::Prefer if is_on_this_machine(&config) => {
+                config.ssl_mode(SslMode::Disable);
+                false
+            }
+            SslMode::Prefer => {
+                return Err(StoreError::invalid(
+                    "the database is on another machine: say sslmode=require in its address, or sslmode=disable if the \
+                     network in between is yours alone",
+                ));
+            }
+            _ => true,
+        };
+        if roots.is_some() && !encrypted {
+            return Err(StoreError::invalid("certificates are given, but the address does not say sslmode=require"));
+        }
+        #[cfg(feature = "postgres-tls")]
+        return Ok(Self { config, tls: if encrypted { Some(super::tls::connector(roots)?) } else { None } });
+        #[cfg(not(feature = "postgres-tls"))]
+        match encrypted {
+            true => Err(StoreError::invalid("sslmode: this program was built without the feature postgres-tls")),
+            false => Ok(Self { config }),
+        }
+    }
+
+    /// A connection, driven by a task of its own. Notifications ring the bell.
+    pub(super) async fn connect(&self, wake: Option<Rc<Notify>>) -> Result<Client, StoreError> {
+        #[cfg(feature = "postgres-tls")]
+        if let Some(tls) = &self.tls {
+            let (client, connection) = self.patiently(self.config.connect(tls.clone())).await?;
+            tokio::task::spawn_local(drive(connection, wake));
+            return Ok(client);
+        }
+        let (client, connection) = self.patiently(self.config.connect(NoTls)).await?;
+        tokio::task::spawn_local(drive(connection, wake));
+        Ok(client)
+    }
+
+    async fn patiently<T>(
+        &self,
+        connecting: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, StoreError> {
+        // The configured time is for the network alone, and for each host: a database may accept and then say nothing.
+        let hosts = u32::try_from(self.config.get_hosts().len()).unwrap_or(1).max(1);
+        let patience = self.config.get_connect_timeout().copied().unwrap_or(Duration::from_secs(5));
+        let connected = tokio::time::timeout(patience.saturating_mul(hosts), connecting).await;
+        connected.map_err(|_| silence())?.map_err(|error| failure(&error))
+    }
+}
+
+fn is_on_this_machine(config: &Config) -> bool {
+    let is_local = |host: &Host| match host {
+        Host::Tcp(name) => name == "localhost" || name.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback()),
+        #[cfg(unix)]
+        Host::Unix(_) => true,
+    };
+    config.get_hosts().iter().all(is_local) && config.get_hostaddrs().iter().all(std::net::IpAddr::is_loopback)
+}
+
+async fn drive<S, T>(mut connection: Connection<S, T>, wake: Option<Rc<Notify>>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
+        if let (AsyncMessage::Notification(_), Some(wake)) = (message, &wake) {
+            wake.notify_one();
+        }
+    }
+    if let Some(wake) = wake {
+        // Whoever waits learns that the connection is gone.
+        wake.notify_one();
+    }
+}
+
+/// A pooler that gives every transaction another session forgets what a session has said of itself: how its
+/// transactions are isolated, and what it listens to. `other` takes the session that was just used away from it.
+pub(super) async fn assert_own_session(client: &Client, other: &mut Client) -> Result<(), StoreError> {
+    let told = |error: tokio_postgres::Error| failure(&error);
+    let check = async {
+        client.batch_execute("SET authz.session = 'own'").await.map_err(told)?;
+        let taken = other.transaction().await.map_err(told)?;
+        taken.batch_execute("SELECT 1").await.map_err(told)?;
+        let kept = client.simple_query("SELECT coalesce(current_setting('authz.session', true), '')").await;
+        let kept = kept.map_err(told)?.iter().any(|message| match message {
+            tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0) == Some("own"),
+            _ => false,
+        });
+        taken.rollback().await.map_err(told)?;
+        Ok(kept)
+    };
+    let kept = tokio::time::timeout(Duration::from_secs(5), check).await;
+    match kept {
+        Ok(Ok(true)) => Ok(()),
+        Ok(Err(error)) => Err(error),
+        // Without an answer: the pooler has no second session, and waits for the one that was taken.
+        Ok(Ok(false)) | Err(_) => Err(StoreError::invalid(
+            "there is a pooler in between that gives each transaction another session; connect to PostgreSQL itself, or \
+             to a pooler in session mode",
+        )),
+    }
+}
+
+/// Has the database end a transaction in whose midst nothing more is heard: it has locked others out, and whoever is
+/// paused or cut off there would do so for ever.
+pub(super) fn impatience(patience: Duration) -> String {
+    format!("SET idle_in_transaction_session_timeout = {}", patience.as_millis().max(1))
+}
+
+pub(super) fn silence() -> StoreError {
+    StoreError::unavailable("the database does not answer")
+}
+
+pub(super) fn standby() -> StoreError {
+    StoreError::unavailable("the database is a standby, which may be behind; connect to the primary")
+}
+
+/// An error in one line for the person in front of it.
+pub(super) fn failure(error: &tokio_postgres::Error) -> StoreError {
+    let Some(told) = error.as_db_error() else {
+        // What went wrong stands in its sources: a certificate that nobody vouches for.
+        let source = std::error::Error::source(error).map_or(String::new(), |source| format!(": {source}"));
+        return StoreError::unavailable(format!("{error}{source}"));
+    };
+    match *told.code() {
+        SqlState::UNDEFINED_TABLE => StoreError::not_found("the database has no key store; `authz init` makes one"),
+        SqlState::UNIQUE_VIOLATION => StoreError::conflict("another key has the same id or digest; try again"),
+        SqlState::READ_ONLY_SQL_TRANSACTION => standby(),
+        _ => StoreError::unavailable(told.message().to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::StoreErrorKind;
+
+    #[test]
+    fn an_address_on_another_machine_says_whether_it_is_encrypted() {
+        for local in ["postgres://a@localhost/b", "postgres://a@127.0.0.1", "host=/run user=a", "host=::1 user=a"] {
+            assert!(Access::of(local, None).is_ok(), "{local}");
+        }
+        for remote in [
+            "postgres://a@db/b",
+            "postgres://a@10.0.0.1/b?sslmode=prefer",
+            "host=/run,db",
+            "host=localhost hostaddr=10.0.0.1",
+        ] {
+            let error = Access::of(remote, None).err().unwrap();
+            assert_eq!(error.kind(), StoreErrorKind::Invalid);
+            assert!(error.to_string().contains("sslmode=require"), "{remote}: {error}");
+        }
+        assert!(Access::of("postgres://a@db/b?sslmode=disable", None).is_ok());
+        for encrypted in ["postgres://a@db/b?sslmode=require", "postgres://a@localhost/b?sslmode=verify-full"] {
+            let access = Access::of(encrypted, None);
+            assert_eq!(access.is_ok(), cfg!(feature = "postgres-tls"), "{encrypted}");
+            assert!(!access.is_ok_and(|access| access.config.get_ssl_mode() != SslMode::Require));
+        }
+        let error = Access::of("postgres://a:secret@db/b?what=ever", None).err().unwrap();
+        assert!(!error.to_string().contains("secret"));
+    }
+}

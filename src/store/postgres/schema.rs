@@ -1,0 +1,94 @@
+//! The tables, how a database comes to have them, and which programs may work with them.
+
+use tokio_postgres::Client;
+
+use crate::store::{
+    StoreError, StoreSettings,
+    postgres::connection::{failure, impatience, standby},
+};
+
+/// What each version of the schema adds to the one before, and the oldest program, by the versions it knows, that can
+/// go on beside it. A migration that only adds what older programs need not know leaves that as it was; so replicas
+/// are replaced one by one, after the tables.
+const MIGRATIONS: [Migration; 2] = [
+    Migration { sql: include_str!("schema_1.sql"), oldest: 1 },
+    Migration { sql: include_str!("schema_2.sql"), oldest: 1 },
+];
+
+struct Migration {
+    sql: &'static str,
+    oldest: i32,
+}
+
+const NEWEST: i32 = MIGRATIONS.len() as i32;
+
+/// Makes the tables in a database that has none.
+pub(super) async fn create(client: &mut Client, settings: &str) -> Result<(), StoreError> {
+    let told = |error: tokio_postgres::Error| failure(&error);
+    let transaction = client.transaction().await.map_err(told)?;
+    let known = "SELECT to_regclass('authz_counter') IS NOT NULL";
+    if transaction.query_one(known, &[]).await.map_err(told)?.get(0) {
+        return Err(StoreError::conflict("the database has a key store already"));
+    }
+    for migration in &MIGRATIONS {
+        transaction.batch_execute(migration.sql).await.map_err(told)?;
+    }
+    let first = "INSERT INTO authz_counter (version, change, settings, schema, oldest, server_since)
+                 VALUES (0, '', $1, $2, $3, pg_postmaster_start_time())";
+    let oldest = MIGRATIONS.last().map_or(NEWEST, |newest| newest.oldest);
+    transaction.execute(first, &[&settings, &NEWEST, &oldest]).await.map_err(told)?;
+    transaction.commit().await.map_err(told)
+}
+
+/// Brings the tables to the newest schema, while older replicas serve. How many steps that took.
+pub(super) async fn migrate(client: &mut Client) -> Result<u32, StoreError> {
+    let told = |error: tokio_postgres::Error| failure(&error);
+    let transaction = client.transaction().await.map_err(told)?;
+    // Whoever waits here for a lock of somebody else's would keep all replicas from their leases.
+    let patience = format!("SET LOCAL lock_timeout = '1s'; {}", impatience(std::time::Duration::from_secs(10)));
+    transaction.batch_execute(&patience.replace("; SET idle", "; SET LOCAL idle")).await.map_err(told)?;
+    let row = transaction.query_one("SELECT schema, oldest FROM authz_counter FOR UPDATE", &[]).await.map_err(told)?;
+    let found: i32 = row.get(0);
+    readable(row.get(1))?;
+    let missing = usize::try_from(found).ok().and_then(|found| MIGRATIONS.get(found..)).unwrap_or_default();
+    for migration in missing {
+        transaction.batch_execute(migration.sql).await.map_err(told)?;
+    }
+    if let Some(newest) = missing.last() {
+        let sql = "UPDATE authz_counter SET schema = $1, oldest = $2";
+        transaction.execute(sql, &[&NEWEST, &newest.oldest]).await.map_err(told)?;
+    }
+    transaction.commit().await.map_err(told)?;
+    Ok(u32::try_from(missing.len()).unwrap_or(u32::MAX))
+}
+
+/// Whether this program can work with the tables as they are.
+pub(super) async fn check(client: &Client) -> Result<(), StoreError> {
+    let sql = "SELECT schema, oldest, pg_is_in_recovery() FROM authz_counter";
+    let row = client.query_one(sql, &[]).await.map_err(|error| failure(&error))?;
+    let found: i32 = row.get(0);
+    if row.get(2) {
+        return Err(standby());
+    }
+    if found < NEWEST {
+        let message = format!("the tables are of version {found}, this program needs {NEWEST}; run `authz migrate`");
+        return Err(StoreError::unavailable(message));
+    }
+    readable(row.get(1))
+}
+
+/// Whether a program may still be as old as this one.
+pub(super) fn readable(oldest: i32) -> Result<(), StoreError> {
+    match oldest > NEWEST {
+        true => Err(StoreError::unavailable("the tables are of a newer version, and this program is too old for them")),
+        false => Ok(()),
+    }
+}
+
+/// The settings of a new store, as text that can be read back.
+pub(super) fn settings_text(settings: &StoreSettings, own: &[crate::Dimension]) -> Result<String, StoreError> {
+    let invalid = |error: crate::ConfigError| StoreError::invalid(error.to_string());
+    let text = settings.to_json().map_err(invalid)?;
+    let _ = StoreSettings::parse(&text, own).map_err(invalid)?;
+    Ok(text)
+}

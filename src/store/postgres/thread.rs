@@ -1,0 +1,198 @@
+//! The thread that talks to the database: its own, so that a runtime that is busy with requests does not lose the
+//! lease.
+
+use std::{
+    cell::RefCell,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use futures::{channel::oneshot, future::LocalBoxFuture};
+use tokio::{
+    sync::{Notify, mpsc},
+    task::LocalSet,
+    time::interval,
+};
+
+use crate::{
+    KeyFormat,
+    store::{
+        StoreError,
+        index::{Index, StaleWhenGone},
+        postgres::{
+            Handle, PostgresOptions, PostgresStore,
+            admin::Admin,
+            connection::{Access, assert_own_session, failure},
+            replica::{Replica, State, parse},
+            schema,
+        },
+    },
+    trace,
+};
+
+/// Something to do with the database.
+pub(super) type Job = Box<dyn FnOnce(Rc<Admin>) -> LocalBoxFuture<'static, ()> + Send>;
+
+/// How often uses are written down.
+const FLUSH: Duration = Duration::from_secs(20);
+
+/// How often the state of a replica is measured.
+const MEASURE: Duration = Duration::from_secs(1);
+
+struct Opened {
+    index: Arc<Index>,
+    format: KeyFormat,
+    admin: Rc<Admin>,
+    /// None if each look-up asks the database.
+    replica: Option<Rc<Replica>>,
+}
+
+pub(super) async fn open(options: PostgresOptions, access: Access) -> Result<PostgresStore, StoreError> {
+    let stopped = |_| StoreError::unavailable("the key store has stopped");
+    let (ready, when_ready) = oneshot::channel();
+    let (jobs, inbox) = mpsc::unbounded_channel();
+    let uncached = options.uncached;
+    let thread = std::thread::Builder::new()
+        .name("authz-postgres".to_owned())
+        .spawn(move || run(options, access, inbox, ready))
+        .map_err(|error| StoreError::unavailable(error.to_string()))?;
+    let (index, format) = when_ready.await.map_err(stopped)??;
+    Ok(PostgresStore(Arc::new(Handle { index, format, uncached, jobs: Some(jobs), thread: Some(thread) })))
+}
+
+/// Does something with a runtime of its own, whatever the caller's is.
+pub(super) async fn apart<T: Send + 'static, F>(work: impl FnOnce() -> F + Send + 'static) -> Result<T, StoreError>
+where
+    F: Future<Output = Result<T, StoreError>> + 'static,
+{
+    let (done, when_done) = oneshot::channel();
+    let spawned = std::thread::Builder::new().name("authz-postgres".to_owned()).spawn(move || {
+        if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            let _ = done.send(LocalSet::new().block_on(&runtime, work()));
+        }
+    });
+    spawned.map_err(|error| StoreError::unavailable(error.to_string()))?;
+    when_done.await.map_err(|_| StoreError::unavailable("the key store has stopped"))?
+}
+
+fn run(
+    options: PostgresOptions,
+    access: Access,
+    inbox: mpsc::UnboundedReceiver<Job>,
+    ready: oneshot::Sender<Result<(Arc<Index>, KeyFormat), StoreError>>,
+) {
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+    let work = async move {
+        let opened = match start(options, access).await {
+            Ok(opened) => opened,
+            Err(error) => {
+                let _ = ready.send(Err(error));
+                return;
+            }
+        };
+        let _guard = StaleWhenGone(Arc::clone(&opened.index));
+        let mut renewing = None;
+        if let Some(replica) = &opened.replica {
+            let (held, first) = oneshot::channel();
+            renewing = Some(tokio::task::spawn_local(Rc::clone(replica).run(held)));
+            let outcome = first.await.unwrap_or_else(|_| Err(StoreError::unavailable("the key store has stopped")));
+            if let Err(error) = outcome {
+                let _ = ready.send(Err(error));
+                return;
+            }
+        }
+        let _ = ready.send(Ok((Arc::clone(&opened.index), opened.format.clone())));
+        serve(&opened, inbox).await;
+        if let (Some(replica), Some(renewing)) = (&opened.replica, renewing) {
+            renewing.abort();
+            replica.release().await;
+        }
+    };
+    LocalSet::new().block_on(&runtime, work);
+}
+
+async fn start(options: PostgresOptions, access: Access) -> Result<Opened, StoreError> {
+    let mut client = access.connect(None).await?;
+    schema::check(&client).await?;
+    let wake = Rc::new(Notify::new());
+    if options.uncached {
+        let settings = client.query_one("SELECT settings FROM authz_counter", &[]).await;
+        let settings = parse(settings.map_err(|error| failure(&error))?.get(0), &options.own)?;
+        let index = Arc::new(Index::new([], settings.directory.clone()));
+        let own = Rc::new(RefCell::new(options.own));
+        let admin = Rc::new(Admin::new(access, own, wake, options.lease));
+        return Ok(Opened { index, format: settings.format, admin, replica: None });
+    }
+    assert_own_session(&access.connect(None).await?, &mut client).await?;
+    let (state, slots, broken) = State::load(&mut client, &options.own).await?;
+    // Of replicas that are gone without a word.
+    let swept = "DELETE FROM authz_replicas WHERE lease_until < clock_timestamp() - interval '1 minute'";
+    client.execute(swept, &[]).await.map_err(|error| failure(&error))?;
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).map_err(|error| StoreError::unavailable(error.to_string()))?;
+    let index = Arc::new(Index::new(slots, state.settings.directory.clone()));
+    // Nobody is admitted before the first lease.
+    index.set_deadline(0);
+    let own = Rc::new(RefCell::new(options.own));
+    let admin = Rc::new(Admin::new(access.clone(), Rc::clone(&own), Rc::clone(&wake), options.lease));
+    let replica = Replica {
+        access,
+        index: Arc::clone(&index),
+        own,
+        report: options.report,
+        lease: options.lease,
+        serves_stale: options.stale,
+        id: format!("{:032x}", u128::from_ne_bytes(random)),
+        name: options.name,
+        wake,
+        state: RefCell::new(state),
+    };
+    replica.tell_broken(&broken);
+    let format = replica.state.borrow().settings.format.clone();
+    Ok(Opened { index, format, admin, replica: Some(Rc::new(replica)) })
+}
+
+/// Until nobody has a job any more.
+async fn serve(opened: &Opened, mut inbox: mpsc::UnboundedReceiver<Job>) {
+    let Opened { admin, replica: Some(replica), .. } = opened else {
+        while let Some(job) = inbox.recv().await {
+            tokio::task::spawn_local(job(Rc::clone(&opened.admin)));
+        }
+        return;
+    };
+    let (mut flush, mut measure) = (interval(FLUSH), interval(MEASURE));
+    let mut used_since = SystemTime::now();
+    loop {
+        tokio::select! {
+            job = inbox.recv() => match job {
+                Some(job) => drop(tokio::task::spawn_local(job(Rc::clone(admin)))),
+                None => break,
+            },
+            _ = flush.tick() => flush_uses(replica, admin, &mut used_since).await,
+            _ = measure.tick() => {
+                let state = replica.state.borrow();
+                trace::replica(state.version, state.newest, replica.index.lease_left());
+            }
+        }
+    }
+    flush_uses(replica, admin, &mut used_since).await;
+}
+
+async fn flush_uses(replica: &Replica, admin: &Admin, since: &mut SystemTime) {
+    let until = SystemTime::now();
+    // Uses are noted in whole seconds: those of this one may go on.
+    let second = Duration::from_secs(1);
+    let used = replica.index.used_since(since.checked_sub(second).unwrap_or(*since));
+    let used: Vec<_> = used.iter().filter_map(|record| Some((record.id().to_string(), record.last_used()?))).collect();
+    if used.is_empty() {
+        *since = until;
+    } else {
+        // Nobody waits for this: neither changes that are to come, nor the end of the process.
+        let written = tokio::time::timeout(second, admin.put_uses(used)).await;
+        match written.unwrap_or_else(|_| Err(StoreError::unavailable("the database does not answer"))) {
+            Ok(()) => *since = until,
+            Err(error) => (replica.report)(&format!("when keys were last used could not be written down: {error}")),
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! PostgreSQL servers of the tests' own: found on the machine, started in a folder of their own on a socket there, and
+//! gone with the tests. Without one the tests say that they are skipped, unless `REQUIRE_PG=1`.
+
+use std::{
+    io::Write as _,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
+
+pub struct Cluster {
+    pub folder: PathBuf,
+    binaries: PathBuf,
+}
+
+/// Where a program of PostgreSQL's is; said loudly if nowhere.
+fn binaries() -> Option<PathBuf> {
+    let asked = std::env::var_os("PG_BIN").map(PathBuf::from);
+    let told = Command::new("pg_config").arg("--bindir").output().ok();
+    let told = told.map(|output| PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));
+    let debian =
+        std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|it| it.path().join("bin"));
+    let found = asked.into_iter().chain(told).chain(debian).find(|folder| folder.join("initdb").is_file());
+    if found.is_none() {
+        skipped("no PostgreSQL was found; set PG_BIN to its folder");
+    }
+    found
+}
+
+/// Says that something was not tested, past the harness, which would swallow it.
+pub fn skipped(why: &str) {
+    assert!(std::env::var_os("REQUIRE_PG").is_none(), "REQUIRE_PG is set, and {why}");
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
+}
+
+/// A command under a user that PostgreSQL agrees to run as: it refuses root. Ends with the tests, however those end.
+fn unprivileged() -> Command {
+    let mut command = Command::new("setpriv");
+    if is_root() {
+        command.args(["--reuid", "postgres", "--regid", "postgres", "--init-groups"]);
+    }
+    command.args(["--pdeathsig", "TERM"]).current_dir("/").stdin(Stdio::null());
+    command
+}
+
+fn is_root() -> bool {
+    String::from_utf8(Command::new("id").arg("-u").output().unwrap().stdout).unwrap().trim() == "0"
+}
+
+/// Hands a file to that user.
+pub fn hand_over(path: &Path) {
+    if is_root() {
+        assert!(Command::new("chown").arg("postgres").arg(path).status().unwrap().success());
+    }
+}
+
+/// The signal comes when the thread that has started a program ends: this one ends with the process.
+fn keep(mut command: Command) {
+    std::thread::spawn(move || command.status());
+}
+
+/// A port that nobody listens on.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+impl Cluster {
+    fn in_a_folder() -> Option<Self> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let binaries = binaries()?;
+        let name = format!("tower-authz-pg-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let folder = std::env::temp_dir().join(name);
+        std::fs::create_dir(&folder).unwrap();
+        hand_over(&folder);
+        Some(Self { folder, binaries })
+    }
+
+    pub fn new() -> Option<Self> {
+        let cluster = Self::in_a_folder()?;
+        cluster.run("initdb", &["-U", "postgres", "--auth", "trust", "--no-sync", "-D", &cluster.data()]);
+        Some(cluster)
+    }
+
+    /// One that follows another.
+    pub fn standby(primary: &Self) -> Option<Self> {
+        let cluster = Self::in_a_folder()?;
+        let from = primary.folder.display().to_string();
+        let checkpoint = ["-c", "fast", "--no-sync", "-R", "-U", "postgres"];
+        cluster.run("pg_basebackup", &[&checkpoint[..], &["-h", &from, "-D", &cluster.data()]].concat());
+        Some(cluster)
+    }
+
+    pub fn data(&self) -> String {
+        self.folder.join("data").display().to_string()
+    }
+
+    /// Runs a program of PostgreSQL's to its end.
+    pub fn run(&self, program: &str, arguments: &[&str]) {
+        let output = unprivileged().arg(self.binaries.join(program)).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// Starts the server, and waits until it answers on its socket.
+    pub fn start(&self, settings: &[&str]) {
+        self.start_listening(5432, settings);
+    }
+
+    /// The same with a port of its own, which is in the name of the socket.
+    pub fn start_listening(&self, port: u16, settings: &[&str]) {
+        let script = r#"
+            bin=$1 folder=$2; shift 2
+            trap 'kill -QUIT $!; wait; rm -rf "$folder"' TERM
+            "$bin/postgres" -D "$folder/data" -k "$folder" -c listen_addresses= -c fsync=off -c max_connections=400 "$@" \
+              >>"$folder/log" 2>&1 &
+            wait $!"#;
+        let mut command = unprivileged();
+        command.args(["sh", "-c", script, "sh"]).arg(&self.binaries).arg(&self.folder).args(settings);
+        command.stdout(Stdio::null());
+        keep(command);
+        let begin = Instant::now();
+        let is_ready = || {
+            let mut asked = Command::new(self.binaries.join("pg_isready"));
+            asked.args(["-q", "-p", &port.to_string(), "-h"]).arg(&self.folder).status().unwrap().success()
+        };
+        while !is_ready() {
+            assert!(begin.elapsed() < Duration::from_secs(30), "it does not start: {}/log", self.folder.display());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Ends the server as a crash would.
+    pub fn kill(&self) {
+        self.run("pg_ctl", &["-D", &self.data(), "-m", "immediate", "-w", "stop"]);
+    }
+
+    /// How one of its databases is reached.
+    pub fn address(&self, database: &str) -> String {
+        format!("host={} user=postgres dbname={database}", self.folder.display())
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let _ = unprivileged()
+            .arg(self.binaries.join("pg_ctl"))
+            .args(["-D", &self.data(), "-m", "immediate", "stop"])
+            .output();
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// A pooler before a server, and the port that it listens on.
+pub fn pooler(server: &Path, mode: &str, pool_size: usize) -> Option<u16> {
+    let program = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer"].into_iter().find(|path| Path::new(path).is_file());
+    let Some(program) = program else {
+        skipped("no PgBouncer was found");
+        return None;
+    };
+    let port = free_port();
+    let file = server.join(format!("pgbouncer-{port}.ini"));
+    let text = format!(
+        "[databases]\n* = host={} user=postgres\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
+         unix_socket_dir =\nauth_type = any\npool_mode = {mode}\ndefault_pool_size = {pool_size}\n\
+         logfile = {}\n",
+        server.display(),
+        server.join("pgbouncer.log").display(),
+    );
+    std::fs::write(&file, text).unwrap();
+    let mut command = unprivileged();
+    command.arg(program).arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
+    keep(command);
+    let begin = Instant::now();
+    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(begin.elapsed() < Duration::from_secs(10), "the pooler does not start");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Some(port)
+}
