@@ -29,6 +29,10 @@ fn key(number: usize) -> String {
 /// A thousand keys that may do what is asked: one permission of two, a shop list, a company list,
 /// eight networks.
 fn authz() -> Authz<Empty> {
+    guarded(Policy::builder())
+}
+
+fn guarded(policy: tower_authz::PolicyBuilder) -> Authz<Empty> {
     let format = KeyFormat::structured("l64")
         .public_id(Alphabet::LowerAlphanumeric, 8)
         .secret(Alphabet::LowerHex, 32)
@@ -57,7 +61,7 @@ fn authz() -> Authz<Empty> {
         .unwrap();
     let store = MemoryStore::from_file(KeyFile::new(records, directory), format).unwrap();
     let rule = Rule::resource("orders").tied(Tie::path(Dimension::SHOP, "shop"));
-    let policy = Policy::builder().route(PATTERN, rule).build().unwrap();
+    let policy = policy.route(PATTERN, rule).build().unwrap();
     Authz::new(store, policy).with_reject(Empty)
 }
 
@@ -113,6 +117,8 @@ fn bench(criterion: &mut Criterion) {
     };
     round_trip(&mut group, "bare service", boxed(carry_back()));
     round_trip(&mut group, "allowed", boxed(authz().layer(carry_back())));
+    let unwatched = guarded(Policy::builder().finish_in_flight());
+    round_trip(&mut group, "allowed, to its end whatever becomes of the key", boxed(unwatched.layer(carry_back())));
 
     group.bench_function("clone of the request", |bencher| {
         let request = request::<()>(&known, PATH);

@@ -1,6 +1,7 @@
 //! What 100,000 keys cost in each store: import, list, look-up, reload, and memory.
 //!
-//! `cargo bench --features file,sqlite --bench stores`; `KEYS=1000000` takes another number.
+//! `cargo bench --features file,sqlite --bench stores`; `KEYS=1000000` takes another number. With the feature `postgres`
+//! and an empty database in `DATABASE_URL`, PostgreSQL as well.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a bench that is surprised should stop")]
 #![allow(clippy::print_stdout, reason = "a bench prints what it measures")]
@@ -159,5 +160,49 @@ fn stores(c: &mut Criterion) {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
-criterion_group!(benches, stores);
+/// Loading all keys, beside a bare `SELECT` of the same rows; once each, as for a million keys it takes its time.
+#[cfg(feature = "postgres")]
+fn postgres(_: &mut Criterion) {
+    use std::time::Instant;
+    use tower_authz::store::{PostgresOptions, PostgresStore};
+
+    let Ok(url) = std::env::var("DATABASE_URL") else { return };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let timed = |name: &str, work: &mut dyn FnMut()| {
+        let begin = Instant::now();
+        work();
+        println!("postgres/{name}: {:.2} s for {} keys", begin.elapsed().as_secs_f64(), keys());
+    };
+    let options = || PostgresOptions::new().uncached();
+    let store = block_on(options().create(&url, format())).unwrap();
+    let mut records = Some(records());
+    timed("import", &mut || {
+        assert_eq!(block_on(store.by("bench").import(records.take().unwrap())).unwrap().added, keys());
+    });
+    for _ in 0..3 {
+        timed("bare SELECT, read to its end", &mut || runtime.block_on(select(&url)));
+        timed("load", &mut || drop(block_on(PostgresStore::connect(&url)).unwrap()));
+    }
+    tell_memory("postgres", || block_on(PostgresStore::connect(&url)).unwrap());
+}
+
+#[cfg(feature = "postgres")]
+async fn select(url: &str) {
+    use futures::TryStreamExt as _;
+    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.unwrap();
+    let driven = tokio::spawn(connection);
+    let none: [&str; 0] = [];
+    let rows = client.query_raw("SELECT * FROM authz_keys", none).await.unwrap();
+    let count = rows.try_fold(0, async |count, row| {
+        black_box(row.get::<_, &str>(0));
+        Ok(count + 1)
+    });
+    assert_eq!(count.await.unwrap(), keys());
+    driven.abort();
+}
+
+#[cfg(not(feature = "postgres"))]
+fn postgres(_: &mut Criterion) {}
+
+criterion_group!(benches, stores, postgres);
 criterion_main!(benches);

@@ -34,6 +34,7 @@ impl Proxy {
         tokio::spawn(async move {
             while let Ok((replica, _)) = listener.accept().await {
                 let Ok(database) = TcpStream::connect(&database).await else { continue };
+                let _ = (replica.set_nodelay(true), database.set_nodelay(true));
                 let ((from_replica, to_replica), (from_database, to_database)) =
                     (replica.into_split(), database.into_split());
                 tokio::spawn(pump(from_replica, to_database, seen.clone()));

@@ -19,7 +19,11 @@ use futures::{StreamExt as _, stream};
 use http::{Request, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
-use tokio::{io::AsyncReadExt as _, sync::Notify};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    sync::Notify,
+};
 use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_authz::{
     Authz, Cause, Denial, Grant, LiveBody, LiveBodyError, LiveBodyLayer, Policy, Principal, Rule,
@@ -292,4 +296,59 @@ async fn bodies_of_hyper_are_ended_by_a_layer() {
     store.by("test").revoke(key.record.id(), "").await.unwrap();
     let error = soon(body.frame()).await.unwrap().unwrap_err();
     assert!(matches!(error, LiveBodyError::KeyEnded));
+}
+
+/// A connection that has left HTTP behind: the handler has ended, and whoever goes on watches the key.
+async fn socket(principal: Principal, request: Request<Body>) -> Response {
+    tokio::spawn(async move {
+        let mut lines = TokioIo::new(hyper::upgrade::on(request).await.unwrap());
+        let mut ended = std::pin::pin!(principal.ended());
+        let mut buffer = [0; 64];
+        loop {
+            let length = tokio::select! {
+                biased;
+                () = &mut ended => break,
+                length = lines.read(&mut buffer) => length.unwrap_or(0),
+            };
+            if length == 0 || lines.write_all(&buffer[..length]).await.is_err() {
+                break;
+            }
+        }
+    });
+    let upgrade = Response::builder().status(101).header("connection", "upgrade").header("upgrade", "lines");
+    upgrade.body(Body::empty()).unwrap()
+}
+
+#[tokio::test]
+async fn an_upgraded_connection_ends_with_its_key() {
+    let store = MemoryStore::new();
+    let policy = Policy::builder().route("/socket", Rule::resource("lines").unscoped()).build().unwrap();
+    let app = Router::new().route("/socket", any(socket)).layer(Authz::new(store.clone(), policy));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+    for narrowed in [false, true] {
+        let grant = Grant::builder().write("lines").build().unwrap();
+        let key = store.by("test").issue(NewKey::new("k", grant)).await.unwrap();
+        let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
+        let head = format!(
+            "POST /socket HTTP/1.1\r\nhost: x\r\nx-api-key: {}\r\nconnection: upgrade\r\nupgrade: lines\r\n\r\n",
+            key.api_key.expose()
+        );
+        client.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            answer.push(soon(client.read_u8()).await.unwrap());
+        }
+        assert!(answer.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&answer));
+        client.write_all(b"!").await.unwrap();
+        assert_eq!(soon(client.read_u8()).await.unwrap(), b'!');
+        if narrowed {
+            let grant = Grant::builder().read("lines").build().unwrap();
+            store.by("test").set_grant(key.record.id(), grant).await.unwrap();
+        } else {
+            store.by("test").revoke(key.record.id(), "lost").await.unwrap();
+        }
+        assert!(soon(client.read_u8()).await.is_err(), "nothing is heard any more");
+    }
 }

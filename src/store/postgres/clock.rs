@@ -37,7 +37,6 @@ mod tests {
             // What this clock shows when the lease is over by that of the database.
             let over = lease.as_nanos() as f64 * 0.7;
             assert!(held < over, "{lease:?}");
-            assert!(held * 4.0 > lease.as_nanos() as f64 * 2.0, "it is renewed four times in a lease: with a margin");
         }
     }
 }

@@ -36,8 +36,9 @@ use crate::{
 /// Every replica holds all keys in memory and answers look-ups from there; the database is not on the path of a
 /// request. A replica admits only while it holds a lease, a row in the database that it renews together with
 /// everything that has changed. A change returns when every replica knows of it or has lost its lease: milliseconds
-/// where all are well, at most one lease ([`PostgresOptions::lease`]) where one is paused, cut off or dead. A
-/// replica without a lease answers 503.
+/// where all are well, at most one lease ([`PostgresOptions::lease`]) where one is paused, cut off or dead; what it
+/// returns says how long that was, and for whom ([`Reach`](crate::store::Reach)). A replica without a lease answers
+/// 503.
 ///
 /// ```text
 ///   writer                     database                      replica
@@ -50,25 +51,54 @@ use crate::{
 ///   nobody is: return
 /// ```
 ///
+/// Why so: versions come from one row that writers lock, so their order is that of the commits (numbers of a sequence
+/// can become visible out of order, and whoever reads "all after 7" would miss some). A notification only makes a
+/// replica ask sooner; without any it asks six times in a lease. A replica counts its lease from before it asked, on
+/// a clock that goes on while the machine sleeps, and looks at that clock for each request: a pause, however long, is
+/// noticed by the first request after it. `tests/model` explores the protocol exhaustively, and has a variant for each
+/// rule that shows what goes wrong without it.
+///
 /// # What it promises
 /// If `revoke()` (or `delete`, or a change of grant that takes something away) returned before the admission check of a
 /// request began, on any replica that shares the database, that request is not admitted. A replica that cannot know
-/// answers 503. `tests/model` explores the protocol exhaustively.
+/// answers 503, with `Retry-After`.
 ///
 /// # What it does not
-/// * Effects that a handler has had by then are not undone.
-/// * The clocks of a replica and of the database may drift apart by one in a hundred while a lease lasts, and the clock
-///   of the database must not leap.
+/// * Effects that a handler has had by then are not undone. A request in flight on a replica that hears of nothing is
+///   ended when it hears again; [`Principal::ensure_live`](crate::Principal::ensure_live) says 503 there.
+/// * The clock of a replica may run slower than that of the database by three parts in ten, and the clock of the
+///   database must not leap forward.
 /// * A standby that takes over without an acknowledged change has lost it: replicas that knew of it notice, and refuse
-///   until they are restarted; others cannot. Use `synchronous_commit = on` with `synchronous_standby_names`, and let
-///   no writer return for one lease after a failover.
-/// * The connection is not encrypted by this store yet: use a socket, a private network or a tunnel.
-/// * A long import holds up renewals: with a million keys, import before replicas serve.
+///   until they are restarted; others cannot. So that none is lost: `fsync` and `synchronous_commit` on (as they are
+///   unless somebody changed them), `synchronous_standby_names` set, and an old primary that is surely gone. After a
+///   change of servers the first change waits for one lease, because the old one may have given leases that the new
+///   one has not heard of. Name both in the address: `host=a,b target_session_attrs=read-write`.
+/// * A long import holds up renewals: while a hundred thousand keys are imported, replicas answer 503 for some seconds.
+///
+/// # Connections
+/// A replica holds one connection, and as many as eight while it changes keys. A database on another machine is
+/// reached with `sslmode=require` in the address (feature `postgres-tls`: the certificate is always verified, by the
+/// system's authorities or [`PostgresOptions::root_certificates`]) or with `sslmode=disable`; `prefer`, which anybody
+/// in between can turn off, is refused. A pooler has to be in session mode, which is tried when the store is opened.
 ///
 /// # Roles
-/// Replicas need `SELECT` on all tables, `UPDATE (guard)` on `authz_counter`, which lets them lock its row, `INSERT`,
-/// `UPDATE` and `DELETE` on `authz_replicas`, and `UPDATE (last_used)` on `authz_keys`. Whoever changes keys needs
-/// `INSERT`, `UPDATE` and `DELETE` on `authz_keys`, `INSERT` on `authz_audit` and `UPDATE` on `authz_counter` as well.
+/// `authz init` and `authz migrate` need the owner of the tables; a server and whoever changes keys need no more than
+/// this:
+/// ```sql
+#[doc = include_str!("roles.sql")]
+/// ```
+///
+/// # Operations
+/// [`lease_left`](Self::lease_left) is for the health check of a load balancer; `authz replicas`, or
+/// [`replicas`](Self::replicas), shows what each knows. A store that is dropped gives its lease back, so end a server
+/// by the end of its `main`, not by a signal. With the feature `metrics`:
+///
+/// | metric | is |
+/// |---|---|
+/// | `tower_authz_replica_applied_version` | the newest change that this replica knows |
+/// | `tower_authz_replica_lag_versions` | how many it has yet to read |
+/// | `tower_authz_replica_lease_left_seconds` | how long it may admit without hearing from the database |
+/// | `tower_authz_change_seconds` | how long changes took, until every replica knew (a histogram) |
 ///
 /// # Example
 /// ```no_run

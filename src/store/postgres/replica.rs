@@ -78,6 +78,9 @@ const RENEWAL: &str = "
       $3 = 0 OR EXISTS (SELECT 1 FROM authz_audit WHERE number = $3 AND authz_audit.change = $5)
     FROM counter";
 
+/// So many times in a lease it is renewed. It is given up after two thirds: a few renewals may be lost before.
+const RENEWALS: u32 = 6;
+
 /// Why a replica stops for good.
 const WENT_BACK: &str = "the database lacks a change that it had: it was restored or failed over to a standby that \
                          was behind; requests are refused until the program is restarted";
@@ -174,7 +177,7 @@ impl Replica {
             if std::mem::take(told) {
                 (self.report)("the key store is in reach again");
             }
-            let _ = tokio::time::timeout(self.lease / 4, self.wake.notified()).await;
+            let _ = tokio::time::timeout(self.lease / RENEWALS, self.wake.notified()).await;
         }
     }
 

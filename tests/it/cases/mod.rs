@@ -189,14 +189,14 @@ fn sources(directory: &Path) -> Vec<(PathBuf, String)> {
     entries.flat_map(|path| if path.is_dir() { sources(&path) } else { vec![(path.clone(), read(&path))] }).collect()
 }
 
-/// Every known attack is held off by a test or a row that exists, or says what it waits for.
-#[test]
-fn every_attack_row_is_covered() {
+/// Every row of a table that says what must not happen is covered by a test, or by a row of another table, that exists.
+fn assert_covered(table: &'static str, list: &str) {
     let rows_of = |name| Table::parse(name, &read(&own_directory().join(name).with_extension("tsv"))).rows;
     let tables = ["cidr", "client_ip", "credential_extraction", "host_tenant", "method_path", "scope_decisions"];
     let ids: Vec<String> = tables.into_iter().flat_map(rows_of).map(|row| row.id().to_owned()).collect();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let sources = [sources(&root.join("tests/it")), sources(&root.join("src"))].concat();
+    let folders = ["tests/it", "tests/model/tests", "src"].map(|folder| sources(&root.join(folder)));
+    let sources = folders.concat();
     let exists = |module: &str, function: &str| {
         sources.iter().any(|(path, text)| {
             let within = path.strip_prefix(root).unwrap().with_extension("");
@@ -204,11 +204,11 @@ fn every_attack_row_is_covered() {
             within.iter().any(|part| part == module) && (is_there('(') || is_there('<'))
         })
     };
-    let covered = read(&own_directory().join("ATTACKS.md"));
-    for attack in rows_of("attacks") {
-        let id = attack.id();
+    let covered = read(&own_directory().join(list));
+    for row in rows_of(table) {
+        let id = row.id();
         let line = covered.lines().find_map(|line| line.strip_prefix(&format!("| {id} |")));
-        let line = line.unwrap_or_else(|| panic!("{id} does not stand in ATTACKS.md"));
+        let line = line.unwrap_or_else(|| panic!("{id} does not stand in {list}"));
         let mut named = 0;
         for word in line.split(|character: char| !character.is_alphanumeric() && !"_:".contains(character)) {
             if let Some((module, function)) = word.split_once("::") {
@@ -221,4 +221,14 @@ fn every_attack_row_is_covered() {
         }
         assert!(named > 0 || line.trim().starts_with("later: "), "{id}: neither a test nor a row is named");
     }
+}
+
+#[test]
+fn every_attack_is_held_off() {
+    assert_covered("attacks", "ATTACKS.md");
+}
+
+#[test]
+fn every_fault_of_a_revocation_is_shown() {
+    assert_covered("revocation_faults", "REVOCATION.md");
 }

@@ -198,9 +198,10 @@ async fn a_replica_far_behind_catches_up() {
         return;
     }
     const COUNT: usize = 20_000;
-    let (database, a) = first(LEASE).await;
+    let lease = Duration::from_secs(2);
+    let (database, a) = first(lease).await;
     let proxy = Proxy::to(&database).await;
-    let b = soon(PostgresOptions::new().lease(LEASE).connect(&proxy.address())).await.unwrap();
+    let b = soon(PostgresOptions::new().lease(lease).connect(&proxy.address())).await.unwrap();
     let stays = soon(issue(&a)).await;
     proxy.stall();
     let elsewhere = MemoryStore::new();
