@@ -39,4 +39,17 @@ mod tests {
             assert!(held < over, "{lease:?}");
         }
     }
+
+    /// No machine can be suspended in a test; but which clock it is that goes on then is known (`clock_gettime(2)`).
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    #[test]
+    fn a_lease_ends_while_the_machine_sleeps() {
+        let nanos = || {
+            let time = clock_gettime(ClockId::Boottime);
+            u64::try_from(time.tv_sec).unwrap() * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap()
+        };
+        let (before, shown, after) = (nanos(), now(), nanos());
+        assert!((before..=after).contains(&shown));
+        assert!(matches!(CLOCK, ClockId::Boottime));
+    }
 }

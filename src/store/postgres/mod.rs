@@ -73,7 +73,8 @@ use crate::{
 ///   unless somebody changed them), `synchronous_standby_names` set, and an old primary that is surely gone. After a
 ///   change of servers the first change waits for one lease, because the old one may have given leases that the new
 ///   one has not heard of. Name both in the address: `host=a,b target_session_attrs=read-write`.
-/// * A long import holds up renewals: while a hundred thousand keys are imported, replicas answer 503 for some seconds.
+/// * A long import holds up renewals: while a hundred thousand keys are imported, replicas answer 503 for
+///   some seconds, a million a minute. Import before replicas serve.
 ///
 /// # Connections
 /// A replica holds one connection, and as many as eight while it changes keys. A database on another machine is
