@@ -70,7 +70,10 @@ fn spawn(config: &Config, proxy: &Proxy) -> Result<(Child, String), Box<dyn Erro
     let mut child = command.arg("replica").env("DATABASE_URL", url).stdout(Stdio::piped()).spawn()?;
     let out = child.stdout.take().ok_or("no output")?;
     let mut address = String::new();
-    BufReader::new(out).read_line(&mut address)?;
+    if BufReader::new(out).read_line(&mut address)? == 0 {
+        let _ = child.wait();
+        return Err("a replica did not start".into());
+    }
     Ok((child, address.trim().to_owned()))
 }
 
@@ -86,9 +89,14 @@ pub fn rage(shared: &Shared, replicas: &mut [Replica], config: &Config, done: &A
         let what = match roll(20) {
             0 => {
                 replica.kill();
-                if let Ok((new, address)) = spawn(&replica.config, &replica.proxy) {
-                    replica.child = new;
-                    lock(&shared.addresses).get_mut(place).into_iter().for_each(|old| *old = address.clone());
+                // The database may have started anew a moment ago.
+                for _ in 0..20 {
+                    if let Ok((new, address)) = spawn(&replica.config, &replica.proxy) {
+                        replica.child = new;
+                        lock(&shared.addresses).get_mut(place).into_iter().for_each(|old| *old = address.clone());
+                        break;
+                    }
+                    std::thread::sleep(Duration::from_millis(100));
                 }
                 "killed and started anew"
             }

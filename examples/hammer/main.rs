@@ -268,6 +268,10 @@ fn report(shared: &Shared, start: Instant) -> Result<bool, Box<dyn Error>> {
         findings.judged,
         findings.violations,
     )?;
+    // Where nothing was to be refused for sure, nothing was shown.
+    if findings.judged == 0 {
+        return Err("no request could be judged".into());
+    }
     Ok(findings.violations == 0)
 }
 

@@ -222,7 +222,7 @@ impl Index {
     fn leased(&self) -> Result<(), StoreError> {
         let deadline = self.deadline.load(Ordering::Acquire);
         // Looked up here and now: no timer would notice in time that the machine was asleep.
-        if deadline == u64::MAX || crate::store::postgres::clock::now() < deadline {
+        if deadline == u64::MAX || crate::clock::now() < deadline {
             return Ok(());
         }
         Err(StoreError::unavailable("the lease has run out: what other replicas have changed is not known"))
@@ -232,7 +232,7 @@ impl Index {
         if self.stale.load(Ordering::Acquire) {
             return std::time::Duration::ZERO;
         }
-        let left = self.deadline.load(Ordering::Acquire).saturating_sub(crate::store::postgres::clock::now());
+        let left = self.deadline.load(Ordering::Acquire).saturating_sub(crate::clock::now());
         std::time::Duration::from_nanos(left)
     }
 

@@ -107,8 +107,8 @@ impl StoreSettings {
         serde_json::to_string(&file).map_err(|error| ConfigError::new(error.to_string()))
     }
 
-    /// Reads what [`to_json`](Self::to_json) wrote. `own` stands for dimensions whose grammar is a
-    /// function, which no text can hold; of those that are missing there every id is taken as it is.
+    /// Reads what [`to_json`](Self::to_json) wrote. `own` has the dimensions whose grammar is a function, which no
+    /// text can hold; of those that are missing there every id is taken as it is.
     ///
     /// # Errors
     /// At the first thing that is wrong, with the field.
@@ -116,7 +116,7 @@ impl StoreSettings {
         let file: SettingsFile = text::from_json(text, true)?;
         let mut dimensions = Vec::new();
         for (name, grammar) in file.dimensions {
-            dimensions.push(match own.iter().find(|own| own.name() == name) {
+            dimensions.push(match own.iter().find(|own| own.name() == name && own.ids().name() == grammar) {
                 Some(own) => own.clone(),
                 // Only its code knows how ids are spelt. Nothing is lost by taking them as they are: where they are
                 // compared, the rule's own grammar is asked as well.
@@ -176,5 +176,9 @@ mod tests {
         assert!(StoreSettings::parse(&text, &[]).unwrap().dimensions()[0].accepts("anything"));
         let read = StoreSettings::parse(&text, &[own]).unwrap();
         assert!(read.dimensions()[0].accepts("abc") && !read.dimensions()[0].accepts("ab"));
+        // What the text can say goes before what a program has known.
+        let text = StoreSettings::new().dimension(Dimension::new("project", IdGrammar::Opaque)).to_json().unwrap();
+        let slugs = Dimension::new("project", IdGrammar::Slug);
+        assert!(StoreSettings::parse(&text, &[slugs]).unwrap().dimensions()[0].accepts("A.b"));
     }
 }

@@ -116,7 +116,7 @@ impl Place {
 fn options(url: &str) -> Result<PostgresOptions, Failure> {
     let options = PostgresOptions::new().uncached();
     #[cfg(feature = "postgres-tls")]
-    if let Some(path) = std::env::var_os("PGSSLROOTCERT").filter(|path| !path.is_empty())
+    if let Some(path) = std::env::var_os("PGSSLROOTCERT").filter(|path| !path.is_empty() && path != "system")
         && ["sslmode=require", "sslmode=verify-full"].iter().any(|mode| url.contains(mode))
     {
         let pem = std::fs::read(&path);

@@ -1,26 +1,30 @@
 //! Changes, which return when every replica knows of them; and questions.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::BTreeMap,
     rc::Rc,
     time::{Duration, Instant, SystemTime},
 };
 
-use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+use tokio::{
+    sync::{Notify, Semaphore},
+    time::timeout,
+};
 use tokio_postgres::Client;
 
 use crate::{
     Digest, Dimension, KeyId,
     store::{
-        Action, AuditQuery, AuditRecord, Found, KeyQuery, Page, Reach, StoreError, StoreSettings, UnreadableKey,
+        Action, AuditQuery, AuditRecord, Found, KeyQuery, Page, Reach, StoreError, StoreErrorKind, StoreSettings,
+        UnreadableKey,
         change::{Applied, Change},
         index::Index,
         lifecycle::{Plan, Row, plan},
         postgres::{
             ReplicaStatus,
             connection::{Access, ISOLATION, failure, impatience, standby},
-            replica::parse,
+            replica::{micros, parse},
             rows::{self, Broken, COLUMNS, Fetched, Reader},
             schema,
         },
@@ -40,6 +44,8 @@ pub(super) struct Admin {
     /// replica must not hold up the others.
     idle: RefCell<Vec<Client>>,
     most: Semaphore,
+    /// With which version the directory came that look-ups of a store without memory have seen.
+    directory: Cell<i64>,
 }
 
 /// So many changes and questions are under way at a time.
@@ -52,40 +58,29 @@ struct Mark {
     settled: Option<SystemTime>,
 }
 
-/// A connection that goes back to the idle ones if it is still good.
-struct Borrowed<'a> {
-    idle: &'a RefCell<Vec<Client>>,
-    client: Option<Client>,
-    _permit: SemaphorePermit<'a>,
-}
-
-impl Borrowed<'_> {
-    fn get(&mut self) -> Result<&mut Client, StoreError> {
-        self.client.as_mut().ok_or_else(|| StoreError::unavailable("there is no connection"))
-    }
-}
-
-impl Drop for Borrowed<'_> {
-    fn drop(&mut self) {
-        if let Some(client) = self.client.take().filter(|client| !client.is_closed()) {
-            self.idle.borrow_mut().push(client);
-        }
-    }
-}
+/// So long questions may take, and changes, beside what they wait for replicas.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The same of a change to very many keys.
+const LONG_PATIENCE: Duration = Duration::from_secs(900);
 
 impl Admin {
     pub(super) fn new(access: Access, own: Rc<RefCell<Vec<Dimension>>>, wake: Rc<Notify>, lease: Duration) -> Self {
-        Self { access, own, wake, lease, idle: RefCell::default(), most: Semaphore::new(CONNECTIONS) }
+        let (idle, most, directory) = (RefCell::default(), Semaphore::new(CONNECTIONS), Cell::new(-1));
+        Self { access, own, wake, lease, idle, most, directory }
     }
 
     /// Carries a change out. It is in the database, and known to every replica that may admit, when this is done.
     pub(super) async fn apply(&self, who: &str, change: Change) -> Result<Applied, StoreError> {
         let begin = Instant::now();
-        let mut borrowed = self.connected().await?;
-        let client = borrowed.get()?;
-        let (mut applied, mark) = self.commit_drawing(client, who, change).await?;
-        self.wake.notify_one();
-        applied.reach = reach(client, &mark).await?;
+        // A new server of the database makes the first change wait for a lease as well.
+        let patience = if is_large(&change) { LONG_PATIENCE } else { PATIENCE } + self.lease * 2;
+        let work = async |client: &mut Client| {
+            let (mut applied, mark) = self.commit_drawing(client, who, change).await?;
+            self.wake.notify_one();
+            applied.reach = reach(client, &mark).await?;
+            Ok(applied)
+        };
+        let applied = self.with_connection(patience, work).await?;
         trace::changed(begin.elapsed());
         Ok(applied)
     }
@@ -112,25 +107,40 @@ impl Admin {
         Err(StoreError::conflict("another key has this id, or no free one was found; use a longer public id"))
     }
 
-    async fn connected(&self) -> Result<Borrowed<'_>, StoreError> {
-        let permit = self.most.acquire().await.map_err(|_| StoreError::unavailable("the key store has stopped"))?;
-        let known = loop {
+    /// Does something with a connection, which is kept for the next if it has proved good. One that does not answer
+    /// is given up.
+    async fn with_connection<T>(
+        &self,
+        patience: Duration,
+        work: impl AsyncFnOnce(&mut Client) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let _permit = self.most.acquire().await.map_err(|_| StoreError::unavailable("the key store has stopped"))?;
+        let mut client = self.connected().await?;
+        let done = timeout(patience, work(&mut client)).await;
+        let done = done.map_err(|_| {
+            StoreError::unavailable("the database does not answer; whether anything was changed is not known")
+        })?;
+        let is_good = !matches!(&done, Err(error) if error.kind() == StoreErrorKind::Unavailable);
+        if is_good && !client.is_closed() {
+            self.idle.borrow_mut().push(client);
+        }
+        done
+    }
+
+    async fn connected(&self) -> Result<Client, StoreError> {
+        loop {
             let known = self.idle.borrow_mut().pop();
-            if known.as_ref().is_none_or(|client| !client.is_closed()) {
-                break known;
+            match known {
+                Some(client) if client.is_closed() => {}
+                Some(client) => return Ok(client),
+                None => break,
             }
-        };
-        let client = match known {
-            Some(client) => client,
-            None => {
-                let client = self.access.connect(None).await?;
-                // So short that the others, whose renewals wait for the lock, keep their leases.
-                let manners = format!("{ISOLATION}; {}", impatience(self.lease / 2));
-                client.batch_execute(&manners).await.map_err(|error| failure(&error))?;
-                client
-            }
-        };
-        Ok(Borrowed { idle: &self.idle, client: Some(client), _permit: permit })
+        }
+        let client = self.access.connect(None).await?;
+        // So short that the others, whose renewals wait for the lock, keep their leases.
+        let manners = format!("{ISOLATION}; {}", impatience(self.lease / 2));
+        client.batch_execute(&manners).await.map_err(|error| failure(&error))?;
+        Ok(client)
     }
 
     async fn commit(
@@ -141,7 +151,7 @@ impl Admin {
     ) -> Result<Option<(Applied, Mark)>, StoreError> {
         let told = |error: tokio_postgres::Error| failure(&error);
         let transaction = client.transaction().await.map_err(told)?;
-        if matches!(change, Change::Import(_) | Change::Purge { .. } | Change::Settings(_)) {
+        if is_large(&change) {
             // To read or work out very many rows takes its time.
             let longer = impatience(self.lease.max(Duration::from_secs(30))).replacen("SET", "SET LOCAL", 1);
             transaction.batch_execute(&longer).await.map_err(told)?;
@@ -155,8 +165,7 @@ impl Admin {
         let fetched = Fetched::of(&transaction, &change, &settings.dimensions).await?;
         let Plan { edits, settings, applied } = plan(change, &fetched, &settings, now)?;
         if !is_same_server {
-            let micros = i64::try_from(self.lease.as_micros()).unwrap_or(i64::MAX) as f64;
-            settled = Some(transaction.query_one(SETTLE, &[&micros]).await.map_err(told)?.get(0));
+            settled = Some(transaction.query_one(SETTLE, &[&micros(self.lease)]).await.map_err(told)?.get(0));
         }
         let mut version = before;
         if !edits.is_empty() {
@@ -178,20 +187,22 @@ impl Admin {
         }
         let unsure =
             |error| StoreError::unavailable(format!("whether the change is made is not known: {}", failure(&error)));
+        // Where nothing was to be done, whoever did it may not have waited for everybody.
+        transaction.commit().await.map_err(unsure)?;
         if let Some(settings) = settings {
             let mut own = self.own.borrow_mut();
             own.retain(|known| !settings.dimensions.contains(known));
             own.extend(settings.dimensions);
         }
-        // Where nothing was to be done, whoever did it may not have waited for everybody.
-        transaction.commit().await.map_err(unsure)?;
         Ok(Some((applied, Mark { version, settled })))
     }
 
     pub(super) async fn page(&self, query: &KeyQuery) -> Result<Page, StoreError> {
+        self.with_connection(PATIENCE, async |client| self.page_of(client, query).await).await
+    }
+
+    async fn page_of(&self, client: &Client, query: &KeyQuery) -> Result<Page, StoreError> {
         let told = |error: tokio_postgres::Error| failure(&error);
-        let mut borrowed = self.connected().await?;
-        let client = borrowed.get()?;
         let dimensions = self.settings_of(client).await?.dimensions;
         let mut reader = Reader::new(&dimensions);
         let sql = format!("SELECT {COLUMNS} FROM authz_keys WHERE id > $1 ORDER BY id LIMIT $2");
@@ -221,45 +232,53 @@ impl Admin {
     }
 
     pub(super) async fn one(&self, id: &KeyId) -> Result<Row, StoreError> {
-        let mut borrowed = self.connected().await?;
-        let client = borrowed.get()?;
-        let dimensions = self.settings_of(client).await?.dimensions;
-        let sql = format!("SELECT {COLUMNS} FROM authz_keys WHERE id = $1");
-        let row = client.query_opt(&sql, &[&id.as_str()]).await.map_err(|error| failure(&error))?;
-        Ok(match row.map(|row| Reader::new(&dimensions).record(&row)) {
-            None => Row::Absent,
-            Some(Ok(record)) => Row::Found(record),
-            Some(Err(broken)) => Row::Unreadable(broken.digest, broken.why),
-        })
+        let work = async |client: &mut Client| {
+            let dimensions = self.settings_of(client).await?.dimensions;
+            let sql = format!("SELECT {COLUMNS} FROM authz_keys WHERE id = $1");
+            let row = client.query_opt(&sql, &[&id.as_str()]).await.map_err(|error| failure(&error))?;
+            Ok(match row.map(|row| Reader::new(&dimensions).record(&row)) {
+                None => Row::Absent,
+                Some(Ok(record)) => Row::Found(record),
+                Some(Err(broken)) => Row::Unreadable(broken.digest, broken.why),
+            })
+        };
+        self.with_connection(PATIENCE, work).await
     }
 
     /// What a look-up finds that asks the database.
     pub(super) async fn by_digest(&self, digest: &Digest, index: &Index) -> Found {
-        let mut borrowed = self.connected().await?;
-        let client = borrowed.get()?;
-        let told = |error: tokio_postgres::Error| failure(&error);
-        let sql = "SELECT settings, pg_is_in_recovery() FROM authz_counter";
-        let row = client.query_one(sql, &[]).await.map_err(told)?;
-        if row.get(1) {
-            return Err(standby()); // it was the primary once
-        }
-        let settings = parse(row.get(0), &self.own.borrow())?;
-        index.set_directory(settings.directory);
-        let sql = format!("SELECT {COLUMNS} FROM authz_keys WHERE digest = $1");
-        let row = client.query_opt(&sql, &[&digest.as_bytes().as_slice()]).await.map_err(told)?;
-        let read = row.map(|row| Reader::new(&settings.dimensions).record(&row));
-        read.transpose().map_err(|broken| StoreError::unreadable(broken.why))
+        let work = async |client: &mut Client| {
+            let told = |error: tokio_postgres::Error| failure(&error);
+            let sql = "SELECT settings, pg_is_in_recovery(), oldest, version FROM authz_counter";
+            let row = client.query_one(sql, &[]).await.map_err(told)?;
+            if row.get(1) {
+                return Err(standby()); // it was the primary once
+            }
+            schema::readable(row.get(2))?;
+            let (settings, version) = (parse(row.get(0), &self.own.borrow())?, row.get(3));
+            // An answer that was late must not bring an old one back.
+            if self.directory.get() <= version {
+                self.directory.set(version);
+                index.set_directory(settings.directory);
+            }
+            let sql = format!("SELECT {COLUMNS} FROM authz_keys WHERE digest = $1");
+            let row = client.query_opt(&sql, &[&digest.as_bytes().as_slice()]).await.map_err(told)?;
+            let read = row.map(|row| Reader::new(&settings.dimensions).record(&row));
+            read.transpose().map_err(|broken| StoreError::unreadable(broken.why))
+        };
+        self.with_connection(PATIENCE, work).await
     }
 
     pub(super) async fn history(&self, query: &AuditQuery) -> Result<Vec<AuditRecord>, StoreError> {
-        let mut borrowed = self.connected().await?;
-        let client = borrowed.get()?;
         let sql = "SELECT number, at, who, action, key_id, note, before, after FROM authz_audit
                    WHERE number < $1 AND ($2::text IS NULL OR key_id = $2) ORDER BY number DESC LIMIT $3";
         let before = query.before.and_then(|number| i64::try_from(number).ok()).unwrap_or(i64::MAX);
         let limit = i64::try_from(query.limit).unwrap_or(i64::MAX);
         let key = query.key.as_ref().map(KeyId::as_str);
-        let rows = client.query(sql, &[&before, &key, &limit]).await.map_err(|error| failure(&error))?;
+        let work = async |client: &mut Client| {
+            client.query(sql, &[&before, &key, &limit]).await.map_err(|error| failure(&error))
+        };
+        let rows = self.with_connection(PATIENCE, work).await?;
         let record = |row: &tokio_postgres::Row| AuditRecord {
             number: u64::try_from(row.get::<_, i64>(0)).unwrap_or_default(),
             at: row.get(1),
@@ -274,17 +293,14 @@ impl Admin {
     }
 
     pub(super) async fn settings(&self) -> Result<StoreSettings, StoreError> {
-        let mut borrowed = self.connected().await?;
-        let client = borrowed.get()?;
-        self.settings_of(client).await
+        self.with_connection(PATIENCE, async |client| self.settings_of(client).await).await
     }
 
     pub(super) async fn replicas(&self) -> Result<Vec<ReplicaStatus>, StoreError> {
-        let mut borrowed = self.connected().await?;
-        let client = borrowed.get()?;
         let sql = "SELECT name, applied, version, extract(epoch FROM lease_until - clock_timestamp())::float8
                    FROM authz_replicas, authz_counter ORDER BY name, id";
-        let rows = client.query(sql, &[]).await.map_err(|error| failure(&error))?;
+        let work = async |client: &mut Client| client.query(sql, &[]).await.map_err(|error| failure(&error));
+        let rows = self.with_connection(PATIENCE, work).await?;
         let number = |value: i64| u64::try_from(value).unwrap_or_default();
         let status = |row: &tokio_postgres::Row| ReplicaStatus {
             name: row.get(0),
@@ -301,14 +317,20 @@ impl Admin {
     }
 
     /// Writes down when keys were last used, never an earlier time over a later one.
-    pub(super) async fn put_uses(&self, used: Vec<(String, SystemTime)>) -> Result<(), StoreError> {
-        let mut borrowed = self.connected().await?;
-        let client = borrowed.get()?;
-        let (ids, times): (Vec<String>, Vec<SystemTime>) = used.into_iter().unzip();
-        let sql = "UPDATE authz_keys SET last_used = greatest(last_used, used.at)
-                   FROM unnest($1::text[], $2::timestamptz[]) AS used (id, at) WHERE authz_keys.id = used.id";
-        client.execute(sql, &[&ids, &times]).await.map(drop).map_err(|error| failure(&error))
+    pub(super) async fn put_uses(&self, used: &[(String, SystemTime)]) -> Result<(), StoreError> {
+        let (ids, times): (Vec<&str>, Vec<SystemTime>) = used.iter().map(|(id, time)| (id.as_str(), *time)).unzip();
+        let sql = "UPDATE authz_keys SET last_used = used.at
+                   FROM unnest($1::text[], $2::timestamptz[]) AS used (id, at)
+                   WHERE authz_keys.id = used.id AND (last_used IS NULL OR last_used < used.at)";
+        let work = async |client: &mut Client| {
+            client.execute(sql, &[&ids, &times]).await.map(drop).map_err(|error| failure(&error))
+        };
+        self.with_connection(Duration::from_secs(5), work).await
     }
+}
+
+const fn is_large(change: &Change) -> bool {
+    matches!(change, Change::Import(_) | Change::Purge { .. } | Change::Settings(_))
 }
 
 /// The newest version and all else that a change is worked out by, locked.
@@ -319,8 +341,9 @@ const LOCK: &str = "
 
 /// Another server than the one that has made the newest change: it may have taken over without the newest leases.
 const SETTLE: &str = "
-    UPDATE authz_counter SET server_since = pg_postmaster_start_time(), settled_at = clock_timestamp() +
-      greatest($1 * interval '1 microsecond', (SELECT max(lease) FROM authz_replicas))
+    UPDATE authz_counter SET server_since = pg_postmaster_start_time(),
+      settled_at = greatest(settled_at, clock_timestamp() + greatest($1 * interval '1 microsecond', longest_lease,
+        (SELECT max(coalesce(lease, lease_until - clock_timestamp())) FROM authz_replicas)))
     RETURNING settled_at";
 
 /// Waits until every replica has this version or its lease has run out, by the database's clock. A lease that is
@@ -331,7 +354,8 @@ async fn reach(client: &Client, mark: &Mark) -> Result<Reach, StoreError> {
         StoreError::unavailable(format!("the change is made, but not everybody is sure to know: {}", failure(&error)))
     };
     let begin = Instant::now();
-    // By another server's clock a lease may seem to last longer than it does.
+    // By another server's clock a lease may seem to last longer than it does. Of those that do not say how long their
+    // leases are, nothing better is known.
     let behind = "SELECT id, name, least(lease_until, clock_timestamp() + lease) FROM authz_replicas
                   WHERE applied < $1 AND lease_until > clock_timestamp()";
     let rows = client.query(behind, &[&mark.version]).await.map_err(unsure)?;

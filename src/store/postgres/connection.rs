@@ -39,6 +39,14 @@ impl Access {
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(Duration::from_secs(5));
         }
+        // A server that lost its power says nothing any more, and by itself TCP waits for a quarter of an hour.
+        if config.get_tcp_user_timeout().is_none() {
+            config.tcp_user_timeout(Duration::from_secs(10));
+        }
+        if config.get_keepalives_idle() >= Duration::from_secs(7200) {
+            config.keepalives_idle(Duration::from_secs(10)).keepalives_interval(Duration::from_secs(3));
+            config.keepalives_retries(3);
+        }
         let encrypted = match config.get_ssl_mode() {
             SslMode::Disable => false,
             // "If the other side likes to": anybody in between could say that it does not.

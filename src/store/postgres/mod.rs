@@ -1,7 +1,6 @@
 //! Keys in PostgreSQL, for many machines.
 
 mod admin;
-pub(crate) mod clock;
 mod connection;
 mod options;
 mod replica;
@@ -67,7 +66,8 @@ use crate::{
 /// * Effects that a handler has had by then are not undone. A request in flight on a replica that hears of nothing is
 ///   ended when it hears again; [`Principal::ensure_live`](crate::Principal::ensure_live) says 503 there.
 /// * The clock of a replica may run slower than that of the database by three parts in ten, and the clock of the
-///   database must not leap forward.
+///   database must not leap forward. A machine that is suspended notices; one that is stopped from outside, by its
+///   host, notices if its clock (`CLOCK_BOOTTIME`) goes on meanwhile, which is for the host to say.
 /// * A standby that takes over without an acknowledged change has lost it: replicas that knew of it notice, and refuse
 ///   until they are restarted; others cannot. So that none is lost: `fsync` and `synchronous_commit` on (as they are
 ///   unless somebody changed them), `synchronous_standby_names` set, and an old primary that is surely gone. After a
@@ -77,7 +77,7 @@ use crate::{
 ///   some seconds, a million a minute. Import before replicas serve.
 ///
 /// # Connections
-/// A replica holds one connection, and as many as eight while it changes keys. A database on another machine is
+/// A replica holds one connection, and up to eight more once it changes keys. A database on another machine is
 /// reached with `sslmode=require` in the address (feature `postgres-tls`: the certificate is always verified, by the
 /// system's authorities or [`PostgresOptions::root_certificates`]) or with `sslmode=disable`; `prefer`, which anybody
 /// in between can turn off, is refused. A pooler has to be in session mode, which is tried when the store is opened.
@@ -160,10 +160,10 @@ impl PostgresStore {
     }
 
     /// How long this replica may admit without hearing from the database: for a health check, which fails
-    /// when there is nothing left.
+    /// when there is nothing left. Always nothing of a store [without memory](PostgresOptions::uncached).
     #[must_use]
     pub fn lease_left(&self) -> Duration {
-        self.0.index.lease_left()
+        if self.0.uncached { Duration::ZERO } else { self.0.index.lease_left() }
     }
 
     async fn ask<T: Send + 'static>(

@@ -13,12 +13,11 @@ use tokio::sync::Notify;
 use tokio_postgres::{Client, IsolationLevel, Statement, types::ToSql};
 
 use crate::{
-    Digest, Dimension,
+    Digest, Dimension, clock,
     store::{
         StoreError, StoreSettings,
         index::{Index, Slot},
         postgres::{
-            clock,
             connection::{Access, ISOLATION, failure, silence},
             rows::{Broken, COLUMNS, Reader, digest_of},
             schema,
@@ -147,7 +146,9 @@ impl Replica {
     ) -> Result<(), StoreError> {
         let client = self.access.connect(Some(Rc::clone(&self.wake))).await?;
         let prepared = async {
-            client.batch_execute(&format!("{ISOLATION}; LISTEN authz")).await?;
+            // Whoever does not wait for an answer any more leaves none behind that the database works at.
+            let patience = format!("SET statement_timeout = {}", self.lease.as_millis());
+            client.batch_execute(&format!("{ISOLATION}; {patience}; LISTEN authz")).await?;
             client.prepare(RENEWAL).await
         };
         let prepared = tokio::time::timeout(self.lease, prepared).await;
@@ -194,8 +195,7 @@ impl Replica {
             let state = self.state.borrow();
             (state.version, state.change.clone(), state.stride)
         };
-        let micros = i64::try_from(self.lease.as_micros()).unwrap_or(i64::MAX) as f64;
-        let values: [&(dyn ToSql + Sync); 5] = [&self.id, &self.name, &known, &micros, &known_change];
+        let values: [&(dyn ToSql + Sync); 5] = [&self.id, &self.name, &known, &micros(self.lease), &known_change];
         let asked = clock::now();
         let row = client.query_one(renewal, &values).await.map_err(told)?;
         let (version, change, oldest, is_there): (i64, String, i32, bool) =
@@ -283,6 +283,11 @@ impl Replica {
 async fn identity(client: &Client, number: i64) -> Result<String, StoreError> {
     let sql = "SELECT change FROM authz_audit WHERE number = $1";
     Ok(client.query_one(sql, &[&number]).await.map_err(|error| failure(&error))?.get(0))
+}
+
+/// As the database multiplies an interval by it.
+pub(super) fn micros(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e6
 }
 
 pub(super) fn parse(text: &str, own: &[Dimension]) -> Result<StoreSettings, StoreError> {

@@ -1,7 +1,7 @@
 CREATE ROLE authz_replica;  -- for servers: they read keys and hold leases
 GRANT SELECT ON authz_counter, authz_keys, authz_audit TO authz_replica;
 GRANT SELECT, INSERT, UPDATE, DELETE ON authz_replicas TO authz_replica;
-GRANT UPDATE (guard) ON authz_counter TO authz_replica;    -- changes nothing, but lets them lock the row
+GRANT UPDATE (guard, longest_lease) ON authz_counter TO authz_replica;    -- which lets them lock its row
 GRANT UPDATE (last_used) ON authz_keys TO authz_replica;
 
 CREATE ROLE authz_admin;    -- for whoever changes keys; beside a server, give its user both

@@ -4,7 +4,7 @@ use tokio_postgres::Client;
 
 use crate::store::{
     StoreError, StoreSettings,
-    postgres::connection::{failure, impatience, standby},
+    postgres::connection::{failure, standby},
 };
 
 /// What each version of the schema adds to the one before, and the oldest program, by the versions it knows, that can
@@ -44,10 +44,12 @@ pub(super) async fn create(client: &mut Client, settings: &str) -> Result<(), St
 pub(super) async fn migrate(client: &mut Client) -> Result<u32, StoreError> {
     let told = |error: tokio_postgres::Error| failure(&error);
     let transaction = client.transaction().await.map_err(told)?;
-    // Whoever waits here for a lock of somebody else's would keep all replicas from their leases.
-    let patience = format!("SET LOCAL lock_timeout = '1s'; {}", impatience(std::time::Duration::from_secs(10)));
-    transaction.batch_execute(&patience.replace("; SET idle", "; SET LOCAL idle")).await.map_err(told)?;
-    let row = transaction.query_one("SELECT schema, oldest FROM authz_counter FOR UPDATE", &[]).await.map_err(told)?;
+    // In the order in which renewals take them, and before any row: else each would wait for the other. Whoever waits
+    // here for somebody else's lock keeps all replicas from their leases, so not for long.
+    let lock = "SET LOCAL lock_timeout = '1s'; SET LOCAL idle_in_transaction_session_timeout = '10s';
+                LOCK TABLE authz_counter, authz_replicas IN ACCESS EXCLUSIVE MODE";
+    transaction.batch_execute(lock).await.map_err(told)?;
+    let row = transaction.query_one("SELECT schema, oldest FROM authz_counter", &[]).await.map_err(told)?;
     let found: i32 = row.get(0);
     readable(row.get(1))?;
     let missing = usize::try_from(found).ok().and_then(|found| MIGRATIONS.get(found..)).unwrap_or_default();

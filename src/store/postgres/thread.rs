@@ -24,7 +24,7 @@ use crate::{
             Handle, PostgresOptions, PostgresStore,
             admin::Admin,
             connection::{Access, assert_own_session, failure},
-            replica::{Replica, State, parse},
+            replica::{Replica, State, micros, parse},
             schema,
         },
     },
@@ -115,6 +115,7 @@ fn run(
 async fn start(options: PostgresOptions, access: Access) -> Result<Opened, StoreError> {
     let mut client = access.connect(None).await?;
     schema::check(&client).await?;
+    assert_own_session(&access.connect(None).await?, &mut client).await?;
     let wake = Rc::new(Notify::new());
     if options.uncached {
         let settings = client.query_one("SELECT settings FROM authz_counter", &[]).await;
@@ -124,11 +125,13 @@ async fn start(options: PostgresOptions, access: Access) -> Result<Opened, Store
         let admin = Rc::new(Admin::new(access, own, wake, options.lease));
         return Ok(Opened { index, format: settings.format, admin, replica: None });
     }
-    assert_own_session(&access.connect(None).await?, &mut client).await?;
     let (state, slots, broken) = State::load(&mut client, &options.own).await?;
     // Of replicas that are gone without a word.
     let swept = "DELETE FROM authz_replicas WHERE lease_until < clock_timestamp() - interval '1 minute'";
     client.execute(swept, &[]).await.map_err(|error| failure(&error))?;
+    let longest = "UPDATE authz_counter SET longest_lease = $1 * interval '1 microsecond'
+                   WHERE longest_lease < $1 * interval '1 microsecond'";
+    client.execute(longest, &[&micros(options.lease)]).await.map_err(|error| failure(&error))?;
     let mut random = [0; 16];
     getrandom::fill(&mut random).map_err(|error| StoreError::unavailable(error.to_string()))?;
     let index = Arc::new(Index::new(slots, state.settings.directory.clone()));
@@ -161,38 +164,50 @@ async fn serve(opened: &Opened, mut inbox: mpsc::UnboundedReceiver<Job>) {
         }
         return;
     };
-    let (mut flush, mut measure) = (interval(FLUSH), interval(MEASURE));
-    let mut used_since = SystemTime::now();
+    let flushing = tokio::task::spawn_local(flush(Rc::clone(replica), Rc::clone(admin)));
+    let mut measure = interval(MEASURE);
     loop {
         tokio::select! {
             job = inbox.recv() => match job {
                 Some(job) => drop(tokio::task::spawn_local(job(Rc::clone(admin)))),
                 None => break,
             },
-            _ = flush.tick() => flush_uses(replica, admin, &mut used_since).await,
             _ = measure.tick() => {
                 let state = replica.state.borrow();
                 trace::replica(state.version, state.newest, replica.index.lease_left());
             }
         }
     }
-    flush_uses(replica, admin, &mut used_since).await;
+    flushing.abort();
+    // Nobody waits for this for long, when a process ends.
+    let _ = tokio::time::timeout(Duration::from_secs(1), flush_uses(replica, admin, SystemTime::UNIX_EPOCH)).await;
 }
 
-async fn flush_uses(replica: &Replica, admin: &Admin, since: &mut SystemTime) {
-    let until = SystemTime::now();
-    // Uses are noted in whole seconds: those of this one may go on.
-    let second = Duration::from_secs(1);
-    let used = replica.index.used_since(since.checked_sub(second).unwrap_or(*since));
-    let used: Vec<_> = used.iter().filter_map(|record| Some((record.id().to_string(), record.last_used()?))).collect();
-    if used.is_empty() {
-        *since = until;
-    } else {
-        // Nobody waits for this: neither changes that are to come, nor the end of the process.
-        let written = tokio::time::timeout(second, admin.put_uses(used)).await;
-        match written.unwrap_or_else(|_| Err(StoreError::unavailable("the database does not answer"))) {
-            Ok(()) => *since = until,
+/// Writes uses down, now and then, beside all else.
+async fn flush(replica: Rc<Replica>, admin: Rc<Admin>) {
+    let mut ticks = interval(FLUSH);
+    let mut since = SystemTime::now();
+    loop {
+        ticks.tick().await;
+        let until = SystemTime::now();
+        match flush_uses(&replica, &admin, since).await {
+            Ok(()) => since = until,
             Err(error) => (replica.report)(&format!("when keys were last used could not be written down: {error}")),
         }
     }
+}
+
+async fn flush_uses(replica: &Replica, admin: &Admin, since: SystemTime) -> Result<(), StoreError> {
+    // Uses are noted in whole seconds: those of this one may go on.
+    let since = since.checked_sub(Duration::from_secs(1)).unwrap_or(since);
+    let used = replica.index.used_since(since);
+    let mut used: Vec<_> =
+        used.iter().filter_map(|record| Some((record.id().to_string(), record.last_used()?))).collect();
+    // Few rows at a time, in one order for all replicas: whoever changes one of these keys waits for them, and holds up
+    // everybody's lease meanwhile.
+    used.sort_unstable();
+    for part in used.chunks(200) {
+        admin.put_uses(part).await?;
+    }
+    Ok(())
 }

@@ -8,7 +8,7 @@ use std::{
 use futures::future::join_all;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use tower_authz::{
-    Grant,
+    Dimension, Grant, IdGrammar,
     store::{
         KeyAdmin as _, KeyStore as _, MemoryStore, NewKey, PostgresOptions, PostgresStore, StoreErrorKind,
         StoreSettings,
@@ -83,7 +83,7 @@ async fn an_old_and_a_new_replica_live_side_by_side() {
     let key = soon(issue(&a)).await;
     let gate = Gate::of(&b);
     // What a newer program's migration does that older programs need not know.
-    let sql = "BEGIN; SELECT 1 FROM authz_counter FOR UPDATE; ALTER TABLE authz_keys ADD COLUMN color text;
+    let sql = "BEGIN; LOCK TABLE authz_counter, authz_replicas IN ACCESS EXCLUSIVE MODE; ALTER TABLE authz_keys ADD COLUMN color text;
                ALTER TABLE authz_replicas ADD COLUMN zone text NOT NULL DEFAULT '';
                UPDATE authz_counter SET schema = schema + 1; COMMIT";
     raw(&database, sql).await;
@@ -128,7 +128,7 @@ async fn older_tables_are_migrated_while_an_older_replica_serves() {
     assert!(error.to_string().contains("authz migrate"), "{error}");
     // How the first version asks for a lease.
     let lease = "INSERT INTO authz_replicas (id, name, applied, lease_until)
-                 VALUES ('old', 'old', (SELECT version FROM authz_counter), clock_timestamp() + interval '1 second')
+                 VALUES ('old', 'old', (SELECT version FROM authz_counter), clock_timestamp() + interval '4 seconds')
                  ON CONFLICT (id) DO UPDATE SET applied = excluded.applied, lease_until = excluded.lease_until";
     raw(&database, lease).await;
     assert_eq!(soon(PostgresStore::migrate(&address(&database))).await.unwrap(), 1);
@@ -137,6 +137,7 @@ async fn older_tables_are_migrated_while_an_older_replica_serves() {
     let store = soon(PostgresOptions::new().lease(LEASE).connect(&address(&database))).await.unwrap();
     let key = soon(issue(&store)).await;
     assert_eq!(key.reach.silent, ["old"], "who serves by the old way is waited for");
+    assert!(key.reach.waited > Duration::from_secs(2), "as long as its lease is: {:?}", key.reach);
     assert_eq!(Gate::of(&store).get(&key).await, 200);
 }
 
@@ -155,6 +156,8 @@ async fn a_pooler_that_swaps_sessions_is_told_at_the_start() {
         } else {
             let error = opened.unwrap_err();
             assert!(error.to_string().contains("pooler"), "{mode}, {pool_size}: {error}");
+            let error = soon(PostgresOptions::new().uncached().connect(&through)).await.unwrap_err();
+            assert!(error.to_string().contains("pooler"), "{mode}, {pool_size}, uncached: {error}");
         }
     }
 }
@@ -223,6 +226,27 @@ async fn a_replica_far_behind_catches_up() {
     for (place, key) in keys.iter().enumerate().step_by(7) {
         assert_eq!(gate.get(key).await, if place < 50 { 401 } else { 200 }, "{place}");
     }
+}
+
+/// What another process has made of the settings goes before what this one has known.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn settings_that_others_change_are_everybodys() {
+    if server().is_none() {
+        return;
+    }
+    let database = database().await;
+    let settings = |ids| StoreSettings::new().dimension(Dimension::new("project", ids));
+    let options = || PostgresOptions::new().lease(LEASE);
+    let a = soon(options().create(&address(&database), settings(IdGrammar::Slug))).await.unwrap();
+    let b = soon(options().connect(&address(&database))).await.unwrap();
+    soon(b.by("anna").change_settings(move |_| Ok(settings(IdGrammar::Opaque)))).await.unwrap();
+    let grant = Grant::builder().read("products").only(Dimension::new("project", IdGrammar::Opaque), ["A.b"]);
+    let key = soon(b.by("anna").issue(NewKey::new("k", grant.build().unwrap()))).await.unwrap();
+    let (on_a, on_b) = (Gate::of(&a), Gate::of(&b));
+    assert_eq!((on_a.get(&key).await, on_b.get(&key).await), (200, 200));
+    soon(a.by("bob").change_settings(|old| Ok(old.clone().ip_restricted(["ledger"])))).await.unwrap();
+    assert_eq!((on_a.get(&key).await, on_b.get(&key).await), (200, 200));
+    assert!(soon(b.settings()).await.unwrap().dimensions()[0].accepts("A.b"));
 }
 
 /// Look-ups that ask the database find every change at once, and nobody waits for the one who asks.
