@@ -3,13 +3,14 @@ use std::{fmt, sync::Arc, time::SystemTime};
 use tower_layer::Layer;
 
 use crate::{
-    Authenticate, AuthenticateLayer, Check, Denial, Head, Policy, Proxies, Require, RequireLayer, Sources, TenantHosts,
+    Authenticate, AuthenticateLayer, Check, Denial, Head, Policy, Proxies, Sources, TenantHosts,
     check::{CleanPath, judge_https},
     reject::Problem,
     store::KeyStore,
 };
 
-/// All layers in the right order, as one.
+/// All layers in the right order, as one: what an [`AuthenticateLayer`] around a
+/// [`RequireLayer`](crate::RequireLayer) does, with the route looked up once.
 ///
 /// ```text
 /// request -> clean path -> https only -> authenticate -> require -> handler
@@ -49,7 +50,6 @@ use crate::{
 pub struct Authz<R = Problem> {
     entrance: Entrance,
     authenticate: AuthenticateLayer<R>,
-    require: RequireLayer<Arc<Policy>, R>,
 }
 
 impl Authz {
@@ -57,9 +57,9 @@ impl Authz {
     pub fn new(store: impl KeyStore, policy: impl Into<Arc<Policy>>) -> Self {
         let policy = policy.into();
         let entrance = Entrance { clean_path: CleanPath::new(), https_only: false, proxies: None };
-        let authenticate = AuthenticateLayer::new(store).except_public(Arc::clone(&policy));
+        let authenticate = AuthenticateLayer::new(store).entrance(entrance.clone());
         let authenticate = if policy.finishes_in_flight() { authenticate.finish_in_flight() } else { authenticate };
-        Self { authenticate: authenticate.entrance(entrance.clone()), require: RequireLayer::new(policy), entrance }
+        Self { authenticate: authenticate.enforce(policy), entrance }
     }
 }
 
@@ -112,18 +112,14 @@ impl<R: Clone> Authz<R> {
     }
 
     /// The dialect of all denials. Default: [`Problem`].
-    pub fn with_reject<R2: Clone>(self, reject: R2) -> Authz<R2> {
-        Authz {
-            entrance: self.entrance,
-            authenticate: self.authenticate.with_reject(reject.clone()),
-            require: self.require.with_reject(reject),
-        }
+    pub fn with_reject<R2>(self, reject: R2) -> Authz<R2> {
+        Authz { entrance: self.entrance, authenticate: self.authenticate.with_reject(reject) }
     }
 }
 
 impl<R> Clone for Authz<R> {
     fn clone(&self) -> Self {
-        Self { entrance: self.entrance.clone(), authenticate: self.authenticate.clone(), require: self.require.clone() }
+        Self { entrance: self.entrance.clone(), authenticate: self.authenticate.clone() }
     }
 }
 
@@ -137,10 +133,10 @@ impl<R> fmt::Debug for Authz<R> {
 }
 
 impl<S, R> Layer<S> for Authz<R> {
-    type Service = Authenticate<Require<S, Arc<Policy>, R>, R>;
+    type Service = Authenticate<S, R>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        self.authenticate.layer(self.require.layer(inner))
+        self.authenticate.layer(inner)
     }
 }
 

@@ -1,17 +1,33 @@
-//! A clock that goes on while the machine sleeps.
+//! Clocks that the standard library does not have.
 
+#[cfg(feature = "postgres")]
 use std::time::Duration;
+use std::time::SystemTime;
 
+#[cfg(any(feature = "postgres", target_os = "linux"))]
 use rustix::time::{ClockId, clock_gettime};
 
+/// The time of day, a few milliseconds late at most, for a quarter of the price: for what is noted in seconds.
+pub(crate) fn coarse() -> SystemTime {
+    #[cfg(target_os = "linux")]
+    {
+        let time = clock_gettime(ClockId::RealtimeCoarse);
+        let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+        SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds)
+    }
+    #[cfg(not(target_os = "linux"))]
+    SystemTime::now()
+}
+
 /// The standard library's clock stands still while a virtual machine is suspended: a lease would outlive it.
-#[cfg(any(target_os = "linux", target_os = "android"))]
+#[cfg(all(feature = "postgres", any(target_os = "linux", target_os = "android")))]
 const CLOCK: ClockId = ClockId::Boottime;
 /// Elsewhere this one goes on.
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
+#[cfg(all(feature = "postgres", not(any(target_os = "linux", target_os = "android"))))]
 const CLOCK: ClockId = ClockId::Monotonic;
 
-/// Nanoseconds since the machine started.
+/// Nanoseconds since the machine started, those that it slept through among them.
+#[cfg(feature = "postgres")]
 pub(crate) fn now() -> u64 {
     let time = clock_gettime(CLOCK);
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
@@ -20,12 +36,13 @@ pub(crate) fn now() -> u64 {
 
 /// Until when a lease that was asked for at `asked` holds here: for two thirds of it, so that this clock may run slower
 /// than that of the database by three parts in ten.
+#[cfg(feature = "postgres")]
 pub(crate) fn deadline(asked: u64, lease: Duration) -> u64 {
     let nanos = u64::try_from(lease.as_nanos()).unwrap_or(u64::MAX);
     asked.saturating_add(nanos / 3 * 2)
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "postgres"))]
 mod tests {
     use super::*;
 

@@ -29,20 +29,29 @@ pub struct Head<'a> {
     headers: &'a HeaderMap,
     extensions: &'a Extensions,
     route: Option<&'a str>,
+    /// The pattern of the route, where a policy has found it.
+    pattern: Option<&'a Pattern>,
+    in_router: bool,
     principal: Option<&'a Principal>,
+    /// Whoever stands in the extensions was put there by somebody else.
+    anonymous: bool,
 }
 
 impl<'a> Head<'a> {
     /// The head of a request. Inside an axum router it knows the matched route.
     pub fn of<B>(request: &'a Request<B>) -> Self {
+        let original = crate::routed::uri(request.extensions());
         Self {
             method: request.method(),
             inner_uri: request.uri(),
-            uri: crate::routed::uri(request.extensions()).unwrap_or(request.uri()),
+            uri: original.unwrap_or(request.uri()),
             headers: request.headers(),
             extensions: request.extensions(),
             route: crate::routed::pattern(request.extensions()),
+            pattern: None,
+            in_router: original.is_some(),
             principal: None,
+            anonymous: false,
         }
     }
 
@@ -79,7 +88,7 @@ impl<'a> Head<'a> {
     /// Who calls, once the request has been authenticated.
     #[must_use]
     pub fn principal(&self) -> Option<&'a Principal> {
-        self.principal.or_else(|| self.extensions.get())
+        if self.anonymous { None } else { self.principal.or_else(|| self.extensions.get()) }
     }
 
     /// The address that the request came from: the principal's, else what the connection says.
@@ -105,7 +114,19 @@ impl<'a> Head<'a> {
         extensions: &'a Extensions,
         principal: &'a Principal,
     ) -> Self {
-        Self { method, inner_uri: uri, uri, headers, extensions, route: None, principal: Some(principal) }
+        let principal = Some(principal);
+        Self {
+            method,
+            inner_uri: uri,
+            uri,
+            headers,
+            extensions,
+            route: None,
+            pattern: None,
+            in_router: false,
+            principal,
+            anonymous: false,
+        }
     }
 
     pub(crate) const fn with_method<'b>(self, method: &'b Method) -> Head<'b>
@@ -121,13 +142,21 @@ impl<'a> Head<'a> {
         self
     }
 
-    /// Whether a router has looked at the request before us.
-    pub(crate) fn in_router(&self) -> bool {
-        crate::routed::uri(self.extensions).is_some()
+    /// The same head, of a request whose caller is not known.
+    pub(crate) const fn without_principal(mut self) -> Self {
+        self.principal = None;
+        self.anonymous = true;
+        self
     }
 
-    pub(crate) const fn with_route(mut self, route: &'a str) -> Self {
-        self.route = Some(route);
+    /// Whether a router has looked at the request before us.
+    pub(crate) const fn in_router(&self) -> bool {
+        self.in_router
+    }
+
+    pub(crate) fn with_pattern(mut self, pattern: &'a Pattern) -> Self {
+        self.route = Some(pattern.as_str());
+        self.pattern = Some(pattern);
         self
     }
 
@@ -141,7 +170,10 @@ impl<'a> Head<'a> {
         if !self.path().ends_with(inner) && inner != "/" {
             return None;
         }
-        let raw = Pattern::find(self.route?, self.path(), name)?;
+        let raw = match self.pattern {
+            Some(pattern) => pattern.find(self.path(), name),
+            None => Pattern::find_in(self.route?, self.path(), name),
+        }?;
         if raw.contains('%') { percent_decode_str(raw).decode_utf8().ok() } else { Some(raw.into()) }
     }
 }

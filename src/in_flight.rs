@@ -189,7 +189,7 @@ where
 
 /// Wraps the body if it is one of axum and a stream: all else is sent before anybody could revoke.
 #[cfg(feature = "axum")]
-pub(crate) fn end_stream<B: 'static>(mut response: Response<B>, record: &Arc<KeyRecord>) -> Response<B> {
+pub(crate) fn end_stream<B: 'static>(response: &mut Response<B>, record: &Arc<KeyRecord>) {
     /// Bodies up to this length, in bytes, are in memory already.
     const SHORT: u64 = 64 * 1024;
     let body: &mut dyn std::any::Any = response.body_mut();
@@ -199,10 +199,7 @@ pub(crate) fn end_stream<B: 'static>(mut response: Response<B>, record: &Arc<Key
         let stream = std::mem::take(body);
         *body = axum::body::Body::new(LiveBody::of_record(stream, record));
     }
-    response
 }
 
 #[cfg(not(feature = "axum"))]
-pub(crate) const fn end_stream<B>(response: Response<B>, _: &Arc<KeyRecord>) -> Response<B> {
-    response
-}
+pub(crate) const fn end_stream<B>(_: &mut Response<B>, _: &Arc<KeyRecord>) {}

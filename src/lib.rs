@@ -10,6 +10,7 @@ pub mod check;
 #[cfg(feature = "client")]
 pub mod client;
 mod client_address;
+mod clock;
 mod credential;
 mod denial;
 mod directory;

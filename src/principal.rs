@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::SystemTime,
@@ -40,7 +40,8 @@ use crate::{
 #[derive(Clone)]
 pub struct Principal {
     record: Arc<KeyRecord>,
-    directory: Directory,
+    /// Fetched from the store when somebody asks, and then the same for the whole request.
+    directory: OnceLock<Directory>,
     client: ClientAddress,
     bearer: bool,
     /// The store that knows how the key stands now; none if other middleware has made the principal.
@@ -54,13 +55,18 @@ impl Principal {
     /// [`RequireLayer`](crate::RequireLayer) judges it as any other.
     #[must_use]
     pub fn new(record: Arc<KeyRecord>, directory: Directory, client: ClientAddress) -> Self {
-        Self { record, directory, client, bearer: false, store: None, duties: Vec::new() }
+        Self { record, directory: directory.into(), client, bearer: false, store: None, duties: Vec::new() }
     }
 
-    pub(crate) fn of_store(mut self, store: &Arc<dyn KeyStore>, bearer: bool) -> Self {
-        self.store = Some(Arc::clone(store));
-        self.bearer = bearer;
-        self
+    /// The bearer of a key of this store.
+    pub(crate) fn of_store(
+        store: &Arc<dyn KeyStore>,
+        record: Arc<KeyRecord>,
+        client: ClientAddress,
+        bearer: bool,
+    ) -> Self {
+        let store = Some(Arc::clone(store));
+        Self { record, directory: OnceLock::new(), client, bearer, store, duties: Vec::new() }
     }
 
     pub(crate) const fn shared_record(&self) -> &Arc<KeyRecord> {
@@ -152,8 +158,8 @@ impl Principal {
 
     /// Who belongs to whom.
     #[must_use]
-    pub const fn directory(&self) -> &Directory {
-        &self.directory
+    pub fn directory(&self) -> &Directory {
+        self.directory.get_or_init(|| self.store.as_ref().map(|store| store.directory()).unwrap_or_default())
     }
 
     /// Demands that the key may touch this entity: for ids that only the handler knows. Where a
@@ -165,7 +171,7 @@ impl Principal {
     pub fn require(&self, dimension: impl Into<Dimension>, id: &str) -> Result<(), Denial> {
         let dimension = dimension.into();
         self.settle(&dimension);
-        reach(self.record.grant(), &self.directory, &dimension, id, self.company_declared())
+        reach(self.record.grant(), || self.directory(), &dimension, id, self.company_declared())
             .map_err(|cause| self.deny(cause))
     }
 

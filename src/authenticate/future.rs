@@ -11,11 +11,13 @@ use pin_project_lite::pin_project;
 use tower::Service;
 
 use crate::{
-    Denial, Reject,
-    authenticate::layer::{Config, Presented},
+    Denial, Head, Reject,
+    authenticate::layer::{Admitted, Config, Presented},
+    check::Duty,
     credential::Notice,
     denial, in_flight,
     key::{End, Watch},
+    require::raised_or_unsettled,
     store::Found,
 };
 
@@ -37,31 +39,73 @@ pin_project! {
         S: Service<Request<ReqB>>,
     {
         Lookup { answer: BoxFuture<'static, Found>, held: Option<Box<Held<S, ReqB, R>>> },
-        Forward { #[pin] future: S::Future, notice: Option<Notice>, guard: Option<Guard<R>> },
+        Forward { #[pin] future: S::Future, passage: Passage<R> },
         Denied { response: Option<Response<ResB>> },
     }
 }
 
-/// Sees to it that a request in flight does not outlive its key.
-pub(crate) struct Guard<R> {
-    watch: Watch,
+/// What is kept of a request while its handler runs.
+pub(crate) struct Passage<R> {
     config: Arc<Config<R>>,
+    /// Sees to it that the request does not outlive its key.
+    watch: Option<Watch>,
+    duty: Option<Duty>,
+    notice: Option<Arc<Notice>>,
     bearer: bool,
     is_head: bool,
 }
 
-impl<R> Guard<R> {
-    pub(crate) fn new(watch: Watch, config: &Arc<Config<R>>, bearer: bool, is_head: bool) -> Self {
-        Self { watch, config: Arc::clone(config), bearer, is_head }
+impl<R> Passage<R> {
+    /// That of a request for a public route.
+    pub(crate) fn public(config: &Arc<Config<R>>, is_head: bool, duty: Option<Duty>) -> Self {
+        Self { config: Arc::clone(config), watch: None, duty, notice: None, bearer: false, is_head }
     }
 
-    fn refuse<B>(&self, end: End) -> Response<B>
+    /// That of a request that was admitted, which is prepared for the inner service.
+    pub(crate) fn of<B>(
+        config: &Arc<Config<R>>,
+        is_head: bool,
+        presented: Presented,
+        admitted: Admitted,
+        request: &mut Request<B>,
+    ) -> Self {
+        let Admitted { principal, watch, duty } = admitted;
+        config.introduce(request, principal);
+        let Presented { bearer, notice, .. } = presented;
+        Self { config: Arc::clone(config), watch, duty, notice, bearer, is_head }
+    }
+
+    fn refuse<B>(&self, denial: Denial) -> Response<B>
     where
         R: Reject<B>,
     {
-        let key = Some(self.watch.record().id().clone());
+        let key = self.watch.as_ref().map(|watch| watch.record().id().clone());
         let context = denial::Context { key, bearer: self.bearer, ..denial::Context::default() };
-        self.config.refuse(Denial::from(end.cause()).in_context(context), self.is_head)
+        with_notice(self.config.refuse(denial.in_context(context), self.is_head), self.notice.as_deref())
+    }
+
+    /// What becomes of the handler's answer.
+    fn settle<B: 'static>(&self, response: &mut Response<B>)
+    where
+        R: Reject<B>,
+    {
+        // What the handler has done by then is done, but its answer is not for a key that is gone.
+        if let Some(end) = self.watch.as_ref().and_then(Watch::end) {
+            *response = self.refuse(end.cause().into());
+            return;
+        }
+        if self.config.enforced
+            && let Some(denial) = raised_or_unsettled(response, self.duty.as_ref())
+        {
+            *response = self.refuse(denial);
+            return;
+        }
+        if let Some(watch) = &self.watch {
+            in_flight::end_stream(response, watch.record());
+        }
+        if let Some(notice) = &self.notice {
+            notice.write(response.headers_mut());
+        }
     }
 }
 
@@ -82,11 +126,11 @@ where
         Self { state: State::Lookup { answer, held: Some(Box::new(held)) } }
     }
 
-    pub(crate) const fn forward(future: S::Future, notice: Option<Notice>, guard: Option<Guard<R>>) -> Self {
-        Self { state: State::Forward { future, notice, guard } }
+    pub(crate) const fn forward(future: S::Future, passage: Passage<R>) -> Self {
+        Self { state: State::Forward { future, passage } }
     }
 
-    pub(crate) fn denied(response: Response<ResB>, notice: Option<Notice>) -> Self {
+    pub(crate) fn denied(response: Response<ResB>, notice: Option<&Notice>) -> Self {
         Self { state: State::Denied { response: Some(with_notice(response, notice)) } }
     }
 }
@@ -103,6 +147,27 @@ where
         let mut this = self.project();
         loop {
             let next = match this.state.as_mut().project() {
+                StateProj::Forward { future, passage } => {
+                    // Before the handler goes on, when it waits, and once more when it is done.
+                    let ended: Option<End> = passage.watch.as_ref().and_then(Watch::end);
+                    let ended = match ended {
+                        Some(end) => end,
+                        None => match future.poll(cx) {
+                            // Changed where it lies: to move a response costs as much as to look at it.
+                            mut done @ Poll::Ready(_) => {
+                                if let Poll::Ready(Ok(response)) = &mut done {
+                                    passage.settle(response);
+                                }
+                                return done;
+                            }
+                            Poll::Pending => match &mut passage.watch {
+                                Some(watch) => ready!(watch.poll_end(cx)),
+                                None => return Poll::Pending,
+                            },
+                        },
+                    };
+                    State::Denied { response: Some(passage.refuse(ended.cause().into())) }
+                }
                 StateProj::Lookup { answer, held } => {
                     let found = ready!(answer.as_mut().poll(cx));
                     let Some(held) = held.take() else {
@@ -110,42 +175,17 @@ where
                     };
                     let Held { mut inner, mut request, presented, config } = *held;
                     let is_head = *request.method() == Method::HEAD;
-                    let admitted = config.admit(&presented, found, &mut request);
-                    let notice = presented.notice;
-                    match admitted {
-                        Ok(watch) => {
-                            let guard = watch.map(|watch| Guard::new(watch, &config, presented.bearer, is_head));
-                            State::Forward { future: inner.call(request), notice, guard }
+                    let head = Head::of(&request);
+                    match config.admit(&presented, found, &head, config.seek(&head).as_ref()) {
+                        Ok(admitted) => {
+                            let passage = Passage::of(&config, is_head, presented, admitted, &mut request);
+                            State::Forward { future: inner.call(request), passage }
                         }
                         Err(denial) => {
-                            State::Denied { response: Some(with_notice(config.refuse(denial, is_head), notice)) }
+                            let response = with_notice(config.refuse(denial, is_head), presented.notice.as_deref());
+                            State::Denied { response: Some(response) }
                         }
                     }
-                }
-                StateProj::Forward { future, notice, guard: None } => {
-                    let response = ready!(future.poll(cx))?;
-                    return Poll::Ready(Ok(with_notice(response, notice.take())));
-                }
-                StateProj::Forward { future, notice, guard: Some(guard) } => {
-                    // Before the handler goes on, when it waits, and once more when it is done: what it has done
-                    // by then is done, but its answer is not for a key that is gone.
-                    let ended = match guard.watch.end() {
-                        Some(end) => end,
-                        None => match future.poll(cx) {
-                            Poll::Pending => ready!(guard.watch.poll_end(cx)),
-                            Poll::Ready(response) => {
-                                let response = response?;
-                                match guard.watch.end() {
-                                    Some(end) => end,
-                                    None => {
-                                        let response = in_flight::end_stream(response, guard.watch.record());
-                                        return Poll::Ready(Ok(with_notice(response, notice.take())));
-                                    }
-                                }
-                            }
-                        },
-                    };
-                    State::Denied { response: Some(with_notice(guard.refuse(ended), notice.take())) }
                 }
                 StateProj::Denied { response } => {
                     return match response.take() {
@@ -160,7 +200,7 @@ where
 }
 
 /// Tells a client that its way to send a key is on the way out.
-fn with_notice<B>(mut response: Response<B>, notice: Option<Notice>) -> Response<B> {
+fn with_notice<B>(mut response: Response<B>, notice: Option<&Notice>) -> Response<B> {
     if let Some(notice) = notice {
         notice.write(response.headers_mut());
     }

@@ -6,12 +6,15 @@ use tower_layer::Layer;
 use crate::{
     Authenticate, Check, ClientAddress, Denial, Digest, Head, KeyFormat, KeyRecord, Policy, Principal, Proxies, Reject,
     Sources, TenantHosts,
+    check::Duty,
+    clock,
     credential::Notice,
     denial::{Cause, Context},
     key::Watch,
-    policy::status,
+    policy::{Sought, status},
     reject::{self, Problem},
     store::{Found, KeyStore, StoreErrorKind},
+    trace,
 };
 
 /// Finds out which key a request carries, and refuses requests without a valid one.
@@ -51,10 +54,11 @@ impl AuthenticateLayer {
                 store: Arc::new(store),
                 challenge: sources.challenge(),
                 sources,
-                clock: Arc::new(SystemTime::now),
+                clock: None,
                 remove_credential: false,
                 entrance: None,
-                public: None,
+                policy: None,
+                enforced: false,
                 finish_in_flight: false,
                 proxies: None,
                 tenants: None,
@@ -91,7 +95,16 @@ impl<R> AuthenticateLayer<R> {
     where
         R: Clone,
     {
-        self.change(|config| config.public = Some(policy))
+        self.change(|config| (config.policy, config.enforced) = (Some(policy), false))
+    }
+
+    /// Demands what the policy demands, as a [`RequireLayer`](crate::RequireLayer) inside would. Here it is looked up
+    /// once, and no further service stands between this one and the handler.
+    pub(crate) fn enforce(self, policy: Arc<Policy>) -> Self
+    where
+        R: Clone,
+    {
+        self.change(|config| (config.policy, config.enforced) = (Some(policy), true))
     }
 
     /// Lets requests in flight run to their end when their key is revoked, and streams of response bodies
@@ -109,7 +122,7 @@ impl<R> AuthenticateLayer<R> {
     where
         R: Clone,
     {
-        self.change(|config| config.clock = Arc::new(now))
+        self.change(|config| config.clock = Some(Arc::new(now)))
     }
 
     /// Runs a check before all else, on public routes too: [`CleanPath`](crate::check::CleanPath) say. It
@@ -147,7 +160,8 @@ impl<R> AuthenticateLayer<R> {
             clock,
             remove_credential,
             entrance,
-            public,
+            policy,
+            enforced,
             finish_in_flight,
             proxies,
             tenants,
@@ -159,10 +173,11 @@ impl<R> AuthenticateLayer<R> {
                 format: format.clone(),
                 sources: sources.clone(),
                 challenge: challenge.clone(),
-                clock: Arc::clone(clock),
+                clock: clock.clone(),
                 remove_credential: *remove_credential,
                 entrance: entrance.clone(),
-                public: public.clone(),
+                policy: policy.clone(),
+                enforced: *enforced,
                 finish_in_flight: *finish_in_flight,
                 proxies: proxies.clone(),
                 tenants: tenants.clone(),
@@ -223,20 +238,17 @@ pub(crate) struct Config<R> {
     format: KeyFormat,
     pub(crate) sources: Sources,
     challenge: HeaderValue,
-    clock: Arc<dyn Fn() -> SystemTime + Send + Sync>,
+    /// None for that of the system.
+    clock: Option<Arc<dyn Fn() -> SystemTime + Send + Sync>>,
     remove_credential: bool,
     entrance: Option<Arc<dyn Check>>,
-    public: Option<Arc<Policy>>,
+    policy: Option<Arc<Policy>>,
+    /// Whether the policy is enforced here, or only says which routes are public.
+    pub(crate) enforced: bool,
     finish_in_flight: bool,
     proxies: Option<Proxies>,
     tenants: Option<TenantHosts>,
     reject: R,
-}
-
-/// What comes after the entrance.
-pub(crate) enum Entered {
-    Public,
-    Guarded,
 }
 
 /// A credential that has the form of a key, reduced to its digest.
@@ -245,25 +257,35 @@ pub(crate) struct Presented {
     pub(crate) bearer: bool,
     /// Whom the host names, where hosts name tenants.
     tenant: Option<String>,
-    pub(crate) notice: Option<Notice>,
+    pub(crate) notice: Option<Arc<Notice>>,
+}
+
+/// A request that may go on.
+pub(crate) struct Admitted {
+    pub(crate) principal: Principal,
+    /// To be kept while the request is in flight.
+    pub(crate) watch: Option<Watch>,
+    /// What the handler has to settle.
+    pub(crate) duty: Option<Duty>,
 }
 
 impl<R> Config<R> {
-    /// Whether anybody has to be authenticated, or the request goes to a public route.
-    pub(crate) fn enter(&self, head: &Head<'_>) -> Result<Entered, Denial> {
+    /// What is checked before anybody asks who calls.
+    pub(crate) fn enter(&self, head: &Head<'_>) -> Result<Option<Sought<'_>>, Denial> {
         if let Some(entrance) = &self.entrance {
             entrance.check(head)?;
         }
-        match &self.public {
-            Some(policy) if policy.is_public(head) => Ok(Entered::Public),
-            _ => Ok(Entered::Guarded),
-        }
+        Ok(self.seek(head))
+    }
+
+    pub(crate) fn seek(&self, head: &Head<'_>) -> Option<Sought<'_>> {
+        self.policy.as_ref().map(|policy| policy.seek(head))
     }
 
     /// Extract, parse, digest.
-    pub(crate) fn identify<B>(&self, request: &Request<B>) -> Result<Presented, Cause> {
-        let tenant = self.tenants.as_ref().map(|hosts| hosts.tenant(&Head::of(request))).transpose()?;
-        let credential = self.sources.extract(request.headers())?;
+    pub(crate) fn identify(&self, head: &Head<'_>) -> Result<Presented, Cause> {
+        let tenant = self.tenants.as_ref().map(|hosts| hosts.tenant(head)).transpose()?;
+        let credential = self.sources.extract(head.headers())?;
         if !self.format.matches(credential.key) {
             return Err(Cause::MalformedCredential);
         }
@@ -275,43 +297,79 @@ impl<R> Config<R> {
         })
     }
 
-    /// Judges what the store found, and if all is well puts the principal into the request. Comes with the
-    /// watch that is to be kept while the request is in flight.
-    pub(crate) fn admit<B>(
+    /// Judges what the store has found, and what the key may do.
+    pub(crate) fn admit(
         &self,
         presented: &Presented,
         found: Found,
-        request: &mut Request<B>,
-    ) -> Result<Option<Watch>, Denial> {
+        head: &Head<'_>,
+        sought: Option<&Sought<'_>>,
+    ) -> Result<Admitted, Denial> {
         let record = known(found, &presented.digest)?;
         let foreign = presented.tenant.is_some() && record.tenant() != presented.tenant.as_deref();
-        let now = (self.clock)();
+        let now = self.now(record.is_dated());
         let verdict = if foreign { Err(Cause::ForeignTenant) } else { status(record.status(now)) };
         if verdict.is_ok() {
             record.mark_used(now);
         }
-        let client = self.client(request);
         let watch = (!self.finish_in_flight).then(|| Watch::new(Arc::clone(&record)));
-        let principal = Principal::new(record, self.store.directory(), client).of_store(&self.store, presented.bearer);
-        verdict.map_err(|cause| Denial::from(cause).in_context(principal.context()))?;
-        self.hide_credentials(request);
-        request.extensions_mut().insert(principal);
-        Ok(watch)
+        let mut principal = Principal::of_store(&self.store, record, self.client(head), presented.bearer);
+        let judged = match verdict {
+            Err(cause) => Err(cause.into()),
+            Ok(()) => self.require(&head.with_principal(&principal), sought),
+        };
+        match judged {
+            Ok(duty) => {
+                duty.iter().for_each(|duty| principal.add_duty(duty.clone()));
+                Ok(Admitted { principal, watch, duty })
+            }
+            Err(denial) => Err(denial.in_context(principal.context())),
+        }
     }
 
-    fn client<B>(&self, request: &Request<B>) -> ClientAddress {
-        let peer = ClientAddress::of_peer(request.extensions());
-        self.proxies.as_ref().map_or(peer, |proxies| proxies.client(peer, request.headers()))
+    fn require(&self, head: &Head<'_>, sought: Option<&Sought<'_>>) -> Result<Option<Duty>, Denial> {
+        let (Some(policy), Some(sought), true) = (&self.policy, sought, self.enforced) else { return Ok(None) };
+        let duty = policy.admit_sought(sought, head)?;
+        if let Some(principal) = head.principal() {
+            trace::allowed(head, principal);
+        }
+        Ok(duty)
     }
 
-    /// Prepares a request for a public route: nobody was authenticated, whatever stands in it.
+    /// The time: to the point if that matters.
+    fn now(&self, exact: bool) -> SystemTime {
+        match &self.clock {
+            Some(clock) => clock(),
+            None if exact => SystemTime::now(),
+            None => clock::coarse(),
+        }
+    }
+
+    fn client(&self, head: &Head<'_>) -> ClientAddress {
+        let peer = ClientAddress::of_peer(head.extensions());
+        self.proxies.as_ref().map_or(peer, |proxies| proxies.client(peer, head.headers()))
+    }
+
+    /// Judges a request for a public route.
+    pub(crate) fn admit_public(&self, head: &Head<'_>, sought: &Sought<'_>) -> Result<Option<Duty>, Denial> {
+        // Nobody was authenticated, whatever stands in the request.
+        self.require(&head.without_principal(), Some(sought))
+    }
+
+    /// Prepares a request for a public route.
     pub(crate) fn pass<B>(&self, request: &mut Request<B>) {
         request.extensions_mut().remove::<Principal>();
         self.hide_credentials(request);
         if self.proxies.is_some() {
-            let client = self.client(request);
+            let client = self.client(&Head::of(request));
             request.extensions_mut().insert(client);
         }
+    }
+
+    /// Prepares a request for the inner service.
+    pub(crate) fn introduce<B>(&self, request: &mut Request<B>, principal: Principal) {
+        self.hide_credentials(request);
+        request.extensions_mut().insert(principal);
     }
 
     fn hide_credentials<B>(&self, request: &mut Request<B>) {

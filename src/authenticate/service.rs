@@ -10,8 +10,8 @@ use tower::Service;
 use crate::{
     Head, Reject,
     authenticate::{
-        future::{Guard, Held, ResponseFuture},
-        layer::{Config, Entered},
+        future::{Held, Passage, ResponseFuture},
+        layer::Config,
     },
     reject::Problem,
     store::Answer,
@@ -67,36 +67,43 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqB>) -> Self::Future {
+        let config = &self.config;
         let is_head = *request.method() == Method::HEAD;
-        match self.config.enter(&Head::of(&request)) {
-            Ok(Entered::Guarded) => {}
-            Ok(Entered::Public) => {
-                self.config.pass(&mut request);
-                return ResponseFuture::forward(self.inner.call(request), None, None);
-            }
-            Err(denial) => return ResponseFuture::denied(self.config.refuse(denial, is_head), None),
+        let head = Head::of(&request);
+        let sought = match config.enter(&head) {
+            Ok(sought) => sought,
+            Err(denial) => return ResponseFuture::denied(config.refuse(denial, is_head), None),
+        };
+        if let Some(sought) = sought.as_ref().filter(|sought| sought.is_public()) {
+            return match config.admit_public(&head, sought) {
+                Ok(duty) => {
+                    config.pass(&mut request);
+                    let passage = Passage::public(config, is_head, duty);
+                    ResponseFuture::forward(self.inner.call(request), passage)
+                }
+                Err(denial) => ResponseFuture::denied(config.refuse(denial, is_head), None),
+            };
         }
-        let presented = match self.config.identify(&request) {
+        let presented = match config.identify(&head) {
             Ok(presented) => presented,
             Err(cause) => {
-                let notice = self.config.sources.notice(request.headers()).cloned();
-                return ResponseFuture::denied(self.config.refuse(cause.into(), is_head), notice);
+                let notice = config.sources.notice(request.headers());
+                return ResponseFuture::denied(config.refuse(cause.into(), is_head), notice.map(|it| &**it));
             }
         };
-        match self.config.store.lookup(&presented.digest).0 {
-            Answer::Ready(found) => match self.config.admit(&presented, found, &mut request) {
-                Ok(watch) => {
-                    let bearer = presented.bearer;
-                    let guard = watch.map(|watch| Guard::new(watch, &self.config, bearer, is_head));
-                    ResponseFuture::forward(self.inner.call(request), presented.notice, guard)
+        match config.store.lookup(&presented.digest).0 {
+            Answer::Ready(found) => match config.admit(&presented, found, &head, sought.as_ref()) {
+                Ok(admitted) => {
+                    let passage = Passage::of(config, is_head, presented, admitted, &mut request);
+                    ResponseFuture::forward(self.inner.call(request), passage)
                 }
-                Err(denial) => ResponseFuture::denied(self.config.refuse(denial, is_head), presented.notice),
+                Err(denial) => ResponseFuture::denied(config.refuse(denial, is_head), presented.notice.as_deref()),
             },
             Answer::Pending(answer) => {
                 // `poll_ready` reserved capacity on this very service: it goes, the clone stays.
                 let spare = self.inner.clone();
                 let inner = mem::replace(&mut self.inner, spare);
-                let config = Arc::clone(&self.config);
+                let config = Arc::clone(config);
                 ResponseFuture::lookup(answer, Held { inner, request, presented, config })
             }
         }

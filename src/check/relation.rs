@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use http::HeaderName;
 
-use crate::{Dimension, Directory, Grant, Head, denial::Cause, name::Name, policy::Demand};
+use crate::{Dimension, Directory, Grant, Head, Principal, denial::Cause, name::Name, policy::Demand};
 
 /// Which entity of a dimension a request is about, and where the request says so.
 ///
@@ -177,13 +177,14 @@ impl Relations {
     pub(crate) fn judge(
         &self,
         head: &Head<'_>,
-        grant: &Grant,
-        directory: &Directory,
+        principal: &Principal,
         note: &mut impl FnMut(Demand<'_>, Result<(), Cause>),
     ) {
+        let grant = principal.record().grant();
         let company_declared = self.declares_company();
         for tie in &self.ties {
             tie.judge_each(head, &mut |id| {
+                let directory = || principal.directory();
                 let verdict = id.and_then(|id| reach(grant, directory, &tie.dimension, id, company_declared));
                 note(Demand::Entity(&tie.dimension), verdict);
             });
@@ -202,9 +203,11 @@ impl Relations {
 
 /// Whether a key may touch one entity. The one place where restrictions, shops, their countries and
 /// their companies come together.
-pub(crate) fn reach(
+///
+/// The directory is asked for only where it matters: to hold it costs more than to look into it.
+pub(crate) fn reach<'d>(
     grant: &Grant,
-    directory: &Directory,
+    directory: impl FnOnce() -> &'d Directory,
     dimension: &Dimension,
     id: &str,
     company_declared: bool,
@@ -214,8 +217,9 @@ pub(crate) fn reach(
     }
     let allowed = if *dimension == Dimension::SHOP_COUNTRY {
         let bound = [Dimension::SHOP, Dimension::COMPANY].iter().any(|over| grant.restriction(over).is_some());
+        let directory = directory();
         match directory.shop_of_country(id) {
-            Some(shop) => shop_allowed(grant, directory, shop, company_declared),
+            Some(shop) => shop_allowed(grant, || directory, shop, company_declared),
             // Nobody knows whose it is.
             None => !bound,
         }
@@ -235,14 +239,21 @@ fn allows(grant: &Grant, dimension: &Dimension, id: &str) -> bool {
 }
 
 /// A shop obeys shop lists, and the company lists for its company.
-fn shop_allowed(grant: &Grant, directory: &Directory, shop: &str, company_declared: bool) -> bool {
+fn shop_allowed<'d>(
+    grant: &Grant,
+    directory: impl FnOnce() -> &'d Directory,
+    shop: &str,
+    company_declared: bool,
+) -> bool {
     let own = allows(grant, &Dimension::SHOP, shop);
-    let company = match (grant.restriction(&Dimension::COMPANY), directory.company_of(shop)) {
-        (None, _) => true,
-        (Some(restriction), Some(company)) => restriction.allows(company),
-        (Some(_), None) => company_declared,
+    let company = || match grant.restriction(&Dimension::COMPANY) {
+        None => true,
+        Some(restriction) => match directory().company_of(shop) {
+            Some(company) => restriction.allows(company),
+            None => company_declared,
+        },
     };
-    own && company
+    own && company()
 }
 
 #[cfg(test)]
@@ -257,7 +268,7 @@ mod tests {
     fn shops_obey_both_lists() {
         let directory = directory();
         let allowed = |grant: &Grant, dimension: Dimension, id: &str, declared: bool| {
-            reach(grant, &directory, &dimension, id, declared).is_ok()
+            reach(grant, || &directory, &dimension, id, declared).is_ok()
         };
         let company_1 = Grant::builder().only("company", [1]).build().unwrap();
         let not_company_1 = Grant::builder().all_but("company", [1]).build().unwrap();
@@ -271,16 +282,18 @@ mod tests {
 
     #[test]
     fn unknown_countries_are_refused_to_bound_keys_only() {
+        let directory = directory();
         let not_ch = Grant::builder().all_but("shop", ["ch"]).build().unwrap();
         let refused = Err(Cause::ForeignEntity(Dimension::SHOP_COUNTRY));
-        assert_eq!(reach(&not_ch, &directory(), &Dimension::SHOP_COUNTRY, "9999", true), refused);
-        assert_eq!(reach(&Grant::default(), &directory(), &Dimension::SHOP_COUNTRY, "9999", true), Ok(()));
-        assert_eq!(reach(&not_ch, &directory(), &Dimension::SHOP_COUNTRY, "1001", true), Ok(()));
+        assert_eq!(reach(&not_ch, || &directory, &Dimension::SHOP_COUNTRY, "9999", true), refused);
+        assert_eq!(reach(&Grant::default(), || &directory, &Dimension::SHOP_COUNTRY, "9999", true), Ok(()));
+        assert_eq!(reach(&not_ch, || &directory, &Dimension::SHOP_COUNTRY, "1001", true), Ok(()));
     }
 
     #[test]
     fn a_country_code_is_never_a_shop() {
         let only_at = Grant::builder().only("shop", ["at"]).build().unwrap();
-        assert!(reach(&only_at, &directory(), &Dimension::SHOP, "de", true).is_err());
+        let directory = directory();
+        assert!(reach(&only_at, || &directory, &Dimension::SHOP, "de", true).is_err());
     }
 }

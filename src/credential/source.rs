@@ -1,4 +1,7 @@
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
 
@@ -11,7 +14,7 @@ use crate::denial::Cause;
 pub struct Source {
     header: HeaderName,
     scheme: Option<Scheme>,
-    notice: Option<Notice>,
+    notice: Option<Arc<Notice>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +63,8 @@ impl Source {
     pub fn deprecated(mut self, since: SystemTime) -> Self {
         let seconds = since.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         // A structured field date: an at sign and seconds.
-        self.notice.get_or_insert_default().deprecation = HeaderValue::try_from(format!("@{seconds}")).ok();
+        Arc::make_mut(self.notice.get_or_insert_default()).deprecation =
+            HeaderValue::try_from(format!("@{seconds}")).ok();
         self
     }
 
@@ -68,11 +72,12 @@ impl Source {
     #[must_use]
     pub fn sunset(mut self, at: SystemTime) -> Self {
         let date = jiff::Timestamp::try_from(at).map(|at| at.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string());
-        self.notice.get_or_insert_default().sunset = date.ok().and_then(|date| HeaderValue::try_from(date).ok());
+        Arc::make_mut(self.notice.get_or_insert_default()).sunset =
+            date.ok().and_then(|date| HeaderValue::try_from(date).ok());
         self
     }
 
-    pub(crate) const fn notice(&self) -> Option<&Notice> {
+    pub(crate) const fn notice(&self) -> Option<&Arc<Notice>> {
         self.notice.as_ref()
     }
 
@@ -142,7 +147,7 @@ impl Sources {
     }
 
     /// What the response to a bad credential carries.
-    pub(crate) fn notice(&self, headers: &HeaderMap) -> Option<&Notice> {
+    pub(crate) fn notice(&self, headers: &HeaderMap) -> Option<&Arc<Notice>> {
         self.0.iter().find(|source| headers.contains_key(&source.header))?.notice()
     }
 
@@ -211,12 +216,12 @@ pub(crate) struct Notice {
 }
 
 impl Notice {
-    pub(crate) fn write(self, headers: &mut HeaderMap) {
-        let named = [("deprecation", self.deprecation), ("sunset", self.sunset)];
+    pub(crate) fn write(&self, headers: &mut HeaderMap) {
+        let named = [("deprecation", &self.deprecation), ("sunset", &self.sunset)];
         for (name, value) in named {
             if let Some(value) = value {
                 // What the handler says about its own route goes first.
-                headers.entry(HeaderName::from_static(name)).or_insert(value);
+                headers.entry(HeaderName::from_static(name)).or_insert_with(|| value.clone());
             }
         }
     }

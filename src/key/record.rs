@@ -254,6 +254,11 @@ impl KeyRecord {
         self.version
     }
 
+    /// Whether it matters for the status what time it is.
+    pub(crate) const fn is_dated(&self) -> bool {
+        self.expires_at.is_some() || self.not_before.is_some()
+    }
+
     /// Whether the key can be used at this moment.
     ///
     /// A revoked key is revoked whatever the clock says: a clock that is set back brings nothing to

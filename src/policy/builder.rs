@@ -168,7 +168,7 @@ impl PolicyBuilder {
             return Err(error);
         }
         let mut table = matchit::Router::new();
-        let mut by_pattern = HashMap::with_capacity(self.entries.len());
+        let mut by_pattern = HashMap::default();
         for (index, entry) in self.entries.iter().enumerate() {
             let pattern = entry.pattern.as_str();
             table.insert(pattern, index).map_err(|error| ConfigError::new(format!("pattern {pattern:?}: {error}")))?;

@@ -135,15 +135,14 @@ impl Policy {
             note("status".to_owned(), status(principal.record().status(now)));
         }
         let route = match self.find(&head) {
-            Err(denial) => {
-                denial.causes().for_each(|cause| note("route".to_owned(), Err(cause.clone())));
+            Err(unruled) => {
+                note("route".to_owned(), Err(unruled.cause()));
                 None
             }
             Ok((target, pattern)) => {
-                let pattern = pattern.map(super::Pattern::as_str);
-                let head = pattern.map_or(head, |pattern| head.with_route(pattern));
+                let head = pattern.map_or(head, |pattern| head.with_pattern(pattern));
                 target.judge(&head, &mut |demand, verdict| note(demand.to_string(), verdict));
-                pattern.map(str::to_owned)
+                pattern.map(|pattern| pattern.as_str().to_owned())
             }
         };
         Explanation { route, findings }

@@ -61,7 +61,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Policy {
     entries: Vec<Entry>,
-    by_pattern: HashMap<Box<str>, usize>,
+    by_pattern: HashMap<Box<str>, usize, foldhash::fast::RandomState>,
     table: matchit::Router<usize>,
     fallback: Option<Target>,
     preflight: bool,
@@ -70,7 +70,7 @@ pub struct Policy {
 }
 
 #[derive(Clone, Debug)]
-struct Entry {
+pub(crate) struct Entry {
     pattern: Pattern,
     /// For single methods; they go before `any`.
     methods: Vec<(Method, Target)>,
@@ -78,7 +78,7 @@ struct Entry {
 }
 
 #[derive(Clone, Debug)]
-enum Target {
+pub(crate) enum Target {
     Public,
     Rule(Rule),
 }
@@ -103,7 +103,7 @@ impl Policy {
     /// Whether the request goes to a public route, where no key is looked at.
     #[must_use]
     pub fn is_public(&self, head: &Head<'_>) -> bool {
-        matches!(self.find(head), Ok((Target::Public, _))) || self.is_preflight(head)
+        self.seek(head).is_public()
     }
 
     /// Whether requests in flight run to their end when their key is revoked.
@@ -113,13 +113,13 @@ impl Policy {
 
     /// The entry for a raw path. An escape that makes another route of it is refused: what serves the path
     /// may decode it first.
-    fn by_path(&self, path: &str) -> Result<Option<&Entry>, Denial> {
+    fn by_path(&self, path: &str) -> Result<Option<&Entry>, Unruled<'_>> {
         let entry = |path: &str| self.table.at(path).ok().map(|found| *found.value);
         let index = entry(path);
         if path.contains('%') {
-            let decoded = percent_decode_str(path).decode_utf8().map_err(|_| Cause::NoRule)?;
+            let decoded = percent_decode_str(path).decode_utf8().map_err(|_| Unruled::Route)?;
             if entry(&decoded) != index {
-                return Err(Cause::NoRule.into());
+                return Err(Unruled::Route);
             }
         }
         Ok(index.and_then(|index| self.entries.get(index)))
@@ -166,8 +166,16 @@ impl Policy {
         }
     }
 
+    /// What the policy says of a request's route, before anybody asks who calls.
+    pub(crate) fn seek(&self, head: &Head<'_>) -> Sought<'_> {
+        match self.is_preflight(head) {
+            true => Sought::Preflight,
+            false => Sought::Route(self.find(head)),
+        }
+    }
+
     /// The rule for a request, and the pattern that it was found by.
-    fn find(&self, head: &Head<'_>) -> Result<(&Target, Option<&Pattern>), Denial> {
+    fn find(&self, head: &Head<'_>) -> Result<(&Target, Option<&Pattern>), Unruled<'_>> {
         let in_router = head.in_router();
         let entry = match head.route() {
             Some(route) => self.by_pattern.get(route).and_then(|&index| self.entries.get(index)),
@@ -176,12 +184,63 @@ impl Policy {
         // The router found no route: what is left are services nested under a prefix, of which axum tells no
         // pattern, and its fallback. The rule of a route is for that route and for nothing else.
         if in_router && head.route().is_none() && entry.is_some_and(|entry| !entry.pattern.is_wildcard()) {
-            return Err(Cause::NoRule.into());
+            return Err(Unruled::Route);
         }
         match (entry, &self.fallback) {
             (Some(entry), _) => entry.target(head.method()).map(|target| (target, Some(&entry.pattern))),
             (None, Some(target)) if in_router && head.route().is_none() => Ok((target, None)),
-            (None, _) => Err(Cause::NoRule.into()),
+            (None, _) => Err(Unruled::Route),
+        }
+    }
+
+    /// Admits or denies what was sought for this head.
+    pub(crate) fn admit_sought(&self, sought: &Sought<'_>, head: &Head<'_>) -> Result<Option<Duty>, Denial> {
+        let admitted = sought.admit(head);
+        if let Some(shadow) = &self.shadow {
+            shadow.compare(head, admitted.as_ref());
+        }
+        admitted
+    }
+}
+
+/// What a policy says of a route. Nothing of it is a denial yet: who has no valid key hears of that first.
+pub(crate) enum Sought<'p> {
+    Preflight,
+    Route(Result<(&'p Target, Option<&'p Pattern>), Unruled<'p>>),
+}
+
+/// Why there is no rule.
+pub(crate) enum Unruled<'p> {
+    Route,
+    Method(&'p Entry),
+}
+
+impl Sought<'_> {
+    pub(crate) const fn is_public(&self) -> bool {
+        matches!(self, Self::Preflight | Self::Route(Ok((Target::Public, _))))
+    }
+
+    fn admit(&self, head: &Head<'_>) -> Result<Option<Duty>, Denial> {
+        let (target, pattern) = match self {
+            Self::Preflight => return Ok(None),
+            Self::Route(Err(unruled)) => return Err(unruled.cause().into()),
+            Self::Route(Ok((target, None))) => return target.admit(head),
+            Self::Route(Ok((target, Some(pattern)))) => (target, pattern),
+        };
+        target
+            .admit(&head.with_pattern(pattern))
+            .map_err(|denial| denial.in_context(Context { route: Some(pattern.name()), ..Context::default() }))
+    }
+}
+
+impl Unruled<'_> {
+    fn cause(&self) -> Cause {
+        match self {
+            Self::Route => Cause::NoRule,
+            Self::Method(entry) => {
+                let names: Vec<&str> = entry.methods.iter().map(|(method, _)| method.as_str()).collect();
+                Cause::MethodNotAllowed { allow: names.join(", ").into() }
+            }
         }
     }
 }
@@ -193,15 +252,13 @@ impl Entry {
         methods.chain(self.any.iter().map(|target| (None, target)))
     }
 
-    fn target(&self, method: &Method) -> Result<&Target, Denial> {
+    fn target(&self, method: &Method) -> Result<&Target, Unruled<'_>> {
         let of = |wanted: &Method| self.methods.iter().find(|(known, _)| known == wanted).map(|(_, target)| target);
         // Routers serve HEAD with the handler of GET, so the rule of GET holds for it.
-        of(method).or_else(|| (*method == Method::HEAD).then(|| of(&Method::GET))?).or(self.any.as_ref()).ok_or_else(
-            || {
-                let names: Vec<&str> = self.methods.iter().map(|(method, _)| method.as_str()).collect();
-                Denial::from(Cause::MethodNotAllowed { allow: names.join(", ").into() })
-            },
-        )
+        of(method)
+            .or_else(|| (*method == Method::HEAD).then(|| of(&Method::GET))?)
+            .or(self.any.as_ref())
+            .ok_or(Unruled::Method(self))
     }
 }
 
@@ -211,28 +268,7 @@ impl Check for Policy {
     }
 
     fn admit(&self, head: &Head<'_>) -> Result<Option<Duty>, Denial> {
-        let admitted = self.admit_enforced(head);
-        if let Some(shadow) = &self.shadow {
-            shadow.compare(head, admitted.as_ref());
-        }
-        admitted
-    }
-}
-
-impl Policy {
-    fn admit_enforced(&self, head: &Head<'_>) -> Result<Option<Duty>, Denial> {
-        if self.is_preflight(head) {
-            return Ok(None);
-        }
-        let (target, pattern) = self.find(head)?;
-        let admitted = match pattern {
-            Some(pattern) => target.admit(&head.with_route(pattern.as_str())),
-            None => target.admit(head),
-        };
-        admitted.map_err(|denial| match pattern {
-            Some(pattern) => denial.in_context(Context { route: Some(pattern.name()), ..Context::default() }),
-            None => denial,
-        })
+        self.admit_sought(&self.seek(head), head)
     }
 }
 

@@ -3,8 +3,45 @@ use std::sync::Arc;
 use crate::{ConfigError, name::Name};
 
 /// A path pattern in the syntax of axum and `matchit`: `/shops/{shop}`, `/public/{*rest}`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Pattern(Arc<str>);
+#[derive(Clone, Debug)]
+pub(crate) struct Pattern {
+    text: Arc<str>,
+    parts: Box<[Part<Box<str>>]>,
+}
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for Pattern {}
+
+/// Literal text, and the parameter after it; none after the last.
+#[derive(Clone, Debug)]
+struct Part<T> {
+    literal: T,
+    parameter: Option<T>,
+    is_rest: bool,
+}
+
+/// The parts of a pattern, one after the other. It ends early where the text is none.
+struct Parts<'a>(Option<&'a str>);
+
+impl<'a> Iterator for Parts<'a> {
+    type Item = Part<&'a str>;
+
+    fn next(&mut self) -> Option<Part<&'a str>> {
+        let text = self.0.take()?;
+        let Some((literal, tail)) = text.split_once('{') else {
+            return Some(Part { literal: text, parameter: None, is_rest: false });
+        };
+        let (name, after) = tail.split_once('}')?;
+        self.0 = Some(after);
+        let rest = name.strip_prefix('*');
+        Some(Part { literal, parameter: Some(rest.unwrap_or(name)), is_rest: rest.is_some() })
+    }
+}
 
 impl Pattern {
     /// Refuses what could never match a request.
@@ -41,60 +78,76 @@ impl Pattern {
                 }
             }
         }
-        Ok(Self(text.into()))
+        let own = |part: Part<&str>| Part {
+            literal: part.literal.into(),
+            parameter: part.parameter.map(Into::into),
+            is_rest: part.is_rest,
+        };
+        Ok(Self { text: text.into(), parts: Parts(Some(text)).map(own).collect() })
     }
 
     pub(crate) fn as_str(&self) -> &str {
-        &self.0
+        &self.text
     }
 
     pub(crate) fn name(&self) -> Name {
-        Name::Shared(Arc::clone(&self.0))
+        Name::Shared(Arc::clone(&self.text))
     }
 
     pub(crate) fn is_wildcard(&self) -> bool {
-        self.0.rsplit('/').next().is_some_and(|last| matches!(Segment::of(last), Some(Segment::Rest(_))))
+        self.text.rsplit('/').next().is_some_and(|last| matches!(Segment::of(last), Some(Segment::Rest(_))))
     }
 
     pub(crate) fn has_parameter(&self, wanted: &str) -> bool {
-        self.0.split('/').any(|segment| match Segment::of(segment) {
+        self.text.split('/').any(|segment| match Segment::of(segment) {
             Some(Segment::Parameter(name) | Segment::Rest(name)) => name == wanted,
             _ => false,
         })
     }
 
-    /// The raw value of a parameter in a path that a router has matched to the pattern.
-    ///
-    /// The whole path is held against the whole pattern: should the two not fit (because something
-    /// rewrote the path between the router and us), there is no value, and no value denies.
-    pub(crate) fn find<'p>(pattern: &str, path: &'p str, wanted: &str) -> Option<&'p str> {
-        let until = |bytes: &[u8], end: u8| bytes.iter().position(|&byte| byte == end);
-        let mut found = None;
-        let mut pattern = pattern.as_bytes();
-        let mut place = 0;
-        loop {
-            let (literal, parameter) = pattern.split_at_checked(until(pattern, b'{').unwrap_or(pattern.len()))?;
-            let rest = path.as_bytes().get(place..)?.strip_prefix(literal)?;
-            place += literal.len();
-            let Some(parameter) = parameter.strip_prefix(b"{") else { break };
-            let (name, after) = parameter.split_at_checked(until(parameter, b'}')?)?;
-            pattern = after.strip_prefix(b"}")?;
-            let (name, length) = match name.strip_prefix(b"*") {
-                Some(name) => (name, rest.len()),
-                None => (name, until(rest, b'/').unwrap_or(rest.len())),
-            };
-            // axum matches `/x-/a` to `/x-{id}/a`, and its handler sees an empty id; but no segment as a whole
-            // is empty.
-            if length == 0 && path.get(..place)?.ends_with('/') {
-                return None;
-            }
-            if name == wanted.as_bytes() {
-                found = path.get(place..place + length);
-            }
-            place += length;
-        }
-        if place == path.len() { found } else { None }
+    /// The raw value of a parameter in a path that a router has matched to this pattern.
+    pub(crate) fn find<'a, 'p>(&'a self, path: &'p str, wanted: &str) -> Option<&'p str> {
+        let part = |part: &'a Part<Box<str>>| Part {
+            literal: &*part.literal,
+            parameter: part.parameter.as_deref(),
+            is_rest: part.is_rest,
+        };
+        find(self.parts.iter().map(part), path, wanted)
     }
+
+    /// The same of a pattern that only a router knows.
+    pub(crate) fn find_in<'p>(pattern: &str, path: &'p str, wanted: &str) -> Option<&'p str> {
+        find(Parts(Some(pattern)), path, wanted)
+    }
+}
+
+/// The whole path is held against the whole pattern: should the two not fit (because something rewrote the path between
+/// the router and us), there is no value, and no value denies.
+fn find<'p, 'a>(parts: impl Iterator<Item = Part<&'a str>>, path: &'p str, wanted: &str) -> Option<&'p str> {
+    let mut found = None;
+    let mut rest = path;
+    for part in parts {
+        rest = rest.strip_prefix(part.literal)?;
+        let Some(name) = part.parameter else {
+            return if rest.is_empty() { found } else { None };
+        };
+        let length = if part.is_rest { rest.len() } else { segment_length(rest) };
+        let (value, after) = rest.split_at_checked(length)?;
+        // axum matches `/x-/a` to `/x-{id}/a`, and its handler sees an empty id; but no segment as a whole is empty.
+        if value.is_empty() && path.get(..path.len() - rest.len())?.ends_with('/') {
+            return None;
+        }
+        if name == wanted {
+            found = Some(value);
+        }
+        rest = after;
+    }
+    None
+}
+
+/// Short as segments are, a plain loop is faster than what is made for long texts.
+fn segment_length(path: &str) -> usize {
+    path.bytes().position(|byte| byte == b'/').unwrap_or(path.len())
 }
 
 /// A segment of a pattern, for what is looked at once, when the pattern is made.
@@ -152,6 +205,13 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_pattern_has_no_parameters() {
+        for odd in ["/{a", "/{a/b", "/a}{", ""] {
+            assert_eq!(Pattern::find_in(odd, "/x", "a"), None, "{odd}");
+        }
+    }
+
+    #[test]
     fn parameters_are_found_only_if_the_whole_path_fits() {
         let shop = "/shops/{shop}/orders/{id}";
         for (pattern, path, name, value) in [
@@ -169,7 +229,8 @@ mod tests {
             ("/{shop}/x-{id}/a", "/de/x-/a", "id", Some("")),
             ("/{shop}/x-{id}/a", "/de/x/a", "shop", None),
         ] {
-            assert_eq!(Pattern::find(pattern, path, name), value, "{pattern} {path}");
+            assert_eq!(Pattern::find_in(pattern, path, name), value, "{pattern} {path}");
+            assert_eq!(Pattern::parse(pattern).unwrap().find(path, name), value, "{pattern} {path}");
         }
     }
 }

@@ -205,7 +205,7 @@ impl Rule {
         if let Some(origin) = self.origin {
             note(Demand::Origin, origin.judge(head, principal));
         }
-        self.relations.judge(head, grant, principal.directory(), note);
+        self.relations.judge(head, principal, note);
     }
 
     /// The same with the checks of the user's own.

@@ -2,7 +2,7 @@ use std::{
     fmt,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use http::Response;
@@ -46,8 +46,13 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
             StateProj::Forward { future, duty, config } => {
-                let response = ready!(future.poll(cx))?;
-                Poll::Ready(Ok(settle(response, duty.as_ref(), config)))
+                let mut polled = future.poll(cx);
+                if let Poll::Ready(Ok(response)) = &mut polled
+                    && let Some(denial) = raised_or_unsettled(response, duty.as_ref())
+                {
+                    *response = config.refuse(denial);
+                }
+                polled
             }
             StateProj::Denied { response } => match response.take() {
                 Some(response) => Poll::Ready(Ok(response)),
@@ -57,23 +62,20 @@ where
     }
 }
 
-/// Says a denial that the handler returned in the dialect of this layer, and withholds a success of a
-/// handler that never asked what it had to ask.
-fn settle<B, C, R: Reject<B>>(mut response: Response<B>, duty: Option<&Duty>, config: &Config<C, R>) -> Response<B> {
+/// The denial that the handler returned, to be said in the dialect of the layer; or that of a handler which never asked
+/// what it had to ask, and whose success is withheld.
+pub(crate) fn raised_or_unsettled<B>(response: &mut Response<B>, duty: Option<&Duty>) -> Option<Denial> {
     if response.extensions_mut().remove::<Raised>().is_some()
         && let Some(denial) = response.extensions_mut().remove::<Denial>()
     {
-        return config.refuse(match duty {
+        return Some(match duty {
             Some(duty) => duty.describe(denial),
             None => denial,
         });
     }
     let status = response.status();
     let refused = status.is_client_error() || status.is_server_error();
-    match duty.and_then(Duty::unsettled) {
-        Some(denial) if !refused => config.refuse(denial),
-        _ => response,
-    }
+    duty.filter(|_| !refused).and_then(Duty::unsettled)
 }
 
 impl<F, B, C, R> fmt::Debug for ResponseFuture<F, B, C, R> {

@@ -4,4 +4,5 @@ mod future;
 mod layer;
 mod service;
 
+pub(crate) use self::future::raised_or_unsettled;
 pub use self::{future::ResponseFuture, layer::RequireLayer, service::Require};

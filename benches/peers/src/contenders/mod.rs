@@ -1,0 +1,31 @@
+//! Everybody who decides about the request, each asserting that it admits the request and refuses its twin.
+
+mod bare;
+mod biscuit;
+mod casbin;
+mod cedar;
+mod hand_rolled;
+mod jwt;
+mod ours;
+mod tower_http;
+
+use crate::measure::Contender;
+
+pub use bare::DIGEST;
+
+pub fn all() -> Vec<Contender> {
+    [
+        bare::digest(),
+        bare::service(),
+        ours::service(),
+        tower_http::service(),
+        bare::fresh_service(),
+        ours::fresh_service(),
+    ]
+    .into_iter()
+    .chain(ours::refusals())
+    .chain([bare::router(), bare::from_fn(), ours::router(), tower_http::router(), hand_rolled::router()])
+    .chain(casbin::enforcers())
+    .chain([cedar::authorizer(), jwt::decoder(), biscuit::verifier()])
+    .collect()
+}
