@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use foldhash::fast::RandomState;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -35,8 +36,8 @@ pub struct Directory(Option<Arc<Index>>);
 
 #[derive(Debug, Default)]
 struct Index {
-    shops: HashMap<String, ShopEntry>,
-    shop_of_country: HashMap<String, String>,
+    shops: HashMap<String, ShopEntry, RandomState>,
+    shop_of_country: HashMap<String, String, RandomState>,
 }
 
 impl Directory {

@@ -17,7 +17,28 @@ use crate::{ConfigError, name::Name, text::every};
 #[derive(Clone)]
 pub struct Dimension {
     name: Name,
+    standard: Standard,
     ids: IdGrammar,
+}
+
+/// Which of the standard dimensions the name is that of: what is compared for each request is one byte.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Standard {
+    Company,
+    Shop,
+    ShopCountry,
+    None,
+}
+
+impl Standard {
+    const fn named(name: &str) -> Self {
+        match name.as_bytes() {
+            b"company" => Self::Company,
+            b"shop" => Self::Shop,
+            b"shop_country" => Self::ShopCountry,
+            _ => Self::None,
+        }
+    }
 }
 
 impl Dimension {
@@ -35,7 +56,7 @@ impl Dimension {
     /// A dimension of your own.
     #[must_use]
     pub const fn new(name: &'static str, ids: IdGrammar) -> Self {
-        Self { name: Name::Static(name), ids }
+        Self { name: Name::Static(name), standard: Standard::named(name), ids }
     }
 
     /// A dimension as settings and commands write it: a name of `[a-z0-9_-]` and `number`, `slug` or
@@ -49,11 +70,11 @@ impl Dimension {
         }
         let wrong = || ConfigError::new("its ids are spelt as number, slug or opaque").at(name);
         let ids = IdGrammar::named(grammar).ok_or_else(wrong)?;
-        Ok(Self { name: name.to_owned().into(), ids })
+        Ok(Self::declared(name.to_owned(), ids))
     }
 
     pub(crate) fn custom(name: &str, accepts: fn(&str) -> bool) -> Self {
-        Self { name: name.to_owned().into(), ids: IdGrammar::Custom(accepts) }
+        Self::declared(name.to_owned(), IdGrammar::Custom(accepts))
     }
 
     /// The dimension of this name: [`COMPANY`](Self::COMPANY), [`SHOP`](Self::SHOP),
@@ -63,7 +84,7 @@ impl Dimension {
         [Self::COMPANY, Self::SHOP, Self::SHOP_COUNTRY]
             .into_iter()
             .find(|known| known.name() == name)
-            .unwrap_or_else(|| Self { name: name.to_owned().into(), ids: IdGrammar::Slug })
+            .unwrap_or_else(|| Self::declared(name.to_owned(), IdGrammar::Slug))
     }
 
     /// The dimension of this name among the declared ones and the standard ones. One of your own goes
@@ -75,7 +96,7 @@ impl Dimension {
 
     /// The dimension that a policy file declares.
     pub(crate) fn declared(name: String, ids: IdGrammar) -> Self {
-        Self { name: name.into(), ids }
+        Self { standard: Standard::named(&name), name: name.into(), ids }
     }
 
     pub(crate) const fn ids(&self) -> IdGrammar {
@@ -98,7 +119,7 @@ impl Dimension {
 /// Two dimensions are one if their names are.
 impl PartialEq for Dimension {
     fn eq(&self, other: &Self) -> bool {
-        self.name == other.name
+        self.standard == other.standard && (self.standard != Standard::None || self.name == other.name)
     }
 }
 
@@ -186,6 +207,16 @@ mod tests {
         for bad in ["", "+42", "-1", "042", "00", "42 ", " 42", "0x2a", "4_2", "١", "4.0", "18446744073709551616"] {
             assert!(!IdGrammar::Number.accepts(bad), "{bad}");
         }
+    }
+
+    #[test]
+    fn dimensions_are_one_if_their_names_are() {
+        let named = |name: &str| Dimension::declared(name.to_owned(), IdGrammar::Opaque);
+        for (one, other) in [("shop", "shop"), ("company", "shop"), ("project", "project"), ("shop", "shops")] {
+            assert_eq!(named(one) == named(other), one == other, "{one} {other}");
+            assert_eq!(Dimension::named(one) == named(other), one == other, "{one} {other}");
+        }
+        assert!(Dimension::new("shop_country", IdGrammar::Opaque) == Dimension::SHOP_COUNTRY);
     }
 
     #[test]

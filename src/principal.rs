@@ -40,7 +40,7 @@ use crate::{
 #[derive(Clone)]
 pub struct Principal {
     record: Arc<KeyRecord>,
-    /// Fetched from the store when somebody asks, and then the same for the whole request.
+    /// Fetched from the store when the handler asks, and then the same for as long as it runs.
     directory: OnceLock<Directory>,
     client: ClientAddress,
     bearer: bool,
@@ -162,6 +162,16 @@ impl Principal {
         self.directory.get_or_init(|| self.store.as_ref().map(|store| store.directory()).unwrap_or_default())
     }
 
+    /// The directory for one look into it. What was fetched for the handler goes first; fetched here, it is not kept,
+    /// which would cost more than the look.
+    pub(crate) fn with_directory<T>(&self, look: impl FnOnce(&Directory) -> T) -> T {
+        match (self.directory.get(), &self.store) {
+            (Some(directory), _) => look(directory),
+            (None, Some(store)) => look(&store.directory()),
+            (None, None) => look(&Directory::default()),
+        }
+    }
+
     /// Demands that the key may touch this entity: for ids that only the handler knows. Where a
     /// request names several, ask for each before anything is done.
     ///
@@ -171,8 +181,7 @@ impl Principal {
     pub fn require(&self, dimension: impl Into<Dimension>, id: &str) -> Result<(), Denial> {
         let dimension = dimension.into();
         self.settle(&dimension);
-        reach(self.record.grant(), || self.directory(), &dimension, id, self.company_declared())
-            .map_err(|cause| self.deny(cause))
+        reach(self, &dimension, id, self.company_declared()).map_err(|cause| self.deny(cause))
     }
 
     /// A denial by the handler itself: 403 with this reason, logged with the key.

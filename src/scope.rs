@@ -58,8 +58,7 @@ impl Scope {
     #[must_use]
     pub fn allows(&self, id: &str) -> bool {
         let principal = &self.principal;
-        let grant = principal.record().grant();
-        reach(grant, || principal.directory(), &self.dimension, id, principal.company_declared()).is_ok()
+        reach(principal, &self.dimension, id, principal.company_declared()).is_ok()
     }
 
     /// The key's own list over this dimension, if it has one. For shops it is not the whole story

@@ -184,8 +184,7 @@ impl Relations {
         let company_declared = self.declares_company();
         for tie in &self.ties {
             tie.judge_each(head, &mut |id| {
-                let directory = || principal.directory();
-                let verdict = id.and_then(|id| reach(grant, directory, &tie.dimension, id, company_declared));
+                let verdict = id.and_then(|id| reach(principal, &tie.dimension, id, company_declared));
                 note(Demand::Entity(&tie.dimension), verdict);
             });
         }
@@ -203,11 +202,8 @@ impl Relations {
 
 /// Whether a key may touch one entity. The one place where restrictions, shops, their countries and
 /// their companies come together.
-///
-/// The directory is asked for only where it matters: to hold it costs more than to look into it.
-pub(crate) fn reach<'d>(
-    grant: &Grant,
-    directory: impl FnOnce() -> &'d Directory,
+pub(crate) fn reach(
+    principal: &Principal,
     dimension: &Dimension,
     id: &str,
     company_declared: bool,
@@ -215,16 +211,21 @@ pub(crate) fn reach<'d>(
     if !dimension.accepts(id) {
         return Err(Cause::MalformedId(dimension.clone()));
     }
+    let grant = principal.record().grant();
     let allowed = if *dimension == Dimension::SHOP_COUNTRY {
         let bound = [Dimension::SHOP, Dimension::COMPANY].iter().any(|over| grant.restriction(over).is_some());
-        let directory = directory();
-        match directory.shop_of_country(id) {
-            Some(shop) => shop_allowed(grant, || directory, shop, company_declared),
+        principal.with_directory(|directory| match directory.shop_of_country(id) {
+            Some(shop) => {
+                allows(grant, &Dimension::SHOP, shop) && company_allows(grant, directory, shop, company_declared)
+            }
             // Nobody knows whose it is.
             None => !bound,
-        }
+        })
     } else if *dimension == Dimension::SHOP {
-        shop_allowed(grant, directory, id, company_declared)
+        // The directory is asked for only where it matters: to get hold of it costs more than to look into it.
+        allows(grant, dimension, id)
+            && (grant.restriction(&Dimension::COMPANY).is_none()
+                || principal.with_directory(|directory| company_allows(grant, directory, id, company_declared)))
     } else {
         allows(grant, dimension, id)
     };
@@ -238,37 +239,34 @@ fn allows(grant: &Grant, dimension: &Dimension, id: &str) -> bool {
     lists.all(|(over, restriction)| over.accepts(id) && restriction.allows(id))
 }
 
-/// A shop obeys shop lists, and the company lists for its company.
-fn shop_allowed<'d>(
-    grant: &Grant,
-    directory: impl FnOnce() -> &'d Directory,
-    shop: &str,
-    company_declared: bool,
-) -> bool {
-    let own = allows(grant, &Dimension::SHOP, shop);
-    let company = || match grant.restriction(&Dimension::COMPANY) {
-        None => true,
-        Some(restriction) => match directory().company_of(shop) {
-            Some(company) => restriction.allows(company),
-            None => company_declared,
-        },
-    };
-    own && company()
+/// A shop obeys the company lists for its company.
+fn company_allows(grant: &Grant, directory: &Directory, shop: &str, company_declared: bool) -> bool {
+    match (grant.restriction(&Dimension::COMPANY), directory.company_of(shop)) {
+        (None, _) => true,
+        (Some(restriction), Some(company)) => restriction.allows(company),
+        (Some(_), None) => company_declared,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{ClientAddress, Digest, KeyRecord};
 
     fn directory() -> Directory {
         Directory::builder().shop("de", Some("1")).country("de", "at", Some("1001")).shop("xx", None).build().unwrap()
     }
 
+    fn judged(grant: &Grant, dimension: &Dimension, id: &str, declared: bool) -> Result<(), Cause> {
+        let record = KeyRecord::builder("k".parse().unwrap(), Digest::of(b"k")).grant(grant.clone()).build();
+        let principal = Principal::new(record.into(), directory(), ClientAddress::UNKNOWN);
+        reach(&principal, dimension, id, declared)
+    }
+
     #[test]
     fn shops_obey_both_lists() {
-        let directory = directory();
         let allowed = |grant: &Grant, dimension: Dimension, id: &str, declared: bool| {
-            reach(grant, || &directory, &dimension, id, declared).is_ok()
+            judged(grant, &dimension, id, declared).is_ok()
         };
         let company_1 = Grant::builder().only("company", [1]).build().unwrap();
         let not_company_1 = Grant::builder().all_but("company", [1]).build().unwrap();
@@ -282,18 +280,16 @@ mod tests {
 
     #[test]
     fn unknown_countries_are_refused_to_bound_keys_only() {
-        let directory = directory();
         let not_ch = Grant::builder().all_but("shop", ["ch"]).build().unwrap();
         let refused = Err(Cause::ForeignEntity(Dimension::SHOP_COUNTRY));
-        assert_eq!(reach(&not_ch, || &directory, &Dimension::SHOP_COUNTRY, "9999", true), refused);
-        assert_eq!(reach(&Grant::default(), || &directory, &Dimension::SHOP_COUNTRY, "9999", true), Ok(()));
-        assert_eq!(reach(&not_ch, || &directory, &Dimension::SHOP_COUNTRY, "1001", true), Ok(()));
+        assert_eq!(judged(&not_ch, &Dimension::SHOP_COUNTRY, "9999", true), refused);
+        assert_eq!(judged(&Grant::default(), &Dimension::SHOP_COUNTRY, "9999", true), Ok(()));
+        assert_eq!(judged(&not_ch, &Dimension::SHOP_COUNTRY, "1001", true), Ok(()));
     }
 
     #[test]
     fn a_country_code_is_never_a_shop() {
         let only_at = Grant::builder().only("shop", ["at"]).build().unwrap();
-        let directory = directory();
-        assert!(reach(&only_at, || &directory, &Dimension::SHOP, "de", true).is_err());
+        assert!(judged(&only_at, &Dimension::SHOP, "de", true).is_err());
     }
 }

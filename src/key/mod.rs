@@ -8,6 +8,7 @@ mod network;
 mod permission;
 mod record;
 mod restriction;
+mod runs;
 
 pub(crate) use self::{
     file::KeyEntry,

@@ -3,7 +3,7 @@ use std::{fmt, net::IpAddr, str::FromStr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::ConfigError;
+use crate::{ConfigError, key::runs::Runs};
 
 /// One network in CIDR notation, parsed strictly and kept canonical.
 ///
@@ -126,9 +126,8 @@ impl<'de> Deserialize<'de> for Network {
 pub struct Networks {
     /// As given, for people to read back.
     listed: Box<[Network]>,
-    /// First and last address of each merged run, ascending.
-    v4: Box<[(u32, u32)]>,
-    v6: Box<[(u128, u128)]>,
+    v4: Runs<u32>,
+    v6: Runs<u128>,
 }
 
 impl Networks {
@@ -150,8 +149,8 @@ impl Networks {
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         match address.to_canonical() {
-            IpAddr::V4(address) => within(&self.v4, u32::from(address)),
-            IpAddr::V6(address) => within(&self.v6, u128::from(address)),
+            IpAddr::V4(address) => self.v4.contains(u32::from(address)),
+            IpAddr::V6(address) => self.v6.contains(u128::from(address)),
         }
     }
 
@@ -167,12 +166,6 @@ impl Networks {
     }
 }
 
-/// Binary search for the last run that starts at or before the address.
-fn within<T: Ord + Copy>(runs: &[(T, T)], address: T) -> bool {
-    let after = runs.partition_point(|&(first, _)| first <= address);
-    after.checked_sub(1).and_then(|index| runs.get(index)).is_some_and(|&(_, last)| address <= last)
-}
-
 impl FromIterator<Network> for Networks {
     fn from_iter<I: IntoIterator<Item = Network>>(networks: I) -> Self {
         let listed: Box<[Network]> = networks.into_iter().collect();
@@ -185,9 +178,7 @@ impl FromIterator<Network> for Networks {
                 IpNet::V6(network) => v6.push((network.network().into(), network.broadcast().into())),
             }
         }
-        v4.sort_unstable();
-        v6.sort_unstable();
-        Self { listed, v4: v4.into(), v6: v6.into() }
+        Self { listed, v4: Runs::new(v4), v6: Runs::new(v6) }
     }
 }
 
@@ -240,7 +231,7 @@ mod tests {
     proptest! {
         /// The merged search answers as a walk over the list does.
         #[test]
-        fn search_equals_walk(nets in prop::collection::vec((any::<u32>(), 0_u8..=32), 0..40), probe: u32, near: u8) {
+        fn search_equals_walk(nets in prop::collection::vec((any::<u32>(), 4_u8..=32), 0..300), probe: u32, near: u8) {
             let listed: Vec<Network> = nets
                 .iter()
                 .map(|&(address, prefix)| Network(IpNet::V4(Ipv4Net::new(address.into(), prefix).unwrap().trunc())))
@@ -250,6 +241,27 @@ mod tests {
             let edge = nets.first().map_or(probe, |&(address, _)| address.wrapping_add(u32::from(near)));
             for address in [probe, edge] {
                 let address = IpAddr::V4(address.into());
+                prop_assert_eq!(networks.contains(address), listed.iter().any(|network| network.contains(address)));
+            }
+        }
+
+        /// The same of the other family, crowded together, so that few bits tell the runs apart.
+        #[test]
+        fn search_equals_walk_in_v6(
+            nets in prop::collection::vec((any::<u16>(), any::<u16>(), 100_u8..=128), 0..300),
+            probe: u32,
+            near: u8,
+        ) {
+            let base = 0x2001_0db8_u128 << 96;
+            let of = |high: u16, low: u16| base | u128::from(high) << 40 | u128::from(low);
+            let listed: Vec<Network> = nets
+                .iter()
+                .map(|&(high, low, prefix)| Network(IpNet::V6(Ipv6Net::new(of(high, low).into(), prefix).unwrap().trunc())))
+                .collect();
+            let networks: Networks = listed.iter().copied().collect();
+            let edge = nets.first().map_or(base, |&(high, low, _)| of(high, low).wrapping_add(u128::from(near)));
+            for address in [edge, base | u128::from(probe), u128::from(probe), 0, u128::MAX] {
+                let address = IpAddr::V6(address.into());
                 prop_assert_eq!(networks.contains(address), listed.iter().any(|network| network.contains(address)));
             }
         }

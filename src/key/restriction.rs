@@ -1,3 +1,7 @@
+use std::{fmt, hash::BuildHasher as _};
+
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
 use serde::{Deserialize, Serialize};
 
 use crate::{ConfigError, Dimension, text::Id};
@@ -54,34 +58,93 @@ impl Restriction {
     }
 }
 
-/// A set of ids, sorted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ids(Box<[Box<str>]>);
+/// A set of ids, sorted. What it costs to look one up stays the same however many there are.
+#[derive(Clone)]
+pub struct Ids {
+    list: Box<[Box<str>]>,
+    places: Places,
+}
+
+/// How an id is found in the list.
+#[derive(Clone)]
+enum Places {
+    /// The first eight bytes of each: most ids are no longer, and one comparison of a number decides.
+    Few(Box<[u64]>),
+    /// By hash.
+    Many(HashTable<u32>, RandomState),
+}
+
+/// More are found by hash.
+const FEW: usize = 16;
+
+/// The first eight bytes as a number. No id has a zero byte, so up to eight bytes nothing else gives the same.
+fn head(id: &str) -> u64 {
+    let mut bytes = [0; 8];
+    for (byte, &own) in bytes.iter_mut().zip(id.as_bytes()) {
+        *byte = own;
+    }
+    u64::from_le_bytes(bytes)
+}
 
 impl Ids {
     fn new<T: ToString>(dimension: &Dimension, ids: impl IntoIterator<Item = T>) -> Result<Self, ConfigError> {
         let mut list: Vec<Box<str>> = Vec::new();
         for id in ids {
             let id = id.to_string();
-            if !dimension.accepts(&id) {
+            if !dimension.accepts(&id) || id.contains('\0') {
                 return Err(ConfigError::new(format!("{id:?} is not the canonical spelling of a {dimension} id")));
             }
             list.push(id.into());
         }
         list.sort_unstable();
         list.dedup();
-        Ok(Self(list.into()))
+        let places = if list.len() <= FEW {
+            Places::Few(list.iter().map(|id| head(id)).collect())
+        } else {
+            let hasher = RandomState::default();
+            let mut table = HashTable::with_capacity(list.len());
+            for (place, id) in (0..).zip(&list) {
+                let hash_of = |place: &u32| list.get(*place as usize).map_or(0, |id| hasher.hash_one(&**id));
+                table.insert_unique(hasher.hash_one(&**id), place, hash_of);
+            }
+            Places::Many(table, hasher)
+        };
+        Ok(Self { list: list.into(), places })
     }
 
     /// Whether the id is one of them.
     #[must_use]
     pub fn contains(&self, id: &str) -> bool {
-        self.0.binary_search_by(|known| known.as_ref().cmp(id)).is_ok()
+        match &self.places {
+            Places::Few(heads) => {
+                let wanted = head(id);
+                let mut same = heads.iter().zip(&self.list).filter(|(head, _)| **head == wanted);
+                same.any(|(_, known)| known.len() == id.len() && (id.len() <= 8 || **known == *id))
+            }
+            Places::Many(table, hasher) => {
+                let is_it = |place: &u32| self.list.get(*place as usize).is_some_and(|known| **known == *id);
+                table.find(hasher.hash_one(id), is_it).is_some()
+            }
+        }
     }
 
     /// The ids in order.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(AsRef::as_ref)
+        self.list.iter().map(AsRef::as_ref)
+    }
+}
+
+impl PartialEq for Ids {
+    fn eq(&self, other: &Self) -> bool {
+        self.list == other.list
+    }
+}
+
+impl Eq for Ids {}
+
+impl fmt::Debug for Ids {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.list.fmt(f)
     }
 }
 
@@ -116,6 +179,8 @@ impl RestrictionFile {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -123,6 +188,22 @@ mod tests {
         let none: [&str; 0] = [];
         assert!(!Restriction::include(&Dimension::SHOP, none).unwrap().allows("de"));
         assert!(Restriction::exclude(&Dimension::SHOP, none).unwrap().allows("de"));
+    }
+
+    proptest! {
+        /// However many there are, a list holds what it was made of.
+        #[test]
+        fn what_is_found_is_what_was_listed(
+            ids in prop::collection::vec("[a-c_]{1,10}", 0..60),
+            probes in prop::collection::vec("[a-c_]{1,10}|[a-c]{0,3}", 1..20),
+        ) {
+            let list = Ids::new(&Dimension::SHOP, &ids).unwrap();
+            for id in ids.iter().chain(&probes) {
+                prop_assert_eq!(list.contains(id), ids.contains(id), "{}", id);
+            }
+            prop_assert!(list.iter().is_sorted());
+            prop_assert!(!list.contains("") && !list.contains("a\0"));
+        }
     }
 
     #[test]
