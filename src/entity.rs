@@ -2,7 +2,11 @@
 
 use std::fmt;
 
-use crate::{ConfigError, name::Name, text::every};
+use crate::{
+    ConfigError,
+    name::Name,
+    text::{Class, every},
+};
 
 /// A kind of entity that keys can be restricted over: a company, a shop, or one that you name.
 ///
@@ -181,14 +185,9 @@ impl IdGrammar {
                 [b'1'..=b'9', rest @ ..] => rest.iter().all(u8::is_ascii_digit) && id.parse::<u64>().is_ok(),
                 _ => false,
             },
-            Self::Slug => {
-                (1..=64).contains(&id.len())
-                    && every(id.as_bytes(), |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'))
-            }
+            Self::Slug => (1..=64).contains(&id.len()) && every(id.as_bytes(), Class::SLUG),
             Self::Opaque => {
-                (1..=128).contains(&id.len())
-                    && !matches!(id, "." | "..")
-                    && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'~' | b'-'))
+                (1..=128).contains(&id.len()) && !matches!(id, "." | "..") && every(id.as_bytes(), Class::UNRESERVED)
             }
             Self::Custom(accepts) => accepts(id),
         }

@@ -1,4 +1,8 @@
-use crate::{Check, Denial, Head, denial::Cause, text::every};
+use crate::{
+    Check, Denial, Head,
+    denial::Cause,
+    text::{Class, every},
+};
 
 /// Demands a path that can be read in one way only.
 ///
@@ -125,9 +129,13 @@ impl CleanPath {
 
 /// Whether there is nothing in the path that needs a second look: nearly every path there is.
 fn is_plain(path: &[u8]) -> bool {
-    let Some((first, rest)) = path.split_first() else { return false };
-    let doubled = path.iter().zip(rest).fold(false, |so_far, (&a, &b)| so_far | (a == b'/' && b == b'/'));
-    *first == b'/' && !doubled && every(rest, |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'_'))
+    let (Some(b'/'), Some((_, before))) = (path.first(), path.split_last()) else { return false };
+    if !every(path, Class::PLAIN_PATH) {
+        return false;
+    }
+    // Of a slash and the byte after it only that byte is looked at twice.
+    let doubled = |(&one, &next): (&u8, &u8)| one == b'/' && next == b'/';
+    !before.iter().zip(path.iter().skip(1)).any(doubled)
 }
 
 fn hex(byte: u8) -> Option<u8> {

@@ -1,4 +1,8 @@
-use crate::{ApiKey, ConfigError, credential::generate, text::every};
+use crate::{
+    ApiKey, ConfigError,
+    credential::generate,
+    text::{Class, every},
+};
 
 /// The characters that a part of a key may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,13 +25,13 @@ impl Alphabet {
         }
     }
 
-    /// The choice is made once, not for every byte.
     fn accepts_all(self, bytes: &[u8]) -> bool {
-        match self {
-            Self::LowerHex => every(bytes, |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')),
-            Self::LowerAlphanumeric => every(bytes, |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'z')),
-            Self::Base62 => every(bytes, |byte| byte.is_ascii_alphanumeric()),
-        }
+        let class = match self {
+            Self::LowerHex => Class::LOWER_HEX,
+            Self::LowerAlphanumeric => Class::LOWER_ALPHANUMERIC,
+            Self::Base62 => Class::ALPHANUMERIC,
+        };
+        every(bytes, class)
     }
 
     fn bits(self, length: usize) -> f64 {
@@ -177,9 +181,7 @@ impl KeyFormat {
     pub fn matches(&self, key: &[u8]) -> bool {
         match &self.0 {
             Shape::Structured(parts) => parts.parse(key).is_some(),
-            Shape::Opaque { min, max } => {
-                (*min..=*max).contains(&key.len()) && every(key, |byte| byte.is_ascii_graphic())
-            }
+            Shape::Opaque { min, max } => (*min..=*max).contains(&key.len()) && every(key, Class::GRAPHIC),
         }
     }
 

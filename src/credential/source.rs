@@ -129,12 +129,21 @@ impl Source {
 /// # drop(sources);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sources(Vec<Source>);
+pub struct Sources {
+    list: Vec<Source>,
+    /// One bit for each length that the name of a source has: most headers are of another.
+    lengths: u64,
+}
+
+/// The bit of a length; long ones share theirs.
+const fn bit(length: usize) -> u64 {
+    1 << (length & 63)
+}
 
 impl Sources {
     /// The credential of the first source that is present.
     pub(crate) fn extract<'a>(&'a self, headers: &'a HeaderMap) -> Result<Credential<'a>, Cause> {
-        for source in &self.0 {
+        for source in &self.list {
             let mut lines = headers.get_all(&source.header).iter();
             let Some(line) = lines.next() else { continue };
             if lines.next().is_some() {
@@ -148,20 +157,20 @@ impl Sources {
 
     /// What the response to a bad credential carries.
     pub(crate) fn notice(&self, headers: &HeaderMap) -> Option<&Arc<Notice>> {
-        self.0.iter().find(|source| headers.contains_key(&source.header))?.notice()
+        self.list.iter().find(|source| headers.contains_key(&source.header))?.notice()
     }
 
     /// Marks every header that may hold a key, so that no `Debug` of the headers prints one, or
     /// takes it out.
     pub(crate) fn hide(&self, headers: &mut HeaderMap, remove: bool) {
         if remove {
-            for source in &self.0 {
+            for source in &self.list {
                 headers.remove(&source.header);
             }
             return;
         }
         for (name, line) in headers.iter_mut() {
-            if self.0.iter().any(|source| source.header == *name) {
+            if self.lengths & bit(name.as_str().len()) != 0 && self.list.iter().any(|source| source.header == *name) {
                 line.set_sensitive(true);
             }
         }
@@ -171,8 +180,8 @@ impl Sources {
     /// challenge (RFC 9110 section 11.6.1); it names its header.
     pub(crate) fn challenge(&self) -> HeaderValue {
         let bearer = HeaderValue::from_static(r#"Bearer realm="api""#);
-        match self.0.first() {
-            Some(first) if !self.0.iter().any(Source::is_bearer) => {
+        match self.list.first() {
+            Some(first) if !self.list.iter().any(Source::is_bearer) => {
                 HeaderValue::try_from(format!(r#"ApiKey realm="api", header="{}""#, first.header)).unwrap_or(bearer)
             }
             _ => bearer,
@@ -182,13 +191,14 @@ impl Sources {
 
 impl<const N: usize> From<[Source; N]> for Sources {
     fn from(sources: [Source; N]) -> Self {
-        Self(sources.into())
+        Self::from(Vec::from(sources))
     }
 }
 
 impl From<Vec<Source>> for Sources {
     fn from(sources: Vec<Source>) -> Self {
-        Self(sources)
+        let lengths = sources.iter().fold(0, |lengths, source| lengths | bit(source.header.as_str().len()));
+        Self { list: sources, lengths }
     }
 }
 

@@ -1,0 +1,39 @@
+//! How many instructions the gate takes, which no noise of the machine touches: one allowed request, and each kind of
+//! refused one. To be run under callgrind, which `.ci/instructions` does.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a bench that is surprised should stop, and tells")]
+#![allow(missing_docs, reason = "nobody links to a bench")]
+
+mod common;
+
+use std::{env, hint::black_box};
+
+use common::{FOREIGN, PATH, authz, boxed, carry_back, key, request};
+use tower::Layer as _;
+use tower_authz::Digest;
+
+fn main() {
+    let mut arguments = env::args().skip(1);
+    let case = arguments.next().unwrap_or_default();
+    let rounds: usize = arguments.next().and_then(|count| count.parse().ok()).unwrap_or(0);
+    let known = key(500);
+    let (key, path, status) = match &*case {
+        "digest" => {
+            for _ in 0..rounds {
+                black_box(Digest::of(black_box(known.as_bytes())));
+            }
+            return;
+        }
+        "bare" | "allowed" => (known, PATH, 200),
+        "malformed" => ("garbage".to_owned(), PATH, 401),
+        "unknown" => (key(5000), PATH, 401),
+        "foreign" => (known, FOREIGN, 403),
+        // `cargo bench` runs it without one.
+        _ => return println!("bare, allowed, malformed, unknown, foreign or digest; see .ci/instructions"),
+    };
+    let mut service = if case == "bare" { boxed(carry_back()) } else { boxed(authz().layer(carry_back())) };
+    for _ in 0..rounds {
+        let response = service(request(&key, path));
+        assert_eq!(response.status(), status);
+    }
+}
