@@ -2,6 +2,8 @@
 
 use std::{borrow::Cow, fmt, hash, sync::Arc};
 
+use crate::text::same;
+
 /// A string that is cheap to clone: denials carry names, and a flood of refused requests must not
 /// become a flood of allocations.
 #[derive(Clone)]
@@ -44,7 +46,7 @@ impl PartialEq for Name {
     fn eq(&self, other: &Self) -> bool {
         let (own, other) = (self.as_str(), other.as_str());
         // Most are the same constant.
-        std::ptr::eq(own, other) || own == other
+        std::ptr::eq(own, other) || same(own, other)
     }
 }
 

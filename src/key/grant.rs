@@ -1,6 +1,6 @@
 use std::{borrow::Cow, net::IpAddr};
 
-use crate::{Access, ConfigError, Dimension, Networks, Permission, Restriction, name::Name};
+use crate::{Access, ConfigError, Dimension, Networks, Permission, Restriction, name::Name, text::same};
 
 /// What a key may do: permissions, restrictions, networks, origins.
 ///
@@ -43,7 +43,7 @@ impl Grant {
     }
 
     pub(crate) fn allows(&self, resource: &str, access: Access) -> bool {
-        self.permissions.iter().any(|held| held.access() >= access && held.resource() == resource)
+        self.permissions.iter().any(|held| held.access() >= access && same(held.resource(), resource))
     }
 
     /// The permissions in order of their resources.

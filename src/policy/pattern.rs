@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use crate::{ConfigError, name::Name};
+use crate::{ConfigError, name::Name, text::same};
 
 /// A path pattern in the syntax of axum and `matchit`: `/shops/{shop}`, `/public/{*rest}`.
 #[derive(Clone, Debug)]
@@ -127,7 +127,11 @@ fn find<'p, 'a>(parts: impl Iterator<Item = Part<&'a str>>, path: &'p str, wante
     let mut found = None;
     let mut rest = path;
     for part in parts {
-        rest = rest.strip_prefix(part.literal)?;
+        let (literal, after) = rest.split_at_checked(part.literal.len())?;
+        if !same(literal, part.literal) {
+            return None;
+        }
+        rest = after;
         let Some(name) = part.parameter else {
             return if rest.is_empty() { found } else { None };
         };
@@ -137,7 +141,7 @@ fn find<'p, 'a>(parts: impl Iterator<Item = Part<&'a str>>, path: &'p str, wante
         if value.is_empty() && path.get(..path.len() - rest.len())?.ends_with('/') {
             return None;
         }
-        if name == wanted {
+        if same(name, wanted) {
             found = Some(value);
         }
         rest = after;
