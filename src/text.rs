@@ -34,13 +34,24 @@ impl Class {
         let lower = byte.is_ascii_lowercase();
         let alphanumeric = byte.is_ascii_alphanumeric();
         let dash = matches!(byte, b'-' | b'_');
-        (digit || matches!(byte, b'a'..=b'f')) as u8 * Self::LOWER_HEX.0
-            | (digit || lower) as u8 * Self::LOWER_ALPHANUMERIC.0
-            | alphanumeric as u8 * Self::ALPHANUMERIC.0
-            | (digit || lower || dash) as u8 * Self::SLUG.0
-            | (alphanumeric || dash || matches!(byte, b'.' | b'~')) as u8 * Self::UNRESERVED.0
-            | (alphanumeric || dash || byte == b'/') as u8 * Self::PLAIN_PATH.0
-            | byte.is_ascii_graphic() as u8 * Self::GRAPHIC.0
+        let classes = [
+            (Self::LOWER_HEX, digit || matches!(byte, b'a'..=b'f')),
+            (Self::LOWER_ALPHANUMERIC, digit || lower),
+            (Self::ALPHANUMERIC, alphanumeric),
+            (Self::SLUG, digit || lower || dash),
+            (Self::UNRESERVED, alphanumeric || dash || matches!(byte, b'.' | b'~')),
+            (Self::PLAIN_PATH, alphanumeric || dash || byte == b'/'),
+            (Self::GRAPHIC, byte.is_ascii_graphic()),
+        ];
+        let (mut bits, mut place) = (0, 0);
+        #[expect(clippy::indexing_slicing, reason = "it is worked out by the compiler, which would stop")]
+        while place < classes.len() {
+            if classes[place].1 {
+                bits |= classes[place].0.0;
+            }
+            place += 1;
+        }
+        bits
     }
 }
 

@@ -1,0 +1,198 @@
+//! Each step of a decision alone, and how it grows: parse, digest, look up, permission, restriction, network, path,
+//! client address; the whole chain with more rules; and look-ups among more keys, beside a second thread, and beside
+//! somebody who revokes.
+//!
+//! `cargo bench --bench steps`; `KEYS=10000000` for more keys than a million.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a bench that is surprised should stop")]
+#![allow(missing_docs, reason = "nobody links to a bench")]
+
+mod common;
+
+use std::{
+    hint::black_box,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use common::{Boxed, PATH, boxed, carry_back, format, guarded, key, request, store};
+use criterion::{BenchmarkGroup, BenchmarkId, Criterion, criterion_group, criterion_main, measurement::WallTime};
+use futures::{FutureExt as _, executor::block_on};
+use http::HeaderMap;
+use tower::Layer as _;
+use tower_authz::{
+    ClientAddress, Digest, Dimension, Grant, Networks, Permission, Policy, Proxies, Restriction, Rule,
+    check::CleanPath,
+    store::{KeyAdmin as _, KeyStore as _, MemoryStore, NewKey},
+};
+
+type Group<'a> = BenchmarkGroup<'a, WallTime>;
+
+fn steps(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("step");
+    let known = key(500);
+    let digest = |group: &mut Group<'_>, when: &str| {
+        group.bench_function(BenchmarkId::new("sha256 of the key", when), |bencher| {
+            bencher.iter(|| Digest::of(black_box(known.as_bytes())));
+        });
+    };
+    digest(&mut group, "first");
+    let format = format();
+    group.bench_function("parse", |bencher| bencher.iter(|| assert!(format.matches(black_box(known.as_bytes())))));
+    group.bench_function("clean path", |bencher| bencher.iter(|| CleanPath::new().judge(black_box(PATH)).unwrap()));
+    let grant = Grant::builder().write("orders").read("products").build().unwrap();
+    let permission = Permission::read("orders");
+    group.bench_function("permission", |bencher| bencher.iter(|| assert!(grant.permits(black_box(&permission)))));
+
+    for count in [10_usize, 1000, 100_000] {
+        let ids: Vec<String> = (0..count).map(|number| format!("shop-{number}")).collect();
+        let list = Restriction::include(&Dimension::SHOP, &ids).unwrap();
+        // A thousand of them, spread over the list: what is asked for must not come out of memory each time.
+        let probes: Vec<&String> = (0..1024).map(|number| &ids[number * 7919 % count]).collect();
+        let mut place = 0;
+        group.bench_function(BenchmarkId::new("restriction", count), |bencher| {
+            bencher.iter(|| {
+                place = (place + 1) & 1023;
+                assert!(list.allows(black_box(probes[place])));
+            });
+        });
+    }
+    for count in [1_u32, 8, 100, 10_000, 100_000] {
+        // Spread over the whole space, with gaps, so that nothing is merged.
+        let v4: Vec<u32> = (0..count).map(|number| (number.wrapping_mul(0x9e37_79b1)) & !0x1ff).collect();
+        let v4: Vec<IpAddr> = v4.into_iter().map(|bits| IpAddr::V4(bits.into())).collect();
+        let v6 = |number: u32| (0x2001_u128 << 112) | (u128::from(number.wrapping_mul(0x9e37_79b1)) << 64);
+        let v6: Vec<IpAddr> = (0..count).map(|number| IpAddr::V6(v6(number).into())).collect();
+        for (family, prefix, list) in [("v4", 24, v4), ("v6", 64, v6)] {
+            let networks = Networks::parse(list.iter().map(|ip| format!("{ip}/{prefix}"))).unwrap();
+            // The networks, and addresses beside them.
+            let probes: Vec<IpAddr> = (0..1024_usize)
+                .map(|number| match list[number * 7919 % list.len()] {
+                    IpAddr::V4(ip) => IpAddr::V4((u32::from(ip) | if number % 2 == 0 { 7 } else { 0x107 }).into()),
+                    IpAddr::V6(ip) => IpAddr::V6((u128::from(ip) | if number % 2 == 0 { 7 } else { 1 << 100 }).into()),
+                })
+                .collect();
+            let mut place = 0;
+            group.bench_function(BenchmarkId::new(format!("networks, {family}"), count), |bencher| {
+                bencher.iter(|| {
+                    place = (place + 1) & 1023;
+                    black_box(networks.contains(black_box(probes[place])))
+                });
+            });
+        }
+    }
+    let proxies = Proxies::trusted(["10.0.0.0/8"]).unwrap();
+    let peer = ClientAddress::from("10.0.0.1".parse::<IpAddr>().unwrap());
+    for hops in [1, 5] {
+        let mut headers = HeaderMap::new();
+        let chain = format!("203.0.113.7{}", ", 10.0.0.2".repeat(hops - 1));
+        headers.insert("x-forwarded-for", chain.parse().unwrap());
+        group.bench_function(BenchmarkId::new("client address, hops", hops), |bencher| {
+            bencher.iter(|| assert!(proxies.client(peer, black_box(&headers)).ip().is_some()));
+        });
+    }
+    digest(&mut group, "last");
+    group.finish();
+}
+
+/// An admitted request that goes round: nothing is timed but the gate and the bare service.
+fn chain(group: &mut Group<'_>, name: BenchmarkId, mut service: Boxed, keys: &[String]) {
+    let mut requests: Vec<_> = keys.iter().map(|key| Some(request(key, PATH))).collect();
+    let mut place = 0;
+    group.bench_function(name, |bencher| {
+        bencher.iter(|| {
+            place = (place + 1) % requests.len();
+            let response = service(requests[place].take().unwrap());
+            assert_eq!(response.status(), 200, "what is timed was admitted");
+            requests[place] = response.into_body().0.map(|request| *request);
+        });
+    });
+}
+
+fn growth(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("chain");
+    for rules in [10, 500] {
+        let other = |number: usize| format!("/api/v1/area{number}/{{id}}");
+        let policy = (1..rules).fold(Policy::builder(), |policy, number| {
+            policy.route(&other(number), Rule::resource("products").unscoped())
+        });
+        let authz = guarded(policy, store(1000));
+        chain(&mut group, BenchmarkId::new("rules", rules), boxed(authz.layer(carry_back())), &[key(500)]);
+    }
+    // The same without a route to be found: what a rule costs by itself.
+    let unscoped = Rule::resource("orders").unscoped();
+    let alone = tower::ServiceBuilder::new()
+        .layer(tower_authz::AuthenticateLayer::new(store(1000)).with_reject(tower_authz::reject::Empty))
+        .layer(tower_authz::RequireLayer::new(unscoped).with_reject(tower_authz::reject::Empty));
+    chain(&mut group, BenchmarkId::new("two layers and", "one rule"), boxed(alone.service(carry_back())), &[key(500)]);
+    chain(&mut group, BenchmarkId::new("bare", "service"), boxed(carry_back()), &[key(500)]);
+    group.finish();
+}
+
+/// A look-up while others look up, and while somebody issues and revokes a thousand keys a second.
+fn company(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("look-up");
+    let most = std::env::var("KEYS").ok().and_then(|number| number.parse().ok()).unwrap_or(1_000_000);
+    for keys in [1000, 100_000, 1_000_000, 10_000_000].into_iter().filter(|keys| *keys <= most) {
+        let store = store(keys);
+        // So many that their slots do not all stay in a cache; read one after the other, they cost nothing themselves.
+        let digests: Vec<Digest> =
+            (0..1 << 18).map(|number: usize| Digest::of(key(number.wrapping_mul(7919) % keys).as_bytes())).collect();
+        let mut place = 0;
+        group.bench_function(BenchmarkId::new("among keys", keys), |bencher| {
+            bencher.iter(|| {
+                place = (place + 1) & ((1 << 18) - 1);
+                let found = store.lookup(black_box(&digests[place])).found().now_or_never().unwrap();
+                assert!(found.unwrap().is_some());
+            });
+        });
+    }
+    let store = store(100_000);
+    let digests: Vec<Digest> = (0..4096).map(|number| Digest::of(key(number * 7 % 100_000).as_bytes())).collect();
+    let look = |store: &MemoryStore, place: &mut usize| {
+        *place = (*place + 1) & 4095;
+        let found = store.lookup(black_box(&digests[*place])).found().now_or_never().unwrap();
+        assert!(found.unwrap().is_some());
+    };
+    let time = |group: &mut Group<'_>, name: &str| {
+        let mut place = 0;
+        group.bench_function(name, |bencher| bencher.iter(|| look(&store, &mut place)));
+    };
+    time(&mut group, "alone");
+    let stop = Arc::new(AtomicBool::new(false));
+    let reader = std::thread::spawn({
+        let (store, stop, digests) = (store.clone(), Arc::clone(&stop), digests.clone());
+        move || {
+            let mut place = 1000;
+            while !stop.load(Ordering::Relaxed) {
+                place = (place + 1) & 4095;
+                black_box(store.lookup(&digests[place]).found().now_or_never());
+            }
+        }
+    });
+    time(&mut group, "beside another reader");
+    stop.store(true, Ordering::Relaxed);
+    reader.join().unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = std::thread::spawn({
+        let (store, stop) = (store.clone(), Arc::clone(&stop));
+        move || {
+            while !stop.load(Ordering::Relaxed) {
+                let issued = block_on(store.by("bench").issue(NewKey::new("k", Grant::default()))).unwrap();
+                block_on(store.by("bench").revoke(issued.record.id(), "")).unwrap();
+                std::thread::sleep(Duration::from_micros(1900));
+            }
+        }
+    });
+    time(&mut group, "beside a writer of a thousand changes a second");
+    stop.store(true, Ordering::Relaxed);
+    writer.join().unwrap();
+    group.finish();
+}
+
+criterion_group!(benches, steps, growth, company);
+criterion_main!(benches);
