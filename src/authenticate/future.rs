@@ -12,7 +12,7 @@ use tower::Service;
 
 use crate::{
     Denial, Head, Reject,
-    authenticate::layer::{Admitted, Config, Presented},
+    authenticate::decision::{Admitted, Config, Presented},
     check::Duty,
     credential::Notice,
     denial, in_flight,

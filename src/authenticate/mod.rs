@@ -1,9 +1,10 @@
 //! Who calls: extract the credential, look its digest up, judge its status. 401, or 503 if the store
 //! cannot answer.
 
+mod decision;
 mod future;
 mod layer;
 mod service;
 
-pub(crate) use self::layer::known;
+pub(crate) use self::decision::known;
 pub use self::{future::ResponseFuture, layer::AuthenticateLayer, service::Authenticate};

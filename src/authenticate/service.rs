@@ -10,8 +10,8 @@ use tower::Service;
 use crate::{
     Head, Reject,
     authenticate::{
+        decision::Config,
         future::{Held, Passage, ResponseFuture},
-        layer::Config,
     },
     reject::Problem,
     store::Answer,

@@ -2,7 +2,6 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeMap,
     rc::Rc,
     time::{Duration, Instant, SystemTime},
 };
@@ -16,7 +15,7 @@ use tokio_postgres::Client;
 use crate::{
     Digest, Dimension, KeyId,
     store::{
-        Action, AuditQuery, AuditRecord, Found, KeyQuery, Page, Reach, StoreError, StoreErrorKind, StoreSettings,
+        Action, AuditQuery, AuditRecord, Found, KeyQuery, Page, StoreError, StoreErrorKind, StoreSettings,
         UnreadableKey,
         change::{Applied, Change},
         index::Index,
@@ -24,9 +23,11 @@ use crate::{
         postgres::{
             ReplicaStatus,
             connection::{Access, ISOLATION, failure, impatience, standby},
+            reach::{Mark, SETTLE, reach},
             replica::{micros, parse},
-            rows::{self, Broken, COLUMNS, Fetched, Reader},
+            rows::{Broken, COLUMNS, Fetched, Reader},
             schema,
+            write::write,
         },
     },
     trace,
@@ -50,13 +51,6 @@ pub(super) struct Admin {
 
 /// So many changes and questions are under way at a time.
 const CONNECTIONS: usize = 8;
-
-/// What every replica has to know before a change returns.
-struct Mark {
-    version: i64,
-    /// When the leases are over that another server than this one has given, as far as that is not past.
-    settled: Option<SystemTime>,
-}
 
 /// So long questions may take, and changes, beside what they wait for replicas.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -173,7 +167,7 @@ impl Admin {
             getrandom::fill(&mut random).map_err(|error| StoreError::unavailable(error.to_string()))?;
             let identity = format!("{:032x}", u128::from_ne_bytes(random));
             version = before.saturating_add(i64::try_from(edits.len()).unwrap_or(i64::MAX));
-            if !rows::write(&transaction, &edits, before + 1, &identity, now, who).await? {
+            if !write(&transaction, &edits, before + 1, &identity, now, who).await? {
                 return Ok(None);
             }
             let counted = "UPDATE authz_counter SET version = $1, change = $2, settings = coalesce($3, settings)";
@@ -338,50 +332,3 @@ const LOCK: &str = "
     SELECT version, settings, clock_timestamp(), oldest, server_since IS NOT DISTINCT FROM pg_postmaster_start_time(),
       CASE WHEN settled_at > clock_timestamp() THEN settled_at END, pg_notification_queue_usage() > 0.9
     FROM authz_counter FOR UPDATE";
-
-/// Another server than the one that has made the newest change: it may have taken over without the newest leases.
-const SETTLE: &str = "
-    UPDATE authz_counter SET server_since = pg_postmaster_start_time(),
-      settled_at = greatest(settled_at, clock_timestamp() + greatest($1 * interval '1 microsecond', longest_lease,
-        (SELECT max(coalesce(lease, lease_until - clock_timestamp())) FROM authz_replicas)))
-    RETURNING settled_at";
-
-/// Waits until every replica has this version or its lease has run out, by the database's clock. A lease that is
-/// given later than the change comes with the change: so no replica is waited for longer than its lease as it is
-/// now.
-async fn reach(client: &Client, mark: &Mark) -> Result<Reach, StoreError> {
-    let unsure = |error| {
-        StoreError::unavailable(format!("the change is made, but not everybody is sure to know: {}", failure(&error)))
-    };
-    let begin = Instant::now();
-    // By another server's clock a lease may seem to last longer than it does. Of those that do not say how long their
-    // leases are, nothing better is known.
-    let behind = "SELECT id, name, least(lease_until, clock_timestamp() + lease) FROM authz_replicas
-                  WHERE applied < $1 AND lease_until > clock_timestamp()";
-    let rows = client.query(behind, &[&mark.version]).await.map_err(unsure)?;
-    let mut waiting: BTreeMap<String, (String, SystemTime)> =
-        rows.iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect();
-    let mut settled = mark.settled;
-    let mut silent = Vec::new();
-    let mut pause = Duration::from_millis(1);
-    while !waiting.is_empty() || settled.is_some() {
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_millis(20));
-        let ids: Vec<&String> = waiting.keys().collect();
-        let still = "SELECT clock_timestamp(), id FROM (SELECT 1) AS always
-                     LEFT JOIN authz_replicas ON applied < $1 AND id = ANY($2)";
-        let rows = client.query(still, &[&mark.version, &ids]).await.map_err(unsure)?;
-        let now: Option<SystemTime> = rows.first().map(|row| row.get(0));
-        let is_over = |time: SystemTime| now.is_some_and(|now| time <= now);
-        settled = settled.filter(|settled| !is_over(*settled));
-        let behind: Vec<String> = rows.iter().filter_map(|row| row.get(1)).collect();
-        waiting.retain(|id, (name, until)| {
-            let is_behind = behind.contains(id);
-            if is_behind && is_over(*until) {
-                silent.push(name.clone());
-            }
-            is_behind && !is_over(*until)
-        });
-    }
-    Ok(Reach { waited: begin.elapsed(), silent })
-}

@@ -3,12 +3,14 @@
 mod admin;
 mod connection;
 mod options;
+mod reach;
 mod replica;
 mod rows;
 mod schema;
 mod thread;
 #[cfg(feature = "postgres-tls")]
 mod tls;
+mod write;
 
 use std::{fmt, rc::Rc, sync::Arc, thread::JoinHandle, time::Duration};
 
