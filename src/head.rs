@@ -139,6 +139,7 @@ impl<'a> Head<'a> {
     /// The same head, with another caller than the request has.
     pub(crate) const fn with_principal(mut self, principal: &'a Principal) -> Self {
         self.principal = Some(principal);
+        self.anonymous = false;
         self
     }
 

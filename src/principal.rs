@@ -40,7 +40,7 @@ use crate::{
 #[derive(Clone)]
 pub struct Principal {
     record: Arc<KeyRecord>,
-    /// Fetched from the store when the handler asks, and then the same for as long as it runs.
+    /// Fetched from the store when the handler asks, and then the same for this principal and its later clones.
     directory: OnceLock<Directory>,
     client: ClientAddress,
     bearer: bool,

@@ -11,7 +11,7 @@ use pin_project_lite::pin_project;
 use tower::Service;
 
 use crate::{
-    Denial, Head, Reject,
+    Denial, Head, KeyId, Reject,
     authenticate::decision::{Admitted, Config, Presented},
     check::Duty,
     credential::Notice,
@@ -49,6 +49,8 @@ pub(crate) struct Passage<R> {
     config: Arc<Config<R>>,
     /// Sees to it that the request does not outlive its key.
     watch: Option<Watch>,
+    /// Whose it is, if no watch says so.
+    key: Option<KeyId>,
     duty: Option<Duty>,
     notice: Option<Arc<Notice>>,
     bearer: bool,
@@ -58,28 +60,21 @@ pub(crate) struct Passage<R> {
 impl<R> Passage<R> {
     /// That of a request for a public route.
     pub(crate) fn public(config: &Arc<Config<R>>, is_head: bool, duty: Option<Duty>) -> Self {
-        Self { config: Arc::clone(config), watch: None, duty, notice: None, bearer: false, is_head }
+        Self { config: Arc::clone(config), watch: None, key: None, duty, notice: None, bearer: false, is_head }
     }
 
-    /// That of a request that was admitted, which is prepared for the inner service.
-    pub(crate) fn of<B>(
-        config: &Arc<Config<R>>,
-        is_head: bool,
-        presented: Presented,
-        admitted: Admitted,
-        request: &mut Request<B>,
-    ) -> Self {
-        let Admitted { principal, watch, duty } = admitted;
-        config.introduce(request, principal);
+    /// That of a request that was admitted.
+    pub(crate) fn of(config: &Arc<Config<R>>, is_head: bool, presented: Presented, admitted: Admitted) -> Self {
+        let Admitted { watch, key, duty } = admitted;
         let Presented { bearer, notice, .. } = presented;
-        Self { config: Arc::clone(config), watch, duty, notice, bearer, is_head }
+        Self { config: Arc::clone(config), watch, key, duty, notice, bearer, is_head }
     }
 
     fn refuse<B>(&self, denial: Denial) -> Response<B>
     where
         R: Reject<B>,
     {
-        let key = self.watch.as_ref().map(|watch| watch.record().id().clone());
+        let key = self.watch.as_ref().map(|watch| watch.record().id()).or(self.key.as_ref()).cloned();
         let context = denial::Context { key, bearer: self.bearer, ..denial::Context::default() };
         with_notice(self.config.refuse(denial.in_context(context), self.is_head), self.notice.as_deref())
     }
@@ -175,10 +170,10 @@ where
                     };
                     let Held { mut inner, mut request, presented, config } = *held;
                     let is_head = *request.method() == Method::HEAD;
-                    let head = Head::of(&request);
-                    match config.admit(&presented, found, &head, config.seek(&head).as_ref()) {
+                    let sought = config.seek(&Head::of(&request));
+                    match config.admit(&presented, found, &mut request, sought.as_ref()) {
                         Ok(admitted) => {
-                            let passage = Passage::of(&config, is_head, presented, admitted, &mut request);
+                            let passage = Passage::of(&config, is_head, presented, admitted);
                             State::Forward { future: inner.call(request), passage }
                         }
                         Err(denial) => {

@@ -75,9 +75,8 @@ where
             Err(denial) => return ResponseFuture::denied(config.refuse(denial, is_head), None),
         };
         if let Some(sought) = sought.as_ref().filter(|sought| sought.is_public()) {
-            return match config.admit_public(&head, sought) {
+            return match config.pass(&mut request, sought) {
                 Ok(duty) => {
-                    config.pass(&mut request);
                     let passage = Passage::public(config, is_head, duty);
                     ResponseFuture::forward(self.inner.call(request), passage)
                 }
@@ -92,9 +91,9 @@ where
             }
         };
         match config.store.lookup(&presented.digest).0 {
-            Answer::Ready(found) => match config.admit(&presented, found, &head, sought.as_ref()) {
+            Answer::Ready(found) => match config.admit(&presented, found, &mut request, sought.as_ref()) {
                 Ok(admitted) => {
-                    let passage = Passage::of(config, is_head, presented, admitted, &mut request);
+                    let passage = Passage::of(config, is_head, presented, admitted);
                     ResponseFuture::forward(self.inner.call(request), passage)
                 }
                 Err(denial) => ResponseFuture::denied(config.refuse(denial, is_head), presented.notice.as_deref()),

@@ -2,13 +2,13 @@ use std::{
     fmt,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{self, Poll},
 };
 
 use http::Response;
 use pin_project_lite::pin_project;
 
-use crate::{Denial, Reject, check::Duty, reject::Raised, require::layer::Config};
+use crate::{Denial, Reject, check::Duty, denial::Context, reject::Raised, require::layer::Config};
 
 pin_project! {
     /// The response of [`Require`](crate::Require).
@@ -21,14 +21,14 @@ pin_project! {
 pin_project! {
     #[project = StateProj]
     enum State<F, B, C, R> {
-        Forward { #[pin] future: F, duty: Option<Duty>, config: Arc<Config<C, R>> },
+        Forward { #[pin] future: F, duty: Option<Duty>, context: Option<Context>, config: Arc<Config<C, R>> },
         Denied { response: Option<Response<B>> },
     }
 }
 
 impl<F, B, C, R> ResponseFuture<F, B, C, R> {
-    pub(crate) const fn forward(future: F, duty: Option<Duty>, config: Arc<Config<C, R>>) -> Self {
-        Self { state: State::Forward { future, duty, config } }
+    pub(crate) const fn forward(future: F, duty: Option<Duty>, context: Context, config: Arc<Config<C, R>>) -> Self {
+        Self { state: State::Forward { future, duty, context: Some(context), config } }
     }
 
     pub(crate) const fn denied(response: Response<B>) -> Self {
@@ -43,14 +43,14 @@ where
 {
     type Output = F::Output;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
-            StateProj::Forward { future, duty, config } => {
+            StateProj::Forward { future, duty, context, config } => {
                 let mut polled = future.poll(cx);
                 if let Poll::Ready(Ok(response)) = &mut polled
                     && let Some(denial) = raised_or_unsettled(response, duty.as_ref())
                 {
-                    *response = config.refuse(denial);
+                    *response = config.refuse(denial.in_context(context.take().unwrap_or_default()));
                 }
                 polled
             }

@@ -66,7 +66,10 @@ where
 
     fn call(&mut self, mut request: Request<ReqB>) -> Self::Future {
         let head = Head::of(&request);
-        match self.config.check.admit(&head) {
+        let admitted = self.config.check.admit(&head);
+        let known = head.principal().map(Principal::context).unwrap_or_default();
+        let context = DenialContext { head: *request.method() == Method::HEAD, ..known };
+        match admitted {
             Ok(duty) => {
                 if let Some(principal) = head.principal() {
                     trace::allowed(&head, principal);
@@ -74,18 +77,9 @@ where
                 if let (Some(duty), Some(principal)) = (&duty, request.extensions_mut().get_mut::<Principal>()) {
                     principal.add_duty(duty.clone());
                 }
-                ResponseFuture::forward(self.inner.call(request), duty, Arc::clone(&self.config))
+                ResponseFuture::forward(self.inner.call(request), duty, context, Arc::clone(&self.config))
             }
-            Err(denial) => {
-                let denial = match head.principal() {
-                    Some(principal) => denial.in_context(principal.context()),
-                    None => denial,
-                };
-                let head = *request.method() == Method::HEAD;
-                ResponseFuture::denied(
-                    self.config.refuse(denial.in_context(DenialContext { head, ..Default::default() })),
-                )
-            }
+            Err(denial) => ResponseFuture::denied(self.config.refuse(denial.in_context(context))),
         }
     }
 }

@@ -78,7 +78,8 @@ pub trait KeyStore: Send + Sync + 'static {
         KeyFormat::default()
     }
 
-    /// Who belongs to whom.
+    /// Who belongs to whom. Asked for when a decision depends on it, any number of times for one request, so have it
+    /// at hand: a clone is one reference count.
     fn directory(&self) -> Directory {
         Directory::default()
     }

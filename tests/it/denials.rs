@@ -1,12 +1,14 @@
 //! What is refused, and what the refusal looks like.
 
+use std::sync::{Arc, Mutex};
+
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header::AUTHORIZATION};
 use http_body_util::{BodyExt as _, Full};
-use tower::{Layer as _, ServiceBuilder, ServiceExt as _};
+use tower::{Layer as _, ServiceBuilder, ServiceExt as _, util::BoxCloneSyncService};
 use tower_authz::{
-    Access, ApiKey, AuthenticateLayer, Authz, Cause, Denial, Dimension, Directory, Grant, Head, KeyRecord, PeerAddress,
-    Permission, Policy, RequireLayer, Rule, Source, Sources,
+    Access, ApiKey, AuthenticateLayer, Authz, Cause, ClientAddress, Denial, Digest, Dimension, Directory, Grant, Head,
+    KeyRecord, PeerAddress, Permission, Policy, Principal, RequireLayer, Rule, Source, Sources,
     check::{Kind, Origin, RestrictedNetworks, Tie},
     reject::Empty,
     store::MemoryStore,
@@ -405,4 +407,76 @@ async fn expiry_follows_the_clock_that_is_given() {
     assert_eq!(send(service.clone(), get("/")).await.0, StatusCode::OK);
     *now.lock().unwrap() = end;
     assert_eq!(send(service, get("/")).await.0, StatusCode::UNAUTHORIZED);
+}
+
+/// What a check of the user's own sees of the request: the one that was authenticated, nobody whom an outer layer has
+/// put there, and no key in anything that it may print. Whether one service judges or two.
+#[tokio::test]
+async fn checks_of_ones_own_see_the_caller_and_no_key() {
+    let seen = Arc::new(Mutex::new(String::new()));
+    let rule = || {
+        let seen = Arc::clone(&seen);
+        Rule::resource("products").unscoped().check(move |head: &Head<'_>| {
+            let caller = head.extensions().get::<Principal>().map(|principal| principal.key_id().to_string());
+            *seen.lock().unwrap() = format!("{caller:?} {:?} {:?}", head.principal().unwrap().key_id(), head.headers());
+            Ok(())
+        })
+    };
+    let planted = || {
+        let record = KeyRecord::builder("planted".parse().unwrap(), Digest::of(b"x")).build();
+        Principal::new(record.into(), Directory::default(), ClientAddress::UNKNOWN)
+    };
+    let policy = || Policy::builder().route("/products", rule()).build().unwrap();
+    let one = Authz::new(store(products_reader()), policy()).layer(Handler::default());
+    let removing = Authz::new(store(products_reader()), policy()).remove_credential().layer(Handler::default());
+    let two = ServiceBuilder::new()
+        .layer(AuthenticateLayer::new(store(products_reader())))
+        .layer(RequireLayer::new(rule()))
+        .service(Handler::default());
+    let mut told = Vec::new();
+    for service in [BoxCloneSyncService::new(one), BoxCloneSyncService::new(removing), BoxCloneSyncService::new(two)] {
+        let mut request = get("/products");
+        request.extensions_mut().insert(planted());
+        assert_eq!(send(service, request).await.0, 200);
+        told.push(seen.lock().unwrap().clone());
+    }
+    for told in &told {
+        assert!(told.starts_with(r#"Some("test-key") KeyId(test-key)"#), "{told}");
+        assert!(!told.contains(KEY) && !told.contains("planted"), "{told}");
+    }
+    assert!(told[0].contains("Sensitive") && !told[1].contains("Sensitive"), "{told:?}");
+    // What comes before all else sees nobody at all.
+    let entrance = |head: &Head<'_>| match head.principal() {
+        Some(_) => Err(Denial::refused("somebody")),
+        None => Ok(()),
+    };
+    let mut request = get("/products");
+    request.extensions_mut().insert(planted());
+    let layer = AuthenticateLayer::new(store(products_reader())).entrance(entrance);
+    assert_eq!(send(layer.layer(Handler::default()), request).await.0, 200);
+}
+
+/// A denial that a handler raises is said as one of the layer's own: with the key, for a bearer, and without a body to
+/// a HEAD.
+#[tokio::test]
+async fn a_raised_denial_is_said_in_full_by_one_service_and_by_two() {
+    let handler = tower::service_fn(async |_: Request<Full<Bytes>>| {
+        Ok::<_, std::convert::Infallible>(axum::response::IntoResponse::into_response(Denial::refused("no")))
+    });
+    let policy = Policy::builder().route("/products", Rule::resource("products").unscoped()).build().unwrap();
+    let one = Authz::new(store(products_reader()), Arc::new(policy)).layer(handler);
+    let finishing = Policy::builder().finish_in_flight().route("/products", Rule::resource("products").unscoped());
+    let finishing = Authz::new(store(products_reader()), finishing.build().unwrap()).layer(handler);
+    let two = ServiceBuilder::new()
+        .layer(AuthenticateLayer::new(store(products_reader())))
+        .layer(RequireLayer::new(Rule::resource("products").unscoped()))
+        .service(handler);
+    for service in [BoxCloneSyncService::new(one), BoxCloneSyncService::new(finishing), BoxCloneSyncService::new(two)] {
+        let request = Request::head("/products").header(AUTHORIZATION, format!("Bearer {KEY}"));
+        let response = service.oneshot(request.body(Full::<Bytes>::default()).unwrap()).await.unwrap();
+        assert_eq!(response.status(), 403);
+        assert!(response.headers()["www-authenticate"].to_str().unwrap().contains("insufficient_scope"));
+        assert_eq!(response.extensions().get::<Denial>().unwrap().key_id().unwrap().as_str(), "test-key");
+        assert!(response.into_body().collect().await.unwrap().to_bytes().is_empty());
+    }
 }
