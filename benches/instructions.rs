@@ -8,9 +8,9 @@ mod common;
 
 use std::{env, hint::black_box};
 
-use common::{FOREIGN, PATH, authz, boxed, carry_back, key, request};
+use common::{FOREIGN, PATH, authz, boxed, carry_back, guarded, key, request, store};
 use tower::Layer as _;
-use tower_authz::Digest;
+use tower_authz::{Digest, Policy};
 
 fn main() {
     let mut arguments = env::args().skip(1);
@@ -24,14 +24,19 @@ fn main() {
             }
             return;
         }
-        "bare" | "allowed" => (known, PATH, 200),
+        "bare" | "allowed" | "unwatched" => (known, PATH, 200),
         "malformed" => ("garbage".to_owned(), PATH, 401),
         "unknown" => (key(5000), PATH, 401),
         "foreign" => (known, FOREIGN, 403),
         // `cargo bench` runs it without one.
-        _ => return println!("bare, allowed, malformed, unknown, foreign or digest; see .ci/instructions"),
+        _ => return println!("bare, allowed, unwatched, malformed, unknown, foreign or digest; see .ci/instructions"),
     };
-    let mut service = if case == "bare" { boxed(carry_back()) } else { boxed(authz().layer(carry_back())) };
+    let mut service = match &*case {
+        "bare" => boxed(carry_back()),
+        // Whatever becomes of its key, a request runs to its end.
+        "unwatched" => boxed(guarded(Policy::builder().finish_in_flight(), store(1000)).layer(carry_back())),
+        _ => boxed(authz().layer(carry_back())),
+    };
     for _ in 0..rounds {
         let response = service(request(&key, path));
         assert_eq!(response.status(), status);

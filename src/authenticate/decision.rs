@@ -11,7 +11,7 @@
 //! | the credential: found, parsed, hidden from logs | 560 |
 //! | the clean path | 330 |
 //! | the look-up, with its snapshot | 180 |
-//! | all else: the principal, its place in the extensions, the watch, moves of request and response | 2,200 |
+//! | all else: the principal, its place in the extensions, the watch, moves of request and response | 2,290 |
 //! | SHA-256 of the key, where the processor has no instructions for it | 3,470 |
 //!
 //! Some fourteen of the rest are atomic: the record, the store and the configuration are counted, twice each, and
