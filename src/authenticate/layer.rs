@@ -9,7 +9,7 @@ use crate::{
 
 /// Finds out which key a request carries, and refuses requests without a valid one.
 ///
-/// On success a [`Principal`] is in the request's extensions. It says nothing yet about what the key
+/// On success a [`Principal`](crate::Principal) is in the request's extensions. It says nothing yet about what the key
 /// may do: that is [`RequireLayer`](crate::RequireLayer)'s part, inside of this one.
 /// [`Authz`](crate::Authz) stacks both.
 ///
