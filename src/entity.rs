@@ -185,9 +185,9 @@ impl IdGrammar {
                 [b'1'..=b'9', rest @ ..] => rest.iter().all(u8::is_ascii_digit) && id.parse::<u64>().is_ok(),
                 _ => false,
             },
-            Self::Slug => (1..=64).contains(&id.len()) && every(id.as_bytes(), Class::SLUG),
+            Self::Slug => (1..=64).contains(&id.len()) && every(id.as_bytes(), Class::Slug),
             Self::Opaque => {
-                (1..=128).contains(&id.len()) && !matches!(id, "." | "..") && every(id.as_bytes(), Class::UNRESERVED)
+                (1..=128).contains(&id.len()) && !matches!(id, "." | "..") && every(id.as_bytes(), Class::Unreserved)
             }
             Self::Custom(accepts) => accepts(id),
         }

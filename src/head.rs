@@ -5,7 +5,10 @@ use std::{borrow::Cow, fmt};
 use http::{Extensions, HeaderMap, HeaderName, Method, Request, Uri};
 use percent_encoding::percent_decode_str;
 
-use crate::{ClientAddress, Principal, policy::Pattern};
+use crate::{
+    ClientAddress, Principal,
+    policy::{Pattern, Values},
+};
 
 /// What a [`Check`](crate::Check) sees of a request.
 ///
@@ -28,9 +31,12 @@ pub struct Head<'a> {
     uri: &'a Uri,
     headers: &'a HeaderMap,
     extensions: &'a Extensions,
-    route: Option<&'a str>,
+    /// What a router has matched.
+    matched: Option<&'a str>,
     /// The pattern of the route, where a policy has found it.
     pattern: Option<&'a Pattern>,
+    /// Where its parameters stand in the path, if that is known.
+    values: Option<&'a Values>,
     in_router: bool,
     principal: Option<&'a Principal>,
     /// Whoever stands in the extensions was put there by somebody else.
@@ -39,6 +45,7 @@ pub struct Head<'a> {
 
 impl<'a> Head<'a> {
     /// The head of a request. Inside an axum router it knows the matched route.
+    #[inline]
     pub fn of<B>(request: &'a Request<B>) -> Self {
         let original = crate::routed::uri(request.extensions());
         Self {
@@ -47,8 +54,9 @@ impl<'a> Head<'a> {
             uri: original.unwrap_or(request.uri()),
             headers: request.headers(),
             extensions: request.extensions(),
-            route: crate::routed::pattern(request.extensions()),
+            matched: crate::routed::pattern(request.extensions()),
             pattern: None,
+            values: None,
             in_router: original.is_some(),
             principal: None,
             anonymous: false,
@@ -102,8 +110,13 @@ impl<'a> Head<'a> {
 
     /// The pattern of the matched route, `/shops/{shop}`.
     #[must_use]
-    pub const fn route(&self) -> Option<&'a str> {
-        self.route
+    pub fn route(&self) -> Option<&'a str> {
+        self.pattern.map_or(self.matched, |pattern| Some(pattern.as_str()))
+    }
+
+    /// The pattern that a router has matched, whatever a policy has found.
+    pub(crate) const fn matched(&self) -> Option<&'a str> {
+        self.matched
     }
 
     /// The head of an operation that is carried inside of a request.
@@ -121,8 +134,9 @@ impl<'a> Head<'a> {
             uri,
             headers,
             extensions,
-            route: None,
+            matched: None,
             pattern: None,
+            values: None,
             in_router: false,
             principal,
             anonymous: false,
@@ -150,15 +164,15 @@ impl<'a> Head<'a> {
         self
     }
 
+    /// The same head, on the route that a policy has found.
+    pub(crate) const fn on(mut self, pattern: Option<&'a Pattern>, values: &'a Values) -> Self {
+        (self.pattern, self.values) = (pattern, Some(values));
+        self
+    }
+
     /// Whether a router has looked at the request before us.
     pub(crate) const fn in_router(&self) -> bool {
         self.in_router
-    }
-
-    pub(crate) fn with_pattern(mut self, pattern: &'a Pattern) -> Self {
-        self.route = Some(pattern.as_str());
-        self.pattern = Some(pattern);
-        self
     }
 
     /// A parameter of the matched route, percent-decoded once, as the handler sees it.
@@ -167,13 +181,19 @@ impl<'a> Head<'a> {
     /// path was rewritten on the way, so that the handler would see another value.
     #[must_use]
     pub fn parameter(&self, name: &str) -> Option<Cow<'a, str>> {
-        let inner = self.inner_uri.path();
-        if !self.path().ends_with(inner) && inner != "/" {
+        let rewritten = || {
+            let inner = self.inner_uri.path();
+            !self.path().ends_with(inner) && inner != "/"
+        };
+        if !std::ptr::eq(self.inner_uri, self.uri) && rewritten() {
             return None;
         }
-        let raw = match self.pattern {
-            Some(pattern) => pattern.find(self.path(), name),
-            None => Pattern::find_in(self.route?, self.path(), name),
+        let raw = match (self.pattern, self.values) {
+            (Some(pattern), Some(values)) if values.are_all(pattern.parameters()) => {
+                values.get(self.path(), pattern.place(name)?)
+            }
+            (Some(pattern), _) => pattern.find(self.path(), name),
+            (None, _) => Pattern::find_in(self.matched?, self.path(), name),
         }?;
         if raw.contains('%') { percent_decode_str(raw).decode_utf8().ok() } else { Some(raw.into()) }
     }
@@ -185,7 +205,7 @@ impl fmt::Debug for Head<'_> {
         f.debug_struct("Head")
             .field("method", self.method)
             .field("path", &self.path())
-            .field("route", &self.route)
+            .field("route", &self.route())
             .field("headers", &self.headers.keys().map(HeaderName::as_str).collect::<Vec<_>>())
             .finish_non_exhaustive()
     }

@@ -162,12 +162,16 @@ impl Principal {
         self.directory.get_or_init(|| self.store.as_ref().map(|store| store.directory()).unwrap_or_default())
     }
 
-    /// The directory for one look into it. What was fetched for the handler goes first; fetched here, it is not kept,
-    /// which would cost more than the look.
-    pub(crate) fn with_directory<T>(&self, look: impl FnOnce(&Directory) -> T) -> T {
+    /// Whether one look into the directory finds that something is so. What was fetched for the handler goes first;
+    /// fetched here, it is not kept, which would cost more than the look.
+    pub(crate) fn holds(&self, look: impl Fn(&Directory) -> bool) -> bool {
         match (self.directory.get(), &self.store) {
             (Some(directory), _) => look(directory),
-            (None, Some(store)) => look(&store.directory()),
+            (None, Some(store)) => {
+                let mut holds = false;
+                store.with_directory(&mut |directory| holds = look(directory));
+                holds
+            }
             (None, None) => look(&Directory::default()),
         }
     }

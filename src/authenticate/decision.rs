@@ -24,14 +24,14 @@ use std::{sync::Arc, time::SystemTime};
 use http::{HeaderValue, Request, Response};
 
 use crate::{
-    Check, ClientAddress, Denial, Digest, Head, KeyFormat, KeyId, KeyRecord, Policy, Principal, Proxies, Reject,
-    Sources, TenantHosts,
+    Check, ClientAddress, Denial, Digest, Head, KeyFormat, KeyRecord, Policy, Principal, Proxies, Reject, Sources,
+    TenantHosts,
     check::Duty,
     clock,
-    credential::Notice,
+    credential::{Credential, Notice},
     denial::{Cause, Context},
     key::Watch,
-    policy::{Sought, status},
+    policy::{Sought, Values, status},
     reject,
     store::{Found, KeyStore, StoreErrorKind},
     trace,
@@ -78,88 +78,90 @@ pub(crate) struct Presented {
     pub(crate) digest: Digest,
     pub(crate) bearer: bool,
     /// Whom the host names, where hosts name tenants.
-    tenant: Option<String>,
+    tenant: Option<Box<str>>,
     pub(crate) notice: Option<Arc<Notice>>,
-}
-
-/// A request that may go on.
-pub(crate) struct Admitted {
-    /// To be kept while the request is in flight.
-    pub(crate) watch: Option<Watch>,
-    /// Whose it is, if no watch says so.
-    pub(crate) key: Option<KeyId>,
-    /// What the handler has to settle.
-    pub(crate) duty: Option<Duty>,
 }
 
 impl<R> Config<R> {
     /// What is checked before anybody asks who calls.
-    pub(crate) fn enter(&self, head: &Head<'_>) -> Result<Option<Sought<'_>>, Denial> {
-        if let Some(entrance) = &self.entrance {
-            entrance.check(&head.without_principal())?;
+    #[inline]
+    pub(crate) fn enter(&self, head: &Head<'_>) -> Result<(), Denial> {
+        self.entrance.as_ref().map_or(Ok(()), |entrance| entrance.check(head))
+    }
+
+    /// What the policy says of the route, if there is one.
+    #[inline]
+    pub(crate) fn seek(&self, head: &Head<'_>, values: &mut Values) -> Option<Sought<'_>> {
+        self.policy.as_ref().map(|policy| policy.seek(head, values))
+    }
+
+    /// Extract, parse, digest. From here on no `Debug` of the request prints a key.
+    #[inline]
+    pub(crate) fn identify<B>(&self, request: &mut Request<B>) -> Result<Presented, Denial> {
+        let tenant = match &self.tenants {
+            Some(hosts) => Some(hosts.tenant(&Head::of(request))?.into()),
+            None => None,
+        };
+        let Credential { key, source } = self.sources.take(request.headers_mut())?;
+        if !self.format.matches(key) {
+            return Err(Cause::MalformedCredential.into());
         }
-        Ok(self.seek(head))
+        Ok(Presented { digest: Digest::of(key), bearer: source.is_bearer(), tenant, notice: source.notice().cloned() })
     }
 
-    pub(crate) fn seek(&self, head: &Head<'_>) -> Option<Sought<'_>> {
-        self.policy.as_ref().map(|policy| policy.seek(head))
-    }
-
-    /// Extract, parse, digest.
-    pub(crate) fn identify(&self, head: &Head<'_>) -> Result<Presented, Cause> {
-        let tenant = self.tenants.as_ref().map(|hosts| hosts.tenant(head)).transpose()?;
-        let credential = self.sources.extract(head.headers())?;
-        if !self.format.matches(credential.key) {
-            return Err(Cause::MalformedCredential);
-        }
-        Ok(Presented {
-            digest: Digest::of(credential.key),
-            bearer: credential.source.is_bearer(),
-            tenant,
-            notice: credential.source.notice().cloned(),
-        })
-    }
-
-    /// Judges what the store has found, and what the key may do, and prepares the request for whoever comes next.
+    /// Judges what the store has found, and what the key may do, and prepares the request for whoever comes next. There
+    /// is a watch over the request while it is in flight, and perhaps something that the handler has to settle.
+    #[inline]
     pub(crate) fn admit<B>(
         &self,
         presented: &Presented,
         found: Found,
         request: &mut Request<B>,
-        sought: Option<&Sought<'_>>,
-    ) -> Result<Admitted, Denial> {
+        sought: Option<(&Sought<'_>, &Values)>,
+    ) -> Result<(Watch, Option<Duty>), Denial> {
         let record = known(found, &presented.digest)?;
-        let foreign = presented.tenant.is_some() && record.tenant() != presented.tenant.as_deref();
-        let now = self.now(record.is_dated());
-        let verdict = if foreign { Err(Cause::ForeignTenant) } else { status(record.status(now)) };
-        if verdict.is_ok() {
-            record.mark_used(now);
-        }
-        let watch = (!self.finish_in_flight).then(|| Watch::new(Arc::clone(&record)));
-        let key = watch.is_none().then(|| record.id().clone());
+        self.judge(presented, &record)?;
+        let watch = Watch::new(Arc::clone(&record));
         let principal = Principal::of_store(&self.store, record, self.client(request), presented.bearer);
-        verdict.map_err(|cause| Denial::from(cause).in_context(principal.context()))?;
         // Before the policy, whose checks may be anybody's: they see no key, and nobody else's principal.
-        self.hide_credentials(request);
+        if self.remove_credential {
+            self.sources.remove(request.headers_mut());
+        }
         request.extensions_mut().insert(principal);
         let duty = self.require(request, sought)?;
         if let (Some(duty), Some(principal)) = (&duty, request.extensions_mut().get_mut::<Principal>()) {
             principal.add_duty(duty.clone());
         }
-        Ok(Admitted { watch, key, duty })
+        Ok((watch, duty))
+    }
+
+    /// Whether the key may be used here and now. Then it has been.
+    #[inline]
+    fn judge(&self, presented: &Presented, record: &KeyRecord) -> Result<(), Denial> {
+        let now = self.now(record.is_dated());
+        let foreign = presented.tenant.is_some() && record.tenant() != presented.tenant.as_deref();
+        let verdict = if foreign { Err(Cause::ForeignTenant) } else { status(record.status(now)) };
+        verdict.map_err(|cause| {
+            let key = Some(record.id().clone());
+            Denial::from(cause).in_context(Context { key, bearer: presented.bearer, ..Context::default() })
+        })?;
+        record.mark_used(now);
+        Ok(())
     }
 
     /// Demands what the policy does of a request that is prepared, if it is enforced here.
-    fn require<B>(&self, request: &Request<B>, sought: Option<&Sought<'_>>) -> Result<Option<Duty>, Denial> {
+    #[inline]
+    fn require<B>(&self, request: &Request<B>, sought: Option<(&Sought<'_>, &Values)>) -> Result<Option<Duty>, Denial> {
         if !self.enforced {
             return Ok(None);
         }
         // There is always something that was sought, where there is a policy; were there nothing, nobody gets in.
-        let (Some(policy), Some(sought)) = (&self.policy, sought) else { return Err(Cause::NoRule.into()) };
+        let (Some(policy), Some((sought, values))) = (&self.policy, sought) else { return Err(Cause::NoRule.into()) };
         let head = Head::of(request);
-        let Some(principal) = head.principal() else { return policy.admit_sought(sought, &head) };
+        let Some(principal) = head.principal() else { return policy.admit_sought(sought, values, head) };
         let head = head.with_principal(principal);
-        let duty = policy.admit_sought(sought, &head).map_err(|denial| denial.in_context(principal.context()))?;
+        let duty =
+            policy.admit_sought(sought, values, head).map_err(|denial| denial.in_context(principal.context()))?;
         trace::allowed(&head, principal);
         Ok(duty)
     }
@@ -179,19 +181,22 @@ impl<R> Config<R> {
     }
 
     /// Prepares a request for a public route, and judges it.
-    pub(crate) fn pass<B>(&self, request: &mut Request<B>, sought: &Sought<'_>) -> Result<Option<Duty>, Denial> {
+    pub(crate) fn pass<B>(
+        &self,
+        request: &mut Request<B>,
+        sought: (&Sought<'_>, &Values),
+    ) -> Result<Option<Duty>, Denial> {
         // Nobody was authenticated, whatever stands in it.
         request.extensions_mut().remove::<Principal>();
-        self.hide_credentials(request);
+        let _ = self.sources.take(request.headers_mut()); // to mark it
+        if self.remove_credential {
+            self.sources.remove(request.headers_mut());
+        }
         if self.proxies.is_some() {
             let client = self.client(request);
             request.extensions_mut().insert(client);
         }
         self.require(request, Some(sought))
-    }
-
-    fn hide_credentials<B>(&self, request: &mut Request<B>) {
-        self.sources.hide(request.headers_mut(), self.remove_credential);
     }
 
     /// For a request that `is_head` the response has no body.

@@ -11,12 +11,13 @@ use pin_project_lite::pin_project;
 use tower::Service;
 
 use crate::{
-    Denial, Head, KeyId, Reject,
-    authenticate::decision::{Admitted, Config, Presented},
+    Denial, Head, Reject,
+    authenticate::decision::{Config, Presented},
     check::Duty,
     credential::Notice,
     denial, in_flight,
     key::{End, Watch},
+    policy::Values,
     require::raised_or_unsettled,
     store::Found,
 };
@@ -47,10 +48,8 @@ pin_project! {
 /// What is kept of a request while its handler runs.
 pub(crate) struct Passage<R> {
     config: Arc<Config<R>>,
-    /// Sees to it that the request does not outlive its key.
+    /// Whose it is; none on a public route.
     watch: Option<Watch>,
-    /// Whose it is, if no watch says so.
-    key: Option<KeyId>,
     duty: Option<Duty>,
     notice: Option<Arc<Notice>>,
     bearer: bool,
@@ -60,32 +59,46 @@ pub(crate) struct Passage<R> {
 impl<R> Passage<R> {
     /// That of a request for a public route.
     pub(crate) fn public(config: &Arc<Config<R>>, is_head: bool, duty: Option<Duty>) -> Self {
-        Self { config: Arc::clone(config), watch: None, key: None, duty, notice: None, bearer: false, is_head }
+        Self { config: Arc::clone(config), watch: None, duty, notice: None, bearer: false, is_head }
     }
 
     /// That of a request that was admitted.
-    pub(crate) fn of(config: &Arc<Config<R>>, is_head: bool, presented: Presented, admitted: Admitted) -> Self {
-        let Admitted { watch, key, duty } = admitted;
-        let Presented { bearer, notice, .. } = presented;
-        Self { config: Arc::clone(config), watch, key, duty, notice, bearer, is_head }
+    pub(crate) fn of(
+        config: &Arc<Config<R>>,
+        is_head: bool,
+        presented: &mut Presented,
+        watch: Watch,
+        duty: Option<Duty>,
+    ) -> Self {
+        let (bearer, notice) = (presented.bearer, presented.notice.take());
+        Self { config: Arc::clone(config), watch: Some(watch), duty, notice, bearer, is_head }
+    }
+
+    /// The watch, unless requests run to their end whatever becomes of their keys.
+    fn watch(&mut self) -> Option<&mut Watch> {
+        self.watch.as_mut().filter(|_| !self.config.finish_in_flight)
+    }
+
+    fn end(&mut self) -> Option<End> {
+        self.watch().and_then(|watch| watch.end())
     }
 
     fn refuse<B>(&self, denial: Denial) -> Response<B>
     where
         R: Reject<B>,
     {
-        let key = self.watch.as_ref().map(|watch| watch.record().id()).or(self.key.as_ref()).cloned();
+        let key = self.watch.as_ref().map(|watch| watch.record().id().clone());
         let context = denial::Context { key, bearer: self.bearer, ..denial::Context::default() };
         with_notice(self.config.refuse(denial.in_context(context), self.is_head), self.notice.as_deref())
     }
 
     /// What becomes of the handler's answer.
-    fn settle<B: 'static>(&self, response: &mut Response<B>)
+    fn settle<B: 'static>(&mut self, response: &mut Response<B>)
     where
         R: Reject<B>,
     {
         // What the handler has done by then is done, but its answer is not for a key that is gone.
-        if let Some(end) = self.watch.as_ref().and_then(Watch::end) {
+        if let Some(end) = self.end() {
             *response = self.refuse(end.cause().into());
             return;
         }
@@ -95,7 +108,7 @@ impl<R> Passage<R> {
             *response = self.refuse(denial);
             return;
         }
-        if let Some(watch) = &self.watch {
+        if let Some(watch) = self.watch() {
             in_flight::end_stream(response, watch.record());
         }
         if let Some(notice) = &self.notice {
@@ -144,36 +157,38 @@ where
             let next = match this.state.as_mut().project() {
                 StateProj::Forward { future, passage } => {
                     // Before the handler goes on, when it waits, and once more when it is done.
-                    let ended: Option<End> = passage.watch.as_ref().and_then(Watch::end);
-                    let ended = match ended {
+                    let end = match passage.end() {
                         Some(end) => end,
-                        None => match future.poll(cx) {
-                            // Changed where it lies: to move a response costs as much as to look at it.
-                            mut done @ Poll::Ready(_) => {
-                                if let Poll::Ready(Ok(response)) = &mut done {
+                        None => {
+                            let mut polled = future.poll(cx);
+                            if let Poll::Ready(answer) = &mut polled {
+                                // Changed where it lies: to move a response costs as much as to look at it.
+                                if let Ok(response) = answer {
                                     passage.settle(response);
                                 }
-                                return done;
+                                return polled;
                             }
-                            Poll::Pending => match &mut passage.watch {
+                            match passage.watch() {
                                 Some(watch) => ready!(watch.poll_end(cx)),
                                 None => return Poll::Pending,
-                            },
-                        },
+                            }
+                        }
                     };
-                    State::Denied { response: Some(passage.refuse(ended.cause().into())) }
+                    State::Denied { response: Some(passage.refuse(end.cause().into())) }
                 }
                 StateProj::Lookup { answer, held } => {
                     let found = ready!(answer.as_mut().poll(cx));
                     let Some(held) = held.take() else {
                         return Poll::Pending; // polled again after it was done
                     };
-                    let Held { mut inner, mut request, presented, config } = *held;
+                    let Held { mut inner, mut request, mut presented, config } = *held;
                     let is_head = *request.method() == Method::HEAD;
-                    let sought = config.seek(&Head::of(&request));
-                    match config.admit(&presented, found, &mut request, sought.as_ref()) {
-                        Ok(admitted) => {
-                            let passage = Passage::of(&config, is_head, presented, admitted);
+                    let mut values = Values::default();
+                    let sought = config.seek(&Head::of(&request).without_principal(), &mut values);
+                    let sought = sought.as_ref().map(|sought| (sought, &values));
+                    match config.admit(&presented, found, &mut request, sought) {
+                        Ok((watch, duty)) => {
+                            let passage = Passage::of(&config, is_head, &mut presented, watch, duty);
                             State::Forward { future: inner.call(request), passage }
                         }
                         Err(denial) => {

@@ -13,6 +13,7 @@ use crate::{
         decision::Config,
         future::{Held, Passage, ResponseFuture},
     },
+    policy::Values,
     reject::Problem,
     store::Answer,
 };
@@ -69,13 +70,15 @@ where
     fn call(&mut self, mut request: Request<ReqB>) -> Self::Future {
         let config = &self.config;
         let is_head = *request.method() == Method::HEAD;
-        let head = Head::of(&request);
-        let sought = match config.enter(&head) {
-            Ok(sought) => sought,
-            Err(denial) => return ResponseFuture::denied(config.refuse(denial, is_head), None),
-        };
+        // Whoever stands in the extensions was put there by somebody else.
+        let head = Head::of(&request).without_principal();
+        if let Err(denial) = config.enter(&head) {
+            return ResponseFuture::denied(config.refuse(denial, is_head), None);
+        }
+        let mut values = Values::default();
+        let sought = config.seek(&head, &mut values);
         if let Some(sought) = sought.as_ref().filter(|sought| sought.is_public()) {
-            return match config.pass(&mut request, sought) {
+            return match config.pass(&mut request, (sought, &values)) {
                 Ok(duty) => {
                     let passage = Passage::public(config, is_head, duty);
                     ResponseFuture::forward(self.inner.call(request), passage)
@@ -83,21 +86,24 @@ where
                 Err(denial) => ResponseFuture::denied(config.refuse(denial, is_head), None),
             };
         }
-        let presented = match config.identify(&head) {
+        let mut presented = match config.identify(&mut request) {
             Ok(presented) => presented,
-            Err(cause) => {
+            Err(denial) => {
                 let notice = config.sources.notice(request.headers());
-                return ResponseFuture::denied(config.refuse(cause.into(), is_head), notice.map(|it| &**it));
+                return ResponseFuture::denied(config.refuse(denial, is_head), notice.map(|it| &**it));
             }
         };
         match config.store.lookup(&presented.digest).0 {
-            Answer::Ready(found) => match config.admit(&presented, found, &mut request, sought.as_ref()) {
-                Ok(admitted) => {
-                    let passage = Passage::of(config, is_head, presented, admitted);
-                    ResponseFuture::forward(self.inner.call(request), passage)
+            Answer::Ready(found) => {
+                let sought = sought.as_ref().map(|sought| (sought, &values));
+                match config.admit(&presented, found, &mut request, sought) {
+                    Ok((watch, duty)) => {
+                        let passage = Passage::of(config, is_head, &mut presented, watch, duty);
+                        ResponseFuture::forward(self.inner.call(request), passage)
+                    }
+                    Err(denial) => ResponseFuture::denied(config.refuse(denial, is_head), presented.notice.as_deref()),
                 }
-                Err(denial) => ResponseFuture::denied(config.refuse(denial, is_head), presented.notice.as_deref()),
-            },
+            }
             Answer::Pending(answer) => {
                 // `poll_ready` reserved capacity on this very service: it goes, the clone stays.
                 let spare = self.inner.clone();

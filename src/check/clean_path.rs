@@ -1,8 +1,4 @@
-use crate::{
-    Check, Denial, Head,
-    denial::Cause,
-    text::{Class, every},
-};
+use crate::{Check, Denial, Head, denial::Cause};
 
 /// Demands a path that can be read in one way only.
 ///
@@ -129,13 +125,29 @@ impl CleanPath {
 
 /// Whether there is nothing in the path that needs a second look: nearly every path there is.
 fn is_plain(path: &[u8]) -> bool {
-    let (Some(b'/'), Some((_, before))) = (path.first(), path.split_last()) else { return false };
-    if !every(path, Class::PLAIN_PATH) {
-        return false;
+    let (Some((b'/', after)), Some((_, before))) = (path.split_first(), path.split_last()) else { return false };
+    // Sixteen at a time, the last sixteen once more: without a branch in between the compiler does them all at once.
+    if let (Some(last_before), Some(last_after)) = (before.last_chunk::<16>(), after.last_chunk::<16>()) {
+        let (before, after) = (before.as_chunks::<16>().0, after.as_chunks::<16>().0);
+        before
+            .iter()
+            .zip(after)
+            .fold(are_plain(last_before, last_after), |all, (before, after)| all & are_plain(before, after))
+    } else {
+        are_plain(before, after)
     }
-    // Of a slash and the byte after it only that byte is looked at twice.
-    let doubled = |(&one, &next): (&u8, &u8)| one == b'/' && next == b'/';
-    !before.iter().zip(path.iter().skip(1)).any(doubled)
+}
+
+/// Whether none of these bytes needs a second look, nor both it and the byte before it are slashes.
+#[inline]
+fn are_plain(before: &[u8], after: &[u8]) -> bool {
+    let odd = |byte: u8| {
+        let letter = (byte | 0x20).wrapping_sub(b'a') < 26;
+        let digit = byte.wrapping_sub(b'0') < 10;
+        !(letter | digit | (byte == b'/') | (byte == b'-') | (byte == b'_'))
+    };
+    let pairs = before.iter().zip(after);
+    !pairs.fold(false, |any, (&before, &byte)| any | odd(byte) | ((before == b'/') & (byte == b'/')))
 }
 
 fn hex(byte: u8) -> Option<u8> {

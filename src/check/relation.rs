@@ -214,7 +214,7 @@ pub(crate) fn reach(
     let grant = principal.record().grant();
     let allowed = if *dimension == Dimension::SHOP_COUNTRY {
         let bound = [Dimension::SHOP, Dimension::COMPANY].iter().any(|over| grant.restriction(over).is_some());
-        principal.with_directory(|directory| match directory.shop_of_country(id) {
+        principal.holds(|directory| match directory.shop_of_country(id) {
             Some(shop) => {
                 allows(grant, &Dimension::SHOP, shop) && company_allows(grant, directory, shop, company_declared)
             }
@@ -225,7 +225,7 @@ pub(crate) fn reach(
         // The directory is asked for only where it matters: to get hold of it costs more than to look into it.
         allows(grant, dimension, id)
             && (grant.restriction(&Dimension::COMPANY).is_none()
-                || principal.with_directory(|directory| company_allows(grant, directory, id, company_declared)))
+                || principal.holds(|directory| company_allows(grant, directory, id, company_declared)))
     } else {
         allows(grant, dimension, id)
     };

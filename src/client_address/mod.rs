@@ -37,12 +37,12 @@ impl ClientAddress {
     }
 
     /// The connection's other end, from [`PeerAddress`] or axum's `ConnectInfo`.
+    #[inline]
     pub(crate) fn of_peer(extensions: &Extensions) -> Self {
-        extensions
-            .get::<PeerAddress>()
-            .map(|peer| peer.0)
-            .or_else(|| crate::routed::peer(extensions))
-            .map_or(Self::UNKNOWN, Self::from)
+        match extensions.get() {
+            Some(&PeerAddress(peer)) => peer.into(),
+            None => crate::routed::peer(extensions).map_or(Self::UNKNOWN, Self::from),
+        }
     }
 }
 

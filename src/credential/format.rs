@@ -1,7 +1,7 @@
 use crate::{
     ApiKey, ConfigError,
     credential::generate,
-    text::{Class, every},
+    text::{Class, every, same},
 };
 
 /// The characters that a part of a key may have.
@@ -27,9 +27,9 @@ impl Alphabet {
 
     fn accepts_all(self, bytes: &[u8]) -> bool {
         let class = match self {
-            Self::LowerHex => Class::LOWER_HEX,
-            Self::LowerAlphanumeric => Class::LOWER_ALPHANUMERIC,
-            Self::Base62 => Class::ALPHANUMERIC,
+            Self::LowerHex => Class::LowerHex,
+            Self::LowerAlphanumeric => Class::LowerAlphanumeric,
+            Self::Base62 => Class::Alphanumeric,
         };
         every(bytes, class)
     }
@@ -126,7 +126,8 @@ impl StructuredFormat {
     fn parse<'a>(&self, key: &'a [u8]) -> Option<&'a [u8]> {
         let id_end = self.prefix.len() + 1 + self.id.1;
         let (public, secret) = key.split_at_checked(id_end)?;
-        let id = public.strip_prefix(self.prefix.as_bytes())?.strip_prefix(b"_")?;
+        let (prefix, id) = public.split_at_checked(self.prefix.len())?;
+        let id = id.strip_prefix(b"_").filter(|_| same(prefix, self.prefix.as_bytes()))?;
         let secret = secret.strip_prefix(b"_")?;
         let (body, checksum) = secret.split_at_checked(self.secret.1)?;
         let sound = self.id.0.accepts_all(id)
@@ -181,7 +182,7 @@ impl KeyFormat {
     pub fn matches(&self, key: &[u8]) -> bool {
         match &self.0 {
             Shape::Structured(parts) => parts.parse(key).is_some(),
-            Shape::Opaque { min, max } => (*min..=*max).contains(&key.len()) && every(key, Class::GRAPHIC),
+            Shape::Opaque { min, max } => (*min..=*max).contains(&key.len()) && every(key, Class::Graphic),
         }
     }
 

@@ -8,7 +8,7 @@ pub(crate) mod generate;
 mod source;
 mod template;
 
-pub(crate) use self::source::Notice;
+pub(crate) use self::source::{Credential, Notice};
 pub use self::{
     api_key::ApiKey,
     digest::Digest,

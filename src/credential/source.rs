@@ -96,6 +96,10 @@ impl Source {
     /// The credential in this header's value. Nothing is trimmed: the HTTP parser has done that.
     fn read<'a>(&self, value: &'a [u8]) -> Result<&'a [u8], Cause> {
         let Some(scheme) = self.scheme else { return Ok(value) };
+        // As nearly everybody writes it.
+        if let Some(key) = value.strip_prefix(b"Bearer ") {
+            return Ok(key);
+        }
         let (name, rest) = value.split_at_checked(BEARER.len()).ok_or(Cause::MalformedCredential)?;
         let same = match scheme {
             Scheme::AnyCase => name.eq_ignore_ascii_case(BEARER),
@@ -141,18 +145,35 @@ const fn bit(length: usize) -> u64 {
 }
 
 impl Sources {
-    /// The credential of the first source that is present.
-    pub(crate) fn extract<'a>(&'a self, headers: &'a HeaderMap) -> Result<Credential<'a>, Cause> {
-        for source in &self.list {
-            let mut lines = headers.get_all(&source.header).iter();
-            let Some(line) = lines.next() else { continue };
-            if lines.next().is_some() {
-                return Err(Cause::DuplicateCredential);
+    /// The credential of the first source that is present. Every header that may hold a key is marked on the way, so
+    /// that no `Debug` of the headers prints one.
+    #[inline(always)] // what it returns is then never written down
+    pub(crate) fn take<'a>(&'a self, headers: &'a mut HeaderMap) -> Result<Credential<'a>, Cause> {
+        let mut found: Option<(usize, &HeaderValue)> = None;
+        let mut twice = false;
+        for (name, line) in headers {
+            let Some(place) = self.place(name) else { continue };
+            line.set_sensitive(true);
+            match found {
+                Some((first, _)) if first < place => {}
+                Some((first, _)) if first == place => twice = true,
+                _ => (found, twice) = (Some((place, &*line)), false),
             }
-            let key = source.read(line.as_bytes())?;
-            return Ok(Credential { key, source });
         }
-        Err(Cause::MissingCredential)
+        let (place, line) = found.ok_or(Cause::MissingCredential)?;
+        if twice {
+            return Err(Cause::DuplicateCredential);
+        }
+        let source = self.list.get(place).ok_or(Cause::MissingCredential)?;
+        Ok(Credential { key: source.read(line.as_bytes())?, source })
+    }
+
+    /// Which source reads this header.
+    fn place(&self, name: &HeaderName) -> Option<usize> {
+        if self.lengths & bit(name.as_str().len()) == 0 {
+            return None;
+        }
+        self.list.iter().position(|source| source.header == *name)
     }
 
     /// What the response to a bad credential carries.
@@ -160,19 +181,10 @@ impl Sources {
         self.list.iter().find(|source| headers.contains_key(&source.header))?.notice()
     }
 
-    /// Marks every header that may hold a key, so that no `Debug` of the headers prints one, or
-    /// takes it out.
-    pub(crate) fn hide(&self, headers: &mut HeaderMap, remove: bool) {
-        if remove {
-            for source in &self.list {
-                headers.remove(&source.header);
-            }
-            return;
-        }
-        for (name, line) in headers.iter_mut() {
-            if self.lengths & bit(name.as_str().len()) != 0 && self.list.iter().any(|source| source.header == *name) {
-                line.set_sensitive(true);
-            }
+    /// Takes every header out that may hold a key.
+    pub(crate) fn remove(&self, headers: &mut HeaderMap) {
+        for source in &self.list {
+            headers.remove(&source.header);
         }
     }
 
@@ -247,7 +259,7 @@ mod tests {
             headers.append(*name, value.parse().unwrap());
         }
         let sources = Sources::default();
-        sources.extract(&headers).map(|found| String::from_utf8(found.key.to_vec()).unwrap())
+        sources.take(&mut headers).map(|found| String::from_utf8(found.key.to_vec()).unwrap())
     }
 
     #[test]
@@ -265,8 +277,10 @@ mod tests {
             let found = extract(&[("authorization", bad), ("x-api-key", "b")]);
             assert_eq!(found, Err(Cause::MalformedCredential), "{bad:?}");
         }
-        let twice = extract(&[("authorization", "Bearer a"), ("authorization", "Bearer a")]);
-        assert_eq!(twice, Err(Cause::DuplicateCredential));
+        let twice = [("authorization", "Bearer a"), ("x-api-key", "b"), ("authorization", "Bearer a")];
+        assert_eq!(extract(&twice), Err(Cause::DuplicateCredential));
+        let later_twice = [("x-api-key", "b"), ("x-api-key", "c"), ("authorization", "Bearer a")];
+        assert_eq!(extract(&later_twice).unwrap(), "a", "only the source that decides is looked at");
     }
 
     #[test]
@@ -282,9 +296,9 @@ mod tests {
         headers.append("authorization", "Bearer topsecret".parse().unwrap());
         headers.append("x-api-key", "topsecret".parse().unwrap());
         headers.append("x-api-key", "topsecret".parse().unwrap());
-        Sources::default().hide(&mut headers, false);
+        assert!(Sources::default().take(&mut headers).is_ok());
         assert!(!format!("{headers:?}").contains("topsecret"), "{headers:?}");
-        Sources::default().hide(&mut headers, true);
+        Sources::default().remove(&mut headers);
         assert!(headers.is_empty());
     }
 }

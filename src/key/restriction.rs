@@ -4,7 +4,10 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use serde::{Deserialize, Serialize};
 
-use crate::{ConfigError, Dimension, text::Id};
+use crate::{
+    ConfigError, Dimension,
+    text::{Id, head},
+};
 
 /// Which entities of one dimension a key may touch: those of a list, or all but those of a list.
 ///
@@ -68,7 +71,8 @@ pub struct Ids {
 /// How an id is found in the list.
 #[derive(Clone)]
 enum Places {
-    /// The first eight bytes of each: most ids are no longer, and one comparison of a number decides.
+    /// The first eight bytes of each: most ids are no longer, and one comparison of a number decides. No id has a zero
+    /// byte, so up to eight bytes nothing else gives the same.
     Few(Box<[u64]>),
     /// By hash.
     Many(HashTable<u32>, RandomState),
@@ -76,15 +80,6 @@ enum Places {
 
 /// More are found by hash.
 const FEW: usize = 16;
-
-/// The first eight bytes as a number. No id has a zero byte, so up to eight bytes nothing else gives the same.
-fn head(id: &str) -> u64 {
-    let mut bytes = [0; 8];
-    for (byte, &own) in bytes.iter_mut().zip(id.as_bytes()) {
-        *byte = own;
-    }
-    u64::from_le_bytes(bytes)
-}
 
 impl Ids {
     fn new<T: ToString>(dimension: &Dimension, ids: impl IntoIterator<Item = T>) -> Result<Self, ConfigError> {
@@ -99,7 +94,7 @@ impl Ids {
         list.sort_unstable();
         list.dedup();
         let places = if list.len() <= FEW {
-            Places::Few(list.iter().map(|id| head(id)).collect())
+            Places::Few(list.iter().map(|id| head(id.as_bytes())).collect())
         } else {
             let hasher = RandomState::default();
             let mut table = HashTable::with_capacity(list.len());
@@ -117,7 +112,7 @@ impl Ids {
     pub fn contains(&self, id: &str) -> bool {
         match &self.places {
             Places::Few(heads) => {
-                let wanted = head(id);
+                let wanted = head(id.as_bytes());
                 let mut same = heads.iter().zip(&self.list).filter(|(head, _)| **head == wanted);
                 same.any(|(_, known)| known.len() == id.len() && (id.len() <= 8 || **known == *id))
             }

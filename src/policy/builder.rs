@@ -4,7 +4,7 @@ use http::Method;
 
 use crate::{
     ConfigError, Policy, Rule,
-    policy::{Entry, Pattern, Target, rule::misspelt, rules},
+    policy::{Entry, Pattern, Target, rule::misspelt, rules, table::Table},
 };
 
 /// Collects rules; the first mistake is told by [`build`](Self::build).
@@ -167,11 +167,14 @@ impl PolicyBuilder {
         if let Some(error) = self.disagreement() {
             return Err(error);
         }
-        let mut table = matchit::Router::new();
+        let mut table = Table::default();
+        // Says which patterns are in each other's way.
+        let mut router = matchit::Router::new();
         let mut by_pattern = HashMap::default();
         for (index, entry) in self.entries.iter().enumerate() {
             let pattern = entry.pattern.as_str();
-            table.insert(pattern, index).map_err(|error| ConfigError::new(format!("pattern {pattern:?}: {error}")))?;
+            router.insert(pattern, ()).map_err(|error| ConfigError::new(format!("pattern {pattern:?}: {error}")))?;
+            table.add(pattern, index);
             by_pattern.insert(pattern.into(), index);
         }
         Ok(Policy {

@@ -1,6 +1,10 @@
 use std::{fmt, time::SystemTime};
 
-use crate::{Access, Dimension, Head, Principal, Status, denial::Cause, policy::Policy};
+use crate::{
+    Access, Dimension, Head, Principal, Status,
+    denial::Cause,
+    policy::{Policy, Sought, Values},
+};
 
 /// What one verdict is about. Borrowed, so that naming it costs nothing while requests are served.
 #[derive(Clone, Copy, Debug)]
@@ -134,15 +138,16 @@ impl Policy {
         if !self.is_public(&head) {
             note("status".to_owned(), status(principal.record().status(now)));
         }
-        let route = match self.find(&head) {
-            Err(unruled) => {
-                note("route".to_owned(), Err(unruled.cause()));
-                None
-            }
-            Ok((target, pattern)) => {
-                let head = pattern.map_or(head, |pattern| head.with_pattern(pattern));
+        let mut values = Values::default();
+        let route = match self.find(&head, &mut values) {
+            Sought::Rule { target, pattern } => {
+                let head = head.on(pattern, &values);
                 target.judge(&head, &mut |demand, verdict| note(demand.to_string(), verdict));
                 pattern.map(|pattern| pattern.as_str().to_owned())
+            }
+            other => {
+                note("route".to_owned(), Err(other.cause()));
+                None
             }
         };
         Explanation { route, findings }

@@ -7,6 +7,7 @@ mod file;
 mod pattern;
 mod rule;
 mod shadow;
+mod table;
 
 use std::{collections::HashMap, iter};
 
@@ -16,6 +17,7 @@ use http::{
 };
 use percent_encoding::percent_decode_str;
 
+use self::table::Table;
 pub use self::{
     audit::Audit,
     builder::PolicyBuilder,
@@ -26,12 +28,14 @@ pub use self::{
 pub(crate) use self::{
     explain::{Demand, status},
     pattern::Pattern,
+    table::Values,
 };
 use crate::{
     Check, Denial, Head, Principal,
     check::{self, CleanPath},
     denial::{Cause, Context},
     principal::Duty,
+    text::holds,
 };
 
 /// The rules of an application: which route demands what. A route without a rule is refused.
@@ -62,7 +66,7 @@ use crate::{
 pub struct Policy {
     entries: Vec<Entry>,
     by_pattern: HashMap<Box<str>, usize, foldhash::fast::RandomState>,
-    table: matchit::Router<usize>,
+    table: Table,
     fallback: Option<Target>,
     preflight: bool,
     finish_in_flight: bool,
@@ -103,7 +107,7 @@ impl Policy {
     /// Whether the request goes to a public route, where no key is looked at.
     #[must_use]
     pub fn is_public(&self, head: &Head<'_>) -> bool {
-        self.seek(head).is_public()
+        self.seek(head, &mut Values::default()).is_public()
     }
 
     /// Whether requests in flight run to their end when their key is revoked.
@@ -113,13 +117,12 @@ impl Policy {
 
     /// The entry for a raw path. An escape that makes another route of it is refused: what serves the path
     /// may decode it first.
-    fn by_path(&self, path: &str) -> Result<Option<&Entry>, Unruled<'_>> {
-        let entry = |path: &str| self.table.at(path).ok().map(|found| *found.value);
-        let index = entry(path);
-        if path.contains('%') {
-            let decoded = percent_decode_str(path).decode_utf8().map_err(|_| Unruled::Route)?;
-            if entry(&decoded) != index {
-                return Err(Unruled::Route);
+    fn by_path(&self, path: &str, values: &mut Values) -> Result<Option<&Entry>, Ambiguous> {
+        let index = self.table.find(path, values);
+        if holds(path, b'%') {
+            let decoded = percent_decode_str(path).decode_utf8().map_err(|_| Ambiguous)?;
+            if self.table.find(&decoded, &mut Values::default()) != index {
+                return Err(Ambiguous);
             }
         }
         Ok(index.and_then(|index| self.entries.get(index)))
@@ -137,7 +140,8 @@ impl Policy {
         };
         let asked = once(ACCESS_CONTROL_REQUEST_METHOD).and_then(|method| Method::from_bytes(method.as_bytes()).ok());
         // It asks about a request: there must be a rule for that.
-        once(ORIGIN).is_some() && asked.is_some_and(|asked| self.find(&head.with_method(&asked)).is_ok())
+        let found = |asked| self.find(&head.with_method(&asked), &mut Values::default());
+        once(ORIGIN).is_some() && asked.is_some_and(|asked| matches!(found(asked), Sought::Rule { .. }))
     }
 
     /// Decides about an operation that a request carries in its body, by the same rules as if it had come
@@ -166,81 +170,92 @@ impl Policy {
         }
     }
 
-    /// What the policy says of a request's route, before anybody asks who calls.
-    pub(crate) fn seek(&self, head: &Head<'_>) -> Sought<'_> {
+    /// What the policy says of a request's route, before anybody asks who calls, and where the parameters of the route
+    /// stand in the path, if it was the policy that matched it.
+    pub(crate) fn seek(&self, head: &Head<'_>, values: &mut Values) -> Sought<'_> {
         match self.is_preflight(head) {
             true => Sought::Preflight,
-            false => Sought::Route(self.find(head)),
+            false => self.find(head, values),
         }
     }
 
     /// The rule for a request, and the pattern that it was found by.
-    fn find(&self, head: &Head<'_>) -> Result<(&Target, Option<&Pattern>), Unruled<'_>> {
-        let in_router = head.in_router();
-        let entry = match head.route() {
+    fn find(&self, head: &Head<'_>, values: &mut Values) -> Sought<'_> {
+        let entry = match head.matched() {
             Some(route) => self.by_pattern.get(route).and_then(|&index| self.entries.get(index)),
-            None => self.by_path(head.path())?,
+            None => match self.by_path(head.path(), values) {
+                Ok(entry) => entry,
+                Err(Ambiguous) => return Sought::NoRoute,
+            },
         };
         // The router found no route: what is left are services nested under a prefix, of which axum tells no
         // pattern, and its fallback. The rule of a route is for that route and for nothing else.
-        if in_router && head.route().is_none() && entry.is_some_and(|entry| !entry.pattern.is_wildcard()) {
-            return Err(Unruled::Route);
-        }
+        let left_over = head.in_router() && head.matched().is_none();
         match (entry, &self.fallback) {
-            (Some(entry), _) => entry.target(head.method()).map(|target| (target, Some(&entry.pattern))),
-            (None, Some(target)) if in_router && head.route().is_none() => Ok((target, None)),
-            (None, _) => Err(Unruled::Route),
+            (Some(entry), _) if left_over && !entry.pattern.is_wildcard() => Sought::NoRoute,
+            (Some(entry), _) => match entry.target(head.method()) {
+                Some(target) => Sought::Rule { target, pattern: Some(&entry.pattern) },
+                None => Sought::NoMethod(entry),
+            },
+            (None, Some(target)) if left_over => Sought::Rule { target, pattern: None },
+            (None, _) => Sought::NoRoute,
         }
     }
 
     /// Admits or denies what was sought for this head.
-    pub(crate) fn admit_sought(&self, sought: &Sought<'_>, head: &Head<'_>) -> Result<Option<Duty>, Denial> {
-        let admitted = sought.admit(head);
+    pub(crate) fn admit_sought(
+        &self,
+        sought: &Sought<'_>,
+        values: &Values,
+        head: Head<'_>,
+    ) -> Result<Option<Duty>, Denial> {
+        let head = match sought {
+            Sought::Rule { pattern, .. } => head.on(*pattern, values),
+            _ => head,
+        };
+        let admitted = sought.admit(&head);
         if let Some(shadow) = &self.shadow {
-            shadow.compare(head, admitted.as_ref());
+            shadow.compare(&head, admitted.as_ref());
         }
         admitted
     }
 }
 
+/// An escape could make another route of the path.
+struct Ambiguous;
+
 /// What a policy says of a route. Nothing of it is a denial yet: who has no valid key hears of that first.
 pub(crate) enum Sought<'p> {
     Preflight,
-    Route(Result<(&'p Target, Option<&'p Pattern>), Unruled<'p>>),
-}
-
-/// Why there is no rule.
-pub(crate) enum Unruled<'p> {
-    Route,
-    Method(&'p Entry),
+    Rule { target: &'p Target, pattern: Option<&'p Pattern> },
+    NoRoute,
+    NoMethod(&'p Entry),
 }
 
 impl Sought<'_> {
     pub(crate) const fn is_public(&self) -> bool {
-        matches!(self, Self::Preflight | Self::Route(Ok((Target::Public, _))))
+        matches!(self, Self::Preflight | Self::Rule { target: Target::Public, .. })
     }
 
     fn admit(&self, head: &Head<'_>) -> Result<Option<Duty>, Denial> {
-        let (target, pattern) = match self {
-            Self::Preflight => return Ok(None),
-            Self::Route(Err(unruled)) => return Err(unruled.cause().into()),
-            Self::Route(Ok((target, None))) => return target.admit(head),
-            Self::Route(Ok((target, Some(pattern)))) => (target, pattern),
-        };
-        target
-            .admit(&head.with_pattern(pattern))
-            .map_err(|denial| denial.in_context(Context { route: Some(pattern.name()), ..Context::default() }))
+        match self {
+            Self::Preflight => Ok(None),
+            Self::Rule { target, pattern } => target.admit(head).map_err(|denial| {
+                let route = pattern.map(Pattern::name);
+                denial.in_context(Context { route, ..Context::default() })
+            }),
+            Self::NoRoute | Self::NoMethod(_) => Err(self.cause().into()),
+        }
     }
-}
 
-impl Unruled<'_> {
+    /// Why there is no rule.
     fn cause(&self) -> Cause {
         match self {
-            Self::Route => Cause::NoRule,
-            Self::Method(entry) => {
+            Self::NoMethod(entry) => {
                 let names: Vec<&str> = entry.methods.iter().map(|(method, _)| method.as_str()).collect();
                 Cause::MethodNotAllowed { allow: names.join(", ").into() }
             }
+            _ => Cause::NoRule,
         }
     }
 }
@@ -252,13 +267,10 @@ impl Entry {
         methods.chain(self.any.iter().map(|target| (None, target)))
     }
 
-    fn target(&self, method: &Method) -> Result<&Target, Unruled<'_>> {
+    fn target(&self, method: &Method) -> Option<&Target> {
         let of = |wanted: &Method| self.methods.iter().find(|(known, _)| known == wanted).map(|(_, target)| target);
         // Routers serve HEAD with the handler of GET, so the rule of GET holds for it.
-        of(method)
-            .or_else(|| (*method == Method::HEAD).then(|| of(&Method::GET))?)
-            .or(self.any.as_ref())
-            .ok_or(Unruled::Method(self))
+        of(method).or_else(|| (*method == Method::HEAD).then(|| of(&Method::GET))?).or(self.any.as_ref())
     }
 }
 
@@ -268,7 +280,8 @@ impl Check for Policy {
     }
 
     fn admit(&self, head: &Head<'_>) -> Result<Option<Duty>, Denial> {
-        self.admit_sought(&self.seek(head), head)
+        let mut values = Values::default();
+        self.admit_sought(&self.seek(head, &mut values), &values, *head)
     }
 }
 

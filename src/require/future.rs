@@ -64,6 +64,7 @@ where
 
 /// The denial that the handler returned, to be said in the dialect of the layer; or that of a handler which never asked
 /// what it had to ask, and whose success is withheld.
+#[inline]
 pub(crate) fn raised_or_unsettled<B>(response: &mut Response<B>, duty: Option<&Duty>) -> Option<Denial> {
     if response.extensions_mut().remove::<Raised>().is_some()
         && let Some(denial) = response.extensions_mut().remove::<Denial>()

@@ -252,6 +252,10 @@ impl KeyStore for FileStore {
     fn directory(&self) -> Directory {
         self.0.index.directory()
     }
+
+    fn with_directory(&self, look: &mut dyn FnMut(&Directory)) {
+        self.0.index.with_directory(look);
+    }
 }
 
 impl Drop for Handle {

@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    hash::{BuildHasherDefault, Hasher},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -12,27 +11,24 @@ use std::{
 #[cfg(feature = "postgres")]
 use std::sync::atomic::AtomicU64;
 
-use arc_swap::ArcSwap;
-
 use crate::{
     Digest, Directory, KeyRecord,
     key::LifeCell,
-    store::{Found, Lookup, StoreError},
+    store::{
+        Found, Lookup, StoreError,
+        snapshot::{Newest, Snapshot},
+    },
 };
 
 /// A look-up takes no lock and never waits for a writer.
 pub(crate) struct Index {
-    /// In parts: a change copies one part, not all keys.
-    parts: Box<[ArcSwap<Part>]>,
-    directory: ArcSwap<Directory>,
+    newest: Newest,
     /// Set while what is in memory may be out of date.
     stale: AtomicBool,
     /// Until when the lease holds, if there is one.
     #[cfg(feature = "postgres")]
     deadline: AtomicU64,
 }
-
-type Part = HashMap<Digest, Slot, BuildHasherDefault<DigestHasher>>;
 
 #[derive(Clone, Debug)]
 pub(crate) enum Slot {
@@ -45,14 +41,10 @@ pub(crate) enum Slot {
     Unreadable(Arc<str>),
 }
 
-/// With a million keys a change copies about a thousand.
-const PARTS: usize = 1024;
-
 impl Index {
     pub(crate) fn new(slots: impl IntoIterator<Item = (Digest, Slot)>, directory: Directory) -> Self {
         Self {
-            parts: fill(slots).into_iter().map(ArcSwap::from_pointee).collect(),
-            directory: ArcSwap::from_pointee(directory),
+            newest: Newest::new(Snapshot::new(slots, directory)),
             stale: AtomicBool::new(false),
             #[cfg(feature = "postgres")]
             deadline: AtomicU64::new(u64::MAX),
@@ -75,36 +67,30 @@ impl Index {
         // The lease first, then the copy: a copy that was read before could be older than the lease.
         #[cfg(feature = "postgres")]
         self.leased()?;
-        let part = self.parts.get(part_of(digest)).map(ArcSwap::load);
-        match part.as_ref().and_then(|part| part.get(digest)) {
+        self.newest.read(|keys| match keys.get(digest) {
             Some(Slot::Record(record)) => Ok(Some(Arc::clone(record))),
             Some(Slot::Unreadable(why)) => Err(StoreError::unreadable(&**why)),
             None => Ok(None),
-        }
+        })
     }
 
     /// Makes digests known, changed or unknown, for every look-up from now on.
     pub(crate) fn publish(&self, changes: impl IntoIterator<Item = (Digest, Option<Slot>)>) {
-        let mut by_part: HashMap<usize, Vec<(Digest, Option<Slot>)>> = HashMap::new();
-        for change in changes {
-            by_part.entry(part_of(&change.0)).or_default().push(change);
-        }
-        let mut replaced = Vec::new();
-        for (place, changes) in by_part {
-            let Some(part) = self.parts.get(place) else { continue };
-            let mut changed = Part::clone(&part.load());
+        let replaced = self.newest.change(|keys| {
+            let mut replaced = Vec::new();
             for (digest, slot) in changes {
+                let Some(part) = keys.part_mut(&digest) else { continue };
                 match slot {
                     Some(slot) => {
-                        let slot = settled(changed.get(&digest), slot);
-                        let old = changed.insert(digest, slot.clone());
+                        let slot = settled(part.get(&digest), slot);
+                        let old = part.insert(digest, slot.clone());
                         replaced.extend(old.map(|old| (old, Some(slot))));
                     }
-                    None => replaced.extend(changed.remove(&digest).map(|old| (old, None))),
+                    None => replaced.extend(part.remove(&digest).map(|old| (old, None))),
                 }
             }
-            part.store(Arc::new(changed));
-        }
+            replaced
+        });
         // After they are found no more: a request that has found the old one hears of it, whenever that was.
         replaced.iter().for_each(|(old, new)| succeed(old, new.as_ref()));
     }
@@ -112,26 +98,29 @@ impl Index {
     /// Replaces everything.
     #[cfg(any(feature = "file", feature = "sqlite"))]
     pub(crate) fn replace(&self, slots: impl IntoIterator<Item = (Digest, Slot)>) {
-        for (part, new) in self.parts.iter().zip(fill(slots)) {
-            let old = part.load_full();
-            let new = new.into_iter().map(|(digest, slot)| (digest, settled(old.get(&digest), slot)));
-            let new = Arc::new(new.collect::<Part>());
-            part.store(Arc::clone(&new));
-            old.iter().for_each(|(digest, slot)| succeed(slot, new.get(digest)));
-        }
+        let (old, new) = self.newest.change(|keys| {
+            let settle = |(digest, slot)| (digest, settled(keys.get(&digest), slot));
+            let new = Snapshot::new(slots.into_iter().map(settle), keys.directory.clone());
+            (std::mem::replace(keys, new.clone()), new)
+        });
+        old.parts().flatten().for_each(|(digest, slot)| succeed(slot, new.get(digest)));
     }
 
     pub(crate) fn directory(&self) -> Directory {
-        Directory::clone(&self.directory.load())
+        self.newest.read(|keys| keys.directory.clone())
+    }
+
+    pub(crate) fn with_directory(&self, look: &mut dyn FnMut(&Directory)) {
+        self.newest.read(|keys| look(&keys.directory));
     }
 
     pub(crate) fn set_directory(&self, directory: Directory) {
-        self.directory.store(Arc::new(directory));
+        self.newest.change(|keys| keys.directory = directory);
     }
 
     /// Keys in memory, those that cannot be read among them.
     pub(crate) fn len(&self) -> usize {
-        self.parts.iter().map(|part| part.load().len()).sum()
+        self.newest.read(|keys| keys.parts().map(HashMap::len).sum())
     }
 }
 
@@ -163,7 +152,7 @@ impl Index {
 
     /// Whether what look-ups find is what a change was made to.
     pub(crate) fn knows(&self, edit: &crate::store::audit::Edit) -> bool {
-        let slot = edit.digest.and_then(|digest| self.parts.get(part_of(&digest))?.load().get(&digest).cloned());
+        let slot = edit.digest.and_then(|digest| self.newest.read(|keys| keys.get(&digest).cloned()));
         match (&edit.key, &edit.before, slot) {
             (None, ..) => true,
             (Some(id), Some(_), Some(Slot::Record(known))) => known.id() == id,
@@ -205,14 +194,11 @@ fn succeed(old: &Slot, new: Option<&Slot>) {
 impl Index {
     /// The keys that were used at this time or later.
     pub(crate) fn used_since(&self, time: std::time::SystemTime) -> Vec<Arc<KeyRecord>> {
-        let mut used = Vec::new();
-        for part in &self.parts {
-            used.extend(part.load().values().filter_map(|slot| match slot {
-                Slot::Record(record) if record.last_used().is_some_and(|last| last >= time) => Some(Arc::clone(record)),
-                _ => None,
-            }));
-        }
-        used
+        let used = |slot: &Slot| match slot {
+            Slot::Record(record) if record.last_used().is_some_and(|last| last >= time) => Some(Arc::clone(record)),
+            _ => None,
+        };
+        self.newest.read(|keys| keys.parts().flat_map(HashMap::values).filter_map(used).collect())
     }
 }
 
@@ -240,38 +226,4 @@ impl Index {
     pub(crate) fn set_deadline(&self, deadline: u64) {
         self.deadline.store(deadline, Ordering::Release);
     }
-}
-
-fn fill(slots: impl IntoIterator<Item = (Digest, Slot)>) -> Vec<Part> {
-    let mut parts: Vec<Part> = (0..PARTS).map(|_| Part::default()).collect();
-    for (digest, slot) in slots {
-        if let Some(part) = parts.get_mut(part_of(&digest)) {
-            part.insert(digest, slot);
-        }
-    }
-    parts
-}
-
-/// Digests are evenly spread already: eight bytes of one are a hash. Only keys that were issued are ever
-/// put into the map, so nobody can fill a bucket at will.
-#[derive(Default)]
-struct DigestHasher(u64);
-
-impl Hasher for DigestHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        // The last eight: the first two have chosen the part.
-        if let Some(last) = bytes.last_chunk() {
-            self.0 = u64::from_le_bytes(*last);
-        }
-    }
-}
-
-/// Digests are evenly spread, so their first bits choose a part.
-const fn part_of(digest: &Digest) -> usize {
-    let [first, second, ..] = *digest.as_bytes();
-    (first as usize * 256 + second as usize) % PARTS
 }

@@ -200,6 +200,10 @@ impl KeyStore for MemoryStore {
     fn directory(&self) -> Directory {
         self.0.index.directory()
     }
+
+    fn with_directory(&self, look: &mut dyn FnMut(&Directory)) {
+        self.0.index.with_directory(look);
+    }
 }
 
 impl Ledger for MemoryStore {

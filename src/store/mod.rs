@@ -15,6 +15,7 @@ mod query;
 #[cfg(any(feature = "file", feature = "sqlite", feature = "postgres"))]
 mod report;
 mod settings;
+mod snapshot;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
@@ -83,6 +84,12 @@ pub trait KeyStore: Send + Sync + 'static {
     fn directory(&self) -> Directory {
         Directory::default()
     }
+
+    /// Shows the same to `look`, once. By default it is given a clone; a store that can lend its own spares each
+    /// request that. `look` does not block, and asks the store nothing.
+    fn with_directory(&self, look: &mut dyn FnMut(&Directory)) {
+        look(&self.directory());
+    }
 }
 
 impl<S: KeyStore + ?Sized> KeyStore for Arc<S> {
@@ -96,6 +103,10 @@ impl<S: KeyStore + ?Sized> KeyStore for Arc<S> {
 
     fn directory(&self) -> Directory {
         (**self).directory()
+    }
+
+    fn with_directory(&self, look: &mut dyn FnMut(&Directory)) {
+        (**self).with_directory(look);
     }
 }
 

@@ -1,0 +1,237 @@
+//! Which pattern a path belongs to. `matchit`, which axum routes with, is the measure: a property holds the two against
+//! each other. Found here, a path costs a third, and its parameters need not be looked for again.
+
+use std::collections::HashMap;
+
+use foldhash::fast::RandomState;
+
+use super::pattern::{Segment, segment_length, segments};
+use crate::text::same;
+
+/// A tree over the segments of all patterns.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Table {
+    /// What ends here.
+    pattern: Option<usize>,
+    literals: Literals,
+    /// `x-{id}`, by what stands before the parameter, the longest first.
+    prefixed: Vec<(Box<str>, Self)>,
+    parameter: Option<Box<Self>>,
+    rest: Option<usize>,
+}
+
+/// Segments without a parameter: in turn while they are few, by hash beyond.
+#[derive(Clone, Debug, Default)]
+struct Literals {
+    list: Vec<(Box<[u8]>, Table)>,
+    places: HashMap<Box<[u8]>, usize, RandomState>,
+}
+
+const FEW: usize = 4;
+
+impl Literals {
+    fn place(&self, segment: &[u8]) -> Option<usize> {
+        match self.list.len() {
+            0 => None,
+            1..=FEW => self.list.iter().position(|(known, _)| same(known, segment)),
+            _ => self.places.get(segment).copied(),
+        }
+    }
+
+    fn get(&self, segment: &[u8]) -> Option<&Table> {
+        self.list.get(self.place(segment)?).map(|(_, table)| table)
+    }
+
+    fn entry(&mut self, segment: &[u8]) -> Option<&mut Table> {
+        let place = self.place(segment).unwrap_or(self.list.len());
+        if place == self.list.len() {
+            self.list.push((segment.into(), Table::default()));
+            self.places.insert(segment.into(), place);
+        }
+        self.list.get_mut(place).map(|(_, table)| table)
+    }
+}
+
+/// Where the parameters of a pattern stand in a path, in their order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Values {
+    spans: [(u32, u32); MOST],
+    count: usize,
+}
+
+/// Parameters whose places are kept. Of a longer pattern they are looked for when they are asked for.
+const MOST: usize = 6;
+
+impl Values {
+    /// Whether they are those of a pattern with so many parameters.
+    pub(crate) const fn are_all(&self, count: usize) -> bool {
+        self.count == count && count <= MOST
+    }
+
+    /// One of them in the path that they were found in.
+    pub(crate) fn get<'p>(&self, path: &'p str, place: usize) -> Option<&'p str> {
+        let &(start, end) = self.spans.get(place)?;
+        path.get(start as usize..end as usize)
+    }
+
+    fn push(&mut self, start: usize, end: usize) {
+        if let Some(span) = self.spans.get_mut(self.count) {
+            *span = (start as u32, end as u32);
+        }
+        self.count += 1;
+    }
+}
+
+impl Table {
+    /// Whoever adds sees to it that no two patterns take the same paths.
+    pub(crate) fn add(&mut self, pattern: &str, number: usize) {
+        let mut table = self;
+        for segment in segments(pattern) {
+            let next = match Segment::of(segment) {
+                None => return, // no pattern
+                Some(Segment::Literal) => table.literals.entry(segment.as_bytes()),
+                Some(Segment::Rest(_)) => {
+                    table.rest = Some(number);
+                    return;
+                }
+                Some(Segment::Parameter { before: "", .. }) => Some(&mut **table.parameter.get_or_insert_default()),
+                Some(Segment::Parameter { before, .. }) => table.prefixed_by(before),
+            };
+            let Some(next) = next else { return };
+            table = next;
+        }
+        table.pattern = Some(number);
+    }
+
+    fn prefixed_by(&mut self, before: &str) -> Option<&mut Self> {
+        let known = self.prefixed.iter().position(|(known, _)| **known == *before);
+        let place = known.unwrap_or_else(|| self.prefixed.partition_point(|(known, _)| known.len() >= before.len()));
+        if known.is_none() {
+            self.prefixed.insert(place, (before.into(), Self::default()));
+        }
+        self.prefixed.get_mut(place).map(|(_, table)| table)
+    }
+
+    /// The number of the pattern; where its parameters stand is written down.
+    pub(crate) fn find(&self, path: &str, values: &mut Values) -> Option<usize> {
+        path.strip_prefix('/')?;
+        values.count = 0;
+        self.find_from(path.as_bytes(), 1, values)
+    }
+
+    /// As long as there is one way to go, it is gone. Where there are several, see [`choose`](Self::choose).
+    fn find_from(&self, path: &[u8], mut start: usize, values: &mut Values) -> Option<usize> {
+        let mut table = self;
+        loop {
+            let end = start + segment_length(path.get(start..)?);
+            let segment = path.get(start..end)?;
+            table = match (table.literals.get(segment), &table.parameter) {
+                (Some(next), None) if table.is_plain() => next,
+                (None, Some(next)) if table.is_plain() && (start < end || end < path.len()) => {
+                    values.push(start, end);
+                    next
+                }
+                (None, None) if table.is_plain() => return None,
+                (literal, _) => return table.choose(literal, path, (start, end), values),
+            };
+            if end == path.len() {
+                return table.pattern;
+            }
+            start = end + 1;
+        }
+    }
+
+    fn is_plain(&self) -> bool {
+        self.prefixed.is_empty() && self.rest.is_none()
+    }
+
+    /// What is written out goes before what stands for it, and the longer before the shorter; what leads nowhere is
+    /// given up for the next.
+    fn choose(
+        &self,
+        literal: Option<&Self>,
+        path: &[u8],
+        (start, end): (usize, usize),
+        values: &mut Values,
+    ) -> Option<usize> {
+        // No value is empty at the end of a path. Elsewhere it may be; that a whole segment is, no clean path has.
+        let may_begin = |value: usize| value < end || end < path.len();
+        let segment = path.get(start..end)?;
+        let prefixed = self.prefixed.iter().filter(|(before, _)| segment.starts_with(before.as_bytes()));
+        let prefixed = prefixed.map(|(before, table)| (Some(start + before.len()), table));
+        let ways = literal.map(|table| (None, table)).into_iter().chain(prefixed);
+        let kept = values.count;
+        for (value, table) in ways.chain(self.parameter.as_deref().map(|table| (Some(start), table))) {
+            values.count = kept;
+            match value {
+                Some(value) if may_begin(value) => values.push(value, end),
+                Some(_) => continue,
+                None => {}
+            }
+            let found = if end == path.len() { table.pattern } else { table.find_from(path, end + 1, values) };
+            if found.is_some() {
+                return found;
+            }
+        }
+        values.count = kept;
+        let number = self.rest.filter(|_| start < path.len())?;
+        values.push(start, path.len());
+        Some(number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn segment() -> impl Strategy<Value = String> {
+        let texts = ["a", "b", "ab", "abc", "x-", "{p}", "{q}", "a{p}", "ab{q}", "x-{p}", "{*rest}"];
+        prop::sample::select(texts.to_vec()).prop_map(str::to_owned)
+    }
+
+    fn pattern() -> impl Strategy<Value = String> {
+        (prop::collection::vec(segment(), 0..5), any::<bool>()).prop_map(|(segments, slash)| {
+            let slash = if slash || segments.is_empty() { "/" } else { "" };
+            // Each name once: the parameters of one pattern differ.
+            let named = segments.iter().enumerate().map(|(place, segment)| {
+                segment.replace("p}", &format!("p{place}}}")).replace("q}", &format!("q{place}}}"))
+            });
+            named.fold(String::new(), |all, segment| all + "/" + &segment) + slash
+        })
+    }
+
+    fn path() -> impl Strategy<Value = String> {
+        let texts = ["a", "b", "ab", "abc", "abcd", "x-", "x-1", "x", "c", ""];
+        let segments = prop::collection::vec(prop::sample::select(texts.to_vec()), 0..6);
+        segments.prop_map(|segments| segments.iter().fold(String::new(), |all, segment| all + "/" + segment))
+    }
+
+    proptest! {
+        /// Of the same patterns, the same is found in every path, with the same parameters.
+        #[test]
+        fn what_is_found_is_what_matchit_finds(
+            patterns in prop::collection::vec(pattern(), 1..12),
+            paths in prop::collection::vec(path(), 1..30),
+        ) {
+            let (mut router, mut table) = (matchit::Router::new(), Table::default());
+            for (number, pattern) in patterns.iter().enumerate() {
+                if super::super::Pattern::parse(pattern).is_ok() && router.insert(pattern, number).is_ok() {
+                    table.add(pattern, number);
+                }
+            }
+            for path in &paths {
+                let mut values = Values::default();
+                let found = table.find(path, &mut values);
+                let expected = router.at(path).ok();
+                prop_assert_eq!(found, expected.as_ref().map(|it| *it.value), "{}", path);
+                if let Some(expected) = expected {
+                    let expected: Vec<&str> = expected.params.iter().map(|(_, value)| value).collect();
+                    let values: Vec<&str> = (0..values.count).filter_map(|place| values.get(path, place)).collect();
+                    prop_assert_eq!(values, expected, "{}", path);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! All keys by digest as they are at one moment, and how a thread gets at the newest such moment.
+
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    hash::{BuildHasherDefault, Hasher},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use arc_swap::ArcSwap;
+
+use crate::{Digest, Directory, store::index::Slot};
+
+/// In parts, and those in branches: a change copies one part and one branch, and shares all others. With a million keys
+/// a part has about a thousand.
+#[derive(Clone)]
+pub(crate) struct Snapshot {
+    branches: [Arc<Branch>; BRANCHES],
+    pub(crate) directory: Directory,
+}
+
+#[derive(Clone)]
+struct Branch([Arc<Part>; PARTS]);
+
+pub(crate) type Part = HashMap<Digest, Slot, BuildHasherDefault<DigestHasher>>;
+
+const BRANCHES: usize = 32;
+const PARTS: usize = 32;
+
+impl Snapshot {
+    pub(crate) fn new(slots: impl IntoIterator<Item = (Digest, Slot)>, directory: Directory) -> Self {
+        let branch = || Arc::new(Branch(std::array::from_fn(|_| Arc::new(Part::default()))));
+        let mut snapshot = Self { branches: std::array::from_fn(|_| branch()), directory };
+        for (digest, slot) in slots {
+            if let Some(part) = snapshot.part_mut(&digest) {
+                part.insert(digest, slot);
+            }
+        }
+        snapshot
+    }
+
+    pub(crate) fn get(&self, digest: &Digest) -> Option<&Slot> {
+        let (branch, part) = place(digest);
+        self.branches.get(branch)?.0.get(part)?.get(digest)
+    }
+
+    /// The part of a digest, which is copied if somebody else has it too. There always is one.
+    pub(crate) fn part_mut(&mut self, digest: &Digest) -> Option<&mut Part> {
+        let (branch, part) = place(digest);
+        Arc::make_mut(self.branches.get_mut(branch)?).0.get_mut(part).map(Arc::make_mut)
+    }
+
+    pub(crate) fn parts(&self) -> impl Iterator<Item = &Part> {
+        self.branches.iter().flat_map(|branch| &branch.0).map(|part| &**part)
+    }
+}
+
+/// Digests are evenly spread, so their first bytes choose a part.
+const fn place(digest: &Digest) -> (usize, usize) {
+    let [first, second, ..] = *digest.as_bytes();
+    (first as usize % BRANCHES, second as usize % PARTS)
+}
+
+/// Digests are evenly spread already: eight bytes of one are a hash. Only keys that were issued are ever
+/// put into the map, so nobody can fill a bucket at will.
+#[derive(Default)]
+pub(crate) struct DigestHasher(u64);
+
+impl Hasher for DigestHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        // The last eight: the first two have chosen the part.
+        if let Some(last) = bytes.last_chunk() {
+            self.0 = u64::from_le_bytes(*last);
+        }
+    }
+}
+
+/// The newest snapshot. To read it costs no lock and no atomic write: each thread keeps the one that it has read last,
+/// and asks for another only if there is one.
+pub(crate) struct Newest {
+    /// Tells it from every other one of the process.
+    number: u64,
+    /// Rises after each change, before whoever made it goes on.
+    generation: AtomicU64,
+    snapshot: ArcSwap<Snapshot>,
+    /// Held by whoever changes anything.
+    writing: Mutex<()>,
+}
+
+/// What a thread has read last.
+struct Seen {
+    number: u64,
+    generation: u64,
+    snapshot: Arc<Snapshot>,
+}
+
+thread_local! {
+    static SEEN: RefCell<Option<Seen>> = const { RefCell::new(None) };
+}
+
+impl Newest {
+    pub(crate) fn new(snapshot: Snapshot) -> Self {
+        static NUMBERS: AtomicU64 = AtomicU64::new(0);
+        Self {
+            number: NUMBERS.fetch_add(1, Ordering::Relaxed),
+            generation: AtomicU64::new(0),
+            snapshot: ArcSwap::from_pointee(snapshot),
+            writing: Mutex::new(()),
+        }
+    }
+
+    /// Looks into the newest snapshot: the one of the last change that has returned, or a newer one.
+    #[inline]
+    pub(crate) fn read<T>(&self, mut look: impl FnMut(&Snapshot) -> T) -> T {
+        // Before the snapshot is read: one that was read earlier could be older than this.
+        let generation = self.generation.load(Ordering::Acquire);
+        let known = SEEN.try_with(|seen| {
+            let seen = seen.try_borrow().ok()?;
+            let seen = seen.as_ref().filter(|seen| seen.number == self.number && seen.generation == generation)?;
+            Some(look(&seen.snapshot))
+        });
+        match known {
+            Ok(Some(found)) => found,
+            _ => {
+                let snapshot = self.load(generation);
+                look(&snapshot)
+            }
+        }
+    }
+
+    #[cold]
+    fn load(&self, generation: u64) -> Arc<Snapshot> {
+        let snapshot = self.snapshot.load_full();
+        let seen = Seen { number: self.number, generation, snapshot: Arc::clone(&snapshot) };
+        let old = SEEN.try_with(|cell| cell.try_borrow_mut().ok().map(|mut cell| cell.replace(seen)));
+        // Here, where nothing is borrowed any more: what else ends with the last record of a kind might look something up.
+        drop(old);
+        snapshot
+    }
+
+    /// Makes another one the newest. When it returns, nobody who begins to read finds the one before.
+    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Snapshot) -> T) -> T {
+        // Whoever panicked while holding the lock has changed nothing.
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut snapshot = Snapshot::clone(&self.snapshot.load());
+        let told = change(&mut snapshot);
+        self.snapshot.store(Arc::new(snapshot));
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        told
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn number_of(directory: &Directory) -> usize {
+        directory.shops().count()
+    }
+
+    fn directory(shops: usize) -> Directory {
+        (0..shops).fold(Directory::builder(), |all, shop| all.shop(&shop.to_string(), None)).build().unwrap()
+    }
+
+    #[test]
+    fn a_change_is_seen_by_every_thread_once_it_has_returned() {
+        let newest = Arc::new(Newest::new(Snapshot::new([], directory(0))));
+        let other = Newest::new(Snapshot::new([], directory(50)));
+        std::thread::scope(|scope| {
+            let (ask, asked) = std::sync::mpsc::sync_channel::<usize>(0);
+            let (answer, answered) = std::sync::mpsc::sync_channel::<usize>(0);
+            scope.spawn({
+                let newest = Arc::clone(&newest);
+                move || asked.iter().for_each(|_| answer.send(newest.read(|it| number_of(&it.directory))).unwrap())
+            });
+            for shops in 0..20 {
+                newest.change(|it| it.directory = directory(shops));
+                ask.send(shops).unwrap();
+                assert_eq!(answered.recv().unwrap(), shops);
+                assert_eq!(newest.read(|it| number_of(&it.directory)), shops);
+                assert_eq!(other.read(|it| number_of(&it.directory)), 50, "a thread reads more than one");
+            }
+        });
+    }
+
+    #[test]
+    fn whoever_looks_may_look_again() {
+        let newest = Newest::new(Snapshot::new([], directory(1)));
+        let twice = newest.read(|_| {
+            newest.change(|it| it.directory = directory(2));
+            newest.read(|it| number_of(&it.directory))
+        });
+        assert_eq!((twice, newest.read(|it| number_of(&it.directory))), (2, 2));
+    }
+}
