@@ -1,7 +1,6 @@
 //! All keys by digest, in memory: what every store of this crate answers look-ups from.
 
 use std::{
-    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -16,7 +15,7 @@ use crate::{
     key::LifeCell,
     store::{
         Found, Lookup, StoreError,
-        snapshot::{Newest, Snapshot},
+        snapshot::{Newest, Part, Snapshot},
     },
 };
 
@@ -118,9 +117,13 @@ impl Index {
         self.newest.change(|keys| keys.directory = directory);
     }
 
+    pub(crate) fn bytes(&self) -> usize {
+        self.newest.read(Snapshot::bytes)
+    }
+
     /// Keys in memory, those that cannot be read among them.
     pub(crate) fn len(&self) -> usize {
-        self.newest.read(|keys| keys.parts().map(HashMap::len).sum())
+        self.newest.read(|keys| keys.parts().map(Part::len).sum())
     }
 }
 
@@ -198,7 +201,7 @@ impl Index {
             Slot::Record(record) if record.last_used().is_some_and(|last| last >= time) => Some(Arc::clone(record)),
             _ => None,
         };
-        self.newest.read(|keys| keys.parts().flat_map(HashMap::values).filter_map(used).collect())
+        self.newest.read(|keys| keys.parts().flat_map(Part::values).filter_map(used).collect())
     }
 }
 

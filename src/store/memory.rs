@@ -107,6 +107,13 @@ impl MemoryStore {
         Self(Arc::new(Inner { index, format: records.settings.format.clone(), ledger: Mutex::new(records) }))
     }
 
+    /// What look-ups are answered from, in bytes, without the records themselves; for benches.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn memory_of_table(&self) -> usize {
+        self.0.index.bytes()
+    }
+
     /// Whoever panicked while holding the lock did so before anything was changed.
     fn lock(&self) -> MutexGuard<'_, Records> {
         self.0.ledger.lock().unwrap_or_else(PoisonError::into_inner)

@@ -2,7 +2,6 @@
 
 use std::{
     cell::RefCell,
-    collections::HashMap,
     hash::{BuildHasherDefault, Hasher},
     sync::{
         Arc, Mutex, PoisonError,
@@ -11,6 +10,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use hashbrown::HashMap;
 
 use crate::{Digest, Directory, store::index::Slot};
 
@@ -51,6 +51,12 @@ impl Snapshot {
     pub(crate) fn part_mut(&mut self, digest: &Digest) -> Option<&mut Part> {
         let (branch, part) = place(digest);
         Arc::make_mut(self.branches.get_mut(branch)?).0.get_mut(part).map(Arc::make_mut)
+    }
+
+    /// What it takes in memory, without the records.
+    pub(crate) fn bytes(&self) -> usize {
+        let parts: usize = self.parts().map(|part| size_of::<Part>() + part.allocation_size()).sum();
+        size_of::<Self>() + BRANCHES * size_of::<Branch>() + parts
     }
 
     pub(crate) fn parts(&self) -> impl Iterator<Item = &Part> {

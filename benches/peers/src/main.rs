@@ -6,10 +6,11 @@
 mod alloc;
 mod contenders;
 mod measure;
-mod request;
 mod table;
 mod turns;
 mod versions;
+
+use peers::{gates, request};
 
 fn main() {
     let rounds = std::env::var("ROUNDS").map_or(41, |text| text.parse().expect("ROUNDS is a number"));

@@ -34,6 +34,13 @@ pub fn networks() -> Vec<String> {
     (0..8).map(|net| format!("10.{}.0.0/16", net * 7)).collect()
 }
 
+/// For a server on loopback: as many, and the peer's is the third again.
+pub fn networks_with_loopback() -> Vec<String> {
+    let mut networks = networks();
+    networks[2] = "127.0.0.0/8".to_owned();
+    networks
+}
+
 /// What a server hands to its service: `peer` is how it names the address of the connection's other end.
 pub fn request(key: &str, path: &str, peer: impl Clone + Send + Sync + 'static) -> Request<()> {
     let mut request = Request::get(path).header("host", "localhost").header("user-agent", "bench");

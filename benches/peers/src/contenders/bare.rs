@@ -3,19 +3,18 @@
 use std::hint::black_box;
 
 use axum::{
-    Router,
     body::Body,
     extract::{ConnectInfo, Request},
     middleware::{self, Next},
     response::Response,
-    routing::get,
 };
 use sha2::{Digest as _, Sha256};
 use tower_authz::PeerAddress;
 
 use crate::{
+    gates::bare,
     measure::{Contender, Meter},
-    request::{KNOWN, PATH, PATTERN, PEER, key, request},
+    request::{KNOWN, PATH, PEER, key, request},
     turns::{boxed, carried, carry_back, fresh},
 };
 
@@ -32,11 +31,6 @@ pub fn at_service(key: &str, path: &str) -> http::Request<()> {
 /// The request as `axum::serve` hands it on.
 pub fn at_router(key: &str, path: &str) -> http::Request<()> {
     request(key, path, ConnectInfo(PEER))
-}
-
-/// A router to put a layer around.
-pub fn orders() -> Router {
-    Router::new().route(PATTERN, get(async || "ok"))
 }
 
 pub fn digest() -> Contender {
@@ -63,7 +57,7 @@ pub fn fresh_service() -> Contender {
 }
 
 pub fn router() -> Contender {
-    let turn = fresh::<Body, _>(boxed(orders()), at_router(&key(KNOWN), PATH), 200);
+    let turn = fresh::<Body, _>(boxed(bare()), at_router(&key(KNOWN), PATH), 200);
     Contender::new(ROUTER, &["axum"], turn)
 }
 
@@ -72,7 +66,7 @@ pub fn from_fn() -> Contender {
     async fn pass(request: Request, next: Next) -> Response {
         next.run(request).await
     }
-    let app = orders().layer(middleware::from_fn(pass));
+    let app = bare().layer(middleware::from_fn(pass));
     let turn = fresh::<Body, _>(boxed(app), at_router(&key(KNOWN), PATH), 200);
     Contender::new("axum: `from_fn` that does nothing", &["axum"], turn).within(ROUTER)
 }

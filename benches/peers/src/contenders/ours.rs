@@ -1,54 +1,21 @@
-//! tower-authz, set up as its README says.
+//! tower-authz, around a plain service and around a router.
 
 use axum::body::Body;
-use serde_json::json;
-use sha2::{Digest as _, Sha256};
 use tower::Layer as _;
-use tower_authz::{
-    Alphabet, Authz, Dimension, KeyFile, KeyFormat, Policy, Rule, check::Tie, reject::Empty, store::MemoryStore,
-};
+use tower_authz::{Authz, reject::Empty};
 
-use super::bare::{FRESH, ROUTER, SERVICE, at_router, at_service, orders};
+use super::bare::{FRESH, ROUTER, SERVICE, at_router, at_service};
 use crate::{
+    gates::ours,
     measure::Contender,
-    request::{EXCLUDED_COMPANY, FOREIGN_PATH, KEYS, KNOWN, PATH, PATTERN, SHOPS, UNKNOWN, id, key, networks},
+    request::{FOREIGN_PATH, KNOWN, PATH, UNKNOWN, key, networks},
     turns::{answers, boxed, carried, carry_back, fresh},
 };
 
 const PACKAGES: &[&str] = &["tower-authz"];
 
 fn authz() -> Authz<Empty> {
-    let format = KeyFormat::structured("l64")
-        .public_id(Alphabet::LowerAlphanumeric, 8)
-        .secret(Alphabet::LowerHex, 32)
-        .build()
-        .expect("the format is well formed");
-    let file = KeyFile::parse(&key_file(), "keys.json").expect("the key file is well formed");
-    let store = MemoryStore::from_file(file, format).expect("the keys are of the format");
-    let rule = Rule::resource("orders").tied(Tie::path(Dimension::SHOP, "shop"));
-    let policy = Policy::builder().route(PATTERN, rule).build().expect("the policy is well formed");
-    Authz::new(store, policy).with_reject(Empty)
-}
-
-fn key_file() -> String {
-    let keys: Vec<_> = (0..KEYS)
-        .map(|number| {
-            json!({
-                "id": id(number),
-                "digest": hex::encode(Sha256::digest(key(number))),
-                "expires_at": "2099-01-01T00:00:00Z",
-                "permissions": { "orders": "write", "products": "read" },
-                "restrictions": { "shop": { "include": SHOPS }, "company": { "exclude": [EXCLUDED_COMPANY] } },
-                "ip_ranges": networks(),
-            })
-        })
-        .collect();
-    let shops = json!([
-        { "key": "de", "company": "1", "countries": [{ "code": "at", "id": "1001" }] },
-        { "key": "ch", "company": "2" },
-        { "key": "fr", "company": "1" },
-    ]);
-    json!({ "keys": keys, "directory": { "shops": shops } }).to_string()
+    ours::authz(&networks())
 }
 
 pub fn service() -> Contender {
@@ -78,7 +45,7 @@ pub fn refusals() -> [Contender; 3] {
 }
 
 pub fn router() -> Contender {
-    let mut app = boxed::<_, Body, _>(orders().layer(authz()));
+    let mut app = boxed::<_, Body, _>(ours::router(&networks()));
     answers(&mut app, at_router(&key(UNKNOWN), PATH), 401);
     answers(&mut app, at_router(&key(KNOWN), FOREIGN_PATH), 403);
     let turn = fresh(app, at_router(&key(KNOWN), PATH), 200);

@@ -1,0 +1,70 @@
+//! One of the routers on loopback, for a load generator to lean on: `.ci/load` starts one of each.
+//!
+//! `server <variant> <port>` speaks HTTP/1 and, to whoever begins with it, HTTP/2. As everywhere here, a surprise may
+//! panic.
+
+use std::{
+    env,
+    net::{Ipv4Addr, SocketAddr},
+    num::NonZero,
+    process::ExitCode,
+};
+
+use axum::{Router, serve::ListenerExt as _};
+use peers::{
+    gates,
+    request::{FOREIGN_PATH, KNOWN, PATH, UNKNOWN, key, networks_with_loopback},
+};
+use tokio::{net::TcpListener, runtime};
+
+const USAGE: &str = "\
+usage: server bare|ours|hand-rolled|bearer PORT   answers on 127.0.0.1:PORT
+       server requests                            tells what to ask: name, path and key of each request";
+
+fn main() -> ExitCode {
+    let arguments: Vec<_> = env::args().skip(1).collect();
+    match arguments.as_slice() {
+        [word] if word == "requests" => requests(),
+        [variant, port] => match (router(variant), port.parse::<NonZero<u16>>()) {
+            (Some(router), Ok(port)) => serve(router, port.get()),
+            _ => return usage(),
+        },
+        _ => return usage(),
+    }
+    ExitCode::SUCCESS
+}
+
+fn usage() -> ExitCode {
+    eprintln!("{USAGE}");
+    ExitCode::from(2)
+}
+
+fn router(variant: &str) -> Option<Router> {
+    let networks = networks_with_loopback();
+    Some(match variant {
+        "bare" => gates::bare(),
+        "ours" => gates::ours::router(&networks),
+        "hand-rolled" => gates::hand_rolled::router(&networks),
+        "bearer" => gates::bearer::router(),
+        _ => return None,
+    })
+}
+
+fn requests() {
+    let requests = [("admitted", PATH, KNOWN), ("unknown-key", PATH, UNKNOWN), ("foreign-shop", FOREIGN_PATH, KNOWN)];
+    for (name, path, number) in requests {
+        println!("{name} {path} {}", key(number));
+    }
+}
+
+/// On one thread, so that what the process takes of its core is what the requests took.
+fn serve(router: Router, port: u16) {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().expect("the runtime starts");
+    runtime.block_on(async {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.expect("the port is free");
+        let listener = listener.tap_io(|stream| stream.set_nodelay(true).expect("the option can be set"));
+        println!("listening");
+        let service = router.into_make_service_with_connect_info::<SocketAddr>();
+        axum::serve(listener, service).await.expect("it goes on for ever");
+    });
+}

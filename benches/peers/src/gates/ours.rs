@@ -1,0 +1,49 @@
+//! tower-authz, set up as its README says.
+
+use axum::Router;
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+use tower_authz::{
+    Alphabet, Authz, Dimension, KeyFile, KeyFormat, Policy, Rule, check::Tie, reject::Empty, store::MemoryStore,
+};
+
+use super::bare;
+use crate::request::{EXCLUDED_COMPANY, KEYS, PATTERN, SHOPS, id, key};
+
+pub fn authz(networks: &[String]) -> Authz<Empty> {
+    let format = KeyFormat::structured("l64")
+        .public_id(Alphabet::LowerAlphanumeric, 8)
+        .secret(Alphabet::LowerHex, 32)
+        .build()
+        .expect("the format is well formed");
+    let file = KeyFile::parse(&key_file(networks), "keys.json").expect("the key file is well formed");
+    let store = MemoryStore::from_file(file, format).expect("the keys are of the format");
+    let rule = Rule::resource("orders").tied(Tie::path(Dimension::SHOP, "shop"));
+    let policy = Policy::builder().route(PATTERN, rule).build().expect("the policy is well formed");
+    Authz::new(store, policy).with_reject(Empty)
+}
+
+fn key_file(networks: &[String]) -> String {
+    let keys: Vec<_> = (0..KEYS)
+        .map(|number| {
+            json!({
+                "id": id(number),
+                "digest": hex::encode(Sha256::digest(key(number))),
+                "expires_at": "2099-01-01T00:00:00Z",
+                "permissions": { "orders": "write", "products": "read" },
+                "restrictions": { "shop": { "include": SHOPS }, "company": { "exclude": [EXCLUDED_COMPANY] } },
+                "ip_ranges": networks,
+            })
+        })
+        .collect();
+    let shops = json!([
+        { "key": "de", "company": "1", "countries": [{ "code": "at", "id": "1001" }] },
+        { "key": "ch", "company": "2" },
+        { "key": "fr", "company": "1" },
+    ]);
+    json!({ "keys": keys, "directory": { "shops": shops } }).to_string()
+}
+
+pub fn router(networks: &[String]) -> Router {
+    bare().layer(authz(networks))
+}

@@ -1,0 +1,127 @@
+//! How long all keys take to get into the process. A store in a database is held against a bare `SELECT` of the same
+//! columns of the same rows, whose values are looked at and let go: what it takes longer is its own.
+
+use std::{
+    hint::black_box,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use rusqlite::{Connection, OpenFlags};
+use tower_authz::{
+    Directory, KeyFile,
+    store::{FileStore, MemoryStore, SqliteStore},
+};
+
+#[cfg(feature = "postgres")]
+use crate::postgres::loads as of_postgres;
+use crate::{
+    common::format,
+    measure::{Scale, median},
+    population::{Files, Grants, records},
+    table::{self, Mark, NOTHING, count, ratio},
+};
+
+const ROUNDS: usize = 5;
+
+/// What the stores in databases read of each key.
+pub(crate) const COLUMNS: &str = "id, digest, name, kind, tenant, created_at, not_before, expires_at, revoked_at, \
+                                  revocation_reason, may, version, last_used, replaces, replaced_by";
+
+/// How many they are.
+pub(crate) const COLUMN_COUNT: usize = 15;
+
+/// A way to load all keys.
+pub(crate) struct Load {
+    pub(crate) name: &'static str,
+    /// What it is held against.
+    pub(crate) beside: Option<&'static str>,
+    /// Loads them once, and says how long that took.
+    pub(crate) once: Box<dyn FnMut() -> Duration>,
+}
+
+/// How long it takes to make something, and not to drop it.
+pub(crate) fn timed<T>(make: impl FnOnce() -> T) -> Duration {
+    let start = Instant::now();
+    let made = black_box(make());
+    let time = start.elapsed();
+    drop(made);
+    time
+}
+
+pub(crate) fn run(scale: Scale) {
+    let rounds = if scale.smoke { 2 } else { ROUNDS };
+    let file = KeyFile::new(records(scale.keys, Grants::Shared), Directory::default());
+    let files = Files::write(&file);
+    let others = of_postgres(&file);
+    let mut loads = of_files(file, &files);
+    loads.extend(others);
+    let mut seconds: Vec<Vec<f64>> = vec![Vec::new(); loads.len()];
+    for _ in 0..rounds {
+        for (load, seconds) in loads.iter_mut().zip(&mut seconds) {
+            seconds.push((load.once)().as_secs_f64());
+        }
+    }
+    println!("{} keys, medians of {rounds} interleaved rounds.\n", count(scale.keys));
+    print(&loads, &seconds);
+}
+
+#[cfg(not(feature = "postgres"))]
+fn of_postgres(_: &KeyFile) -> Vec<Load> {
+    Vec::new()
+}
+
+fn of_files(file: KeyFile, files: &Files) -> Vec<Load> {
+    const BARE: &str = "SQLite: bare `SELECT`";
+    let keys = file.records().len();
+    let from_records = move || {
+        let file = file.clone();
+        timed(|| MemoryStore::from_file(file, format()).unwrap())
+    };
+    let json = files.json();
+    let read = move || timed(|| MemoryStore::open(&json, format()).unwrap());
+    let json = files.json();
+    let read_and_watch = move || timed(|| FileStore::open(&json, format()).unwrap());
+    let sqlite = files.sqlite();
+    let select = move || timed(|| assert_eq!(select(&sqlite), keys, "all rows were read"));
+    let sqlite = files.sqlite();
+    let open = move || timed(|| SqliteStore::open(&sqlite).unwrap());
+    vec![
+        Load { name: "`MemoryStore::from_file`, of records", beside: None, once: Box::new(from_records) },
+        Load { name: "`MemoryStore::open`, of JSON", beside: None, once: Box::new(read) },
+        Load { name: "`FileStore::open`, of JSON", beside: None, once: Box::new(read_and_watch) },
+        Load { name: BARE, beside: None, once: Box::new(select) },
+        Load { name: "`SqliteStore::open`", beside: Some(BARE), once: Box::new(open) },
+    ]
+}
+
+/// How many rows there are.
+fn select(path: &Path) -> usize {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).unwrap();
+    let mut statement = connection.prepare(&format!("SELECT {COLUMNS} FROM keys")).unwrap();
+    let mut rows = statement.query([]).unwrap();
+    let mut count = 0;
+    while let Some(row) = rows.next().unwrap() {
+        for place in 0..COLUMN_COUNT {
+            black_box(row.get_ref(place).unwrap());
+        }
+        count += 1;
+    }
+    count
+}
+
+fn print(loads: &[Load], seconds: &[Vec<f64>]) {
+    table::head(&["what", "seconds", "÷ bare `SELECT`", "mark"]);
+    for (load, own) in loads.iter().zip(seconds) {
+        let bare = load.beside.and_then(|name| loads.iter().position(|other| other.name == name));
+        // Within a round both had the same neighbours.
+        let more = bare.map(|bare| median(own.iter().zip(&seconds[bare]).map(|(own, bare)| own / bare)));
+        table::row(&[
+            load.name.to_owned(),
+            format!("{:.3}", median(own.iter().copied())),
+            more.map_or_else(|| NOTHING.to_owned(), ratio),
+            more.map_or_else(|| NOTHING.to_owned(), |more| Mark::AtMost(1.5).judge(more)),
+        ]);
+    }
+}

@@ -1,0 +1,121 @@
+//! What a key takes of the memory, told apart: its record, its place in the table that look-ups read, and the rest,
+//! which is what changes are judged by (keys by their ids, and the set of all digests).
+//!
+//! Counted are the bytes that were asked for. What the system's allocator adds to each piece, some 8 to 16 bytes, is
+//! not among them.
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use tower_authz::{Directory, KeyFile, KeyRecord, store::MemoryStore};
+
+use crate::{
+    common::format,
+    measure::Scale,
+    population::{Grants, records},
+    table::{self, Mark, count},
+};
+
+/// Counts the bytes that are held, while somebody asks for them: elsewhere, two threads that count would be in each
+/// other's way.
+struct Held;
+
+static ASKED: AtomicBool = AtomicBool::new(false);
+static BYTES: AtomicUsize = AtomicUsize::new(0);
+
+impl Held {
+    fn add(bytes: usize) {
+        if ASKED.load(Ordering::Relaxed) {
+            // Past zero and back, if more is freed than was counted: a difference is right all the same.
+            BYTES.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+}
+
+#[expect(unsafe_code, reason = "an allocator cannot be written otherwise; it hands everything on to the system's")]
+// SAFETY: every call is handed on unchanged.
+unsafe impl GlobalAlloc for Held {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        Self::add(layout.size());
+        // SAFETY: the caller keeps the contract.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        Self::add(layout.size());
+        // SAFETY: the caller keeps the contract.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        Self::add(size.wrapping_sub(layout.size()));
+        // SAFETY: the caller keeps the contract.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        Self::add(layout.size().wrapping_neg());
+        // SAFETY: the caller keeps the contract.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Held = Held;
+
+/// How many bytes are held more, once something is made.
+fn held_by<T>(make: impl FnOnce() -> T) -> (T, usize) {
+    ASKED.store(true, Ordering::Relaxed);
+    let before = BYTES.load(Ordering::Relaxed);
+    let made = make();
+    let held = BYTES.load(Ordering::Relaxed).wrapping_sub(before);
+    ASKED.store(false, Ordering::Relaxed);
+    (made, held)
+}
+
+pub(crate) fn run(scale: Scale) {
+    println!("Bytes for each of {} keys.\n", count(scale.keys));
+    table::head(&["grants", "record", "table", "the rest", "all", "mark of the table"]);
+    for grants in [Grants::Shared, Grants::Own] {
+        print(scale.keys, grants, &Parts::of(scale.keys, grants));
+    }
+}
+
+/// In bytes.
+struct Parts {
+    records: usize,
+    table: usize,
+    all: usize,
+}
+
+impl Parts {
+    fn of(keys: usize, grants: Grants) -> Self {
+        let (list, held) = held_by(|| records(keys, grants).map(Arc::new).collect::<Vec<Arc<KeyRecord>>>());
+        let records_alone = held - list.capacity() * size_of::<Arc<KeyRecord>>();
+        drop(list);
+        let (store, all) = held_by(|| {
+            let file = KeyFile::new(records(keys, grants), Directory::default());
+            MemoryStore::from_file(file, format()).unwrap()
+        });
+        Self { records: records_alone, table: store.memory_of_table(), all }
+    }
+}
+
+fn print(keys: usize, grants: Grants, parts: &Parts) {
+    let per_key = |bytes: usize| bytes as f64 / keys as f64;
+    let figure = |bytes: usize| format!("{:.0}", per_key(bytes));
+    let rest = parts.all.saturating_sub(parts.records + parts.table);
+    table::row(&[
+        grants.name().to_owned(),
+        figure(parts.records),
+        figure(parts.table),
+        figure(rest),
+        figure(parts.all),
+        Mark::AtMost(110.0).judge(per_key(parts.table)),
+    ]);
+}

@@ -1,0 +1,89 @@
+//! Many keys, as records and as files.
+
+use std::{
+    env, fs,
+    path::PathBuf,
+    process,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use futures::executor::block_on;
+use tower_authz::{
+    ApiKey, Grant, KeyFile, KeyRecord,
+    store::{KeyAdmin as _, SqliteStore},
+};
+
+use crate::common::{format, key};
+
+/// Who has which grant.
+#[derive(Clone, Copy)]
+pub(crate) enum Grants {
+    /// There are fifty, and all keys share them.
+    Shared,
+    /// Each key has one of its own.
+    Own,
+}
+
+impl Grants {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Shared => "fifty, shared by all keys",
+            Self::Own => "one of its own for each key",
+        }
+    }
+}
+
+const SHARED: usize = 50;
+
+fn grant(number: usize) -> Arc<Grant> {
+    let shops = ["de".to_owned(), format!("s{number}")];
+    Arc::new(Grant::builder().write("orders").read("products").only("shop", shops).build().unwrap())
+}
+
+pub(crate) fn records(keys: usize, grants: Grants) -> impl Iterator<Item = KeyRecord> {
+    let shared: Vec<Arc<Grant>> = (0..SHARED).map(grant).collect();
+    (0..keys).map(move |number| {
+        let its = match grants {
+            Grants::Shared => Arc::clone(&shared[number % SHARED]),
+            Grants::Own => grant(number),
+        };
+        let key = key(number);
+        KeyRecord::builder(key[..12].parse().unwrap(), ApiKey::new(key).digest())
+            .name(format!("key {number}"))
+            .created_at(SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000))
+            .grant(its)
+            .build()
+    })
+}
+
+/// The same keys as JSON and as SQLite, in a folder that is gone afterwards.
+pub(crate) struct Files {
+    folder: PathBuf,
+}
+
+impl Files {
+    pub(crate) fn write(file: &KeyFile) -> Self {
+        let files = Self { folder: env::temp_dir().join(format!("tower-authz-scale-{}", process::id())) };
+        fs::create_dir_all(&files.folder).unwrap();
+        fs::write(files.json(), file.to_json().unwrap()).unwrap();
+        let store = SqliteStore::create(files.sqlite(), format()).unwrap();
+        let imported = block_on(store.by("bench").import(file.records().to_vec())).unwrap();
+        assert_eq!(imported.added, file.records().len(), "all keys are in the file");
+        files
+    }
+
+    pub(crate) fn json(&self) -> PathBuf {
+        self.folder.join("keys.json")
+    }
+
+    pub(crate) fn sqlite(&self) -> PathBuf {
+        self.folder.join("keys.sqlite")
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder); // the system clears its folder some day
+    }
+}

@@ -1,0 +1,205 @@
+//! Two threads at once beside one alone: what a look-up costs more, and the whole chain, because somebody else does the
+//! same.
+//!
+//! A machine whose cores share a cache, or are two halves of one, slows any two threads. So the same is asked of a map
+//! that nobody ever writes to, which shares nothing else; what is held against the mark is how much more than the map
+//! ours is slowed, in the same round. A second map counts a reference up and down for each look-up, as whoever hands
+//! records out has to.
+
+use std::{
+    collections::HashMap,
+    hint::black_box,
+    sync::{
+        Arc, Barrier,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use futures::FutureExt as _;
+use tower::Layer as _;
+use tower_authz::{
+    Digest, KeyRecord, Policy,
+    store::{KeyStore as _, MemoryStore},
+};
+
+use crate::{
+    common::{boxed, carry_back, guarded, key, store},
+    measure::{Circle, Random, Scale, median, nanos},
+    table::{self, Mark, count, ratio, thousands},
+};
+
+/// Calls between two looks at the clock.
+const CHUNK: usize = 256;
+
+/// For each thread so many digests to look up: more records than a core has cache for.
+const PROBES: usize = 1 << 16;
+
+type Probes = Arc<[Vec<Digest>; 2]>;
+
+/// Makes a chunk of calls.
+type Work = Box<dyn FnMut()>;
+
+struct Contender {
+    name: &'static str,
+    /// Given the number of a thread, what that one does over and over.
+    worker: Box<dyn Fn(usize) -> Work + Send + Sync>,
+    mark: Mark,
+}
+
+pub(crate) fn run(scale: Scale) {
+    let keys = if scale.smoke { scale.keys } else { 100_000 };
+    let window = Duration::from_millis(if scale.smoke { 2 } else { 50 });
+    let contenders = contenders(keys);
+    let mut rounds: Vec<Vec<Pair>> = Vec::with_capacity(scale.rounds);
+    for _ in 0..scale.rounds {
+        let pair = |contender: &Contender| Pair {
+            alone: together(contender, 1, window),
+            beside: together(contender, 2, window),
+        };
+        rounds.push(contenders.iter().map(pair).collect());
+    }
+    print(keys, &contenders, &rounds);
+}
+
+/// The two maps come first.
+fn contenders(keys: usize) -> [Contender; 4] {
+    let store = store(keys);
+    let digest = |number: usize| Digest::of(key(number).as_bytes());
+    // The very same records.
+    let record = |number: usize| {
+        let digest = digest(number);
+        (*digest.as_bytes(), found(&store, &digest).unwrap())
+    };
+    let map: Arc<HashMap<[u8; 32], Arc<KeyRecord>>> = Arc::new((0..keys).map(record).collect());
+    let probes: Probes = Arc::new([1, 2].map(|seed| {
+        let mut random = Random::new(seed);
+        (0..PROBES).map(|_| digest(random.below(keys))).collect()
+    }));
+    let (cloning, chained) = (Arc::clone(&map), store.clone());
+    [
+        look_up("bare map", Mark::None, &probes, move |digest| black_box(map.get(digest.as_bytes())).is_some()),
+        look_up("bare map, `Arc` cloned", Mark::None, &probes, move |digest| {
+            black_box(cloning.get(digest.as_bytes()).cloned()).is_some()
+        }),
+        look_up("`MemoryStore`", Mark::AtMost(1.1), &probes, move |digest| found(&store, digest).is_some()),
+        chain(keys, chained),
+    ]
+}
+
+fn found(store: &MemoryStore, digest: &Digest) -> Option<Arc<KeyRecord>> {
+    store.lookup(digest).found().now_or_never().unwrap().unwrap()
+}
+
+fn look_up<L>(name: &'static str, mark: Mark, probes: &Probes, look: L) -> Contender
+where
+    L: Fn(&Digest) -> bool + Clone + Send + Sync + 'static,
+{
+    let probes = Arc::clone(probes);
+    let worker = move |thread: usize| -> Work {
+        let (probes, look) = (Arc::clone(&probes), look.clone());
+        let mut place = 0;
+        Box::new(move || {
+            for digest in &probes[thread][place..place + CHUNK] {
+                assert!(look(black_box(digest)), "what is timed was found");
+            }
+            place = (place + CHUNK) % PROBES;
+        })
+    };
+    Contender { name, worker: Box::new(worker), mark }
+}
+
+/// Each thread has a clone of the service, as a server's connections do, and requests of its own.
+fn chain(keys: usize, store: MemoryStore) -> Contender {
+    let service = guarded(Policy::builder(), store).layer(carry_back());
+    let worker = move |thread: usize| -> Work {
+        let mut circle = Circle::new(boxed(service.clone()), keys, thread as u64 + 1);
+        Box::new(move || {
+            for _ in 0..CHUNK {
+                circle.call();
+            }
+        })
+    };
+    Contender { name: "the whole chain", worker: Box::new(worker), mark: Mark::AtMost(1.1) }
+}
+
+/// What one thread did.
+struct Spent {
+    time: Duration,
+    calls: usize,
+}
+
+/// Nanoseconds of a call while so many threads make them.
+fn together(contender: &Contender, threads: usize, window: Duration) -> f64 {
+    let (start, over) = (Barrier::new(threads), AtomicBool::new(false));
+    let spent: Vec<Spent> = thread::scope(|scope| {
+        let running: Vec<_> = (0..threads)
+            .map(|number| {
+                let (start, over) = (&start, &over);
+                scope.spawn(move || spend((contender.worker)(number), start, over, window))
+            })
+            .collect();
+        running.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    nanos(spent.iter().map(|one| one.time).sum(), spent.iter().map(|one| one.calls).sum())
+}
+
+/// Works for a while. Whoever is done first ends it for both, so that neither is alone at the end.
+fn spend(mut work: Work, start: &Barrier, over: &AtomicBool, window: Duration) -> Spent {
+    // So that the caches hold what they would if nobody else had a turn.
+    let begin = Instant::now();
+    while begin.elapsed() < window / 4 {
+        work();
+    }
+    start.wait();
+    let begin = Instant::now();
+    let mut calls = 0;
+    while !over.load(Ordering::Relaxed) {
+        work();
+        calls += CHUNK;
+        if begin.elapsed() >= window {
+            over.store(true, Ordering::Relaxed);
+        }
+    }
+    Spent { time: begin.elapsed(), calls }
+}
+
+/// Nanoseconds of a call, in one round.
+struct Pair {
+    alone: f64,
+    beside: f64,
+}
+
+impl Pair {
+    fn slowdown(&self) -> f64 {
+        self.beside / self.alone
+    }
+}
+
+/// In each round there is a pair for each contender.
+fn print(keys: usize, contenders: &[Contender], rounds: &[Vec<Pair>]) {
+    println!("{} keys, medians of {} interleaved rounds.\n", count(keys), rounds.len());
+    let over = |figure: &dyn Fn(&[Pair]) -> f64| median(rounds.iter().map(|round| figure(round)));
+    table::head(&[
+        "contender",
+        "ns alone",
+        "ns with two threads",
+        "slowdown",
+        "÷ that of the bare map",
+        "÷ that of the map with `Arc` cloned",
+        "mark, beside the bare map",
+    ]);
+    for (place, contender) in contenders.iter().enumerate() {
+        let more = over(&|round| round[place].slowdown() / round[0].slowdown());
+        table::row(&[
+            contender.name.to_owned(),
+            thousands(over(&|round| round[place].alone)),
+            thousands(over(&|round| round[place].beside)),
+            ratio(over(&|round| round[place].slowdown())),
+            ratio(more),
+            ratio(over(&|round| round[place].slowdown() / round[1].slowdown())),
+            contender.mark.judge(more),
+        ]);
+    }
+}
