@@ -23,6 +23,7 @@ use std::{sync::Arc, time::SystemTime};
 
 use http::{HeaderValue, Request, Response};
 
+use super::future::Passage;
 use crate::{
     Check, ClientAddress, Denial, Digest, Head, KeyFormat, KeyRecord, Policy, Principal, Proxies, Reject, Sources,
     TenantHosts,
@@ -30,7 +31,6 @@ use crate::{
     clock,
     credential::{Credential, Notice},
     denial::{Cause, Context},
-    key::Watch,
     policy::{Sought, Values, status},
     reject,
     store::{Found, KeyStore, StoreErrorKind},
@@ -109,42 +109,41 @@ impl<R> Config<R> {
         Ok(Presented { digest: Digest::of(key), bearer: source.is_bearer(), tenant, notice: source.notice().cloned() })
     }
 
-    /// Judges what the store has found, and what the key may do, and prepares the request for whoever comes next. There
-    /// is a watch over the request while it is in flight, and perhaps something that the handler has to settle.
+    /// Judges what the store has found, and what the key may do, and prepares the request for whoever comes next.
     #[inline]
-    pub(crate) fn admit<B>(
-        &self,
-        presented: &Presented,
+    pub(super) fn admit<B>(
+        self: &Arc<Self>,
+        presented: &mut Presented,
         found: Found,
         request: &mut Request<B>,
         sought: Option<(&Sought<'_>, &Values)>,
-    ) -> Result<(Watch, Option<Duty>), Denial> {
+    ) -> Result<Passage<R>, Denial> {
         let record = known(found, &presented.digest)?;
-        self.judge(presented, &record)?;
-        let watch = Watch::new(Arc::clone(&record));
+        // All that is counted up, at once: a processor does nothing else meanwhile.
+        let mut passage = Passage::of(self, request, Some(Arc::clone(&record)), presented.bearer);
         let principal = Principal::of_store(&self.store, record, self.client(request), presented.bearer);
+        self.judge(presented, &principal)?;
         // Before the policy, whose checks may be anybody's: they see no key, and nobody else's principal.
         if self.remove_credential {
             self.sources.remove(request.headers_mut());
         }
         request.extensions_mut().insert(principal);
-        let duty = self.require(request, sought)?;
-        if let (Some(duty), Some(principal)) = (&duty, request.extensions_mut().get_mut::<Principal>()) {
+        passage.duty = self.require(request, sought)?;
+        passage.notice = presented.notice.take();
+        if let (Some(duty), Some(principal)) = (&passage.duty, request.extensions_mut().get_mut::<Principal>()) {
             principal.add_duty(duty.clone());
         }
-        Ok((watch, duty))
+        Ok(passage)
     }
 
     /// Whether the key may be used here and now. Then it has been.
     #[inline]
-    fn judge(&self, presented: &Presented, record: &KeyRecord) -> Result<(), Denial> {
+    fn judge(&self, presented: &Presented, principal: &Principal) -> Result<(), Denial> {
+        let record = principal.record();
         let now = self.now(record.is_dated());
         let foreign = presented.tenant.is_some() && record.tenant() != presented.tenant.as_deref();
         let verdict = if foreign { Err(Cause::ForeignTenant) } else { status(record.status(now)) };
-        verdict.map_err(|cause| {
-            let key = Some(record.id().clone());
-            Denial::from(cause).in_context(Context { key, bearer: presented.bearer, ..Context::default() })
-        })?;
+        verdict.map_err(|cause| Denial::from(cause).in_context(principal.context()))?;
         record.mark_used(now);
         Ok(())
     }
@@ -181,14 +180,13 @@ impl<R> Config<R> {
     }
 
     /// Prepares a request for a public route, and judges it.
-    pub(crate) fn pass<B>(
-        &self,
+    pub(super) fn pass<B>(
+        self: &Arc<Self>,
         request: &mut Request<B>,
         sought: (&Sought<'_>, &Values),
-    ) -> Result<Option<Duty>, Denial> {
+    ) -> Result<Passage<R>, Denial> {
         // Nobody was authenticated, whatever stands in it.
         request.extensions_mut().remove::<Principal>();
-        let _ = self.sources.take(request.headers_mut()); // to mark it
         if self.remove_credential {
             self.sources.remove(request.headers_mut());
         }
@@ -196,10 +194,13 @@ impl<R> Config<R> {
             let client = self.client(request);
             request.extensions_mut().insert(client);
         }
-        self.require(request, Some(sought))
+        let mut passage = Passage::of(self, request, None, false);
+        passage.duty = self.require(request, Some(sought))?;
+        Ok(passage)
     }
 
     /// For a request that `is_head` the response has no body.
+    #[cold]
     pub(crate) fn refuse<B>(&self, denial: Denial, is_head: bool) -> Response<B>
     where
         R: Reject<B>,

@@ -11,7 +11,7 @@ use pin_project_lite::pin_project;
 use tower::Service;
 
 use crate::{
-    Denial, Head, Reject,
+    Denial, Head, KeyRecord, Reject,
     authenticate::decision::{Config, Presented},
     check::Duty,
     credential::Notice,
@@ -46,32 +46,25 @@ pin_project! {
 }
 
 /// What is kept of a request while its handler runs.
-pub(crate) struct Passage<R> {
+pub(super) struct Passage<R> {
     config: Arc<Config<R>>,
     /// Whose it is; none on a public route.
     watch: Option<Watch>,
-    duty: Option<Duty>,
-    notice: Option<Arc<Notice>>,
+    pub(super) duty: Option<Duty>,
+    pub(super) notice: Option<Arc<Notice>>,
     bearer: bool,
     is_head: bool,
 }
 
 impl<R> Passage<R> {
-    /// That of a request for a public route.
-    pub(crate) fn public(config: &Arc<Config<R>>, is_head: bool, duty: Option<Duty>) -> Self {
-        Self { config: Arc::clone(config), watch: None, duty, notice: None, bearer: false, is_head }
-    }
-
-    /// That of a request that was admitted.
-    pub(crate) fn of(
+    pub(super) fn of<B>(
         config: &Arc<Config<R>>,
-        is_head: bool,
-        presented: &mut Presented,
-        watch: Watch,
-        duty: Option<Duty>,
+        request: &Request<B>,
+        record: Option<Arc<KeyRecord>>,
+        bearer: bool,
     ) -> Self {
-        let (bearer, notice) = (presented.bearer, presented.notice.take());
-        Self { config: Arc::clone(config), watch: Some(watch), duty, notice, bearer, is_head }
+        let is_head = *request.method() == Method::HEAD;
+        Self { config: Arc::clone(config), watch: record.map(Watch::new), duty: None, notice: None, bearer, is_head }
     }
 
     /// The watch, unless requests run to their end whatever becomes of their keys.
@@ -83,6 +76,7 @@ impl<R> Passage<R> {
         self.watch().and_then(|watch| watch.end())
     }
 
+    #[cold]
     fn refuse<B>(&self, denial: Denial) -> Response<B>
     where
         R: Reject<B>,
@@ -129,15 +123,17 @@ impl<S, ReqB, ResB, R> ResponseFuture<S, ReqB, ResB, R>
 where
     S: Service<Request<ReqB>>,
 {
+    #[cold]
     pub(crate) fn lookup(answer: BoxFuture<'static, Found>, held: Held<S, ReqB, R>) -> Self {
         // Boxed, so that a request whose look-up is ready does not carry its size through every move.
         Self { state: State::Lookup { answer, held: Some(Box::new(held)) } }
     }
 
-    pub(crate) const fn forward(future: S::Future, passage: Passage<R>) -> Self {
+    pub(super) const fn forward(future: S::Future, passage: Passage<R>) -> Self {
         Self { state: State::Forward { future, passage } }
     }
 
+    #[cold]
     pub(crate) fn denied(response: Response<ResB>, notice: Option<&Notice>) -> Self {
         Self { state: State::Denied { response: Some(with_notice(response, notice)) } }
     }
@@ -186,11 +182,8 @@ where
                     let mut values = Values::default();
                     let sought = config.seek(&Head::of(&request).without_principal(), &mut values);
                     let sought = sought.as_ref().map(|sought| (sought, &values));
-                    match config.admit(&presented, found, &mut request, sought) {
-                        Ok((watch, duty)) => {
-                            let passage = Passage::of(&config, is_head, &mut presented, watch, duty);
-                            State::Forward { future: inner.call(request), passage }
-                        }
+                    match config.admit(&mut presented, found, &mut request, sought) {
+                        Ok(passage) => State::Forward { future: inner.call(request), passage },
                         Err(denial) => {
                             let response = with_notice(config.refuse(denial, is_head), presented.notice.as_deref());
                             State::Denied { response: Some(response) }

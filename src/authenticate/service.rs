@@ -11,7 +11,7 @@ use crate::{
     Head, Reject,
     authenticate::{
         decision::Config,
-        future::{Held, Passage, ResponseFuture},
+        future::{Held, ResponseFuture},
     },
     policy::Values,
     reject::Problem,
@@ -70,6 +70,8 @@ where
     fn call(&mut self, mut request: Request<ReqB>) -> Self::Future {
         let config = &self.config;
         let is_head = *request.method() == Method::HEAD;
+        // Whose key it is matters last, but a processor goes on to what follows while the hash is still being worked out.
+        let identified = config.identify(&mut request);
         // Whoever stands in the extensions was put there by somebody else.
         let head = Head::of(&request).without_principal();
         if let Err(denial) = config.enter(&head) {
@@ -79,14 +81,11 @@ where
         let sought = config.seek(&head, &mut values);
         if let Some(sought) = sought.as_ref().filter(|sought| sought.is_public()) {
             return match config.pass(&mut request, (sought, &values)) {
-                Ok(duty) => {
-                    let passage = Passage::public(config, is_head, duty);
-                    ResponseFuture::forward(self.inner.call(request), passage)
-                }
+                Ok(passage) => ResponseFuture::forward(self.inner.call(request), passage),
                 Err(denial) => ResponseFuture::denied(config.refuse(denial, is_head), None),
             };
         }
-        let mut presented = match config.identify(&mut request) {
+        let mut presented = match identified {
             Ok(presented) => presented,
             Err(denial) => {
                 let notice = config.sources.notice(request.headers());
@@ -96,11 +95,8 @@ where
         match config.store.lookup(&presented.digest).0 {
             Answer::Ready(found) => {
                 let sought = sought.as_ref().map(|sought| (sought, &values));
-                match config.admit(&presented, found, &mut request, sought) {
-                    Ok((watch, duty)) => {
-                        let passage = Passage::of(config, is_head, &mut presented, watch, duty);
-                        ResponseFuture::forward(self.inner.call(request), passage)
-                    }
+                match config.admit(&mut presented, found, &mut request, sought) {
+                    Ok(passage) => ResponseFuture::forward(self.inner.call(request), passage),
                     Err(denial) => ResponseFuture::denied(config.refuse(denial, is_head), presented.notice.as_deref()),
                 }
             }

@@ -156,6 +156,7 @@ impl Denial {
     }
 
     /// Adds a cause in its place.
+    #[cold]
     #[must_use]
     pub fn and(mut self, cause: Cause) -> Self {
         let inner = &mut *self.0;
@@ -182,6 +183,7 @@ impl Denial {
     }
 
     /// Fills in what is known of the request and not yet in the denial.
+    #[cold]
     pub(crate) fn in_context(mut self, context: Context) -> Self {
         let known = &mut self.0.context;
         known.key = known.key.take().or(context.key);
@@ -206,7 +208,9 @@ fn insufficient_scope(cause: &Cause) -> HeaderValue {
     }
 }
 
+/// What is cold here and elsewhere on the way to a refusal stays out of the way of requests that are admitted.
 impl From<Cause> for Denial {
+    #[cold]
     fn from(first: Cause) -> Self {
         Self(Box::new(Inner {
             first,

@@ -235,18 +235,12 @@ impl Check for Rule {
         let mut denial: Option<Denial> = None;
         self.judge(head, principal, &mut |_, verdict| {
             if let Err(cause) = verdict {
-                denial = Some(match denial.take() {
-                    None => cause.into(),
-                    Some(denial) => denial.and(cause),
-                });
+                add(&mut denial, cause.into());
             }
         });
         for check in &self.checks {
             if let Err(found) = check.check(head) {
-                denial = Some(match denial.take() {
-                    None => found,
-                    Some(denial) => denial.merge(found),
-                });
+                add(&mut denial, found);
             }
         }
         match denial {
@@ -255,6 +249,14 @@ impl Check for Rule {
             Some(denial) => Err(denial),
         }
     }
+}
+
+#[cold]
+fn add(denial: &mut Option<Denial>, found: Denial) {
+    *denial = Some(match denial.take() {
+        None => found,
+        Some(denial) => denial.merge(found),
+    });
 }
 
 impl std::fmt::Debug for Rule {

@@ -88,6 +88,7 @@ fn json<B: From<Bytes>>(denial: &Denial, body: &impl Serialize) -> Response<B> {
 const ALL_METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE");
 
 /// Renders the denial and lets it ride in the response.
+#[cold]
 pub(crate) fn refuse<B>(reject: &impl Reject<B>, denial: Denial) -> Response<B> {
     crate::trace::denied(&denial);
     let mut response = reject.reject(&denial);

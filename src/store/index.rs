@@ -1,10 +1,8 @@
 //! All keys by digest, in memory: what every store of this crate answers look-ups from.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
 
 #[cfg(feature = "postgres")]
