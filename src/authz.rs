@@ -76,6 +76,17 @@ impl<R: Clone> Authz<R> {
         self
     }
 
+    /// Puts no [`Principal`](crate::Principal) into the extensions of requests, for services that do not ask who calls:
+    /// a gateway, say. It spares each request the only allocation of ours.
+    ///
+    /// Handlers cannot extract `Principal` or `Scope` then, and a [`LiveBodyLayer`](crate::LiveBodyLayer) ends no
+    /// stream. A rule that leaves something to its handler ([`filtered`](crate::Rule::filtered),
+    /// [`pending`](crate::Rule::pending)) turns every answer into a 500, as nobody can do it.
+    pub fn without_principal(mut self) -> Self {
+        self.authenticate = self.authenticate.without_principal();
+        self
+    }
+
     /// Which paths are clean. Default: [`CleanPath::new`], without any relaxation.
     pub fn with_clean_path(self, clean_path: CleanPath) -> Self {
         self.with_entrance(|entrance| entrance.clean_path = clean_path)

@@ -63,6 +63,8 @@ pub(crate) struct Config<R> {
     /// None for that of the system.
     pub(super) clock: Option<Arc<dyn Fn() -> SystemTime + Send + Sync>>,
     pub(super) remove_credential: bool,
+    /// Whether handlers are told who calls.
+    pub(super) publish: bool,
     pub(super) entrance: Option<Arc<dyn Check>>,
     pub(super) policy: Option<Arc<Policy>>,
     /// Whether the policy is enforced here, or only says which routes are public.
@@ -127,8 +129,14 @@ impl<R> Config<R> {
         if self.remove_credential {
             self.sources.remove(request.headers_mut());
         }
-        request.extensions_mut().insert(principal);
-        passage.duty = self.require(request, sought)?;
+        let unpublished = if self.publish {
+            request.extensions_mut().insert(principal);
+            None
+        } else {
+            request.extensions_mut().remove::<Principal>();
+            Some(principal)
+        };
+        passage.duty = self.require(request, unpublished.as_ref(), sought)?;
         passage.notice = presented.notice.take();
         if let (Some(duty), Some(principal)) = (&passage.duty, request.extensions_mut().get_mut::<Principal>()) {
             principal.add_duty(duty.clone());
@@ -148,16 +156,24 @@ impl<R> Config<R> {
         Ok(())
     }
 
-    /// Demands what the policy does of a request that is prepared, if it is enforced here.
+    /// Demands what the policy does of a request that is prepared, if it is enforced here. Who calls stands in its
+    /// extensions, if nowhere else.
     #[inline]
-    fn require<B>(&self, request: &Request<B>, sought: Option<(&Sought<'_>, &Values)>) -> Result<Option<Duty>, Denial> {
+    fn require<B>(
+        &self,
+        request: &Request<B>,
+        caller: Option<&Principal>,
+        sought: Option<(&Sought<'_>, &Values)>,
+    ) -> Result<Option<Duty>, Denial> {
         if !self.enforced {
             return Ok(None);
         }
         // There is always something that was sought, where there is a policy; were there nothing, nobody gets in.
         let (Some(policy), Some((sought, values))) = (&self.policy, sought) else { return Err(Cause::NoRule.into()) };
         let head = Head::of(request);
-        let Some(principal) = head.principal() else { return policy.admit_sought(sought, values, head) };
+        let Some(principal) = caller.or_else(|| head.principal()) else {
+            return policy.admit_sought(sought, values, head);
+        };
         let head = head.with_principal(principal);
         let duty =
             policy.admit_sought(sought, values, head).map_err(|denial| denial.in_context(principal.context()))?;
@@ -195,7 +211,7 @@ impl<R> Config<R> {
             request.extensions_mut().insert(client);
         }
         let mut passage = Passage::of(self, request, None, false);
-        passage.duty = self.require(request, Some(sought))?;
+        passage.duty = self.require(request, None, Some(sought))?;
         Ok(passage)
     }
 

@@ -46,6 +46,7 @@ impl AuthenticateLayer {
                 sources,
                 clock: None,
                 remove_credential: false,
+                publish: true,
                 entrance: None,
                 policy: None,
                 enforced: false,
@@ -78,6 +79,15 @@ impl<R> AuthenticateLayer<R> {
         R: Clone,
     {
         self.change(|config| config.remove_credential = true)
+    }
+
+    /// Tells handlers nothing of who calls. No layer inside of this one could judge then, so it is for policies that are
+    /// enforced here.
+    pub(crate) fn without_principal(self) -> Self
+    where
+        R: Clone,
+    {
+        self.change(|config| config.publish = false)
     }
 
     /// Looks at no key on the routes that the policy calls public.
@@ -149,6 +159,7 @@ impl<R> AuthenticateLayer<R> {
             challenge,
             clock,
             remove_credential,
+            publish,
             entrance,
             policy,
             enforced,
@@ -165,6 +176,7 @@ impl<R> AuthenticateLayer<R> {
                 challenge: challenge.clone(),
                 clock: clock.clone(),
                 remove_credential: *remove_credential,
+                publish: *publish,
                 entrance: entrance.clone(),
                 policy: policy.clone(),
                 enforced: *enforced,

@@ -84,10 +84,12 @@ fn an_allowed_request_costs_one_allocation_and_a_refused_one_few() {
     let rule = Rule::resource("orders").tied(Tie::path(Dimension::SHOP, "shop"));
     let policy = Policy::builder().route("/shops/{shop}/countries/{country}/orders/{id}", rule).build().unwrap();
     let authz = Authz::new(store_of([record("k", KEY, grant)], directory), policy).with_reject(Empty);
+    let mut silent = authz.clone().without_principal().layer(bare());
     let mut guarded = authz.layer(bare());
     let path = "/shops/de/countries/at/orders/7";
     // Thread-local state is set up by the first request.
     cost(&mut guarded, request(KEY, path));
+    assert_eq!(cost(&mut silent, request(KEY, path)), cost(&mut bare(), request(KEY, path)), "none, without principal");
     let (_, without) = cost(&mut bare(), request(KEY, path));
     for (what, key, path, status, beyond) in [
         ("allowed", KEY, path, 200, 1),

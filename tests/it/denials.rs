@@ -456,6 +456,42 @@ async fn checks_of_ones_own_see_the_caller_and_no_key() {
     assert_eq!(send(layer.layer(Handler::default()), request).await.0, 200);
 }
 
+/// Nobody is told who calls, nor that it is somebody else; the rules hold as ever.
+#[tokio::test]
+async fn without_a_principal_the_rules_hold_and_the_handler_hears_of_nobody() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let handler = tower::service_fn({
+        let seen = Arc::clone(&seen);
+        move |request: Request<Full<Bytes>>| {
+            seen.lock().unwrap().push(request.extensions().get::<Principal>().is_some());
+            std::future::ready(Ok::<_, std::convert::Infallible>(http::Response::new(Full::<Bytes>::default())))
+        }
+    });
+    let caller = Arc::new(Mutex::new(String::new()));
+    let asks = {
+        let caller = Arc::clone(&caller);
+        move |head: &Head<'_>| {
+            *caller.lock().unwrap() = head.principal().unwrap().key_id().to_string();
+            Ok(())
+        }
+    };
+    let policy = Policy::builder()
+        .route("/products", Rule::resource("products").unscoped().check(asks))
+        .route("/orders", Rule::resource("orders").unscoped())
+        .route("/shops", Rule::resource("products").filtered(Dimension::SHOP))
+        .build()
+        .unwrap();
+    let service = Authz::new(store(products_reader()), policy).without_principal().layer(handler);
+    for (path, status) in [("/products", 200), ("/orders", 403), ("/shops", 500)] {
+        let mut request = get(path);
+        let planted = KeyRecord::builder("planted".parse().unwrap(), Digest::of(b"x")).build();
+        request.extensions_mut().insert(Principal::new(planted.into(), Directory::default(), ClientAddress::UNKNOWN));
+        assert_eq!(send(service.clone(), request).await.0, status, "{path}");
+    }
+    assert_eq!(*seen.lock().unwrap(), [false, false], "asked for two of three, and told of nobody");
+    assert_eq!(*caller.lock().unwrap(), "test-key");
+}
+
 /// A denial that a handler raises is said as one of the layer's own: with the key, for a bearer, and without a body to
 /// a HEAD.
 #[tokio::test]
