@@ -85,20 +85,32 @@ fn of_files(file: KeyFile, files: &Files) -> Vec<Load> {
     let sqlite = files.sqlite();
     let select = move || timed(|| assert_eq!(select(&sqlite), keys, "all rows were read"));
     let sqlite = files.sqlite();
+    let check = move || timed(|| assert_eq!(quick_check(&sqlite), "ok"));
+    let sqlite = files.sqlite();
     let open = move || timed(|| SqliteStore::open(&sqlite).unwrap());
     vec![
         Load { name: "`MemoryStore::from_file`, of records", beside: None, once: Box::new(from_records) },
         Load { name: "`MemoryStore::open`, of JSON", beside: None, once: Box::new(read) },
         Load { name: "`FileStore::open`, of JSON", beside: None, once: Box::new(read_and_watch) },
         Load { name: BARE, beside: None, once: Box::new(select) },
+        Load { name: "SQLite: `PRAGMA quick_check`, which `open` begins with", beside: None, once: Box::new(check) },
         Load { name: "`SqliteStore::open`", beside: Some(BARE), once: Box::new(open) },
     ]
 }
 
+fn connect(path: &Path) -> Connection {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    Connection::open_with_flags(path, flags).unwrap()
+}
+
+/// Whether the file is whole.
+fn quick_check(path: &Path) -> String {
+    connect(path).query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).unwrap()
+}
+
 /// How many rows there are.
 fn select(path: &Path) -> usize {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags).unwrap();
+    let connection = connect(path);
     let mut statement = connection.prepare(&format!("SELECT {COLUMNS} FROM keys")).unwrap();
     let mut rows = statement.query([]).unwrap();
     let mut count = 0;

@@ -8,6 +8,7 @@
 
 use std::{
     collections::HashMap,
+    convert::Infallible,
     hint::black_box,
     sync::{
         Arc, Barrier,
@@ -18,14 +19,15 @@ use std::{
 };
 
 use futures::FutureExt as _;
-use tower::Layer as _;
+use http::{Request, Response};
+use tower::{Layer as _, Service};
 use tower_authz::{
     Digest, KeyRecord, Policy,
     store::{KeyStore as _, MemoryStore},
 };
 
 use crate::{
-    common::{boxed, carry_back, guarded, key, store},
+    common::{Carried, boxed, carry_back, guarded, key, store},
     measure::{Circle, Random, Scale, median, nanos},
     table::{self, Mark, count, ratio, thousands},
 };
@@ -64,7 +66,7 @@ pub(crate) fn run(scale: Scale) {
 }
 
 /// The two maps come first.
-fn contenders(keys: usize) -> [Contender; 4] {
+fn contenders(keys: usize) -> [Contender; 5] {
     let store = store(keys);
     let digest = |number: usize| Digest::of(key(number).as_bytes());
     // The very same records.
@@ -78,13 +80,16 @@ fn contenders(keys: usize) -> [Contender; 4] {
         (0..PROBES).map(|_| digest(random.below(keys))).collect()
     }));
     let (cloning, chained) = (Arc::clone(&map), store.clone());
+    let service = |store| guarded(Policy::builder(), store).layer(carry_back());
+    let own = || self::store(keys);
     [
         look_up("bare map", Mark::None, &probes, move |digest| black_box(map.get(digest.as_bytes())).is_some()),
         look_up("bare map, `Arc` cloned", Mark::None, &probes, move |digest| {
             black_box(cloning.get(digest.as_bytes()).cloned()).is_some()
         }),
         look_up("`MemoryStore`", Mark::AtMost(1.1), &probes, move |digest| found(&store, digest).is_some()),
-        chain(keys, chained),
+        chain("the whole chain", Mark::AtMost(1.1), keys, vec![service(chained)]),
+        chain("the whole chain, nothing shared", Mark::None, keys, vec![service(own()), service(own())]),
     ]
 }
 
@@ -110,18 +115,22 @@ where
     Contender { name, worker: Box::new(worker), mark }
 }
 
-/// Each thread has a clone of the service, as a server's connections do, and requests of its own.
-fn chain(keys: usize, store: MemoryStore) -> Contender {
-    let service = guarded(Policy::builder(), store).layer(carry_back());
+/// Each thread has a clone of the service, as a server's connections do, and requests of its own. Where each has a
+/// service of its own, what two threads cost more is the machine's.
+fn chain<S>(name: &'static str, mark: Mark, keys: usize, services: Vec<S>) -> Contender
+where
+    S: Service<Request<()>, Response = Response<Carried>, Error = Infallible> + Clone + Send + Sync + 'static,
+{
     let worker = move |thread: usize| -> Work {
-        let mut circle = Circle::new(boxed(service.clone()), keys, thread as u64 + 1);
+        let service = services[thread % services.len()].clone();
+        let mut circle = Circle::new(boxed(service), keys, thread as u64 + 1);
         Box::new(move || {
             for _ in 0..CHUNK {
                 circle.call();
             }
         })
     };
-    Contender { name: "the whole chain", worker: Box::new(worker), mark: Mark::AtMost(1.1) }
+    Contender { name, worker: Box::new(worker), mark }
 }
 
 /// What one thread did.
