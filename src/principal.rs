@@ -60,13 +60,12 @@ impl Principal {
 
     /// The bearer of a key of this store.
     pub(crate) fn of_store(
-        store: &Arc<dyn KeyStore>,
+        store: Arc<dyn KeyStore>,
         record: Arc<KeyRecord>,
         client: ClientAddress,
         bearer: bool,
     ) -> Self {
-        let store = Some(Arc::clone(store));
-        Self { record, directory: OnceLock::new(), client, bearer, store, duties: Vec::new() }
+        Self { record, directory: OnceLock::new(), client, bearer, store: Some(store), duties: Vec::new() }
     }
 
     pub(crate) const fn shared_record(&self) -> &Arc<KeyRecord> {

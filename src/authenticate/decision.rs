@@ -23,7 +23,7 @@ use std::{sync::Arc, time::SystemTime};
 
 use http::{HeaderValue, Request, Response};
 
-use super::future::Passage;
+use super::{future::Passage, shared::Share};
 use crate::{
     Check, ClientAddress, Denial, Digest, Head, KeyFormat, KeyRecord, Policy, Principal, Proxies, Reject, Sources,
     TenantHosts,
@@ -111,39 +111,6 @@ impl<R> Config<R> {
         Ok(Presented { digest: Digest::of(key), bearer: source.is_bearer(), tenant, notice: source.notice().cloned() })
     }
 
-    /// Judges what the store has found, and what the key may do, and prepares the request for whoever comes next.
-    #[inline]
-    pub(super) fn admit<B>(
-        self: &Arc<Self>,
-        presented: &mut Presented,
-        found: Found,
-        request: &mut Request<B>,
-        sought: Option<(&Sought<'_>, &Values)>,
-    ) -> Result<Passage<R>, Denial> {
-        let record = known(found, &presented.digest)?;
-        // All that is counted up, at once: a processor does nothing else meanwhile.
-        let mut passage = Passage::of(self, request, Some(Arc::clone(&record)), presented.bearer);
-        let principal = Principal::of_store(&self.store, record, self.client(request), presented.bearer);
-        self.judge(presented, &principal)?;
-        // Before the policy, whose checks may be anybody's: they see no key, and nobody else's principal.
-        if self.remove_credential {
-            self.sources.remove(request.headers_mut());
-        }
-        let unpublished = if self.publish {
-            request.extensions_mut().insert(principal);
-            None
-        } else {
-            request.extensions_mut().remove::<Principal>();
-            Some(principal)
-        };
-        passage.duty = self.require(request, unpublished.as_ref(), sought)?;
-        passage.notice = presented.notice.take();
-        if let (Some(duty), Some(principal)) = (&passage.duty, request.extensions_mut().get_mut::<Principal>()) {
-            principal.add_duty(duty.clone());
-        }
-        Ok(passage)
-    }
-
     /// Whether the key may be used here and now. Then it has been.
     #[inline]
     fn judge(&self, presented: &Presented, principal: &Principal) -> Result<(), Denial> {
@@ -195,6 +162,51 @@ impl<R> Config<R> {
         self.proxies.as_ref().map_or(peer, |proxies| proxies.client(peer, request.headers()))
     }
 
+    /// For a request that `is_head` the response has no body.
+    #[cold]
+    pub(crate) fn refuse<B>(&self, denial: Denial, is_head: bool) -> Response<B>
+    where
+        R: Reject<B>,
+    {
+        let context = Context { challenge: Some(self.challenge.clone()), head: is_head, ..Context::default() };
+        reject::refuse(&self.reject, denial.in_context(context))
+    }
+}
+
+impl<R: Send + Sync + 'static> Share<R> {
+    /// Judges what the store has found, and what the key may do, and prepares the request for whoever comes next.
+    #[inline]
+    pub(super) fn admit<B>(
+        self: &Arc<Self>,
+        presented: &mut Presented,
+        found: Found,
+        request: &mut Request<B>,
+        sought: Option<(&Sought<'_>, &Values)>,
+    ) -> Result<Passage<R>, Denial> {
+        let record = known(found, &presented.digest)?;
+        // All that is counted up, at once: a processor does nothing else meanwhile.
+        let mut passage = Passage::of(self, request, Some(Arc::clone(&record)), presented.bearer);
+        let principal = Principal::of_store(Arc::<Self>::clone(self), record, self.client(request), presented.bearer);
+        self.judge(presented, &principal)?;
+        // Before the policy, whose checks may be anybody's: they see no key, and nobody else's principal.
+        if self.remove_credential {
+            self.sources.remove(request.headers_mut());
+        }
+        let unpublished = if self.publish {
+            request.extensions_mut().insert(principal);
+            None
+        } else {
+            request.extensions_mut().remove::<Principal>();
+            Some(principal)
+        };
+        passage.duty = self.require(request, unpublished.as_ref(), sought)?;
+        passage.notice = presented.notice.take();
+        if let (Some(duty), Some(principal)) = (&passage.duty, request.extensions_mut().get_mut::<Principal>()) {
+            principal.add_duty(duty.clone());
+        }
+        Ok(passage)
+    }
+
     /// Prepares a request for a public route, and judges it.
     pub(super) fn pass<B>(
         self: &Arc<Self>,
@@ -213,15 +225,5 @@ impl<R> Config<R> {
         let mut passage = Passage::of(self, request, None, false);
         passage.duty = self.require(request, None, Some(sought))?;
         Ok(passage)
-    }
-
-    /// For a request that `is_head` the response has no body.
-    #[cold]
-    pub(crate) fn refuse<B>(&self, denial: Denial, is_head: bool) -> Response<B>
-    where
-        R: Reject<B>,
-    {
-        let context = Context { challenge: Some(self.challenge.clone()), head: is_head, ..Context::default() };
-        reject::refuse(&self.reject, denial.in_context(context))
     }
 }

@@ -12,7 +12,7 @@ use tower::Service;
 
 use crate::{
     Denial, Head, KeyRecord, Reject,
-    authenticate::decision::{Config, Presented},
+    authenticate::{decision::Presented, shared::Share},
     check::Duty,
     credential::Notice,
     denial, in_flight,
@@ -47,7 +47,7 @@ pin_project! {
 
 /// What is kept of a request while its handler runs.
 pub(super) struct Passage<R> {
-    config: Arc<Config<R>>,
+    config: Arc<Share<R>>,
     /// Whose it is; none on a public route.
     watch: Option<Watch>,
     pub(super) duty: Option<Duty>,
@@ -58,7 +58,7 @@ pub(super) struct Passage<R> {
 
 impl<R> Passage<R> {
     pub(super) fn of<B>(
-        config: &Arc<Config<R>>,
+        config: &Arc<Share<R>>,
         request: &Request<B>,
         record: Option<Arc<KeyRecord>>,
         bearer: bool,
@@ -116,7 +116,7 @@ pub(crate) struct Held<S, ReqB, R> {
     pub(crate) inner: S,
     pub(crate) request: Request<ReqB>,
     pub(crate) presented: Presented,
-    pub(crate) config: Arc<Config<R>>,
+    pub(crate) config: Arc<Share<R>>,
 }
 
 impl<S, ReqB, ResB, R> ResponseFuture<S, ReqB, ResB, R>

@@ -1,9 +1,15 @@
-use std::{fmt, sync::Arc, time::SystemTime};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::SystemTime,
+};
 
 use tower_layer::Layer;
 
 use crate::{
-    Authenticate, Check, Policy, Proxies, Sources, TenantHosts, authenticate::decision::Config, reject::Problem,
+    Authenticate, Check, Policy, Proxies, Sources, TenantHosts,
+    authenticate::{decision::Config, shared::Shared},
+    reject::Problem,
     store::KeyStore,
 };
 
@@ -32,34 +38,38 @@ use crate::{
 #[must_use = "a layer does nothing until it is applied"]
 pub struct AuthenticateLayer<R = Problem> {
     config: Arc<Config<R>>,
+    /// The same for services, once there is one: for those of all clones.
+    shared: Arc<OnceLock<Arc<Shared<R>>>>,
 }
 
 impl AuthenticateLayer {
     /// Authenticates by this store, by the default [`Sources`].
     pub fn new(store: impl KeyStore) -> Self {
         let sources = Sources::default();
-        Self {
-            config: Arc::new(Config {
-                format: store.format(),
-                store: Arc::new(store),
-                challenge: sources.challenge(),
-                sources,
-                clock: None,
-                remove_credential: false,
-                publish: true,
-                entrance: None,
-                policy: None,
-                enforced: false,
-                finish_in_flight: false,
-                proxies: None,
-                tenants: None,
-                reject: Problem,
-            }),
-        }
+        Self::of(Config {
+            format: store.format(),
+            store: Arc::new(store),
+            challenge: sources.challenge(),
+            sources,
+            clock: None,
+            remove_credential: false,
+            publish: true,
+            entrance: None,
+            policy: None,
+            enforced: false,
+            finish_in_flight: false,
+            proxies: None,
+            tenants: None,
+            reject: Problem,
+        })
     }
 }
 
 impl<R> AuthenticateLayer<R> {
+    fn of(config: Config<R>) -> Self {
+        Self { config: Arc::new(config), shared: Arc::default() }
+    }
+
     /// Where keys may stand, in order of precedence.
     pub fn with_sources(self, sources: impl Into<Sources>) -> Self
     where
@@ -168,24 +178,26 @@ impl<R> AuthenticateLayer<R> {
             tenants,
             ..
         } = &*self.config;
-        AuthenticateLayer {
-            config: Arc::new(Config {
-                store: Arc::clone(store),
-                format: format.clone(),
-                sources: sources.clone(),
-                challenge: challenge.clone(),
-                clock: clock.clone(),
-                remove_credential: *remove_credential,
-                publish: *publish,
-                entrance: entrance.clone(),
-                policy: policy.clone(),
-                enforced: *enforced,
-                finish_in_flight: *finish_in_flight,
-                proxies: proxies.clone(),
-                tenants: tenants.clone(),
-                reject,
-            }),
-        }
+        AuthenticateLayer::of(Config {
+            store: Arc::clone(store),
+            format: format.clone(),
+            sources: sources.clone(),
+            challenge: challenge.clone(),
+            clock: clock.clone(),
+            remove_credential: *remove_credential,
+            publish: *publish,
+            entrance: entrance.clone(),
+            policy: policy.clone(),
+            enforced: *enforced,
+            finish_in_flight: *finish_in_flight,
+            proxies: proxies.clone(),
+            tenants: tenants.clone(),
+            reject,
+        })
+    }
+
+    pub(super) fn shared(&self) -> Arc<Shared<R>> {
+        Arc::clone(self.shared.get_or_init(|| Arc::new(Shared::new(&self.config))))
     }
 
     fn change(mut self, change: impl FnOnce(&mut Config<R>)) -> Self
@@ -193,13 +205,14 @@ impl<R> AuthenticateLayer<R> {
         R: Clone,
     {
         change(Arc::make_mut(&mut self.config));
+        self.shared = Arc::default();
         self
     }
 }
 
 impl<R> Clone for AuthenticateLayer<R> {
     fn clone(&self) -> Self {
-        Self { config: Arc::clone(&self.config) }
+        Self { config: Arc::clone(&self.config), shared: Arc::clone(&self.shared) }
     }
 }
 
@@ -213,6 +226,6 @@ impl<S, R> Layer<S> for AuthenticateLayer<R> {
     type Service = Authenticate<S, R>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Authenticate { inner, config: Arc::clone(&self.config) }
+        Authenticate { inner, shared: self.shared() }
     }
 }

@@ -5,6 +5,7 @@ mod decision;
 mod future;
 mod layer;
 mod service;
+mod shared;
 
 pub(crate) use self::decision::known;
 pub use self::{future::ResponseFuture, layer::AuthenticateLayer, service::Authenticate};

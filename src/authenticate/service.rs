@@ -10,8 +10,8 @@ use tower::Service;
 use crate::{
     Head, Reject,
     authenticate::{
-        decision::Config,
         future::{Held, ResponseFuture},
+        shared::Shared,
     },
     policy::Values,
     reject::Problem,
@@ -21,7 +21,7 @@ use crate::{
 /// The service of an [`AuthenticateLayer`](crate::AuthenticateLayer).
 pub struct Authenticate<S, R = Problem> {
     pub(crate) inner: S,
-    pub(crate) config: Arc<Config<R>>,
+    pub(crate) shared: Arc<Shared<R>>,
 }
 
 impl<S, R> Authenticate<S, R> {
@@ -43,7 +43,7 @@ impl<S, R> Authenticate<S, R> {
 
 impl<S: Clone, R> Clone for Authenticate<S, R> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), config: Arc::clone(&self.config) }
+        Self { inner: self.inner.clone(), shared: Arc::clone(&self.shared) }
     }
 }
 
@@ -68,7 +68,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqB>) -> Self::Future {
-        let config = &self.config;
+        let config = self.shared.own();
         let is_head = *request.method() == Method::HEAD;
         // Whose key it is matters last, but a processor goes on to what follows while the hash is still being worked out.
         let identified = config.identify(&mut request);

@@ -1,0 +1,92 @@
+//! What all clones of a service share.
+
+use std::{
+    ops::Deref,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use crate::{
+    Digest, Directory, KeyFormat,
+    authenticate::decision::Config,
+    store::{KeyStore, Lookup},
+};
+
+/// A configuration that each thread counts in a place of its own. Every request holds on to it, and were there but one
+/// count, all cores would wait for each other at it.
+pub(crate) struct Shared<R> {
+    shares: [Arc<Share<R>>; SHARES],
+}
+
+/// More threads than that share a place with others.
+const SHARES: usize = 16;
+
+/// The configuration, as a few threads know it. Its count, which stands in front of it, is alone in its cache lines.
+#[repr(align(128))]
+pub(crate) struct Share<R> {
+    config: Arc<Config<R>>,
+}
+
+impl<R> Shared<R> {
+    pub(crate) fn new(config: &Arc<Config<R>>) -> Self {
+        Self { shares: std::array::from_fn(|_| Arc::new(Share { config: Arc::clone(config) })) }
+    }
+
+    /// The one of this thread.
+    #[inline]
+    pub(crate) fn own(&self) -> &Arc<Share<R>> {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        thread_local! {
+            static NUMBER: usize = NEXT.fetch_add(1, Ordering::Relaxed);
+        }
+        let [first, ..] = &self.shares;
+        let number = NUMBER.try_with(|number| *number).unwrap_or(0);
+        self.shares.get(number % SHARES).unwrap_or(first)
+    }
+}
+
+impl<R> Deref for Share<R> {
+    type Target = Config<R>;
+
+    fn deref(&self) -> &Config<R> {
+        &self.config
+    }
+}
+
+/// The store of the configuration: a principal that holds on to it counts where its request does.
+impl<R: Send + Sync + 'static> KeyStore for Share<R> {
+    fn lookup(&self, digest: &Digest) -> Lookup {
+        self.store.lookup(digest)
+    }
+
+    fn format(&self) -> KeyFormat {
+        self.store.format()
+    }
+
+    fn directory(&self) -> Directory {
+        self.store.directory()
+    }
+
+    fn with_directory(&self, look: &mut dyn FnMut(&Directory)) {
+        self.store.with_directory(look);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{AuthenticateLayer, store::MemoryStore};
+
+    #[test]
+    fn threads_count_in_places_of_their_own() {
+        let layer = AuthenticateLayer::new(MemoryStore::new());
+        let shared = layer.shared();
+        assert!(Arc::ptr_eq(&shared, &layer.clone().shared()), "however many routes are wrapped");
+        let place = || std::thread::scope(|scope| scope.spawn(|| Arc::as_ptr(shared.own()).addr()).join().unwrap());
+        // Threads of other tests are numbered as well: all of these may be one only by a very long chance.
+        let places: std::collections::BTreeSet<usize> = (0..4 * SHARES).map(|_| place()).collect();
+        assert!(places.len() > 1 && places.iter().all(|place| place % 128 == 0), "{places:?}");
+    }
+}
