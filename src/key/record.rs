@@ -101,23 +101,24 @@ impl fmt::Display for Status {
 /// # Ok::<(), tower_authz::ConfigError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[repr(C)] // in this order: what every request reads comes first, close together, as each cache line is waited for
 pub struct KeyRecord {
-    id: KeyId,
-    digest: Digest,
-    name: Box<str>,
-    kind: Option<Name>,
-    tenant: Option<Name>,
-    created_at: Option<SystemTime>,
-    not_before: Option<SystemTime>,
-    expires_at: Option<SystemTime>,
+    grant: Arc<Grant>,
+    last_used: LastUsed,
+    life: LifeCell,
     revoked_at: Option<SystemTime>,
+    expires_at: Option<SystemTime>,
+    not_before: Option<SystemTime>,
+    digest: Digest,
+    tenant: Option<Name>,
+    kind: Option<Name>,
+    id: KeyId,
+    name: Box<str>,
+    created_at: Option<SystemTime>,
     revocation_reason: Option<Box<str>>,
     replaces: Option<KeyId>,
     replaced_by: Option<KeyId>,
-    grant: Arc<Grant>,
     version: u64,
-    last_used: LastUsed,
-    life: LifeCell,
 }
 
 impl KeyRecord {
