@@ -7,7 +7,7 @@ use std::time::SystemTime;
 #[cfg(any(feature = "postgres", target_os = "linux"))]
 use rustix::time::{ClockId, clock_gettime};
 
-/// The time of day, a few milliseconds late at most, for a quarter of the price: for what is noted in seconds.
+/// The time of day in whole seconds, late by one of them at most, for a quarter of the price.
 pub(crate) fn coarse() -> SystemTime {
     #[cfg(target_os = "linux")]
     {

@@ -115,7 +115,7 @@ impl<R> Config<R> {
     #[inline]
     fn judge(&self, presented: &Presented, principal: &Principal) -> Result<(), Denial> {
         let record = principal.record();
-        let now = self.now(record.is_dated());
+        let now = self.now(record);
         let foreign = presented.tenant.is_some() && record.tenant() != presented.tenant.as_deref();
         let verdict = if foreign { Err(Cause::ForeignTenant) } else { status(record.status(now)) };
         verdict.map_err(|cause| Denial::from(cause).in_context(principal.context()))?;
@@ -148,13 +148,13 @@ impl<R> Config<R> {
         Ok(duty)
     }
 
-    /// The time: to the point if that matters.
-    fn now(&self, exact: bool) -> SystemTime {
-        match &self.clock {
-            Some(clock) => clock(),
-            None if exact => SystemTime::now(),
-            None => clock::coarse(),
+    /// The time: to the point if that matters for the key.
+    fn now(&self, record: &KeyRecord) -> SystemTime {
+        if let Some(clock) = &self.clock {
+            return clock();
         }
+        let about_now = clock::coarse();
+        if record.is_turning(about_now) { SystemTime::now() } else { about_now }
     }
 
     fn client<B>(&self, request: &Request<B>) -> ClientAddress {

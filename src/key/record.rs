@@ -255,9 +255,12 @@ impl KeyRecord {
         self.version
     }
 
-    /// Whether it matters for the status what time it is.
-    pub(crate) const fn is_dated(&self) -> bool {
-        self.expires_at.is_some() || self.not_before.is_some()
+    /// Whether the status may be another one within a few seconds of this moment: then it matters what time it is
+    /// exactly.
+    pub(crate) fn is_turning(&self, now: SystemTime) -> bool {
+        const FEW: Duration = Duration::from_secs(3);
+        let apart = |date: SystemTime| date.duration_since(now).unwrap_or_else(|ago| ago.duration());
+        [self.expires_at, self.not_before].into_iter().flatten().any(|date| apart(date) <= FEW)
     }
 
     /// Whether the key can be used at this moment.
@@ -425,6 +428,11 @@ mod tests {
             [(99, Status::NotYetValid), (100, Status::Active), (199, Status::Active), (200, Status::Expired)]
         {
             assert_eq!(fresh.status(at(now)), status, "{now}");
+        }
+        for (now, turning) in
+            [(96, false), (97, true), (103, true), (104, false), (196, false), (200, true), (204, false)]
+        {
+            assert_eq!(fresh.is_turning(at(now)), turning, "{now}");
         }
         let revoked = record.revoked_at(at(150)).build();
         for now in [0, 100, 150, 300] {

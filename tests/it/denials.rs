@@ -1,6 +1,9 @@
 //! What is refused, and what the refusal looks like.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header::AUTHORIZATION};
@@ -8,7 +11,7 @@ use http_body_util::{BodyExt as _, Full};
 use tower::{Layer as _, ServiceBuilder, ServiceExt as _, util::BoxCloneSyncService};
 use tower_authz::{
     Access, ApiKey, AuthenticateLayer, Authz, Cause, ClientAddress, Denial, Digest, Dimension, Directory, Grant, Head,
-    KeyRecord, PeerAddress, Permission, Policy, Principal, RequireLayer, Rule, Source, Sources,
+    KeyRecord, KeyRecordBuilder, PeerAddress, Permission, Policy, Principal, RequireLayer, Rule, Source, Sources,
     check::{Kind, Origin, RestrictedNetworks, Tie},
     reject::Empty,
     store::MemoryStore,
@@ -18,8 +21,8 @@ use crate::support::{Handler, KEY, get, products_reader, send, store, store_of};
 
 /// A key of each status.
 fn keys() -> MemoryStore {
-    let now = std::time::SystemTime::now();
-    let minute = std::time::Duration::from_secs(60);
+    let now = SystemTime::now();
+    let minute = Duration::from_secs(60);
     let key = |id: &str| {
         KeyRecord::builder(id.parse().unwrap(), ApiKey::new(format!("{id}-0123456789")).digest())
             .grant(products_reader())
@@ -392,12 +395,7 @@ async fn sources_and_challenge_can_be_chosen() {
 
 #[tokio::test]
 async fn expiry_follows_the_clock_that_is_given() {
-    use std::{
-        sync::{Arc, Mutex},
-        time::{Duration, UNIX_EPOCH},
-    };
-
-    let end = UNIX_EPOCH + Duration::from_secs(1_000);
+    let end = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000);
     let key = KeyRecord::builder("k".parse().unwrap(), ApiKey::new(KEY).digest()).expires_at(end).build();
     let now = Arc::new(Mutex::new(end - Duration::from_nanos(1)));
     let clock = Arc::clone(&now);
@@ -454,6 +452,26 @@ async fn checks_of_ones_own_see_the_caller_and_no_key() {
     request.extensions_mut().insert(planted());
     let layer = AuthenticateLayer::new(store(products_reader())).entrance(entrance);
     assert_eq!(send(layer.layer(Handler::default()), request).await.0, 200);
+}
+
+/// Most of the time it is enough to know the second; not when it is the one in which a key begins or ends.
+#[tokio::test]
+async fn a_key_ends_and_begins_at_its_moment_by_the_clock_of_the_system() {
+    let moment = SystemTime::now() + Duration::from_millis(300);
+    let of = |change: fn(KeyRecordBuilder, SystemTime) -> KeyRecordBuilder| {
+        let key = KeyRecord::builder("k".parse().unwrap(), ApiKey::new(KEY).digest());
+        let store = store_of([change(key, moment).build()], Directory::default());
+        AuthenticateLayer::new(store).layer(Handler::default())
+    };
+    let ends = of(|key, moment| key.expires_at(moment));
+    let begins = of(|key, moment| key.not_before(moment));
+    let both = async || {
+        let (ends, begins) = (send(ends.clone(), get("/")).await.0, send(begins.clone(), get("/")).await.0);
+        [ends.as_u16(), begins.as_u16()]
+    };
+    assert_eq!(both().await, [200, 401]);
+    tokio::time::sleep(moment.duration_since(SystemTime::now()).unwrap()).await;
+    assert_eq!(both().await, [401, 200], "not a millisecond late");
 }
 
 /// Nobody is told who calls, nor that it is somebody else; the rules hold as ever.

@@ -18,6 +18,7 @@ pub fn all() -> Vec<Contender> {
         bare::digest(),
         bare::service(),
         ours::service(),
+        ours::silent(),
         tower_http::service(),
         bare::fresh_service(),
         ours::fresh_service(),

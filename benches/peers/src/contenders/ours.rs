@@ -26,6 +26,11 @@ pub fn service() -> Contender {
     Contender::new("tower-authz", PACKAGES, turn).within(SERVICE)
 }
 
+pub fn silent() -> Contender {
+    let turn = carried(boxed(authz().without_principal().layer(carry_back())), at_service(&key(KNOWN), PATH));
+    Contender::new("tower-authz, no principal published", PACKAGES, turn).within(SERVICE)
+}
+
 pub fn fresh_service() -> Contender {
     let turn = fresh(boxed(authz().layer(carry_back())), at_service(&key(KNOWN), PATH), 200);
     Contender::new("tower-authz, fresh request", PACKAGES, turn).within(FRESH)
