@@ -1,6 +1,5 @@
 //! Each step of a decision alone, and how it grows: parse, digest, look up, permission, restriction, network, path,
-//! client address; the whole chain with more rules; and look-ups among more keys, beside a second thread, and beside
-//! somebody who revokes.
+//! client address; each layer alone; the whole chain with more rules; and look-ups among more keys.
 //!
 //! `cargo bench --bench steps`; `KEYS=10000000` for more keys than a million.
 
@@ -9,25 +8,16 @@
 
 mod common;
 
-use std::{
-    hint::black_box,
-    net::IpAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{hint::black_box, net::IpAddr};
 
-use common::{Boxed, PATH, boxed, carry_back, format, guarded, key, request, store};
+use common::{Boxed, PATH, authz, boxed, carry_back, format, guarded, key, request, store};
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, criterion_group, criterion_main, measurement::WallTime};
-use futures::{FutureExt as _, executor::block_on};
-use http::HeaderMap;
-use tower::Layer as _;
+use futures::FutureExt as _;
+use http::{HeaderMap, Request};
+use tower::{Layer as _, ServiceBuilder};
 use tower_authz::{
-    ClientAddress, Digest, Dimension, Grant, Networks, Permission, Policy, Proxies, Restriction, Rule,
-    check::CleanPath,
-    store::{KeyAdmin as _, KeyStore as _, MemoryStore, NewKey},
+    AuthenticateLayer, ClientAddress, Digest, Dimension, Grant, Networks, Permission, Policy, Proxies, RequireLayer,
+    Restriction, Rule, check::CleanPath, reject::Empty, store::KeyStore as _,
 };
 
 type Group<'a> = BenchmarkGroup<'a, WallTime>;
@@ -100,19 +90,41 @@ fn steps(criterion: &mut Criterion) {
 }
 
 /// An admitted request that goes round: nothing is timed but the gate and the bare service.
-fn chain(group: &mut Group<'_>, name: BenchmarkId, mut service: Boxed, keys: &[String]) {
-    let mut requests: Vec<_> = keys.iter().map(|key| Some(request(key, PATH))).collect();
-    let mut place = 0;
+fn round(group: &mut Group<'_>, name: BenchmarkId, mut service: Boxed, request: Request<()>) {
+    let mut place = Some(request);
     group.bench_function(name, |bencher| {
         bencher.iter(|| {
-            place = (place + 1) % requests.len();
-            let response = service(requests[place].take().unwrap());
+            let response = service(place.take().unwrap());
             assert_eq!(response.status(), 200, "what is timed was admitted");
-            requests[place] = response.into_body().0.map(|request| *request);
+            place = response.into_body().0.map(|request| *request);
         });
     });
 }
 
+/// Each layer alone, and together.
+fn layers(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("layer");
+    let asked = || request(&key(500), PATH);
+    let authenticate = || AuthenticateLayer::new(store(1000)).with_reject(Empty);
+    let require = || RequireLayer::new(Rule::resource("orders").unscoped()).with_reject(Empty);
+    // Whom `RequireLayer` asks about, another layer has found out.
+    let authenticated = || {
+        let response = boxed(authenticate().layer(carry_back()))(asked());
+        *response.into_body().0.unwrap()
+    };
+    let alone = |name| BenchmarkId::new(name, "alone");
+    round(&mut group, BenchmarkId::new("bare", "service"), boxed(carry_back()), asked());
+    round(&mut group, alone("AuthenticateLayer"), boxed(authenticate().layer(carry_back())), asked());
+    round(&mut group, alone("RequireLayer of a rule"), boxed(require().layer(carry_back())), authenticated());
+    let clean_path = RequireLayer::new(CleanPath::new()).with_reject(Empty);
+    round(&mut group, alone("RequireLayer of a clean path"), boxed(clean_path.layer(carry_back())), asked());
+    let both = ServiceBuilder::new().layer(authenticate()).layer(require()).service(carry_back());
+    round(&mut group, BenchmarkId::new("AuthenticateLayer and RequireLayer", "of a rule"), boxed(both), asked());
+    round(&mut group, BenchmarkId::new("Authz", "all of it"), boxed(authz().layer(carry_back())), asked());
+    group.finish();
+}
+
+/// The whole chain, with more rules.
 fn growth(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("chain");
     for rules in [10, 500] {
@@ -121,20 +133,15 @@ fn growth(criterion: &mut Criterion) {
             policy.route(&other(number), Rule::resource("products").unscoped())
         });
         let authz = guarded(policy, store(1000));
-        chain(&mut group, BenchmarkId::new("rules", rules), boxed(authz.layer(carry_back())), &[key(500)]);
+        let name = BenchmarkId::new("rules", rules);
+        round(&mut group, name, boxed(authz.layer(carry_back())), request(&key(500), PATH));
     }
-    // The same without a route to be found: what a rule costs by itself.
-    let unscoped = Rule::resource("orders").unscoped();
-    let alone = tower::ServiceBuilder::new()
-        .layer(tower_authz::AuthenticateLayer::new(store(1000)).with_reject(tower_authz::reject::Empty))
-        .layer(tower_authz::RequireLayer::new(unscoped).with_reject(tower_authz::reject::Empty));
-    chain(&mut group, BenchmarkId::new("two layers and", "one rule"), boxed(alone.service(carry_back())), &[key(500)]);
-    chain(&mut group, BenchmarkId::new("bare", "service"), boxed(carry_back()), &[key(500)]);
+    round(&mut group, BenchmarkId::new("bare", "service"), boxed(carry_back()), request(&key(500), PATH));
     group.finish();
 }
 
-/// A look-up while others look up, and while somebody issues and revokes a thousand keys a second.
-fn company(criterion: &mut Criterion) {
+/// A look-up by itself; the bench `scale` has the whole chain, beside others too.
+fn look_up(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("look-up");
     let most = std::env::var("KEYS").ok().and_then(|number| number.parse().ok()).unwrap_or(1_000_000);
     for keys in [1000, 100_000, 1_000_000, 10_000_000].into_iter().filter(|keys| *keys <= most) {
@@ -151,48 +158,8 @@ fn company(criterion: &mut Criterion) {
             });
         });
     }
-    let store = store(100_000);
-    let digests: Vec<Digest> = (0..4096).map(|number| Digest::of(key(number * 7 % 100_000).as_bytes())).collect();
-    let look = |store: &MemoryStore, place: &mut usize| {
-        *place = (*place + 1) & 4095;
-        let found = store.lookup(black_box(&digests[*place])).found().now_or_never().unwrap();
-        assert!(found.unwrap().is_some());
-    };
-    let time = |group: &mut Group<'_>, name: &str| {
-        let mut place = 0;
-        group.bench_function(name, |bencher| bencher.iter(|| look(&store, &mut place)));
-    };
-    time(&mut group, "alone");
-    let stop = Arc::new(AtomicBool::new(false));
-    let reader = std::thread::spawn({
-        let (store, stop, digests) = (store.clone(), Arc::clone(&stop), digests.clone());
-        move || {
-            let mut place = 1000;
-            while !stop.load(Ordering::Relaxed) {
-                place = (place + 1) & 4095;
-                black_box(store.lookup(&digests[place]).found().now_or_never());
-            }
-        }
-    });
-    time(&mut group, "beside another reader");
-    stop.store(true, Ordering::Relaxed);
-    reader.join().unwrap();
-    let stop = Arc::new(AtomicBool::new(false));
-    let writer = std::thread::spawn({
-        let (store, stop) = (store.clone(), Arc::clone(&stop));
-        move || {
-            while !stop.load(Ordering::Relaxed) {
-                let issued = block_on(store.by("bench").issue(NewKey::new("k", Grant::default()))).unwrap();
-                block_on(store.by("bench").revoke(issued.record.id(), "")).unwrap();
-                std::thread::sleep(Duration::from_micros(1900));
-            }
-        }
-    });
-    time(&mut group, "beside a writer of a thousand changes a second");
-    stop.store(true, Ordering::Relaxed);
-    writer.join().unwrap();
     group.finish();
 }
 
-criterion_group!(benches, steps, growth, company);
+criterion_group!(benches, steps, layers, growth, look_up);
 criterion_main!(benches);

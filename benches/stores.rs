@@ -1,17 +1,15 @@
-//! What 100,000 keys cost in each store: import, list, look-up, reload, and memory.
+//! What 100,000 keys cost in each store of one machine: import, list, look-up, reload. What they take of the memory, and
+//! how long they take to load, says the bench `scale`.
 //!
-//! `cargo bench --features file,sqlite --bench stores`; `KEYS=1000000` takes another number. With the feature `postgres`
-//! and an empty database in `DATABASE_URL`, PostgreSQL as well.
+//! `cargo bench --features file,sqlite --bench stores`; `KEYS=1000000` takes another number.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a bench that is surprised should stop")]
 #![allow(clippy::print_stdout, reason = "a bench prints what it measures")]
 #![allow(missing_docs, reason = "nobody links to a bench")]
 
 use std::{
-    alloc::{GlobalAlloc, Layout, System},
     hint::black_box,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicUsize, Ordering},
     time::{Duration, SystemTime},
 };
 
@@ -21,30 +19,6 @@ use tower_authz::{
     ApiKey, Digest, Directory, Grant, KeyFile, KeyFormat, KeyRecord,
     store::{FileStore, KeyAdmin, KeyQuery, KeyStore, MemoryStore, SqliteStore},
 };
-
-/// Counts the bytes that are held.
-struct Held;
-
-static BYTES: AtomicUsize = AtomicUsize::new(0);
-
-#[expect(unsafe_code, reason = "an allocator cannot be written otherwise; it hands everything on to the system's")]
-// SAFETY: every call is handed on unchanged.
-unsafe impl GlobalAlloc for Held {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        BYTES.fetch_add(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller keeps the contract.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        BYTES.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller keeps the contract.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Held = Held;
 
 fn keys() -> usize {
     std::env::var("KEYS").ok().and_then(|number| number.parse().ok()).unwrap_or(100_000)
@@ -90,15 +64,6 @@ fn fresh_sqlite(path: &Path) -> SqliteStore {
     SqliteStore::create(path, format()).unwrap()
 }
 
-/// What the store holds in memory for each of its keys.
-fn tell_memory<S>(name: &str, open: impl FnOnce() -> S) {
-    let before = BYTES.load(Ordering::Relaxed);
-    let store = open();
-    let held = BYTES.load(Ordering::Relaxed).saturating_sub(before);
-    println!("memory/{name}: {} bytes a key, of {}", held / keys(), keys());
-    drop(store);
-}
-
 fn stores(c: &mut Criterion) {
     let folder = folder();
     let (json, sqlite) = (folder.join("keys.json"), folder.join("keys.sqlite"));
@@ -107,10 +72,6 @@ fn stores(c: &mut Criterion) {
     let store = fresh_sqlite(&sqlite);
     block_on(store.by("bench").import(records())).unwrap();
     drop(store);
-
-    tell_memory("memory", || MemoryStore::open(&json, format()).unwrap());
-    tell_memory("file", || FileStore::open(&json, format()).unwrap());
-    tell_memory("sqlite", || SqliteStore::open(&sqlite).unwrap());
 
     let mut group = c.benchmark_group("stores");
     group.sample_size(10);
@@ -160,49 +121,5 @@ fn stores(c: &mut Criterion) {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
-/// Loading all keys, beside a bare `SELECT` of the same rows; once each, as for a million keys it takes its time.
-#[cfg(feature = "postgres")]
-fn postgres(_: &mut Criterion) {
-    use std::time::Instant;
-    use tower_authz::store::{PostgresOptions, PostgresStore};
-
-    let Ok(url) = std::env::var("DATABASE_URL") else { return };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let timed = |name: &str, work: &mut dyn FnMut()| {
-        let begin = Instant::now();
-        work();
-        println!("postgres/{name}: {:.2} s for {} keys", begin.elapsed().as_secs_f64(), keys());
-    };
-    let options = || PostgresOptions::new().uncached();
-    let store = block_on(options().create(&url, format())).unwrap();
-    let mut records = Some(records());
-    timed("import", &mut || {
-        assert_eq!(block_on(store.by("bench").import(records.take().unwrap())).unwrap().added, keys());
-    });
-    for _ in 0..3 {
-        timed("bare SELECT, read to its end", &mut || runtime.block_on(select(&url)));
-        timed("load", &mut || drop(block_on(PostgresStore::connect(&url)).unwrap()));
-    }
-    tell_memory("postgres", || block_on(PostgresStore::connect(&url)).unwrap());
-}
-
-#[cfg(feature = "postgres")]
-async fn select(url: &str) {
-    use futures::TryStreamExt as _;
-    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.unwrap();
-    let driven = tokio::spawn(connection);
-    let none: [&str; 0] = [];
-    let rows = client.query_raw("SELECT * FROM authz_keys", none).await.unwrap();
-    let count = rows.try_fold(0, async |count, row| {
-        black_box(row.get::<_, &str>(0));
-        Ok(count + 1)
-    });
-    assert_eq!(count.await.unwrap(), keys());
-    driven.abort();
-}
-
-#[cfg(not(feature = "postgres"))]
-fn postgres(_: &mut Criterion) {}
-
-criterion_group!(benches, stores, postgres);
+criterion_group!(benches, stores);
 criterion_main!(benches);
