@@ -81,7 +81,7 @@ impl<R: Clone> Authz<R> {
     ///
     /// Handlers cannot extract `Principal` or `Scope` then, and a [`LiveBodyLayer`](crate::LiveBodyLayer) ends no
     /// stream. A rule that leaves something to its handler ([`filtered`](crate::Rule::filtered),
-    /// [`pending`](crate::Rule::pending)) turns every answer into a 500, as nobody can do it.
+    /// [`pending`](crate::Rule::pending)) refuses everybody with 500, as nobody could do it.
     pub fn without_principal(mut self) -> Self {
         self.authenticate = self.authenticate.without_principal();
         self

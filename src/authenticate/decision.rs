@@ -100,11 +100,11 @@ impl<R> Config<R> {
     /// Extract, parse, digest. From here on no `Debug` of the request prints a key.
     #[inline]
     pub(crate) fn identify<B>(&self, request: &mut Request<B>) -> Result<Presented, Denial> {
-        let tenant = match &self.tenants {
-            Some(hosts) => Some(hosts.tenant(&Head::of(request))?.into()),
-            None => None,
-        };
-        let Credential { key, source } = self.sources.take(request.headers_mut())?;
+        let tenant = self.tenants.as_ref().map(|hosts| hosts.tenant(&Head::of(request))).transpose();
+        // Before anything is refused: a public route is open to a request of any host, and must not see a key either.
+        let taken = self.sources.take(request.headers_mut());
+        let tenant = tenant?.map(Into::into);
+        let Credential { key, source } = taken?;
         if !self.format.matches(key) {
             return Err(Cause::MalformedCredential.into());
         }
@@ -200,6 +200,12 @@ impl<R: Send + Sync + 'static> Share<R> {
             Some(principal)
         };
         passage.duty = self.require(request, unpublished.as_ref(), sought)?;
+        if !self.publish
+            && let Some(denial) = passage.duty.as_ref().and_then(Duty::unsettled)
+        {
+            // Known before the handler has done anything: it cannot ask.
+            return Err(denial);
+        }
         passage.notice = presented.notice.take();
         if let (Some(duty), Some(principal)) = (&passage.duty, request.extensions_mut().get_mut::<Principal>()) {
             principal.add_duty(duty.clone());

@@ -36,10 +36,13 @@ use crate::{
 /// # drop(stack);
 /// ```
 #[must_use = "a layer does nothing until it is applied"]
-pub struct AuthenticateLayer<R = Problem> {
+pub struct AuthenticateLayer<R = Problem>(Arc<Setup<R>>);
+
+/// What all clones of a layer share.
+struct Setup<R> {
     config: Arc<Config<R>>,
-    /// The same for services, once there is one: for those of all clones.
-    shared: Arc<OnceLock<Arc<Shared<R>>>>,
+    /// The same for services, once there is one.
+    shared: OnceLock<Arc<Shared<R>>>,
 }
 
 impl AuthenticateLayer {
@@ -67,7 +70,7 @@ impl AuthenticateLayer {
 
 impl<R> AuthenticateLayer<R> {
     fn of(config: Config<R>) -> Self {
-        Self { config: Arc::new(config), shared: Arc::default() }
+        Self(Arc::new(Setup { config: Arc::new(config), shared: OnceLock::new() }))
     }
 
     /// Where keys may stand, in order of precedence.
@@ -177,7 +180,7 @@ impl<R> AuthenticateLayer<R> {
             proxies,
             tenants,
             ..
-        } = &*self.config;
+        } = &*self.0.config;
         AuthenticateLayer::of(Config {
             store: Arc::clone(store),
             format: format.clone(),
@@ -197,28 +200,28 @@ impl<R> AuthenticateLayer<R> {
     }
 
     pub(super) fn shared(&self) -> Arc<Shared<R>> {
-        Arc::clone(self.shared.get_or_init(|| Arc::new(Shared::new(&self.config))))
+        Arc::clone(self.0.shared.get_or_init(|| Arc::new(Shared::new(&self.0.config))))
     }
 
-    fn change(mut self, change: impl FnOnce(&mut Config<R>)) -> Self
+    fn change(self, change: impl FnOnce(&mut Config<R>)) -> Self
     where
         R: Clone,
     {
-        change(Arc::make_mut(&mut self.config));
-        self.shared = Arc::default();
-        self
+        let mut config = Config::clone(&self.0.config);
+        change(&mut config);
+        Self::of(config)
     }
 }
 
 impl<R> Clone for AuthenticateLayer<R> {
     fn clone(&self) -> Self {
-        Self { config: Arc::clone(&self.config), shared: Arc::clone(&self.shared) }
+        Self(Arc::clone(&self.0))
     }
 }
 
 impl<R> fmt::Debug for AuthenticateLayer<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AuthenticateLayer").field("sources", &self.config.sources).finish_non_exhaustive()
+        f.debug_struct("AuthenticateLayer").field("sources", &self.0.config.sources).finish_non_exhaustive()
     }
 }
 

@@ -18,6 +18,9 @@ impl PartialEq for Pattern {
 
 impl Eq for Pattern {}
 
+/// At one more, `matchit` panics.
+const MOST_PARAMETERS: usize = 25;
+
 /// Literal text, and the parameter after it; none after the last.
 #[derive(Clone, Debug)]
 struct Part<T> {
@@ -78,6 +81,9 @@ impl Pattern {
                     names.push(name);
                 }
             }
+        }
+        if names.len() > MOST_PARAMETERS {
+            return Err(wrong("it has more than 25 parameters, which is more than a router takes"));
         }
         let own = |part: Part<&str>| Part {
             literal: part.literal.into(),
@@ -209,6 +215,8 @@ mod tests {
 
     #[test]
     fn patterns_that_never_match_are_refused_with_advice() {
+        let many = |count: usize| (0..count).map(|number| format!("/{{p{number}}}")).collect::<String>();
+        assert!(Pattern::parse(&many(25)).is_ok());
         for (text, advice) in [
             ("products", "begins with a slash"),
             ("", "begins with a slash"),
@@ -224,6 +232,7 @@ mod tests {
             ("/{a}{b}", "write a parameter"),
             ("/{a}.json", "at its end"),
             ("/a?b", "visible ASCII"),
+            (&many(26), "more than 25 parameters"),
             ("/caf\u{e9}", "visible ASCII"),
         ] {
             let error = Pattern::parse(text).unwrap_err().to_string();

@@ -38,6 +38,17 @@ pub(crate) enum Slot {
     Unreadable(Arc<str>),
 }
 
+impl Slot {
+    /// Whether both are one.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Record(one), Self::Record(other)) => Arc::ptr_eq(one, other),
+            (Self::Unreadable(one), Self::Unreadable(other)) => one == other,
+            _ => false,
+        }
+    }
+}
+
 impl Index {
     pub(crate) fn new(slots: impl IntoIterator<Item = (Digest, Slot)>, directory: Directory) -> Self {
         Self {
@@ -97,7 +108,8 @@ impl Index {
     pub(crate) fn replace(&self, slots: impl IntoIterator<Item = (Digest, Slot)>) {
         let (old, new) = self.newest.change(|keys| {
             let settle = |(digest, slot)| (digest, settled(keys.get(&digest), slot));
-            let new = Snapshot::new(slots.into_iter().map(settle), keys.directory.clone());
+            let mut new = Snapshot::new(slots.into_iter().map(settle), keys.directory.clone());
+            new.share(keys);
             (std::mem::replace(keys, new.clone()), new)
         });
         old.parts().flatten().for_each(|(digest, slot)| succeed(slot, new.get(digest)));
@@ -226,5 +238,43 @@ impl Index {
     /// Until when look-ups are answered, by the clock that goes on while the machine sleeps.
     pub(crate) fn set_deadline(&self, deadline: u64) {
         self.deadline.store(deadline, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+#[cfg(any(feature = "file", feature = "sqlite"))]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::key::Watch;
+
+    fn record(number: u32) -> Arc<KeyRecord> {
+        let id = format!("k{number}").parse().unwrap();
+        Arc::new(KeyRecord::builder(id, Digest::of(&number.to_le_bytes())).build())
+    }
+
+    /// Whoever is in flight while a file is read again hears of what it takes away; what it leaves is not kept twice.
+    #[test]
+    fn what_is_replaced_ends_and_what_is_not_is_shared() {
+        let records: Vec<_> = (0..3000).map(record).collect();
+        let index = Index::of_records(&records, Directory::default());
+        let before = index.newest.read(Snapshot::clone);
+        let watches: Vec<_> = records.iter().take(3).map(|record| Watch::new(Arc::clone(record))).collect();
+        // The same once more, but for one that is revoked and one that is gone.
+        let slots = (0..3000).filter(|number| *number != 1).map(|number| {
+            let record = if number == 0 {
+                record(0).revise().revoked_at(SystemTime::now()).build().into()
+            } else {
+                record(number)
+            };
+            (*record.digest(), Slot::Record(record))
+        });
+        index.replace(slots.collect::<Vec<_>>());
+        assert_eq!(watches.iter().map(|watch| watch.end().is_some()).collect::<Vec<_>>(), [true, true, false]);
+        let after = index.newest.read(Snapshot::clone);
+        let shared = before.parts().zip(after.parts()).filter(|(one, other)| std::ptr::eq(*one, *other)).count();
+        assert_eq!(shared, before.parts().count() - 2);
+        assert_eq!(index.len(), 2999);
     }
 }

@@ -42,6 +42,14 @@ impl Snapshot {
         snapshot
     }
 
+    /// Goes on with the parts of another one that are the same, so that whoever keeps both keeps them once.
+    pub(crate) fn share(&mut self, other: &Self) {
+        for (branch, others) in self.branches.iter_mut().zip(&other.branches) {
+            let parts = Arc::make_mut(branch).0.iter_mut().zip(&others.0);
+            parts.filter(|(part, other)| are_same(part, other)).for_each(|(part, other)| *part = Arc::clone(other));
+        }
+    }
+
     pub(crate) fn get(&self, digest: &Digest) -> Option<&Slot> {
         let (branch, part) = place(digest);
         self.branches.get(branch)?.0.get(part)?.get(digest)
@@ -62,6 +70,10 @@ impl Snapshot {
     pub(crate) fn parts(&self) -> impl Iterator<Item = &Part> {
         self.branches.iter().flat_map(|branch| &branch.0).map(|part| &**part)
     }
+}
+
+fn are_same(one: &Part, other: &Part) -> bool {
+    one.len() == other.len() && one.iter().all(|(digest, slot)| other.get(digest).is_some_and(|known| known.is(slot)))
 }
 
 /// Digests are evenly spread, so their first bytes choose a part.
@@ -89,7 +101,8 @@ impl Hasher for DigestHasher {
 }
 
 /// The newest snapshot. To read it costs no lock and no atomic write: each thread keeps the one that it has read last,
-/// and asks for another only if there is one.
+/// and asks for another only if there is one. So what has changed since a thread last read anything stays in memory
+/// until it reads again, or ends.
 pub(crate) struct Newest {
     /// Tells it from every other one of the process.
     number: u64,
@@ -157,8 +170,10 @@ impl Newest {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut snapshot = Snapshot::clone(&self.snapshot.load());
         let told = change(&mut snapshot);
-        self.snapshot.store(Arc::new(snapshot));
+        let old = self.snapshot.swap(Arc::new(snapshot));
         self.generation.fetch_add(1, Ordering::AcqRel);
+        // Only now: whatever ends with it, everybody reads the new one.
+        drop(old);
         told
     }
 }
@@ -194,6 +209,18 @@ mod tests {
                 assert_eq!(other.read(|it| number_of(&it.directory)), 50, "a thread reads more than one");
             }
         });
+    }
+
+    #[test]
+    fn no_change_is_lost_to_another() {
+        let newest = Newest::new(Snapshot::new([], directory(0)));
+        let add = |it: &mut Snapshot| it.directory = directory(number_of(&it.directory) + 1);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..25).for_each(|_| newest.change(add)));
+            }
+        });
+        assert_eq!(newest.read(|it| number_of(&it.directory)), 100);
     }
 
     #[test]
