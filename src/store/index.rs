@@ -38,6 +38,7 @@ pub(crate) enum Slot {
     Unreadable(Arc<str>),
 }
 
+#[cfg(any(feature = "file", feature = "sqlite"))]
 impl Slot {
     /// Whether both are one.
     pub(crate) fn is(&self, other: &Self) -> bool {

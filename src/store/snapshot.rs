@@ -43,6 +43,7 @@ impl Snapshot {
     }
 
     /// Goes on with the parts of another one that are the same, so that whoever keeps both keeps them once.
+    #[cfg(any(feature = "file", feature = "sqlite"))]
     pub(crate) fn share(&mut self, other: &Self) {
         for (branch, others) in self.branches.iter_mut().zip(&other.branches) {
             let parts = Arc::make_mut(branch).0.iter_mut().zip(&others.0);
@@ -72,6 +73,7 @@ impl Snapshot {
     }
 }
 
+#[cfg(any(feature = "file", feature = "sqlite"))]
 fn are_same(one: &Part, other: &Part) -> bool {
     one.len() == other.len() && one.iter().all(|(digest, slot)| other.get(digest).is_some_and(|known| known.is(slot)))
 }
