@@ -32,7 +32,11 @@ const PARTS: usize = 32;
 
 impl Snapshot {
     pub(crate) fn new(slots: impl IntoIterator<Item = (Digest, Slot)>, directory: Directory) -> Self {
-        let branch = || Arc::new(Branch(std::array::from_fn(|_| Arc::new(Part::default()))));
+        let slots = slots.into_iter();
+        // Room for all from the beginning: to grow, a table moves what it has.
+        let room = slots.size_hint().0 / (BRANCHES * PARTS);
+        let part = || Arc::new(Part::with_capacity_and_hasher(room, BuildHasherDefault::default()));
+        let branch = || Arc::new(Branch(std::array::from_fn(|_| part())));
         let mut snapshot = Self { branches: std::array::from_fn(|_| branch()), directory };
         for (digest, slot) in slots {
             if let Some(part) = snapshot.part_mut(&digest) {
