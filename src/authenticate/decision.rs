@@ -205,11 +205,11 @@ impl<R: Send + Sync + 'static> Share<R> {
             Some(principal)
         };
         passage.duty = self.require(request, unpublished.as_ref(), sought)?;
-        if !self.publish
+        if let Some(principal) = unpublished
             && let Some(denial) = passage.duty.as_ref().and_then(Duty::unsettled)
         {
             // Known before the handler has done anything: it cannot ask.
-            return Err(denial);
+            return Err(denial.in_context(principal.context()));
         }
         passage.notice = presented.notice.take();
         if let (Some(duty), Some(principal)) = (&passage.duty, request.extensions_mut().get_mut::<Principal>()) {

@@ -556,6 +556,9 @@ async fn without_a_principal_the_rules_hold_and_the_handler_hears_of_nobody() {
         request.extensions_mut().insert(Principal::new(planted.into(), Directory::default(), ClientAddress::UNKNOWN));
         assert_eq!(send(service.clone(), request).await.0, status, "{path}");
     }
+    let refused = service.oneshot(get("/shops")).await.unwrap();
+    let denial = refused.extensions().get::<Denial>().unwrap();
+    assert_eq!(denial.key_id().unwrap().as_str(), "test-key", "the log knows whose it was");
     assert_eq!(*seen.lock().unwrap(), [false], "only what was admitted, and told of nobody");
     assert_eq!(*caller.lock().unwrap(), "test-key");
 }
