@@ -46,7 +46,7 @@ impl Digest {
 }
 
 /// The hash of a text that fills one block at most with its padding, which keys do (FIPS 180-4, sections 5.1.1 and
-/// 6.2): a hasher that could go on costs a fifth more.
+/// 6.2): a hasher that could go on costs more.
 fn one_block(text: &[u8]) -> Option<[u8; 32]> {
     /// Section 5.3.3: what the hash begins with.
     const BEGIN: [u32; 8] =

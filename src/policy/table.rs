@@ -1,5 +1,5 @@
 //! Which pattern a path belongs to. `matchit`, which axum routes with, is the measure: a property holds the two against
-//! each other. Found here, a path costs a third, and its parameters need not be looked for again.
+//! each other. Here, the parameters of a path need not be looked for again.
 
 use std::collections::HashMap;
 

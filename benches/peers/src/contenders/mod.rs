@@ -19,6 +19,7 @@ pub fn all() -> Vec<Contender> {
         bare::service(),
         ours::service(),
         ours::silent(),
+        ours::checks(),
         tower_http::service(),
         bare::fresh_service(),
         ours::fresh_service(),

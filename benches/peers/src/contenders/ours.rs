@@ -1,15 +1,16 @@
 //! tower-authz, around a plain service and around a router.
 
 use axum::body::Body;
+use http::Request;
 use tower::Layer as _;
-use tower_authz::{Authz, reject::Empty};
+use tower_authz::{Authz, Check as _, Head, reject::Empty};
 
 use super::bare::{FRESH, ROUTER, SERVICE, at_router, at_service};
 use crate::{
     gates::ours,
     measure::Contender,
-    request::{FOREIGN_PATH, KNOWN, PATH, UNKNOWN, key, networks},
-    turns::{answers, boxed, carried, carry_back, fresh},
+    request::{FOREIGN_PATH, KNOWN, PATH, PEER, UNKNOWN, key, networks},
+    turns::{answers, asked, boxed, carried, carry_back, fresh},
 };
 
 const PACKAGES: &[&str] = &["tower-authz"];
@@ -29,6 +30,18 @@ pub fn service() -> Contender {
 pub fn silent() -> Contender {
     let turn = carried(boxed(authz().without_principal().layer(carry_back())), at_service(&key(KNOWN), PATH));
     Contender::new("tower-authz, no principal published", PACKAGES, turn).within(SERVICE)
+}
+
+/// Route, permission, lists and networks, of a caller who is known: what cedar and casbin are asked.
+pub fn checks() -> Contender {
+    let request = |path| {
+        let mut request = at_service(&key(KNOWN), path);
+        request.extensions_mut().insert(ours::principal(&networks(), KNOWN, PEER));
+        request
+    };
+    let policy = ours::policy();
+    let allows = move |request: &Request<()>| policy.check(&Head::of(request)).is_ok();
+    Contender::new("tower-authz, the checks alone", PACKAGES, asked(allows, request(PATH), &request(FOREIGN_PATH)))
 }
 
 pub fn fresh_service() -> Contender {

@@ -1,14 +1,33 @@
 //! tower-authz, set up as its README says.
 
+use std::net::SocketAddr;
+
 use axum::Router;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tower_authz::{
-    Alphabet, Authz, Dimension, KeyFile, KeyFormat, Policy, Rule, check::Tie, reject::Empty, store::MemoryStore,
+    Alphabet, Authz, Dimension, KeyFile, KeyFormat, Policy, Principal, Rule, check::Tie, reject::Empty,
+    store::MemoryStore,
 };
 
 use super::bare;
 use crate::request::{EXCLUDED_COMPANY, KEYS, PATTERN, SHOPS, id, key};
+
+fn keys(networks: &[String]) -> KeyFile {
+    KeyFile::parse(&key_file(networks), "keys.json").expect("the key file is well formed")
+}
+
+pub fn policy() -> Policy {
+    let rule = Rule::resource("orders").tied(Tie::path(Dimension::SHOP, "shop"));
+    Policy::builder().route(PATTERN, rule).build().expect("the policy is well formed")
+}
+
+/// The bearer of a key, as the gate has found it out.
+pub fn principal(networks: &[String], number: usize, peer: SocketAddr) -> Principal {
+    let keys = keys(networks);
+    let record = keys.records().get(number).expect("there is such a key").clone();
+    Principal::new(record.into(), keys.directory().clone(), peer.into())
+}
 
 pub fn authz(networks: &[String]) -> Authz<Empty> {
     let format = KeyFormat::structured("l64")
@@ -16,11 +35,8 @@ pub fn authz(networks: &[String]) -> Authz<Empty> {
         .secret(Alphabet::LowerHex, 32)
         .build()
         .expect("the format is well formed");
-    let file = KeyFile::parse(&key_file(networks), "keys.json").expect("the key file is well formed");
-    let store = MemoryStore::from_file(file, format).expect("the keys are of the format");
-    let rule = Rule::resource("orders").tied(Tie::path(Dimension::SHOP, "shop"));
-    let policy = Policy::builder().route(PATTERN, rule).build().expect("the policy is well formed");
-    Authz::new(store, policy).with_reject(Empty)
+    let store = MemoryStore::from_file(keys(networks), format).expect("the keys are of the format");
+    Authz::new(store, policy()).with_reject(Empty)
 }
 
 fn key_file(networks: &[String]) -> String {
