@@ -24,7 +24,8 @@ enum Scheme {
     Exact,
 }
 
-const BEARER: &[u8] = b"Bearer";
+/// With the space that ends it.
+const BEARER: &[u8] = b"Bearer ";
 
 impl Source {
     /// `Authorization: Bearer <key>` (RFC 6750 section 2.1), the scheme in any case.
@@ -96,18 +97,12 @@ impl Source {
     /// The credential in this header's value. Nothing is trimmed: the HTTP parser has done that.
     fn read<'a>(&self, value: &'a [u8]) -> Result<&'a [u8], Cause> {
         let Some(scheme) = self.scheme else { return Ok(value) };
-        // As nearly everybody writes it.
-        if let Some(key) = value.strip_prefix(b"Bearer ") {
-            return Ok(key);
-        }
-        let (name, rest) = value.split_at_checked(BEARER.len()).ok_or(Cause::MalformedCredential)?;
-        let same = match scheme {
-            Scheme::AnyCase => name.eq_ignore_ascii_case(BEARER),
-            Scheme::Exact => name == BEARER,
-        };
-        match rest.strip_prefix(b" ") {
-            Some(key) if same => Ok(key),
-            _ => Err(Cause::MalformedCredential),
+        let (name, key) = value.split_at_checked(BEARER.len()).ok_or(Cause::MalformedCredential)?;
+        // First as nearly everybody writes it.
+        if name == BEARER || (scheme == Scheme::AnyCase && name.eq_ignore_ascii_case(BEARER)) {
+            Ok(key)
+        } else {
+            Err(Cause::MalformedCredential)
         }
     }
 }
