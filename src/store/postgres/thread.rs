@@ -114,8 +114,8 @@ fn run(
 
 async fn start(options: PostgresOptions, access: Access) -> Result<Opened, StoreError> {
     let mut client = access.connect(None).await?;
+    assert_own_session(&access.connect(None).await?, &client).await?;
     schema::check(&client).await?;
-    assert_own_session(&access.connect(None).await?, &mut client).await?;
     let wake = Rc::new(Notify::new());
     if options.uncached {
         let settings = client.query_one("SELECT settings FROM authz_counter", &[]).await;

@@ -151,8 +151,9 @@ impl Drop for Cluster {
     }
 }
 
-/// A pooler before a server, and the port that it listens on.
-pub fn pooler(server: &Path, mode: &str, pool_size: usize) -> Option<u16> {
+/// A pooler before a server, and the port that it listens on. Of its idle sessions it gives the one that was used last,
+/// or with `round_robin` first.
+pub fn pooler(server: &Path, mode: &str, pool_size: usize, round_robin: u8) -> Option<u16> {
     let program = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer"].into_iter().find(|path| Path::new(path).is_file());
     let Some(program) = program else {
         skipped("no PgBouncer was found");
@@ -163,7 +164,7 @@ pub fn pooler(server: &Path, mode: &str, pool_size: usize) -> Option<u16> {
     let text = format!(
         "[databases]\n* = host={} user=postgres\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
          unix_socket_dir =\nauth_type = any\npool_mode = {mode}\ndefault_pool_size = {pool_size}\n\
-         logfile = {}\n",
+         server_round_robin = {round_robin}\nlogfile = {}\n",
         server.display(),
         server.join("pgbouncer.log").display(),
     );

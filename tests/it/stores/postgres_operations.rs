@@ -141,23 +141,32 @@ async fn older_tables_are_migrated_while_an_older_replica_serves() {
     assert_eq!(Gate::of(&store).get(&key).await, 200);
 }
 
-/// RF020: a pooler that gives each transaction another session.
+/// RF020: a pooler that gives each transaction another session, whichever of its sessions it gives, and whatever
+/// earlier starts have left in them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pooler_that_swaps_sessions_is_told_at_the_start() {
     let Some(folder) = server() else { return };
     let (database, store) = first(LEASE).await;
     let key = soon(issue(&store)).await;
-    for (mode, pool_size) in [("transaction", 1), ("transaction", 20), ("session", 20)] {
-        let Some(port) = pooler(folder, mode, pool_size) else { return };
+    for (mode, pool_size, round_robin) in [
+        ("transaction", 1, 0),
+        ("transaction", 2, 1),
+        ("transaction", 20, 0),
+        ("transaction", 20, 1),
+        ("session", 20, 0),
+    ] {
+        let Some(port) = pooler(folder, mode, pool_size, round_robin) else { return };
         let through = format!("host=127.0.0.1 port={port} user=postgres dbname={database}");
-        let opened = soon(PostgresOptions::new().lease(LEASE).connect(&through)).await;
         if mode == "session" {
+            let opened = soon(PostgresOptions::new().lease(LEASE).connect(&through)).await;
             assert_eq!(Gate::of(&opened.unwrap()).get(&key).await, 200);
-        } else {
-            let error = opened.unwrap_err();
-            assert!(error.to_string().contains("pooler"), "{mode}, {pool_size}: {error}");
-            let error = soon(PostgresOptions::new().uncached().connect(&through)).await.unwrap_err();
-            assert!(error.to_string().contains("pooler"), "{mode}, {pool_size}, uncached: {error}");
+            continue;
+        }
+        for start in 0..if pool_size == 1 { 1 } else { 6 } {
+            for options in [PostgresOptions::new().lease(LEASE), PostgresOptions::new().uncached()] {
+                let error = soon(options.connect(&through)).await.expect_err("a pooler");
+                assert!(error.to_string().contains("pooler"), "{mode}, {pool_size}, start {start}: {error}");
+            }
         }
     }
 }
@@ -329,7 +338,7 @@ async fn encryption_is_with_the_one_that_an_authority_vouches_for() {
         soon(PostgresOptions::new().root_certificates("nothing").connect(&address("localhost", "require"))).await;
     assert_eq!(error.unwrap_err().kind(), StoreErrorKind::Invalid);
     // A server that knows no encryption.
-    let plain = pooler(&cluster.folder, "session", 5);
+    let plain = pooler(&cluster.folder, "session", 5, 0);
     if let Some(port) = plain {
         let address = format!("postgres://postgres@localhost:{port}/postgres?sslmode=require");
         assert!(soon(trusting().connect(&address)).await.is_err());
