@@ -113,6 +113,22 @@ impl Dimension {
         self.name.as_str()
     }
 
+    /// A bit of its own for each standard dimension, none for others.
+    pub(crate) const fn bit(&self) -> u8 {
+        match self.standard {
+            Standard::Company => 1,
+            Standard::Shop => 2,
+            Standard::ShopCountry => 4,
+            Standard::None => 0,
+        }
+    }
+
+    /// Whether the ids of both are spelt alike, for certain: nobody can tell of a grammar of the user's own.
+    pub(crate) const fn is_spelt_as(&self, other: &Self) -> bool {
+        use IdGrammar::{Number, Opaque, Slug};
+        matches!((self.ids, other.ids), (Number, Number) | (Slug, Slug) | (Opaque, Opaque))
+    }
+
     /// Whether this text is an id of the dimension in its one spelling.
     #[must_use]
     pub fn accepts(&self, id: &str) -> bool {

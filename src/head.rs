@@ -8,6 +8,7 @@ use percent_encoding::percent_decode_str;
 use crate::{
     ClientAddress, Principal,
     policy::{Pattern, Values},
+    text::holds,
 };
 
 /// What a [`Check`](crate::Check) sees of a request.
@@ -39,8 +40,6 @@ pub struct Head<'a> {
     values: Option<&'a Values>,
     in_router: bool,
     principal: Option<&'a Principal>,
-    /// Whoever stands in the extensions was put there by somebody else.
-    anonymous: bool,
 }
 
 impl<'a> Head<'a> {
@@ -59,7 +58,6 @@ impl<'a> Head<'a> {
             values: None,
             in_router: original.is_some(),
             principal: None,
-            anonymous: false,
         }
     }
 
@@ -96,7 +94,7 @@ impl<'a> Head<'a> {
     /// Who calls, once the request has been authenticated.
     #[must_use]
     pub fn principal(&self) -> Option<&'a Principal> {
-        if self.anonymous { None } else { self.principal.or_else(|| self.extensions.get()) }
+        self.principal.or_else(|| self.extensions.get())
     }
 
     /// The address that the request came from: the principal's, else what the connection says.
@@ -139,7 +137,6 @@ impl<'a> Head<'a> {
             values: None,
             in_router: false,
             principal,
-            anonymous: false,
         }
     }
 
@@ -153,14 +150,6 @@ impl<'a> Head<'a> {
     /// The same head, with another caller than the request has.
     pub(crate) const fn with_principal(mut self, principal: &'a Principal) -> Self {
         self.principal = Some(principal);
-        self.anonymous = false;
-        self
-    }
-
-    /// The same head, of a request whose caller is not known.
-    pub(crate) const fn without_principal(mut self) -> Self {
-        self.principal = None;
-        self.anonymous = true;
         self
     }
 
@@ -195,7 +184,7 @@ impl<'a> Head<'a> {
             (Some(pattern), _) => pattern.find(self.path(), name),
             (None, _) => Pattern::find_in(self.matched?, self.path(), name),
         }?;
-        if raw.contains('%') { percent_decode_str(raw).decode_utf8().ok() } else { Some(raw.into()) }
+        if holds(raw, b'%') { percent_decode_str(raw).decode_utf8().ok() } else { Some(raw.into()) }
     }
 }
 

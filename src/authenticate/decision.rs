@@ -102,9 +102,11 @@ impl<R> Config<R> {
         self.policy.as_ref().map(|policy| policy.seek(head, values))
     }
 
-    /// Extract, parse, digest. From here on no `Debug` of the request prints a key.
+    /// Extract, parse, digest. From here on no `Debug` of the request prints a key, and nobody is taken for its caller.
     #[inline]
     pub(crate) fn identify<B>(&self, request: &mut Request<B>) -> Result<Presented, Denial> {
+        // Whoever stands in the extensions was put there by somebody else.
+        request.extensions_mut().remove::<Principal>();
         let tenant = self.tenants.as_ref().map(|hosts| hosts.tenant(&Head::of(request))).transpose();
         // Before anything is refused: a public route is open to a request of any host, and must not see a key either.
         let taken = self.sources.take(request.headers_mut());
@@ -113,7 +115,13 @@ impl<R> Config<R> {
         if !self.format.matches(key) {
             return Err(Cause::MalformedCredential.into());
         }
-        Ok(Presented { digest: Digest::of(key), bearer: source.is_bearer(), tenant, notice: source.notice().cloned() })
+        let digest = Digest::of(key);
+        let presented = Presented { digest, bearer: source.is_bearer(), tenant, notice: source.notice().cloned() };
+        // Before the policy, whose checks may be anybody's.
+        if self.remove_credential {
+            self.sources.remove(request.headers_mut());
+        }
+        Ok(presented)
     }
 
     /// Whether the key may be used here and now. Then it has been.
@@ -128,27 +136,17 @@ impl<R> Config<R> {
         Ok(())
     }
 
-    /// Demands what the policy does of a request that is prepared, if it is enforced here. Who calls stands in its
-    /// extensions, if nowhere else.
+    /// Demands what the policy does, if it is enforced here.
     #[inline]
-    fn require<B>(
-        &self,
-        request: &Request<B>,
-        caller: Option<&Principal>,
-        sought: Option<(&Sought<'_>, &Values)>,
-    ) -> Result<Option<Duty>, Denial> {
+    fn require(&self, head: Head<'_>, sought: Option<(&Sought<'_>, &Values)>) -> Result<Option<Duty>, Denial> {
         if !self.enforced {
             return Ok(None);
         }
         // There is always something that was sought, where there is a policy; were there nothing, nobody gets in.
         let (Some(policy), Some((sought, values))) = (&self.policy, sought) else { return Err(Cause::NoRule.into()) };
-        let head = Head::of(request);
-        let Some(principal) = caller.or_else(|| head.principal()) else {
-            return policy.admit_sought(sought, values, head);
-        };
-        let head = head.with_principal(principal);
-        let duty =
-            policy.admit_sought(sought, values, head).map_err(|denial| denial.in_context(principal.context()))?;
+        let admitted = policy.admit_sought(sought, values, head);
+        let Some(principal) = head.principal() else { return admitted };
+        let duty = admitted.map_err(|denial| denial.in_context(principal.context()))?;
         trace::allowed(&head, principal);
         Ok(duty)
     }
@@ -162,9 +160,9 @@ impl<R> Config<R> {
         if record.is_turning(about_now) { SystemTime::now() } else { about_now }
     }
 
-    fn client<B>(&self, request: &Request<B>) -> ClientAddress {
-        let peer = ClientAddress::of_peer(request.extensions());
-        self.proxies.as_ref().map_or(peer, |proxies| proxies.client(peer, request.headers()))
+    fn client(&self, head: &Head<'_>) -> ClientAddress {
+        let peer = ClientAddress::of_peer(head.extensions());
+        self.proxies.as_ref().map_or(peer, |proxies| proxies.client(peer, head.headers()))
     }
 
     /// For a request that `is_head` the response has no body.
@@ -178,44 +176,52 @@ impl<R> Config<R> {
     }
 }
 
+/// Who is let in, and what is left to the handler.
+pub(super) struct Admission {
+    principal: Principal,
+    duty: Option<Duty>,
+}
+
 impl<R: Send + Sync + 'static> Share<R> {
-    /// Judges what the store has found, and what the key may do, and prepares the request for whoever comes next.
+    /// Judges what the store has found, and what the key may do.
     #[inline]
-    pub(super) fn admit<B>(
+    pub(super) fn admit(
         self: &Arc<Self>,
-        presented: &mut Presented,
+        presented: &Presented,
         found: Found,
-        request: &mut Request<B>,
+        head: &Head<'_>,
         sought: Option<(&Sought<'_>, &Values)>,
-    ) -> Result<Passage<R>, Denial> {
+    ) -> Result<Admission, Denial> {
         let record = known(found, &presented.digest)?;
-        // All that is counted up, at once: a processor does nothing else meanwhile.
-        let mut passage = Passage::of(self, request, Some(Arc::clone(&record)), presented.bearer);
-        let principal = Principal::of_store(Arc::<Self>::clone(self), record, self.client(request), presented.bearer);
+        let principal = Principal::of_store(Arc::<Self>::clone(self), record, self.client(head), presented.bearer);
         self.judge(presented, &principal)?;
-        // Before the policy, whose checks may be anybody's: they see no key, and nobody else's principal.
-        if self.remove_credential {
-            self.sources.remove(request.headers_mut());
-        }
-        let unpublished = if self.publish {
-            request.extensions_mut().insert(principal);
-            None
-        } else {
-            request.extensions_mut().remove::<Principal>();
-            Some(principal)
-        };
-        passage.duty = self.require(request, unpublished.as_ref(), sought)?;
-        if let Some(principal) = unpublished
-            && let Some(denial) = passage.duty.as_ref().and_then(Duty::unsettled)
-        {
+        let duty = self.require(head.with_principal(&principal), sought)?;
+        match duty.as_ref().and_then(Duty::unsettled) {
             // Known before the handler has done anything: it cannot ask.
-            return Err(denial.in_context(principal.context()));
+            Some(denial) if !self.publish => Err(denial.in_context(principal.context())),
+            _ => Ok(Admission { principal, duty }),
         }
+    }
+
+    /// Prepares a request that was admitted for whoever comes next.
+    #[inline]
+    pub(super) fn hand_on<B>(
+        self: &Arc<Self>,
+        request: &mut Request<B>,
+        presented: &mut Presented,
+        Admission { mut principal, duty }: Admission,
+    ) -> Passage<R> {
+        let record = Arc::clone(principal.shared_record());
+        let mut passage = Passage::of(self, request, Some(record), presented.bearer);
+        if self.publish {
+            if let Some(duty) = &duty {
+                principal.add_duty(duty.clone());
+            }
+            request.extensions_mut().insert(principal);
+        }
+        passage.duty = duty;
         passage.notice = presented.notice.take();
-        if let (Some(duty), Some(principal)) = (&passage.duty, request.extensions_mut().get_mut::<Principal>()) {
-            principal.add_duty(duty.clone());
-        }
-        Ok(passage)
+        passage
     }
 
     /// Prepares a request for a public route, and judges it.
@@ -224,17 +230,15 @@ impl<R: Send + Sync + 'static> Share<R> {
         request: &mut Request<B>,
         sought: (&Sought<'_>, &Values),
     ) -> Result<Passage<R>, Denial> {
-        // Nobody was authenticated, whatever stands in it.
-        request.extensions_mut().remove::<Principal>();
         if self.remove_credential {
             self.sources.remove(request.headers_mut());
         }
         if self.proxies.is_some() {
-            let client = self.client(request);
+            let client = self.client(&Head::of(request));
             request.extensions_mut().insert(client);
         }
         let mut passage = Passage::of(self, request, None, false);
-        passage.duty = self.require(request, None, Some(sought))?;
+        passage.duty = self.require(Head::of(request), Some(sought))?;
         Ok(passage)
     }
 }

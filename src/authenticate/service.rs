@@ -72,8 +72,7 @@ where
         let is_head = *request.method() == Method::HEAD;
         // Whose key it is matters last, but a processor goes on to what follows while the hash is still being worked out.
         let identified = config.identify(&mut request);
-        // Whoever stands in the extensions was put there by somebody else.
-        let head = Head::of(&request).without_principal();
+        let head = Head::of(&request);
         if let Err(denial) = config.enter(&head) {
             return ResponseFuture::denied(config.refuse(denial, is_head), None);
         }
@@ -95,8 +94,11 @@ where
         match config.store.lookup(&presented.digest).0 {
             Answer::Ready(found) => {
                 let sought = sought.as_ref().map(|sought| (sought, &values));
-                match config.admit(&mut presented, found, &mut request, sought) {
-                    Ok(passage) => ResponseFuture::forward(self.inner.call(request), passage),
+                match config.admit(&presented, found, &head, sought) {
+                    Ok(admission) => {
+                        let passage = config.hand_on(&mut request, &mut presented, admission);
+                        ResponseFuture::forward(self.inner.call(request), passage)
+                    }
                     Err(denial) => ResponseFuture::denied(config.refuse(denial, is_head), presented.notice.as_deref()),
                 }
             }

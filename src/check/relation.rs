@@ -126,9 +126,19 @@ pub(crate) struct Relations {
     pub(crate) stances: Vec<(Dimension, Stance)>,
     /// Dimensions that are not named are `Unscoped`.
     pub(crate) rest_unscoped: bool,
+    /// The [bits](Dimension::bit) of the standard dimensions that are covered, so that nobody has to ask again for each
+    /// request.
+    pub(crate) covered: u8,
 }
 
 impl Relations {
+    /// Says something more of dimensions.
+    pub(crate) fn relate(&mut self, say: impl FnOnce(&mut Self)) {
+        say(self);
+        let standard = [Dimension::COMPANY, Dimension::SHOP, Dimension::SHOP_COUNTRY];
+        self.covered = standard.iter().filter(|over| self.names(over)).fold(0, |bits, over| bits | over.bit());
+    }
+
     pub(crate) fn stance(&self, dimension: &Dimension) -> Option<Stance> {
         let named = self.stances.iter().find(|(over, _)| over == dimension).map(|&(_, stance)| stance);
         named.or(self.rest_unscoped.then_some(Stance::Unscoped))
@@ -167,6 +177,11 @@ impl Relations {
 
     /// Whether a key with a restriction over the dimension may come to this route at all.
     fn covers(&self, dimension: &Dimension) -> bool {
+        self.covered & dimension.bit() != 0 || (dimension.bit() == 0 && self.names(dimension))
+    }
+
+    /// Whether the rule says what the dimension is to the route, by its name or by that of a shop.
+    fn names(&self, dimension: &Dimension) -> bool {
         let by_shop = || self.meets(&Dimension::SHOP) || self.meets(&Dimension::SHOP_COUNTRY);
         self.tied(dimension)
             || self.stance(dimension).is_some()
@@ -216,27 +231,28 @@ pub(crate) fn reach(
         let bound = [Dimension::SHOP, Dimension::COMPANY].iter().any(|over| grant.restriction(over).is_some());
         principal.holds(|directory| match directory.shop_of_country(id) {
             Some(shop) => {
-                allows(grant, &Dimension::SHOP, shop) && company_allows(grant, directory, shop, company_declared)
+                allows(grant, &Dimension::SHOP, shop, None) && company_allows(grant, directory, shop, company_declared)
             }
             // Nobody knows whose it is.
             None => !bound,
         })
     } else if *dimension == Dimension::SHOP {
         // The directory is asked for only where it matters: to get hold of it costs more than to look into it.
-        allows(grant, dimension, id)
+        allows(grant, dimension, id, Some(dimension))
             && (grant.restriction(&Dimension::COMPANY).is_none()
                 || principal.holds(|directory| company_allows(grant, directory, id, company_declared)))
     } else {
-        allows(grant, dimension, id)
+        allows(grant, dimension, id, Some(dimension))
     };
     if allowed { Ok(()) } else { Err(Cause::ForeignEntity(dimension.clone())) }
 }
 
-/// The grant's own list, whose grammar the id must fit as well: should a rule and a key disagree on how
-/// ids of a dimension are spelt, no spelling that only one of them accepts gets by an exclude list.
-fn allows(grant: &Grant, dimension: &Dimension, id: &str) -> bool {
+/// The grant's own list, whose grammar the id must fit as well as that by which it was `read`: should a rule and a key
+/// disagree on how ids of a dimension are spelt, no spelling that only one of them accepts gets by an exclude list.
+fn allows(grant: &Grant, dimension: &Dimension, id: &str, read: Option<&Dimension>) -> bool {
+    let fits = |over: &Dimension| read.is_some_and(|read| read.is_spelt_as(over)) || over.accepts(id);
     let mut lists = grant.restrictions().iter().filter(|(over, _)| over == dimension);
-    lists.all(|(over, restriction)| over.accepts(id) && restriction.allows(id))
+    lists.all(|(over, restriction)| fits(over) && restriction.allows(id))
 }
 
 /// A shop obeys the company lists for its company.

@@ -177,6 +177,7 @@ impl PolicyBuilder {
             table.add(pattern, index);
             by_pattern.insert(pattern.into(), index);
         }
+        table.straighten();
         Ok(Policy {
             entries: self.entries,
             by_pattern,

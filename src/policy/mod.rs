@@ -182,7 +182,13 @@ impl Policy {
     /// The rule for a request, and the pattern that it was found by.
     fn find(&self, head: &Head<'_>, values: &mut Values) -> Sought<'_> {
         let entry = match head.matched() {
-            Some(route) => self.by_pattern.get(route).and_then(|&index| self.entries.get(index)),
+            Some(route) => {
+                let entry = self.by_pattern.get(route).and_then(|&index| self.entries.get(index));
+                if let Some(entry) = entry {
+                    entry.pattern.measure(head.path(), values);
+                }
+                entry
+            }
             None => match self.by_path(head.path(), values) {
                 Ok(entry) => entry,
                 Err(Ambiguous) => return Sought::NoRoute,

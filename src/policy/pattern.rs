@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use super::table::Values;
 use crate::{ConfigError, name::Name, text::same};
 
 /// A path pattern in the syntax of axum and `matchit`: `/shops/{shop}`, `/public/{*rest}`.
@@ -120,6 +121,30 @@ impl Pattern {
     /// Which of its parameters has this name.
     pub(crate) fn place(&self, wanted: &str) -> Option<usize> {
         self.parts.iter().filter_map(|part| part.parameter.as_deref()).position(|name| same(name, wanted))
+    }
+
+    /// Where the parameters stand in a path that a router has matched to this pattern. Should the two not fit, they are
+    /// not all there, and whoever asks for one is to [find](Self::find) it.
+    pub(crate) fn measure(&self, path: &str, values: &mut Values) {
+        let path = path.as_bytes();
+        let mut end = 0;
+        for part in &self.parts {
+            let start = end + part.literal.len();
+            let fits = path.get(end..start).is_some_and(|literal| same(literal, &*part.literal));
+            let Some(rest) = path.get(start..).filter(|_| fits) else { return *values = Values::default() };
+            if part.parameter.is_none() {
+                if !rest.is_empty() {
+                    *values = Values::default();
+                }
+                return;
+            }
+            end = if part.is_rest { path.len() } else { start + segment_length(rest) };
+            if part.literal.ends_with('/') {
+                values.push_segment(start, end);
+            } else {
+                values.push(start, end);
+            }
+        }
     }
 
     /// The raw value of a parameter in a path that a router has matched to this pattern.

@@ -77,14 +77,14 @@ impl Rule {
 
     /// The route is about the entity that the tie finds.
     pub fn tied(mut self, tie: Tie) -> Self {
-        Arc::make_mut(&mut self.relations).ties.push(tie);
+        Arc::make_mut(&mut self.relations).relate(|it| it.ties.push(tie));
         self
     }
 
     /// The route shows nothing that belongs to one entity of any dimension that the rule does not
     /// name otherwise: shared catalogue data.
     pub fn unscoped(mut self) -> Self {
-        Arc::make_mut(&mut self.relations).rest_unscoped = true;
+        Arc::make_mut(&mut self.relations).relate(|it| it.rest_unscoped = true);
         self
     }
 
@@ -108,7 +108,7 @@ impl Rule {
     }
 
     fn stance(mut self, dimension: Dimension, stance: Stance) -> Self {
-        Arc::make_mut(&mut self.relations).stances.push((dimension, stance));
+        Arc::make_mut(&mut self.relations).relate(|it| it.stances.push((dimension, stance)));
         self
     }
 

@@ -13,6 +13,9 @@ use crate::text::same;
 pub(crate) struct Table {
     /// What ends here.
     pattern: Option<usize>,
+    /// Where there is only one way to go, and it is written out: the segments up to the next fork or end, compared in one
+    /// go. There is nothing else then.
+    straight: Option<(Box<[u8]>, Box<Self>)>,
     literals: Literals,
     /// `x-{id}`, by what stands before the parameter, the longest first.
     prefixed: Vec<(Box<str>, Self)>,
@@ -53,7 +56,7 @@ impl Literals {
 }
 
 /// Where the parameters of a pattern stand in a path, in their order.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Values {
     spans: [(u32, u32); MOST],
     count: usize,
@@ -75,14 +78,14 @@ impl Values {
     }
 
     /// Of a whole segment. If that is empty, the path is not clean, and whoever asks for a value is to look twice.
-    fn push_segment(&mut self, start: usize, end: usize) {
+    pub(super) fn push_segment(&mut self, start: usize, end: usize) {
         if start == end {
             self.count = MOST;
         }
         self.push(start, end);
     }
 
-    fn push(&mut self, start: usize, end: usize) {
+    pub(super) fn push(&mut self, start: usize, end: usize) {
         if let Some(span) = self.spans.get_mut(self.count) {
             *span = (start as u32, end as u32);
         }
@@ -111,6 +114,25 @@ impl Table {
         table.pattern = Some(number);
     }
 
+    /// To be called when all are added: joins segments that can only follow each other.
+    pub(crate) fn straighten(&mut self) {
+        self.literals.list.iter_mut().for_each(|(_, next)| next.straighten());
+        self.prefixed.iter_mut().for_each(|(_, next)| next.straighten());
+        if let Some(next) = &mut self.parameter {
+            next.straighten();
+        }
+        if self.is_plain() && self.parameter.is_none() && self.literals.list.len() == 1 {
+            let Some((segment, mut next)) = std::mem::take(&mut self.literals).list.pop() else { return };
+            self.straight = Some(match next.straight.take() {
+                Some((more, last)) if next.pattern.is_none() => ([&*segment, &*more].join(&b'/').into(), last),
+                straight => {
+                    next.straight = straight;
+                    (segment, next.into())
+                }
+            });
+        }
+    }
+
     fn prefixed_by(&mut self, before: &str) -> Option<&mut Self> {
         let known = self.prefixed.iter().position(|(known, _)| **known == *before);
         let place = known.unwrap_or_else(|| self.prefixed.partition_point(|(known, _)| known.len() >= before.len()));
@@ -130,6 +152,18 @@ impl Table {
     fn find_from(&self, path: &[u8], mut start: usize, values: &mut Values) -> Option<usize> {
         let mut table = self;
         loop {
+            if let Some((text, next)) = &table.straight {
+                let (begin, rest) = path.get(start..)?.split_at_checked(text.len())?;
+                if !same(begin, text) {
+                    return None;
+                }
+                match rest.first() {
+                    None => return next.pattern,
+                    Some(b'/') => (table, start) = (next, start + text.len() + 1),
+                    Some(_) => return None,
+                }
+                continue;
+            }
             let end = start + segment_length(path.get(start..)?);
             let segment = path.get(start..end)?;
             table = match (table.literals.get(segment), &table.parameter) {
@@ -244,6 +278,7 @@ mod tests {
                     table.add(pattern, number);
                 }
             }
+            table.straighten();
             for path in &paths {
                 let mut values = Values::default();
                 let found = table.find(path, &mut values);
@@ -253,11 +288,15 @@ mod tests {
                     let pattern = Pattern::parse(&patterns[*expected.value]).unwrap();
                     let known = values.are_all(pattern.parameters());
                     prop_assert!(known || path.contains("//"), "{}", path);
+                    let mut measured = Values::default();
+                    pattern.measure(path, &mut measured);
+                    prop_assert_eq!(measured.are_all(pattern.parameters()), known, "{}", path);
                     for (place, (name, value)) in expected.params.iter().enumerate() {
                         prop_assert_eq!(pattern.place(name), Some(place));
                         let found = if known { values.get(path, place) } else { pattern.find(path, name) };
                         prop_assert_eq!(found, pattern.find(path, name), "{} {}", path, name);
                         prop_assert_eq!(found, known.then_some(value), "{} {}", path, name);
+                        prop_assert!(!known || found == measured.get(path, place), "{} {}", path, name);
                     }
                 }
             }
