@@ -10,7 +10,11 @@ use crate::ConfigError;
 /// Not for secrets: it ends at the first difference.
 pub(crate) fn same(one: impl AsRef<[u8]>, other: impl AsRef<[u8]>) -> bool {
     let (one, other) = (one.as_ref(), other.as_ref());
-    one.len() == other.len() && head(one) == head(other) && (one.len() <= 8 || one.get(8..) == other.get(8..))
+    if one.len() != other.len() || head(one) != head(other) {
+        return false;
+    }
+    // Of up to sixteen bytes, what comes after the first eight is in the last eight.
+    one.len() <= 8 || one.last_chunk::<8>() == other.last_chunk() && (one.len() <= 16 || one == other)
 }
 
 /// The first eight bytes as a number, as if zeros followed.
@@ -281,7 +285,17 @@ mod tests {
 
     #[test]
     fn the_same_is_the_same() {
-        let texts = ["", "a", "b", "a\0", "abcdefgh", "abcdefgi", "abcdefghi", "abcdefghj", "abcdefghijklmnopqrstu"];
+        let long = b"abcdefghijklmnopqrstuvwxyz";
+        let mut texts = vec![b"a\0".to_vec()];
+        for length in 0..long.len() {
+            let text = long.get(..length).unwrap().to_vec();
+            texts.extend((0..length).map(|place| {
+                let mut other = text.clone();
+                other[place] = b'!';
+                other
+            }));
+            texts.push(text);
+        }
         for (one, other) in texts.iter().flat_map(|one| texts.iter().map(move |other| (one, other))) {
             assert_eq!(same(one, other), one == other, "{one:?} {other:?}");
         }

@@ -4,7 +4,12 @@ use std::{fmt, sync::Arc};
 
 use http::HeaderName;
 
-use crate::{Dimension, Directory, Grant, Head, Principal, denial::Cause, name::Name, policy::Demand};
+use crate::{
+    Dimension, Directory, Grant, Head, Principal,
+    denial::Cause,
+    name::Name,
+    policy::{Demand, Verdicts},
+};
 
 /// Which entity of a dimension a request is about, and where the request says so.
 ///
@@ -188,29 +193,21 @@ impl Relations {
             || ((*dimension == Dimension::SHOP || *dimension == Dimension::COMPANY) && by_shop())
     }
 
-    /// Judges a request; `note` hears every verdict.
-    pub(crate) fn judge(
-        &self,
-        head: &Head<'_>,
-        principal: &Principal,
-        note: &mut impl FnMut(Demand<'_>, Result<(), Cause>),
-    ) {
-        let grant = principal.record().grant();
+    /// Judges a request.
+    pub(crate) fn judge(&self, head: &Head<'_>, principal: &Principal, verdicts: &mut impl Verdicts) {
         let company_declared = self.declares_company();
         for tie in &self.ties {
             tie.judge_each(head, &mut |id| {
                 let verdict = id.and_then(|id| reach(principal, &tie.dimension, id, company_declared));
-                note(Demand::Entity(&tie.dimension), verdict);
+                verdicts.hear(|| Demand::Entity(&tie.dimension), verdict);
             });
         }
-        for (dimension, _) in grant.restrictions() {
-            note(
-                Demand::Restriction(dimension),
-                match self.covers(dimension) {
-                    true => Ok(()),
-                    false => Err(Cause::UndeclaredDimension(dimension.clone())),
-                },
-            );
+        for (dimension, _) in principal.record().grant().restrictions() {
+            let verdict = match self.covers(dimension) {
+                true => Ok(()),
+                false => Err(Cause::UndeclaredDimension(dimension.clone())),
+            };
+            verdicts.hear(|| Demand::Restriction(dimension), verdict);
         }
     }
 }

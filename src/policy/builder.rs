@@ -177,7 +177,7 @@ impl PolicyBuilder {
             table.add(pattern, index);
             by_pattern.insert(pattern.into(), index);
         }
-        table.straighten();
+        table.join();
         Ok(Policy {
             entries: self.entries,
             by_pattern,

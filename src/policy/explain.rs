@@ -6,9 +6,11 @@ use crate::{
     policy::{Policy, Sought, Values},
 };
 
-/// What one verdict is about. Borrowed, so that naming it costs nothing while requests are served.
+/// What one verdict is about.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Demand<'a> {
+    Status,
+    Route,
     Permission(&'a str, Option<Access>),
     Method,
     Kind,
@@ -19,11 +21,25 @@ pub(crate) enum Demand<'a> {
     Own,
 }
 
+/// Who hears every verdict of a rule, those that admit as well.
+pub(crate) trait Verdicts {
+    /// `demand` is only asked by who wants to know: while requests are served, nobody does.
+    fn hear<'a>(&mut self, demand: impl FnOnce() -> Demand<'a>, verdict: Result<(), Cause>);
+}
+
+impl Verdicts for Vec<Finding> {
+    fn hear<'a>(&mut self, demand: impl FnOnce() -> Demand<'a>, verdict: Result<(), Cause>) {
+        self.push(Finding { check: demand().to_string(), verdict });
+    }
+}
+
 impl fmt::Display for Demand<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Permission(resource, Some(access)) => write!(f, "permission {resource}:{access}"),
             Self::Permission(resource, None) => write!(f, "permission {resource}"),
+            Self::Status => f.write_str("status"),
+            Self::Route => f.write_str("route"),
             Self::Method => f.write_str("method"),
             Self::Kind => f.write_str("kind"),
             Self::Networks => f.write_str("networks"),
@@ -134,19 +150,17 @@ impl Policy {
         if self.is_preflight(&head) {
             return Explanation { route: None, findings };
         }
-        let mut note = |check: String, verdict: Result<(), Cause>| findings.push(Finding { check, verdict });
         if !self.is_public(&head) {
-            note("status".to_owned(), status(principal.record().status(now)));
+            findings.hear(|| Demand::Status, status(principal.record().status(now)));
         }
         let mut values = Values::default();
         let route = match self.find(&head, &mut values) {
             Sought::Rule { target, pattern } => {
-                let head = head.on(pattern, &values);
-                target.judge(&head, &mut |demand, verdict| note(demand.to_string(), verdict));
+                target.judge(&head.on(pattern, &values), &mut findings);
                 pattern.map(|pattern| pattern.as_str().to_owned())
             }
             other => {
-                note("route".to_owned(), Err(other.cause()));
+                findings.hear(|| Demand::Route, Err(other.cause()));
                 None
             }
         };

@@ -26,7 +26,7 @@ pub use self::{
     shadow::Difference,
 };
 pub(crate) use self::{
-    explain::{Demand, status},
+    explain::{Demand, Verdicts, status},
     pattern::Pattern,
     table::Values,
 };
@@ -308,12 +308,12 @@ impl Target {
     }
 
     /// Judges for an explanation, which hears what admits as well.
-    fn judge(&self, head: &Head<'_>, note: &mut impl FnMut(Demand<'_>, Result<(), Cause>)) {
+    fn judge(&self, head: &Head<'_>, verdicts: &mut impl Verdicts) {
         match (self, head.principal()) {
-            (Self::Rule(rule), Some(principal)) => rule.judge_all(head, principal, note),
+            (Self::Rule(rule), Some(principal)) => rule.judge_all(head, principal, verdicts),
             _ => {
                 if let Err(denial) = self.admit(head) {
-                    denial.causes().for_each(|cause| note(Demand::Method, Err(cause.clone())));
+                    denial.causes().for_each(|cause| verdicts.hear(|| Demand::Method, Err(cause.clone())));
                 }
             }
         }

@@ -7,7 +7,7 @@ use crate::{ConfigError, name::Name, text::same};
 #[derive(Clone, Debug)]
 pub(crate) struct Pattern {
     text: Arc<str>,
-    parts: Box<[Part<Box<str>>]>,
+    parts: Box<[OwnPart]>,
     parameters: usize,
 }
 
@@ -24,10 +24,22 @@ const MOST_PARAMETERS: usize = 25;
 
 /// Literal text, and the parameter after it; none after the last.
 #[derive(Clone, Debug)]
-struct Part<T> {
+pub(super) struct Part<T> {
     literal: T,
     parameter: Option<T>,
     is_rest: bool,
+}
+
+pub(super) type OwnPart = Part<Box<str>>;
+
+/// The parts of a pattern, or of a piece of one.
+pub(super) fn parts(text: &str) -> Box<[OwnPart]> {
+    let own = |part: Part<&str>| Part {
+        literal: part.literal.into(),
+        parameter: part.parameter.map(Into::into),
+        is_rest: part.is_rest,
+    };
+    Parts(Some(text)).map(own).collect()
 }
 
 /// The parts of a pattern, one after the other. It ends early where the text is none.
@@ -86,12 +98,7 @@ impl Pattern {
         if names.len() > MOST_PARAMETERS {
             return Err(wrong("it has more than 25 parameters, which is more than a router takes"));
         }
-        let own = |part: Part<&str>| Part {
-            literal: part.literal.into(),
-            parameter: part.parameter.map(Into::into),
-            is_rest: part.is_rest,
-        };
-        Ok(Self { text: text.into(), parts: Parts(Some(text)).map(own).collect(), parameters: names.len() })
+        Ok(Self { text: text.into(), parts: parts(text), parameters: names.len() })
     }
 
     pub(crate) fn as_str(&self) -> &str {
@@ -126,24 +133,8 @@ impl Pattern {
     /// Where the parameters stand in a path that a router has matched to this pattern. Should the two not fit, they are
     /// not all there, and whoever asks for one is to [find](Self::find) it.
     pub(crate) fn measure(&self, path: &str, values: &mut Values) {
-        let path = path.as_bytes();
-        let mut end = 0;
-        for part in &self.parts {
-            let start = end + part.literal.len();
-            let fits = path.get(end..start).is_some_and(|literal| same(literal, &*part.literal));
-            let Some(rest) = path.get(start..).filter(|_| fits) else { return *values = Values::default() };
-            if part.parameter.is_none() {
-                if !rest.is_empty() {
-                    *values = Values::default();
-                }
-                return;
-            }
-            end = if part.is_rest { path.len() } else { start + segment_length(rest) };
-            if part.literal.ends_with('/') {
-                values.push_segment(start, end);
-            } else {
-                values.push(start, end);
-            }
+        if measure(&self.parts, path.as_bytes(), 0, values) != Some(path.len()) {
+            *values = Values::default();
         }
     }
 
@@ -161,6 +152,29 @@ impl Pattern {
     pub(crate) fn find_in<'p>(pattern: &str, path: &'p str, wanted: &str) -> Option<&'p str> {
         find(Parts(Some(pattern)), path, wanted)
     }
+}
+
+/// Goes along a path from a `start` as far as the parts of a pattern go: to where that is. Where their parameters stand
+/// is written down.
+pub(super) fn measure(parts: &[OwnPart], path: &[u8], start: usize, values: &mut Values) -> Option<usize> {
+    let mut end = start;
+    for part in parts {
+        let (literal, rest) = path.get(end..)?.split_at_checked(part.literal.len())?;
+        if !same(literal, &*part.literal) {
+            return None;
+        }
+        let start = end + literal.len();
+        let is_segment = path.get(start.wrapping_sub(1)) == Some(&b'/');
+        end = match part {
+            Part { parameter: None, .. } => return Some(start),
+            // No value is empty at the end of a path.
+            _ if rest.is_empty() => return None,
+            Part { is_rest: true, .. } => path.len(),
+            Part { is_rest: false, .. } => start + segment_length(rest),
+        };
+        values.push(start, end, is_segment);
+    }
+    Some(end)
 }
 
 /// The whole path is held against the whole pattern: should the two not fit (because something rewrote the path between

@@ -7,7 +7,7 @@ use crate::{
     check::{Kind, NO_PRINCIPAL, Origin, Relations, Stance, Tie, judge_networks, without_duty},
     denial::Cause,
     name::Name,
-    policy::Demand,
+    policy::{Demand, Verdicts},
     principal::Duty,
 };
 
@@ -182,13 +182,12 @@ impl Rule {
             .map(|(_, (over, _))| over)
     }
 
-    /// Judges a request; `note` hears every verdict, those that admit as well.
-    fn judge(&self, head: &Head<'_>, principal: &Principal, note: &mut impl FnMut(Demand<'_>, Result<(), Cause>)) {
+    /// Judges a request.
+    fn judge(&self, head: &Head<'_>, principal: &Principal, verdicts: &mut impl Verdicts) {
         let grant = principal.record().grant();
         let access = access(head.method(), &self.methods);
-        let demand = self.resource.as_ref().map_or(Demand::Method, |name| Demand::Permission(name.as_str(), access));
-        note(
-            demand,
+        verdicts.hear(
+            || self.resource.as_ref().map_or(Demand::Method, |name| Demand::Permission(name.as_str(), access)),
             match (access, &self.resource) {
                 (None, _) => Err(Cause::MethodNotAllowed { allow: allowed_methods(&self.methods) }),
                 (Some(_), None) => Ok(()),
@@ -199,28 +198,34 @@ impl Rule {
             },
         );
         if let Some(kind) = &self.kind {
-            note(Demand::Kind, kind.judge(principal));
+            verdicts.hear(|| Demand::Kind, kind.judge(principal));
         }
-        note(Demand::Networks, judge_networks(grant, principal.client_address(), self.networks_required));
+        let networks = judge_networks(grant, principal.client_address(), self.networks_required);
+        verdicts.hear(|| Demand::Networks, networks);
         if let Some(origin) = self.origin {
-            note(Demand::Origin, origin.judge(head, principal));
+            verdicts.hear(|| Demand::Origin, origin.judge(head, principal));
         }
-        self.relations.judge(head, principal, note);
+        self.relations.judge(head, principal, verdicts);
     }
 
     /// The same with the checks of the user's own.
-    pub(crate) fn judge_all(
-        &self,
-        head: &Head<'_>,
-        principal: &Principal,
-        note: &mut impl FnMut(Demand<'_>, Result<(), Cause>),
-    ) {
-        self.judge(head, principal, note);
+    pub(crate) fn judge_all(&self, head: &Head<'_>, principal: &Principal, verdicts: &mut impl Verdicts) {
+        self.judge(head, principal, verdicts);
         for check in &self.checks {
             match check.check(head) {
-                Ok(()) => note(Demand::Own, Ok(())),
-                Err(denial) => denial.causes().for_each(|cause| note(Demand::Own, Err(cause.clone()))),
+                Ok(()) => verdicts.hear(|| Demand::Own, Ok(())),
+                Err(denial) => denial.causes().for_each(|cause| verdicts.hear(|| Demand::Own, Err(cause.clone()))),
             }
+        }
+    }
+}
+
+/// Hears what refuses.
+impl Verdicts for Option<Denial> {
+    #[inline]
+    fn hear<'a>(&mut self, _: impl FnOnce() -> Demand<'a>, verdict: Result<(), Cause>) {
+        if let Err(cause) = verdict {
+            add(self, cause.into());
         }
     }
 }
@@ -233,11 +238,7 @@ impl Check for Rule {
     fn admit(&self, head: &Head<'_>) -> Result<Option<Duty>, Denial> {
         let principal = head.principal().ok_or(NO_PRINCIPAL)?;
         let mut denial: Option<Denial> = None;
-        self.judge(head, principal, &mut |_, verdict| {
-            if let Err(cause) = verdict {
-                add(&mut denial, cause.into());
-            }
-        });
+        self.judge(head, principal, &mut denial);
         for check in &self.checks {
             if let Err(found) = check.check(head) {
                 add(&mut denial, found);

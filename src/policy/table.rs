@@ -5,22 +5,28 @@ use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
 
-use super::pattern::{Segment, segment_length, segments};
+use super::pattern::{OwnPart, Segment, measure, parts, segment_length, segments};
 use crate::text::same;
 
 /// A tree over the segments of all patterns.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Table {
+    /// The segments up to the first fork or end, where there is only one way to go.
+    lead: Option<Lead>,
     /// What ends here.
     pattern: Option<usize>,
-    /// Where there is only one way to go, and it is written out: the segments up to the next fork or end, compared in one
-    /// go. There is nothing else then.
-    straight: Option<(Box<[u8]>, Box<Self>)>,
     literals: Literals,
     /// `x-{id}`, by what stands before the parameter, the longest first.
     prefixed: Vec<(Box<str>, Self)>,
     parameter: Option<Box<Self>>,
     rest: Option<usize>,
+}
+
+/// Segments that can only follow each other, as a part of a pattern.
+#[derive(Clone, Debug)]
+struct Lead {
+    text: String,
+    parts: Box<[OwnPart]>,
 }
 
 /// Segments without a parameter: in turn while they are few, by hash beyond.
@@ -77,15 +83,11 @@ impl Values {
         path.get(start as usize..end as usize)
     }
 
-    /// Of a whole segment. If that is empty, the path is not clean, and whoever asks for a value is to look twice.
-    pub(super) fn push_segment(&mut self, start: usize, end: usize) {
-        if start == end {
+    /// If a whole segment is empty, the path is not clean, and whoever asks for a value is to look twice.
+    pub(super) fn push(&mut self, start: usize, end: usize, is_segment: bool) {
+        if is_segment && start == end {
             self.count = MOST;
         }
-        self.push(start, end);
-    }
-
-    pub(super) fn push(&mut self, start: usize, end: usize) {
         if let Some(span) = self.spans.get_mut(self.count) {
             *span = (start as u32, end as u32);
         }
@@ -115,21 +117,33 @@ impl Table {
     }
 
     /// To be called when all are added: joins segments that can only follow each other.
-    pub(crate) fn straighten(&mut self) {
-        self.literals.list.iter_mut().for_each(|(_, next)| next.straighten());
-        self.prefixed.iter_mut().for_each(|(_, next)| next.straighten());
+    pub(crate) fn join(&mut self) {
+        self.literals.list.iter_mut().for_each(|(_, next)| next.join());
+        self.prefixed.iter_mut().for_each(|(_, next)| next.join());
         if let Some(next) = &mut self.parameter {
-            next.straighten();
+            next.join();
         }
-        if self.is_plain() && self.parameter.is_none() && self.literals.list.len() == 1 {
-            let Some((segment, mut next)) = std::mem::take(&mut self.literals).list.pop() else { return };
-            self.straight = Some(match next.straight.take() {
-                Some((more, last)) if next.pattern.is_none() => ([&*segment, &*more].join(&b'/').into(), last),
-                straight => {
-                    next.straight = straight;
-                    (segment, next.into())
-                }
-            });
+        let Some((mut text, next)) = self.only_way() else { return };
+        *self = next;
+        if let Some(lead) = &self.lead {
+            text = text + "/" + &lead.text;
+        }
+        self.lead = Some(Lead { parts: parts(&text), text });
+    }
+
+    /// The way on, if there is one only, and nothing ends here.
+    fn only_way(&mut self) -> Option<(String, Self)> {
+        let ways = self.literals.list.len() + self.prefixed.len() + usize::from(self.parameter.is_some());
+        if ways != 1 || self.rest.is_some() || self.pattern.is_some() {
+            return None;
+        }
+        // The names of parameters do not matter.
+        if let Some((segment, next)) = self.literals.list.pop() {
+            Some((String::from_utf8_lossy(&segment).into_owned(), next))
+        } else if let Some((before, next)) = self.prefixed.pop() {
+            Some((format!("{before}{{p}}"), next))
+        } else {
+            self.parameter.take().map(|next| ("{p}".to_owned(), *next))
         }
     }
 
@@ -152,34 +166,35 @@ impl Table {
     fn find_from(&self, path: &[u8], mut start: usize, values: &mut Values) -> Option<usize> {
         let mut table = self;
         loop {
-            if let Some((text, next)) = &table.straight {
-                let (begin, rest) = path.get(start..)?.split_at_checked(text.len())?;
-                if !same(begin, text) {
-                    return None;
-                }
-                match rest.first() {
-                    None => return next.pattern,
-                    Some(b'/') => (table, start) = (next, start + text.len() + 1),
+            if let Some(lead) = &table.lead {
+                let end = measure(&lead.parts, path, start, values)?;
+                match path.get(end) {
+                    None => return table.pattern,
+                    Some(b'/') => start = end + 1,
                     Some(_) => return None,
                 }
-                continue;
             }
             let end = start + segment_length(path.get(start..)?);
             let segment = path.get(start..end)?;
             table = match (table.literals.get(segment), &table.parameter) {
                 (Some(next), None) if table.is_plain() => next,
                 (None, Some(next)) if table.is_plain() && (start < end || end < path.len()) => {
-                    values.push_segment(start, end);
+                    values.push(start, end, true);
                     next
                 }
                 (None, None) if table.is_plain() => return None,
                 (literal, _) => return table.choose(literal, path, (start, end), values),
             };
             if end == path.len() {
-                return table.pattern;
+                return table.end();
             }
             start = end + 1;
         }
+    }
+
+    /// What ends where a path has come here and ends.
+    fn end(&self) -> Option<usize> {
+        self.pattern.filter(|_| self.lead.is_none())
     }
 
     fn is_plain(&self) -> bool {
@@ -206,18 +221,17 @@ impl Table {
             values.count = kept;
             match value {
                 Some(value) if !may_begin(value) => continue,
-                Some(value) if value == start => values.push_segment(start, end),
-                Some(value) => values.push(value, end),
+                Some(value) => values.push(value, end, value == start),
                 None => {}
             }
-            let found = if end == path.len() { table.pattern } else { table.find_from(path, end + 1, values) };
+            let found = if end == path.len() { table.end() } else { table.find_from(path, end + 1, values) };
             if found.is_some() {
                 return found;
             }
         }
         values.count = kept;
         let number = self.rest.filter(|_| start < path.len())?;
-        values.push(start, path.len());
+        values.push(start, path.len(), true);
         Some(number)
     }
 }
@@ -278,7 +292,7 @@ mod tests {
                     table.add(pattern, number);
                 }
             }
-            table.straighten();
+            table.join();
             for path in &paths {
                 let mut values = Values::default();
                 let found = table.find(path, &mut values);
