@@ -35,15 +35,17 @@ impl Snapshot {
         let slots = slots.into_iter();
         // Room for all from the beginning: to grow, a table moves what it has.
         let room = slots.size_hint().0 / (BRANCHES * PARTS);
-        let part = || Arc::new(Part::with_capacity_and_hasher(room, BuildHasherDefault::default()));
-        let branch = || Arc::new(Branch(std::array::from_fn(|_| part())));
-        let mut snapshot = Self { branches: std::array::from_fn(|_| branch()), directory };
+        let part = || Part::with_capacity_and_hasher(room, BuildHasherDefault::default());
+        let mut parts: Vec<Part> = std::iter::repeat_with(part).take(BRANCHES * PARTS).collect();
         for (digest, slot) in slots {
-            if let Some(part) = snapshot.part_mut(&digest) {
+            let (branch, part) = place(&digest);
+            if let Some(part) = parts.get_mut(branch * PARTS + part) {
                 part.insert(digest, slot);
             }
         }
-        snapshot
+        let mut parts = parts.into_iter();
+        let mut branch = || Arc::new(Branch(std::array::from_fn(|_| Arc::new(parts.next().unwrap_or_default()))));
+        Self { branches: std::array::from_fn(|_| branch()), directory }
     }
 
     /// Goes on with the parts of another one that are the same, so that whoever keeps both keeps them once.

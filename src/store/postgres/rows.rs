@@ -6,6 +6,7 @@ use std::{
     time::SystemTime,
 };
 
+use foldhash::fast::RandomState;
 use tokio_postgres::{Row as PgRow, Transaction, types::ToSql};
 
 use crate::{
@@ -28,7 +29,7 @@ pub(super) const COLUMNS: &str = "id, digest, name, kind, tenant, created_at, no
 /// Reads records, and lets those with the same grant share it.
 pub(super) struct Reader<'d> {
     dimensions: &'d [Dimension],
-    grants: HashMap<Box<str>, Arc<Grant>>,
+    grants: HashMap<Box<str>, Arc<Grant>, RandomState>,
 }
 
 /// A row that makes no record.
@@ -40,7 +41,7 @@ pub(super) struct Broken {
 
 impl<'d> Reader<'d> {
     pub(super) fn new(dimensions: &'d [Dimension]) -> Self {
-        Self { dimensions, grants: HashMap::new() }
+        Self { dimensions, grants: HashMap::default() }
     }
 
     pub(super) fn record(&mut self, row: &PgRow) -> Result<Arc<KeyRecord>, Broken> {

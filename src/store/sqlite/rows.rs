@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::SystemTime};
 
+use foldhash::fast::RandomState;
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _, Row as SqlRow, params, types::ValueRef};
 
 use crate::{
@@ -24,7 +25,7 @@ const COLUMNS: &str = "id, digest, name, kind, tenant, created_at, not_before, e
 #[derive(Default)]
 pub(super) struct Reader<'d> {
     dimensions: &'d [Dimension],
-    grants: HashMap<Box<str>, Arc<Grant>>,
+    grants: HashMap<Box<str>, Arc<Grant>, RandomState>,
 }
 
 /// A row that makes no record.
@@ -36,7 +37,7 @@ pub(super) struct Broken {
 
 impl<'d> Reader<'d> {
     pub(super) fn new(dimensions: &'d [Dimension]) -> Self {
-        Self { dimensions, grants: HashMap::new() }
+        Self { dimensions, grants: HashMap::default() }
     }
 
     pub(super) fn record(&mut self, row: &SqlRow<'_>) -> Result<Arc<KeyRecord>, Broken> {

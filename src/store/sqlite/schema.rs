@@ -18,7 +18,7 @@ const MIGRATIONS: [&str; 1] = [include_str!("schema_1.sql")];
 
 const NEWEST: u32 = MIGRATIONS.len() as u32;
 
-/// Opens a store that exists, and brings it to the newest schema.
+/// Opens a store that exists, and brings it to the newest schema. Whether the file is whole, [`check`] tells.
 pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
     let name = path.display();
     let unreadable = |error: rusqlite::Error| StoreError::unavailable(format!("{name}: {}", told(&error)));
@@ -34,9 +34,7 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
         }
         Ok(_) => {}
     }
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut connection = Connection::open_with_flags(path, flags).map_err(unreadable)?;
-    connection.busy_timeout(Duration::from_secs(2)).map_err(unreadable)?;
+    let mut connection = connect(path).map_err(unreadable)?;
     let application: i32 = pragma(&connection, "application_id").map_err(unreadable)?;
     if application != APPLICATION {
         return Err(StoreError::unavailable(format!("{name}: it is a SQLite file, but not a key store")));
@@ -44,17 +42,35 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
     if connection.is_readonly("main").map_err(unreadable)? {
         return Err(StoreError::unavailable(format!("{name}: no permission to write it")));
     }
-    // A row that is not as the schema demands is refused alone, when it is read; this is about the file.
-    connection.pragma_update(None, "ignore_check_constraints", "ON").map_err(unreadable)?;
-    let sound: String = pragma(&connection, "quick_check(1)").map_err(unreadable)?;
-    connection.pragma_update(None, "ignore_check_constraints", "OFF").map_err(unreadable)?;
-    if sound != "ok" {
-        // SQLite puts a heading above what it has found.
-        let found = sound.lines().last().unwrap_or_default();
-        return Err(StoreError::unavailable(format!("{name}: the file is damaged: {found}")));
-    }
     configure(&connection).map_err(unreadable)?;
     migrate(&mut connection, path)?;
+    Ok(connection)
+}
+
+/// Whether the file is whole, by a look at all of it.
+pub(super) fn check(path: &Path) -> Result<(), StoreError> {
+    let name = path.display();
+    let look = || {
+        let connection = connect(path)?;
+        // A row that is not as the schema demands is refused alone, when it is read; this is about the file.
+        connection.pragma_update(None, "ignore_check_constraints", "ON")?;
+        pragma::<String>(&connection, "quick_check(1)")
+    };
+    match look() {
+        Ok(sound) if sound == "ok" => Ok(()),
+        // SQLite puts a heading above what it has found.
+        Ok(told) => {
+            let found = told.lines().last().unwrap_or_default();
+            Err(StoreError::unavailable(format!("{name}: the file is damaged: {found}")))
+        }
+        Err(error) => Err(StoreError::unavailable(format!("{name}: {}", told(&error)))),
+    }
+}
+
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(Duration::from_secs(2))?;
     Ok(connection)
 }
 
@@ -142,6 +158,8 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     if version(connection)? == NEWEST {
         return Ok(());
     }
+    // Nothing is built on what is damaged.
+    check(path)?;
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(failed)?;
     // Asked again: another process may have been faster.
     let found = version(&transaction)?;
