@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use http::HeaderName;
 
 use crate::{
-    Dimension, Directory, Grant, Head, Principal,
+    Dimension, Directory, Grant, Head, Principal, Restriction,
     denial::Cause,
     name::Name,
     policy::{Demand, Verdicts},
@@ -224,11 +224,13 @@ pub(crate) fn reach(
         return Err(Cause::MalformedId(dimension.clone()));
     }
     let grant = principal.record().grant();
+    let companies = grant.restriction(&Dimension::COMPANY);
     let allowed = if *dimension == Dimension::SHOP_COUNTRY {
-        let bound = [Dimension::SHOP, Dimension::COMPANY].iter().any(|over| grant.restriction(over).is_some());
+        let bound = companies.is_some() || grant.restriction(&Dimension::SHOP).is_some();
         principal.holds(|directory| match directory.shop_of_country(id) {
             Some(shop) => {
-                allows(grant, &Dimension::SHOP, shop, None) && company_allows(grant, directory, shop, company_declared)
+                allows(grant, &Dimension::SHOP, shop, None)
+                    && company_allows(companies, directory, shop, company_declared)
             }
             // Nobody knows whose it is.
             None => !bound,
@@ -236,8 +238,8 @@ pub(crate) fn reach(
     } else if *dimension == Dimension::SHOP {
         // The directory is asked for only where it matters: to get hold of it costs more than to look into it.
         allows(grant, dimension, id, Some(dimension))
-            && (grant.restriction(&Dimension::COMPANY).is_none()
-                || principal.holds(|directory| company_allows(grant, directory, id, company_declared)))
+            && (companies.is_none()
+                || principal.holds(|directory| company_allows(companies, directory, id, company_declared)))
     } else {
         allows(grant, dimension, id, Some(dimension))
     };
@@ -252,9 +254,9 @@ fn allows(grant: &Grant, dimension: &Dimension, id: &str, read: Option<&Dimensio
     lists.all(|(over, restriction)| fits(over) && restriction.allows(id))
 }
 
-/// A shop obeys the company lists for its company.
-fn company_allows(grant: &Grant, directory: &Directory, shop: &str, company_declared: bool) -> bool {
-    match (grant.restriction(&Dimension::COMPANY), directory.company_of(shop)) {
+/// A shop obeys the list of companies for its own.
+fn company_allows(companies: Option<&Restriction>, directory: &Directory, shop: &str, company_declared: bool) -> bool {
+    match (companies, directory.company_of(shop)) {
         (None, _) => true,
         (Some(restriction), Some(company)) => restriction.allows(company),
         (Some(_), None) => company_declared,

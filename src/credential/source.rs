@@ -5,7 +5,7 @@ use std::{
 
 use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
 
-use crate::denial::Cause;
+use crate::{denial::Cause, text::same};
 
 /// One place in a request where an API key may stand: a header, with or without a scheme in front.
 ///
@@ -97,9 +97,9 @@ impl Source {
     /// The credential in this header's value. Nothing is trimmed: the HTTP parser has done that.
     fn read<'a>(&self, value: &'a [u8]) -> Result<&'a [u8], Cause> {
         let Some(scheme) = self.scheme else { return Ok(value) };
-        let (name, key) = value.split_at_checked(BEARER.len()).ok_or(Cause::MalformedCredential)?;
+        let Some((name, key)) = value.split_at_checked(BEARER.len()) else { return Err(Cause::MalformedCredential) };
         // First as nearly everybody writes it.
-        if name == BEARER || (scheme == Scheme::AnyCase && name.eq_ignore_ascii_case(BEARER)) {
+        if same(name, BEARER) || (scheme == Scheme::AnyCase && name.eq_ignore_ascii_case(BEARER)) {
             Ok(key)
         } else {
             Err(Cause::MalformedCredential)
@@ -155,11 +155,11 @@ impl Sources {
                 _ => (found, twice) = (Some((place, &*line)), false),
             }
         }
-        let (place, line) = found.ok_or(Cause::MissingCredential)?;
+        let Some((place, line)) = found else { return Err(Cause::MissingCredential) };
         if twice {
             return Err(Cause::DuplicateCredential);
         }
-        let source = self.list.get(place).ok_or(Cause::MissingCredential)?;
+        let Some(source) = self.list.get(place) else { return Err(Cause::MissingCredential) };
         Ok(Credential { key: source.read(line.as_bytes())?, source })
     }
 

@@ -236,7 +236,7 @@ impl Check for Rule {
     }
 
     fn admit(&self, head: &Head<'_>) -> Result<Option<Duty>, Denial> {
-        let principal = head.principal().ok_or(NO_PRINCIPAL)?;
+        let Some(principal) = head.principal() else { return Err(NO_PRINCIPAL.into()) };
         let mut denial: Option<Denial> = None;
         self.judge(head, principal, &mut denial);
         for check in &self.checks {
