@@ -32,8 +32,6 @@ pub struct Head<'a> {
     uri: &'a Uri,
     headers: &'a HeaderMap,
     extensions: &'a Extensions,
-    /// What a router has matched.
-    matched: Option<&'a str>,
     /// The pattern of the route, where a policy has found it.
     pattern: Option<&'a Pattern>,
     /// Where its parameters stand in the path, if that is known.
@@ -53,7 +51,6 @@ impl<'a> Head<'a> {
             uri: original.unwrap_or(request.uri()),
             headers: request.headers(),
             extensions: request.extensions(),
-            matched: crate::routed::pattern(request.extensions()),
             pattern: None,
             values: None,
             in_router: original.is_some(),
@@ -109,12 +106,12 @@ impl<'a> Head<'a> {
     /// The pattern of the matched route, `/shops/{shop}`.
     #[must_use]
     pub fn route(&self) -> Option<&'a str> {
-        self.pattern.map_or(self.matched, |pattern| Some(pattern.as_str()))
+        self.pattern.map(Pattern::as_str).or_else(|| self.matched())
     }
 
     /// The pattern that a router has matched, whatever a policy has found.
-    pub(crate) const fn matched(&self) -> Option<&'a str> {
-        self.matched
+    pub(crate) fn matched(&self) -> Option<&'a str> {
+        crate::routed::pattern(self.extensions)
     }
 
     /// The head of an operation that is carried inside of a request.
@@ -132,7 +129,6 @@ impl<'a> Head<'a> {
             uri,
             headers,
             extensions,
-            matched: None,
             pattern: None,
             values: None,
             in_router: false,
@@ -182,7 +178,7 @@ impl<'a> Head<'a> {
                 values.get(self.path(), pattern.place(name)?)
             }
             (Some(pattern), _) => pattern.find(self.path(), name),
-            (None, _) => Pattern::find_in(self.matched?, self.path(), name),
+            (None, _) => Pattern::find_in(self.matched()?, self.path(), name),
         }?;
         if holds(raw, b'%') { percent_decode_str(raw).decode_utf8().ok() } else { Some(raw.into()) }
     }

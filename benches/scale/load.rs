@@ -93,7 +93,7 @@ fn of_files(file: KeyFile, files: &Files) -> Vec<Load> {
         Load { name: "`MemoryStore::open`, of JSON", beside: None, once: Box::new(read) },
         Load { name: "`FileStore::open`, of JSON", beside: None, once: Box::new(read_and_watch) },
         Load { name: BARE, beside: None, once: Box::new(select) },
-        Load { name: "SQLite: `PRAGMA quick_check`, which `open` begins with", beside: None, once: Box::new(check) },
+        Load { name: "SQLite: `PRAGMA quick_check`, which `open` does beside", beside: None, once: Box::new(check) },
         Load { name: "`SqliteStore::open`", beside: Some(BARE), once: Box::new(open) },
     ]
 }

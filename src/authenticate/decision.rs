@@ -115,13 +115,7 @@ impl<R> Config<R> {
         if !self.format.matches(key) {
             return Err(Cause::MalformedCredential.into());
         }
-        let digest = Digest::of(key);
-        let presented = Presented { digest, bearer: source.is_bearer(), tenant, notice: source.notice().cloned() };
-        // Before the policy, whose checks may be anybody's.
-        if self.remove_credential {
-            self.sources.remove(request.headers_mut());
-        }
-        Ok(presented)
+        Ok(Presented { digest: Digest::of(key), bearer: source.is_bearer(), tenant, notice: source.notice().cloned() })
     }
 
     /// Whether the key may be used here and now. Then it has been.
@@ -160,9 +154,9 @@ impl<R> Config<R> {
         if record.is_turning(about_now) { SystemTime::now() } else { about_now }
     }
 
-    fn client(&self, head: &Head<'_>) -> ClientAddress {
-        let peer = ClientAddress::of_peer(head.extensions());
-        self.proxies.as_ref().map_or(peer, |proxies| proxies.client(peer, head.headers()))
+    fn client<B>(&self, request: &Request<B>) -> ClientAddress {
+        let peer = ClientAddress::of_peer(request.extensions());
+        self.proxies.as_ref().map_or(peer, |proxies| proxies.client(peer, request.headers()))
     }
 
     /// For a request that `is_head` the response has no body.
@@ -176,52 +170,45 @@ impl<R> Config<R> {
     }
 }
 
-/// Who is let in, and what is left to the handler.
-pub(super) struct Admission {
-    principal: Principal,
-    duty: Option<Duty>,
-}
-
 impl<R: Send + Sync + 'static> Share<R> {
-    /// Judges what the store has found, and what the key may do.
+    /// Judges what the store has found, and what the key may do, and prepares the request for whoever comes next.
     #[inline]
-    pub(super) fn admit(
+    pub(super) fn admit<B>(
         self: &Arc<Self>,
-        presented: &Presented,
-        found: Found,
-        head: &Head<'_>,
-        sought: Option<(&Sought<'_>, &Values)>,
-    ) -> Result<Admission, Denial> {
-        let record = known(found, &presented.digest)?;
-        let principal = Principal::of_store(Arc::<Self>::clone(self), record, self.client(head), presented.bearer);
-        self.judge(presented, &principal)?;
-        let duty = self.require(head.with_principal(&principal), sought)?;
-        match duty.as_ref().and_then(Duty::unsettled) {
-            // Known before the handler has done anything: it cannot ask.
-            Some(denial) if !self.publish => Err(denial.in_context(principal.context())),
-            _ => Ok(Admission { principal, duty }),
-        }
-    }
-
-    /// Prepares a request that was admitted for whoever comes next.
-    #[inline]
-    pub(super) fn hand_on<B>(
-        self: &Arc<Self>,
-        request: &mut Request<B>,
         presented: &mut Presented,
-        Admission { mut principal, duty }: Admission,
-    ) -> Passage<R> {
-        let record = Arc::clone(principal.shared_record());
-        let mut passage = Passage::of(self, request, Some(record), presented.bearer);
-        if self.publish {
-            if let Some(duty) = &duty {
-                principal.add_duty(duty.clone());
+        found: Found,
+        request: &mut Request<B>,
+        sought: Option<(&Sought<'_>, &Values)>,
+    ) -> Result<Passage<R>, Denial> {
+        let record = known(found, &presented.digest)?;
+        // All that is counted up, at once: a processor does nothing else meanwhile.
+        let mut passage = Passage::of(self, request, Some(Arc::clone(&record)), presented.bearer);
+        let mut principal =
+            Principal::of_store(Arc::<Self>::clone(self), record, self.client(request), presented.bearer);
+        self.judge(presented, &principal)?;
+        // Before the policy, whose checks may be anybody's: they see no key.
+        if self.remove_credential {
+            self.sources.remove(request.headers_mut());
+        }
+        if self.publish && self.policy.as_ref().is_some_and(|policy| policy.shows_heads()) {
+            // They may look for the caller where handlers do.
+            request.extensions_mut().insert(principal.clone());
+        }
+        passage.duty = self.require(Head::of(request).with_principal(&principal), sought)?;
+        if let Some(duty) = &passage.duty {
+            if !self.publish
+                && let Some(denial) = duty.unsettled()
+            {
+                // Known before the handler has done anything: it cannot ask.
+                return Err(denial.in_context(principal.context()));
             }
+            principal.add_duty(duty.clone());
+        }
+        if self.publish {
             request.extensions_mut().insert(principal);
         }
-        passage.duty = duty;
         passage.notice = presented.notice.take();
-        passage
+        Ok(passage)
     }
 
     /// Prepares a request for a public route, and judges it.
@@ -234,7 +221,7 @@ impl<R: Send + Sync + 'static> Share<R> {
             self.sources.remove(request.headers_mut());
         }
         if self.proxies.is_some() {
-            let client = self.client(&Head::of(request));
+            let client = self.client(request);
             request.extensions_mut().insert(client);
         }
         let mut passage = Passage::of(self, request, None, false);

@@ -180,14 +180,10 @@ where
                     let Held { mut inner, mut request, mut presented, config } = *held;
                     let is_head = *request.method() == Method::HEAD;
                     let mut values = Values::default();
-                    let head = Head::of(&request);
-                    let sought = config.seek(&head, &mut values);
+                    let sought = config.seek(&Head::of(&request), &mut values);
                     let sought = sought.as_ref().map(|sought| (sought, &values));
-                    match config.admit(&presented, found, &head, sought) {
-                        Ok(admission) => {
-                            let passage = config.hand_on(&mut request, &mut presented, admission);
-                            State::Forward { future: inner.call(request), passage }
-                        }
+                    match config.admit(&mut presented, found, &mut request, sought) {
+                        Ok(passage) => State::Forward { future: inner.call(request), passage },
                         Err(denial) => {
                             let response = with_notice(config.refuse(denial, is_head), presented.notice.as_deref());
                             State::Denied { response: Some(response) }

@@ -94,11 +94,8 @@ where
         match config.store.lookup(&presented.digest).0 {
             Answer::Ready(found) => {
                 let sought = sought.as_ref().map(|sought| (sought, &values));
-                match config.admit(&presented, found, &head, sought) {
-                    Ok(admission) => {
-                        let passage = config.hand_on(&mut request, &mut presented, admission);
-                        ResponseFuture::forward(self.inner.call(request), passage)
-                    }
+                match config.admit(&mut presented, found, &mut request, sought) {
+                    Ok(passage) => ResponseFuture::forward(self.inner.call(request), passage),
                     Err(denial) => ResponseFuture::denied(config.refuse(denial, is_head), presented.notice.as_deref()),
                 }
             }

@@ -66,6 +66,11 @@ impl Tie {
         }
     }
 
+    /// Whether a function of the user's own looks at requests.
+    pub(crate) const fn shows_heads(&self) -> bool {
+        matches!(self.place, Place::Function(_))
+    }
+
     pub(crate) const fn dimension(&self) -> &Dimension {
         &self.dimension
     }
@@ -131,8 +136,8 @@ pub(crate) struct Relations {
     pub(crate) stances: Vec<(Dimension, Stance)>,
     /// Dimensions that are not named are `Unscoped`.
     pub(crate) rest_unscoped: bool,
-    /// The [bits](Dimension::bit) of the standard dimensions that are covered, so that nobody has to ask again for each
-    /// request.
+    /// The [bits](Dimension::bit) of the standard dimensions that are covered, worked out by [`relate`](Self::relate) once
+    /// for all requests. Fewer than there are would refuse.
     pub(crate) covered: u8,
 }
 

@@ -178,7 +178,9 @@ impl PolicyBuilder {
             by_pattern.insert(pattern.into(), index);
         }
         table.join();
+        let shows_heads = rules(&self.entries, self.fallback.as_ref()).any(|(_, rule)| rule.shows_heads());
         Ok(Policy {
+            shows_heads,
             entries: self.entries,
             by_pattern,
             table,

@@ -70,6 +70,8 @@ pub struct Policy {
     fallback: Option<Target>,
     preflight: bool,
     finish_in_flight: bool,
+    /// Whether a rule has code of the user's own look at requests.
+    shows_heads: bool,
     shadow: Option<shadow::Shadow>,
 }
 
@@ -113,6 +115,11 @@ impl Policy {
     /// Whether requests in flight run to their end when their key is revoked.
     pub(crate) const fn finishes_in_flight(&self) -> bool {
         self.finish_in_flight
+    }
+
+    /// Whether code of the user's own looks at requests before the handler does.
+    pub(crate) const fn shows_heads(&self) -> bool {
+        self.shows_heads || self.shadow.is_some()
     }
 
     /// The entry for a raw path. An escape that makes another route of it is refused: what serves the path
@@ -171,7 +178,7 @@ impl Policy {
     }
 
     /// What the policy says of a request's route, before anybody asks who calls, and where the parameters of the route
-    /// stand in the path, if it was the policy that matched it.
+    /// stand in the path.
     pub(crate) fn seek(&self, head: &Head<'_>, values: &mut Values) -> Sought<'_> {
         match self.is_preflight(head) {
             true => Sought::Preflight,

@@ -160,6 +160,11 @@ impl Rule {
         self.relations.ties.iter().filter_map(Tie::parameter)
     }
 
+    /// Whether code of the user's own looks at requests.
+    pub(crate) fn shows_heads(&self) -> bool {
+        !self.checks.is_empty() || self.relations.ties.iter().any(Tie::shows_heads)
+    }
+
     /// A name that no key can have.
     pub(crate) fn odd_name(&self) -> Option<&str> {
         let resource = self.resource.as_ref().map(Name::as_str);

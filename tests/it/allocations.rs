@@ -95,7 +95,7 @@ fn an_allowed_request_costs_one_allocation_and_a_refused_one_few() {
         ("allowed", KEY, path, 200, 1),
         ("unknown key", "another-key-altogether", path, 401, 6),
         ("malformed key", "short", path, 401, 6),
-        ("foreign shop", KEY, "/shops/us/countries/at/orders/7", 403, 7),
+        ("foreign shop", KEY, "/shops/us/countries/at/orders/7", 403, 6),
     ] {
         let (got, with) = cost(&mut guarded, request(key, path));
         assert_eq!(got, status, "{what}");

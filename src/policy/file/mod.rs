@@ -92,7 +92,16 @@ impl Policy {
             fallback: Option<RuleFile>,
         }
         // Whole, so that what is added to policies cannot be forgotten here.
-        let Self { entries: _, by_pattern: _, table: _, fallback, preflight, finish_in_flight, shadow: _ } = self;
+        let Self {
+            entries: _,
+            by_pattern: _,
+            table: _,
+            shows_heads: _,
+            shadow: _,
+            fallback,
+            preflight,
+            finish_in_flight,
+        } = self;
         let of_entry = |entry: &Entry| {
             let path = entry.pattern.as_str();
             let rule = |(method, target)| RuleFile::of(Some(path), method, target);

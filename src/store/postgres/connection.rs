@@ -1,6 +1,6 @@
 //! How the database is reached.
 
-use std::{future::poll_fn, rc::Rc, time::Duration};
+use std::{future::poll_fn, pin::pin, rc::Rc, time::Duration};
 
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -127,36 +127,53 @@ where
 /// A pooler that gives every transaction another session forgets what a session has said of itself: how its
 /// transactions are isolated, and what it listens to.
 ///
-/// Of two sessions in a transaction each, the one that ended last is given out first by some poolers, and last by
-/// others: so they end in either order, twice for those that draw lots.
+/// Of the sessions that nobody uses, some poolers give out the one that was used last, others the one that has waited
+/// longest, or any: so `client` asks for its own while `other` has one too, after both have given theirs back in either
+/// order, and twice on end.
 pub(super) async fn assert_own_session(client: &Client, other: &Client) -> Result<(), StoreError> {
-    let check = async {
-        let Some(own) = session(client).await? else { return Ok(false) };
-        for (first, last) in [(client, other), (other, client), (client, other), (other, client)] {
-            client.batch_execute("BEGIN").await?;
-            other.batch_execute("BEGIN; SELECT 1").await?;
-            first.batch_execute("ROLLBACK").await?;
-            last.batch_execute("ROLLBACK").await?;
-            if session(client).await?.as_ref() != Some(&own) {
-                return Ok(false);
+    let own = answered(session(client, "SELECT pg_backend_pid()")).await?;
+    for (first, last) in [(client, other), (other, client), (client, other), (other, client)] {
+        let mut seen = vec![answered(session(client, "BEGIN; SELECT pg_backend_pid()")).await?];
+        let mut begun = pin!(other.batch_execute("BEGIN; SELECT 1"));
+        match tokio::time::timeout(PATIENCE, begun.as_mut()).await {
+            Ok(begun) => begun.map_err(|error| failure(&error))?,
+            Err(_) => {
+                // One that has a single session waits for this.
+                answered(client.batch_execute("ROLLBACK")).await?;
+                answered(begun).await?;
+                return Err(pooler());
             }
         }
-        Ok(true)
-    };
-    match tokio::time::timeout(Duration::from_secs(5), check).await {
-        Ok(Ok(true)) => Ok(()),
-        Ok(Err(error)) => Err(failure(&error)),
-        // Without an answer: the pooler has no second session, and waits for the one that was taken.
-        Ok(Ok(false)) | Err(_) => Err(StoreError::invalid(
-            "there is a pooler in between that gives each transaction another session; connect to PostgreSQL itself, or \
-             to a pooler in session mode",
-        )),
+        answered(first.batch_execute("ROLLBACK")).await?;
+        answered(last.batch_execute("ROLLBACK")).await?;
+        for _ in 0..2 {
+            seen.push(answered(session(client, "SELECT pg_backend_pid()")).await?);
+        }
+        if own.is_none() || seen.iter().any(|seen| *seen != own) {
+            return Err(pooler());
+        }
     }
+    Ok(())
+}
+
+/// How long each answer may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+async fn answered<T>(answer: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T, StoreError> {
+    let answer = tokio::time::timeout(PATIENCE, answer).await.map_err(|_| silence())?;
+    answer.map_err(|error| failure(&error))
+}
+
+fn pooler() -> StoreError {
+    StoreError::invalid(
+        "there is a pooler in between that gives each transaction another session; connect to PostgreSQL itself, or to a \
+         pooler in session mode",
+    )
 }
 
 /// The number of the process that serves a session: never that of another session which lives at the same time.
-async fn session(client: &Client) -> Result<Option<String>, tokio_postgres::Error> {
-    let messages = client.simple_query("SELECT pg_backend_pid()").await?;
+async fn session(client: &Client, sql: &str) -> Result<Option<String>, tokio_postgres::Error> {
+    let messages = client.simple_query(sql).await?;
     Ok(messages.iter().find_map(|message| match message {
         SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
         _ => None,

@@ -174,16 +174,8 @@ impl SqliteOptions {
     /// # Errors
     /// The same.
     pub fn open(self, path: impl AsRef<Path>) -> Result<SqliteStore, StoreError> {
-        let path = path.as_ref();
-        let connection = schema::open(path)?;
-        // Both read all of the file, and neither waits for the other.
-        let worker = std::thread::scope(|scope| {
-            let check = std::thread::Builder::new().spawn_scoped(scope, || schema::check(path));
-            let check = check.map_err(|error| StoreError::unavailable(error.to_string()))?;
-            let worker = Worker::new(connection, path.to_owned(), self.own, self.report, self.stale_after);
-            check.join().map_err(|_| StoreError::unavailable("the check of the file has failed"))??;
-            worker
-        })?;
+        let connection = schema::open(path.as_ref())?;
+        let worker = Worker::new(connection, path.as_ref().to_owned(), self.own, self.report, self.stale_after)?;
         let index = Arc::clone(&worker.view.index);
         let format = worker.view.settings.format.clone();
         let (jobs, inbox) = mpsc::channel();

@@ -18,7 +18,7 @@ const MIGRATIONS: [&str; 1] = [include_str!("schema_1.sql")];
 
 const NEWEST: u32 = MIGRATIONS.len() as u32;
 
-/// Opens a store that exists, and brings it to the newest schema. Whether the file is whole, [`check`] tells.
+/// Opens a store that exists, and brings it to the newest schema. Whether one that needs no change is whole, [`check`] tells.
 pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
     let name = path.display();
     let unreadable = |error: rusqlite::Error| StoreError::unavailable(format!("{name}: {}", told(&error)));
@@ -41,6 +41,14 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
     }
     if connection.is_readonly("main").map_err(unreadable)? {
         return Err(StoreError::unavailable(format!("{name}: no permission to write it")));
+    }
+    // Nothing is changed in a file that is damaged.
+    let is_settled = || {
+        Ok(pragma::<u32>(&connection, "user_version")? == NEWEST
+            && pragma::<String>(&connection, "journal_mode")? == "wal")
+    };
+    if !is_settled().map_err(unreadable)? {
+        check(path)?;
     }
     configure(&connection).map_err(unreadable)?;
     migrate(&mut connection, path)?;
@@ -158,8 +166,6 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     if version(connection)? == NEWEST {
         return Ok(());
     }
-    // Nothing is built on what is damaged.
-    check(path)?;
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(failed)?;
     // Asked again: another process may have been faster.
     let found = version(&transaction)?;

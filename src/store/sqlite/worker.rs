@@ -7,6 +7,7 @@ use std::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError},
     },
+    thread,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -66,6 +67,15 @@ pub(super) struct View {
     report: Report,
 }
 
+/// All of it as it was at one moment.
+fn read_all(connection: &Connection, own: &[Dimension]) -> Result<(StoreSettings, i64, All), StoreError> {
+    let moment = connection.unchecked_transaction().map_err(|error| failure(&error))?;
+    let settings = schema::settings(&moment, own)?;
+    let read = || Ok((rows::newest(&moment)?, rows::all(&moment, &settings.dimensions)?));
+    let (number, found) = read().map_err(|error| failure(&error))?;
+    Ok((settings, number, found))
+}
+
 impl Worker {
     /// Reads everything that the file holds.
     pub(super) fn new(
@@ -77,14 +87,14 @@ impl Worker {
     ) -> Result<Self, StoreError> {
         let path = std::path::absolute(&path).unwrap_or(path);
         let file = Identity::of(path).map_err(|error| StoreError::unavailable(error.to_string()))?;
-        let (settings, number, All { slots, broken }) = {
-            // All of it as it was at one moment.
-            let moment = connection.unchecked_transaction().map_err(|error| failure(&error))?;
-            let settings = schema::settings(&moment, &own)?;
-            let read = || Ok((rows::newest(&moment)?, rows::all(&moment, &settings.dimensions)?));
-            let (number, found) = read().map_err(|error| failure(&error))?;
-            (settings, number, found)
-        };
+        // Both look at all of the file, and neither waits for the other.
+        let (settings, number, All { slots, broken }) = thread::scope(|scope| {
+            let check = thread::Builder::new().spawn_scoped(scope, || schema::check(&file.path));
+            let check = check.map_err(|error| StoreError::unavailable(error.to_string()))?;
+            let read = read_all(&connection, &own);
+            check.join().map_err(|_| StoreError::unavailable("the check of the file has failed"))??;
+            read
+        })?;
         // Look-ups have no use for the pages that were read.
         let _ = connection.execute_batch("PRAGMA shrink_memory");
         let index = Arc::new(Index::new(slots, settings.directory.clone()));
