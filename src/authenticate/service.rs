@@ -67,6 +67,7 @@ where
         self.inner.poll_ready(cx)
     }
 
+    #[inline(never)] // what is returned is then written where the caller wants it, and not copied there
     fn call(&mut self, mut request: Request<ReqB>) -> Self::Future {
         let config = self.shared.own();
         let is_head = *request.method() == Method::HEAD;
