@@ -70,7 +70,7 @@ impl<R: Clone> Authz<R> {
         self
     }
 
-    /// Takes the credential headers out of the request before the handler sees it.
+    /// Takes the credential headers out of the request before the checks of the policy and the handler see it.
     pub fn remove_credential(mut self) -> Self {
         self.authenticate = self.authenticate.remove_credential();
         self

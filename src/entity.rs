@@ -57,6 +57,8 @@ impl Dimension {
     /// is restricted over shop countries: each inherits from its shop.
     pub const SHOP_COUNTRY: Self = Self::new("shop_country", IdGrammar::Slug);
 
+    pub(crate) const STANDARD: [Self; 3] = [Self::COMPANY, Self::SHOP, Self::SHOP_COUNTRY];
+
     /// A dimension of your own.
     #[must_use]
     pub const fn new(name: &'static str, ids: IdGrammar) -> Self {
@@ -85,7 +87,7 @@ impl Dimension {
     /// [`SHOP_COUNTRY`](Self::SHOP_COUNTRY), or one of slugs.
     #[must_use]
     pub fn named(name: &str) -> Self {
-        [Self::COMPANY, Self::SHOP, Self::SHOP_COUNTRY]
+        Self::STANDARD
             .into_iter()
             .find(|known| known.name() == name)
             .unwrap_or_else(|| Self::declared(name.to_owned(), IdGrammar::Slug))
@@ -94,8 +96,7 @@ impl Dimension {
     /// The dimension of this name among the declared ones and the standard ones. One of your own goes
     /// before a standard one: its ids may be spelt otherwise.
     pub(crate) fn among(name: &str, declared: &[Self]) -> Option<Self> {
-        let standard = [Self::COMPANY, Self::SHOP, Self::SHOP_COUNTRY];
-        declared.iter().chain(&standard).find(|known| known.name() == name).cloned()
+        declared.iter().chain(&Self::STANDARD).find(|known| known.name() == name).cloned()
     }
 
     /// The dimension that a policy file declares.

@@ -143,7 +143,7 @@ impl<'a> Head<'a> {
         Head { method, ..self }
     }
 
-    /// The same head, with another caller than the request has.
+    /// The same head, with this caller, whoever stands in the request.
     pub(crate) const fn with_principal(mut self, principal: &'a Principal) -> Self {
         self.principal = Some(principal);
         self

@@ -22,7 +22,7 @@ use crate::{
 
 /// The authenticated key of a request. Handlers find it in the request's extensions, or as an axum
 /// extractor. No header that a client sends can put one there, and what stands there already is
-/// replaced by [`AuthenticateLayer`](crate::AuthenticateLayer).
+/// taken out by [`AuthenticateLayer`](crate::AuthenticateLayer).
 ///
 /// A clone costs a few reference counts.
 ///

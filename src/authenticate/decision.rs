@@ -6,12 +6,12 @@
 //!
 //! | part | instructions |
 //! |---|--:|
-//! | the rule: permission, networks, the shop of the path (140), shop and company lists with the directory (600) | 1,220 |
-//! | the route: six segments of a path, found in a tree | 850 |
+//! | the rule: permission, networks, the shop of the path (140), shop and company lists with the directory (540) | 980 |
+//! | the route: six segments of a path, held against the pieces of a pattern | 520 |
 //! | the credential: found and marked in one pass over the headers, parsed | 400 |
+//! | the look-up, with its snapshot, and the comparison of the digests | 180 |
 //! | the clean path | 150 |
-//! | the look-up, with its snapshot | 150 |
-//! | all else: the principal, its place in the extensions, the watch, moves of request and response | 1,640 |
+//! | all else: the principal, its place in the extensions, the watch, moves of request and response | 1,420 |
 //! | SHA-256 of the key, where the processor has no instructions for it | 3,440 |
 //!
 //! Instructions are not time. Among the rest are eight atomic operations (the record twice, the configuration and the
@@ -19,10 +19,13 @@
 //! or a response, each of which waits for what was written last, are another. A neighbour on the same core makes all of
 //! it slower by half, and SHA-256 by nothing: what is read and run does not fit beside the neighbour's.
 //!
-//! Tried and dropped, as no faster: a single loop for the clean path; id lists by their first sixteen bytes; segments of
-//! a path cut out and compared in one go; an `ArcSwap` for each part of the keys (two atomic operations for each look,
-//! where a snapshot that a thread keeps has none). Calls of `memcmp` for short names were worth replacing; so was
-//! the hash beginning first, as the processor goes on to route and path while it lasts.
+//! Tried and dropped, as no faster: a single loop for the clean path; segments of a path cut out and compared in one go;
+//! polling not inlined; an `ArcSwap` for each part of the keys (two atomic operations for each look, where a snapshot that
+//! a thread keeps has none).
+//!
+//! Worth it: names and segments compared by their first and last eight bytes and not by `memcmp`; what is only said in
+//! explanations not even named while requests are served; the hash beginning first, as the processor goes on to route
+//! and path while it lasts.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -186,12 +189,13 @@ impl<R: Send + Sync + 'static> Share<R> {
         let mut principal =
             Principal::of_store(Arc::<Self>::clone(self), record, self.client(request), presented.bearer);
         self.judge(presented, &principal)?;
-        // Before the policy, whose checks may be anybody's: they see no key.
+        // Before the policy, whose checks may be anybody's.
         if self.remove_credential {
             self.sources.remove(request.headers_mut());
         }
-        if self.publish && self.policy.as_ref().is_some_and(|policy| policy.shows_heads()) {
-            // They may look for the caller where handlers do.
+        // They may look for the caller where handlers do.
+        let early = self.publish && self.enforced && self.policy.as_ref().is_some_and(|policy| policy.shows_heads());
+        if early {
             request.extensions_mut().insert(principal.clone());
         }
         passage.duty = self.require(Head::of(request).with_principal(&principal), sought)?;
@@ -204,7 +208,7 @@ impl<R: Send + Sync + 'static> Share<R> {
             }
             principal.add_duty(duty.clone());
         }
-        if self.publish {
+        if self.publish && (!early || passage.duty.is_some()) {
             request.extensions_mut().insert(principal);
         }
         passage.notice = presented.notice.take();

@@ -139,7 +139,7 @@ impl<R> AuthenticateLayer<R> {
     }
 
     /// Runs a check before all else, on public routes too: [`CleanPath`](crate::check::CleanPath) say. It
-    /// sees no principal.
+    /// sees no principal, and the credential headers, marked sensitive.
     pub fn entrance(self, check: impl Check) -> Self
     where
         R: Clone,

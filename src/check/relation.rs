@@ -145,8 +145,8 @@ impl Relations {
     /// Says something more of dimensions.
     pub(crate) fn relate(&mut self, say: impl FnOnce(&mut Self)) {
         say(self);
-        let standard = [Dimension::COMPANY, Dimension::SHOP, Dimension::SHOP_COUNTRY];
-        self.covered = standard.iter().filter(|over| self.names(over)).fold(0, |bits, over| bits | over.bit());
+        self.covered =
+            Dimension::STANDARD.iter().filter(|over| self.names(over)).fold(0, |bits, over| bits | over.bit());
     }
 
     pub(crate) fn stance(&self, dimension: &Dimension) -> Option<Stance> {
@@ -187,7 +187,10 @@ impl Relations {
 
     /// Whether a key with a restriction over the dimension may come to this route at all.
     fn covers(&self, dimension: &Dimension) -> bool {
-        self.covered & dimension.bit() != 0 || (dimension.bit() == 0 && self.names(dimension))
+        match dimension.bit() {
+            0 => self.names(dimension),
+            bit => self.covered & bit != 0,
+        }
     }
 
     /// Whether the rule says what the dimension is to the route, by its name or by that of a shop.
@@ -234,7 +237,7 @@ pub(crate) fn reach(
         let bound = companies.is_some() || grant.restriction(&Dimension::SHOP).is_some();
         principal.holds(|directory| match directory.shop_of_country(id) {
             Some(shop) => {
-                allows(grant, &Dimension::SHOP, shop, None)
+                allows(grant, &Dimension::SHOP, shop, None) // read by the directory's grammar
                     && company_allows(companies, directory, shop, company_declared)
             }
             // Nobody knows whose it is.
@@ -271,7 +274,7 @@ fn company_allows(companies: Option<&Restriction>, directory: &Directory, shop: 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ClientAddress, Digest, KeyRecord};
+    use crate::{ClientAddress, Digest, IdGrammar, KeyRecord};
 
     fn directory() -> Directory {
         Directory::builder().shop("de", Some("1")).country("de", "at", Some("1001")).shop("xx", None).build().unwrap()
@@ -296,6 +299,27 @@ mod tests {
         assert!(allowed(&not_company_1, Dimension::SHOP, "xx", true), "the rule says companies do not matter");
         assert!(allowed(&company_1, Dimension::SHOP_COUNTRY, "1001", false));
         assert!(!allowed(&not_company_1, Dimension::SHOP_COUNTRY, "1001", false));
+    }
+
+    /// A spelling that only one of the two accepts is nobody's: else it would get by an exclude list.
+    #[test]
+    fn an_id_fits_the_grammar_of_the_rule_and_of_the_key() {
+        let upper = |id: &str| id.bytes().all(|byte| byte.is_ascii_uppercase());
+        let any = |_: &str| true;
+        let project = |ids| Dimension::new("project", ids);
+        for (rule, key, excluded, id) in [
+            (IdGrammar::Opaque, IdGrammar::Slug, "apollo", "Apollo"),
+            (IdGrammar::Opaque, IdGrammar::Number, "3", "03"),
+            (IdGrammar::Custom(any), IdGrammar::Custom(upper), "DE", "de"),
+            (IdGrammar::Opaque, IdGrammar::Custom(upper), "DE", "de"),
+        ] {
+            let grant = Grant::builder().all_but(project(key), [excluded]).build().unwrap();
+            let refused = Err(Cause::ForeignEntity(project(rule)));
+            assert_eq!(judged(&grant, &project(rule), id, true), refused, "{id}");
+            assert_eq!(judged(&grant, &project(rule), excluded, true), refused, "{excluded}");
+        }
+        let grant = Grant::builder().all_but(project(IdGrammar::Slug), ["apollo"]).build().unwrap();
+        assert_eq!(judged(&grant, &project(IdGrammar::Opaque), "gemini", true), Ok(()));
     }
 
     #[test]

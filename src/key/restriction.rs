@@ -72,27 +72,24 @@ pub struct Ids {
 #[derive(Clone)]
 enum Places {
     /// In turn.
-    Few(Box<[Place]>),
+    Few(Box<[Known]>),
     /// By hash.
-    Many(HashTable<Place>, RandomState),
+    Many(HashTable<Known>, RandomState),
 }
 
 /// More are found by hash.
 const FEW: usize = 16;
 
-/// What is looked at first: the first eight bytes and the last eight. Most ids have at most sixteen, and then that is all.
-#[derive(Clone, Copy)]
-struct Place {
-    ends: (u64, u64),
-    rest: Rest,
-}
+/// Ids of so many bytes are no more than their ends.
+const SHORT: usize = 16;
 
+/// What is looked at first of an id: most are short, and then that is all.
 #[derive(Clone, Copy)]
-enum Rest {
-    /// None: it is this long.
-    Short(u8),
-    /// Where in the list the whole of it stands.
-    Long(u32),
+struct Known {
+    ends: (u64, u64),
+    length: u32,
+    /// Where in the list it stands.
+    place: u32,
 }
 
 /// The first eight bytes and the last eight, which are none if the first are all.
@@ -103,24 +100,22 @@ fn ends(id: &str) -> (u64, u64) {
 
 /// Of a long one all of it counts: such ids may all begin and end alike.
 fn hash(hasher: &RandomState, id: &str) -> u64 {
-    if id.len() > 16 { hasher.hash_one(id) } else { hasher.hash_one(ends(id)) }
+    if id.len() > SHORT { hasher.hash_one(id) } else { hasher.hash_one(ends(id)) }
 }
 
-impl Place {
+impl Known {
     fn of(id: &str, place: usize) -> Option<Self> {
-        let rest = match u8::try_from(id.len()) {
-            Ok(length @ ..=16) => Rest::Short(length),
-            _ => Rest::Long(place.try_into().ok()?),
-        };
-        Some(Self { ends: ends(id), rest })
+        Some(Self { ends: ends(id), length: id.len().try_into().ok()?, place: place.try_into().ok()? })
+    }
+
+    fn id<'l>(&self, list: &'l [Box<str>]) -> Option<&'l str> {
+        list.get(self.place as usize).map(|id| &**id)
     }
 
     fn is(&self, id: &str, list: &[Box<str>]) -> bool {
         self.ends == ends(id)
-            && match self.rest {
-                Rest::Short(length) => id.len() == usize::from(length),
-                Rest::Long(place) => list.get(place as usize).is_some_and(|known| **known == *id),
-            }
+            && self.length as usize == id.len()
+            && (id.len() <= SHORT || self.id(list).is_some_and(|known| known == id))
     }
 }
 
@@ -129,26 +124,23 @@ impl Ids {
         let mut list: Vec<Box<str>> = Vec::new();
         for id in ids {
             let id = id.to_string();
-            if !dimension.accepts(&id) || id.contains('\0') {
+            if !dimension.accepts(&id) {
                 return Err(ConfigError::new(format!("{id:?} is not the canonical spelling of a {dimension} id")));
             }
             list.push(id.into());
         }
         list.sort_unstable();
         list.dedup();
-        let places = list.iter().enumerate().map(|(place, id)| Place::of(id, place)).collect::<Option<Vec<_>>>();
-        let places = places.ok_or_else(|| ConfigError::new("the list has more ids than can be counted"))?;
+        let known = list.iter().enumerate().map(|(place, id)| Known::of(id, place)).collect::<Option<Vec<_>>>();
+        let known = known.ok_or_else(|| ConfigError::new("the list has more ids than can be counted"))?;
         let places = if list.len() <= FEW {
-            Places::Few(places.into())
+            Places::Few(known.into())
         } else {
             let hasher = RandomState::default();
+            let hash_of = |known: &Known| known.id(&list).map_or(0, |id| hash(&hasher, id));
             let mut table = HashTable::with_capacity(list.len());
-            for (id, &place) in list.iter().zip(&places) {
-                let again = |place: &Place| match place.rest {
-                    Rest::Short(_) => hasher.hash_one(place.ends),
-                    Rest::Long(place) => list.get(place as usize).map_or(0, |id| hash(&hasher, id)),
-                };
-                table.insert_unique(hash(&hasher, id), place, again);
+            for known in known {
+                table.insert_unique(hash_of(&known), known, hash_of);
             }
             Places::Many(table, hasher)
         };
@@ -159,8 +151,8 @@ impl Ids {
     #[must_use]
     pub fn contains(&self, id: &str) -> bool {
         match &self.places {
-            Places::Few(places) => places.iter().any(|place| place.is(id, &self.list)),
-            Places::Many(table, hasher) => table.find(hash(hasher, id), |place| place.is(id, &self.list)).is_some(),
+            Places::Few(known) => known.iter().any(|known| known.is(id, &self.list)),
+            Places::Many(table, hasher) => table.find(hash(hasher, id), |known| known.is(id, &self.list)).is_some(),
         }
     }
 
@@ -239,6 +231,20 @@ mod tests {
             }
             prop_assert!(list.iter().is_sorted());
             prop_assert!(!list.contains("") && !list.contains("a\0"));
+        }
+    }
+
+    #[test]
+    fn ids_that_begin_and_end_alike_are_not_one() {
+        let pairs = [("aaaaaaaa1bbbbbbbb", "aaaaaaaa2bbbbbbbb"), ("aaaaaaaabbbbbbbb", "aaaaaaaa1bbbbbbbb")];
+        for (one, other) in pairs.into_iter().chain([("aaaaaaaaa", "aaaaaaaaaa"), ("aaaaaaaa", "aaaaaaaaaaaaaaaa")]) {
+            for (listed, asked) in [(one, other), (other, one)] {
+                for beside in [0, 30] {
+                    let ids = (0..beside).map(|number| format!("x{number}")).chain([listed.to_owned()]);
+                    let list = Ids::new(&Dimension::SHOP, ids).unwrap();
+                    assert!(list.contains(listed) && !list.contains(asked), "{listed} {asked} {beside}");
+                }
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 use std::{fmt, time::SystemTime};
 
 use crate::{
-    Access, Dimension, Head, Principal, Status,
+    Access, Denial, Dimension, Head, Principal, Status,
     denial::Cause,
     policy::{Policy, Sought, Values},
 };
@@ -25,11 +25,21 @@ pub(crate) enum Demand<'a> {
 pub(crate) trait Verdicts {
     /// `demand` is only asked by who wants to know: while requests are served, nobody does.
     fn hear<'a>(&mut self, demand: impl FnOnce() -> Demand<'a>, verdict: Result<(), Cause>);
+
+    /// The same of a check of the user's own.
+    fn hear_own(&mut self, verdict: Result<(), Denial>);
 }
 
 impl Verdicts for Vec<Finding> {
     fn hear<'a>(&mut self, demand: impl FnOnce() -> Demand<'a>, verdict: Result<(), Cause>) {
         self.push(Finding { check: demand().to_string(), verdict });
+    }
+
+    fn hear_own(&mut self, verdict: Result<(), Denial>) {
+        match verdict {
+            Ok(()) => self.hear(|| Demand::Own, Ok(())),
+            Err(denial) => denial.causes().for_each(|cause| self.hear(|| Demand::Own, Err(cause.clone()))),
+        }
     }
 }
 

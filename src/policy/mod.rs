@@ -317,7 +317,7 @@ impl Target {
     /// Judges for an explanation, which hears what admits as well.
     fn judge(&self, head: &Head<'_>, verdicts: &mut impl Verdicts) {
         match (self, head.principal()) {
-            (Self::Rule(rule), Some(principal)) => rule.judge_all(head, principal, verdicts),
+            (Self::Rule(rule), Some(principal)) => rule.judge(head, principal, verdicts),
             _ => {
                 if let Err(denial) = self.admit(head) {
                     denial.causes().for_each(|cause| verdicts.hear(|| Demand::Method, Err(cause.clone())));

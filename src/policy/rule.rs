@@ -188,7 +188,7 @@ impl Rule {
     }
 
     /// Judges a request.
-    fn judge(&self, head: &Head<'_>, principal: &Principal, verdicts: &mut impl Verdicts) {
+    pub(super) fn judge(&self, head: &Head<'_>, principal: &Principal, verdicts: &mut impl Verdicts) {
         let grant = principal.record().grant();
         let access = access(head.method(), &self.methods);
         verdicts.hear(
@@ -211,17 +211,7 @@ impl Rule {
             verdicts.hear(|| Demand::Origin, origin.judge(head, principal));
         }
         self.relations.judge(head, principal, verdicts);
-    }
-
-    /// The same with the checks of the user's own.
-    pub(crate) fn judge_all(&self, head: &Head<'_>, principal: &Principal, verdicts: &mut impl Verdicts) {
-        self.judge(head, principal, verdicts);
-        for check in &self.checks {
-            match check.check(head) {
-                Ok(()) => verdicts.hear(|| Demand::Own, Ok(())),
-                Err(denial) => denial.causes().for_each(|cause| verdicts.hear(|| Demand::Own, Err(cause.clone()))),
-            }
-        }
+        self.checks.iter().for_each(|check| verdicts.hear_own(check.check(head)));
     }
 }
 
@@ -231,6 +221,12 @@ impl Verdicts for Option<Denial> {
     fn hear<'a>(&mut self, _: impl FnOnce() -> Demand<'a>, verdict: Result<(), Cause>) {
         if let Err(cause) = verdict {
             add(self, cause.into());
+        }
+    }
+
+    fn hear_own(&mut self, verdict: Result<(), Denial>) {
+        if let Err(denial) = verdict {
+            add(self, denial);
         }
     }
 }
@@ -244,11 +240,6 @@ impl Check for Rule {
         let Some(principal) = head.principal() else { return Err(NO_PRINCIPAL.into()) };
         let mut denial: Option<Denial> = None;
         self.judge(head, principal, &mut denial);
-        for check in &self.checks {
-            if let Err(found) = check.check(head) {
-                add(&mut denial, found);
-            }
-        }
         match denial {
             None => Ok(Duty::new(&self.relations, head.route(), self.concealed)),
             Some(denial) if self.concealed => Err(denial.concealed()),

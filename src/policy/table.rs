@@ -13,7 +13,7 @@ use crate::text::same;
 pub(crate) struct Table {
     /// The segments up to the first fork or end, where there is only one way to go.
     lead: Option<Lead>,
-    /// What ends here.
+    /// What ends here, after the lead.
     pattern: Option<usize>,
     literals: Literals,
     /// `x-{id}`, by what stands before the parameter, the longest first.
@@ -32,7 +32,7 @@ struct Lead {
 /// Segments without a parameter: in turn while they are few, by hash beyond.
 #[derive(Clone, Debug, Default)]
 struct Literals {
-    list: Vec<(Box<[u8]>, Table)>,
+    list: Vec<(Box<str>, Table)>,
     places: HashMap<Box<[u8]>, usize, RandomState>,
 }
 
@@ -42,7 +42,7 @@ impl Literals {
     fn place(&self, segment: &[u8]) -> Option<usize> {
         match self.list.len() {
             0 => None,
-            1..=FEW => self.list.iter().position(|(known, _)| same(known, segment)),
+            1..=FEW => self.list.iter().position(|(known, _)| same(&**known, segment)),
             _ => self.places.get(segment).copied(),
         }
     }
@@ -51,11 +51,11 @@ impl Literals {
         self.list.get(self.place(segment)?).map(|(_, table)| table)
     }
 
-    fn entry(&mut self, segment: &[u8]) -> Option<&mut Table> {
-        let place = self.place(segment).unwrap_or(self.list.len());
+    fn entry(&mut self, segment: &str) -> Option<&mut Table> {
+        let place = self.place(segment.as_bytes()).unwrap_or(self.list.len());
         if place == self.list.len() {
             self.list.push((segment.into(), Table::default()));
-            self.places.insert(segment.into(), place);
+            self.places.insert(segment.as_bytes().into(), place);
         }
         self.list.get_mut(place).map(|(_, table)| table)
     }
@@ -102,7 +102,7 @@ impl Table {
         for segment in segments(pattern) {
             let next = match Segment::of(segment) {
                 None => return, // no pattern
-                Some(Segment::Literal) => table.literals.entry(segment.as_bytes()),
+                Some(Segment::Literal) => table.literals.entry(segment),
                 Some(Segment::Rest(_)) => {
                     table.rest = Some(number);
                     return;
@@ -126,7 +126,7 @@ impl Table {
         let Some((mut text, next)) = self.only_way() else { return };
         *self = next;
         if let Some(lead) = &self.lead {
-            text = text + "/" + &lead.text;
+            text += &lead.text;
         }
         self.lead = Some(Lead { parts: parts(&text), text });
     }
@@ -139,11 +139,11 @@ impl Table {
         }
         // The names of parameters do not matter.
         if let Some((segment, next)) = self.literals.list.pop() {
-            Some((String::from_utf8_lossy(&segment).into_owned(), next))
+            Some((format!("/{segment}"), next))
         } else if let Some((before, next)) = self.prefixed.pop() {
-            Some((format!("{before}{{p}}"), next))
+            Some((format!("/{before}{{p}}"), next))
         } else {
-            self.parameter.take().map(|next| ("{p}".to_owned(), *next))
+            self.parameter.take().map(|next| ("/{p}".to_owned(), *next))
         }
     }
 
@@ -158,22 +158,23 @@ impl Table {
 
     /// The number of the pattern; where its parameters stand is written down.
     pub(crate) fn find(&self, path: &str, values: &mut Values) -> Option<usize> {
-        path.strip_prefix('/')?;
-        self.find_from(path.as_bytes(), 1, values)
+        self.find_from(path.as_bytes(), 0, values)
     }
 
-    /// As long as there is one way to go, it is gone. Where there are several, see [`choose`](Self::choose).
-    fn find_from(&self, path: &[u8], mut start: usize, values: &mut Values) -> Option<usize> {
+    /// From a slash on, or the end. As long as there is one way to go, it is gone; where there are several, see
+    /// [`choose`](Self::choose).
+    fn find_from(&self, path: &[u8], mut at: usize, values: &mut Values) -> Option<usize> {
         let mut table = self;
         loop {
             if let Some(lead) = &table.lead {
-                let end = measure(&lead.parts, path, start, values)?;
-                match path.get(end) {
-                    None => return table.pattern,
-                    Some(b'/') => start = end + 1,
-                    Some(_) => return None,
-                }
+                at = measure(&lead.parts, path, at, values)?;
             }
+            match path.get(at) {
+                None => return table.pattern,
+                Some(b'/') => {}
+                Some(_) => return None,
+            }
+            let start = at + 1;
             let end = start + segment_length(path.get(start..)?);
             let segment = path.get(start..end)?;
             table = match (table.literals.get(segment), &table.parameter) {
@@ -185,16 +186,8 @@ impl Table {
                 (None, None) if table.is_plain() => return None,
                 (literal, _) => return table.choose(literal, path, (start, end), values),
             };
-            if end == path.len() {
-                return table.end();
-            }
-            start = end + 1;
+            at = end;
         }
-    }
-
-    /// What ends where a path has come here and ends.
-    fn end(&self) -> Option<usize> {
-        self.pattern.filter(|_| self.lead.is_none())
     }
 
     fn is_plain(&self) -> bool {
@@ -224,7 +217,7 @@ impl Table {
                 Some(value) => values.push(value, end, value == start),
                 None => {}
             }
-            let found = if end == path.len() { table.end() } else { table.find_from(path, end + 1, values) };
+            let found = table.find_from(path, end, values);
             if found.is_some() {
                 return found;
             }
@@ -248,13 +241,17 @@ mod tests {
         let mut table = Table::default();
         let pattern: String = (0..=MOST).map(|number| format!("/{{p{number}}}")).collect();
         table.add(&pattern, 0);
+        table.join();
         let mut values = Values::default();
         assert_eq!(table.find(&"/a".repeat(MOST + 1), &mut values), Some(0));
         assert!(!values.are_all(MOST + 1));
         let mut many = Table::default();
         (0..20).for_each(|number| many.add(&format!("/a{number}/{{p}}"), number));
+        many.join();
         assert_eq!(many.find("/a17/x", &mut Values::default()), Some(17));
-        assert_eq!(many.find("/a20/x", &mut Values::default()), None);
+        for none in ["/a20/x", "/a17/", "/a17", "/a17/x/", "/a1", "/", ""] {
+            assert_eq!(many.find(none, &mut Values::default()), None, "{none}");
+        }
     }
 
     fn segment() -> impl Strategy<Value = String> {

@@ -504,6 +504,36 @@ async fn checks_of_ones_own_see_the_caller_and_no_key() {
     assert_eq!(send(layer.layer(Handler::default()), request).await.0, 200);
 }
 
+/// Wherever code of the user's own looks at a request, it finds the caller where handlers do; and what it does not find
+/// is refused.
+#[tokio::test]
+async fn functions_and_shadows_find_the_caller_too() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let look = |head: &Head<'_>, seen: &Mutex<Vec<Option<String>>>| {
+        let caller = head.extensions().get::<Principal>();
+        seen.lock().unwrap().push(caller.map(|principal| principal.key_id().to_string()));
+    };
+    let rule = || Rule::resource("products").unscoped();
+    let policy = |rule| Policy::builder().route("/products", rule).build().unwrap();
+    let (own, others) = (Arc::clone(&seen), Arc::clone(&seen));
+    let tie = Tie::with(Dimension::SHOP, move |head| {
+        look(head, &own);
+        vec!["de".to_owned()]
+    });
+    let candidate = rule().check(move |head: &Head<'_>| {
+        look(head, &others);
+        Ok(())
+    });
+    for policy in [policy(rule().tied(tie)), policy(rule()).with_shadow(policy(candidate), |_| {})] {
+        let service = Authz::new(store(products_reader()), policy).layer(Handler::default());
+        assert_eq!(send(service, get("/products")).await.0, 200);
+        assert_eq!(std::mem::take(&mut *seen.lock().unwrap()), [Some("test-key".to_owned())]);
+    }
+    let none = policy(rule().tied(Tie::with(Dimension::SHOP, |_| Vec::new())));
+    let service = Authz::new(store(products_reader()), none).layer(Handler::default());
+    assert_eq!(send(service, get("/products")).await.0, 400);
+}
+
 /// Most of the time it is enough to know the second; not when it is the one in which a key begins or ends.
 #[tokio::test]
 async fn a_key_ends_and_begins_at_its_moment_by_the_clock_of_the_system() {

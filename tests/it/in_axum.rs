@@ -9,7 +9,7 @@ use axum::{
 use http::{Request, StatusCode};
 use tower::ServiceExt as _;
 use tower_authz::{
-    Authz, Denial, Dimension, Directory, Filter, Grant, Policy, Principal, Rule, Scope, check::Tie, reject::Empty,
+    Authz, Denial, Dimension, Directory, Filter, Grant, Head, Policy, Principal, Rule, Scope, check::Tie, reject::Empty,
 };
 
 use crate::support::{KEY, record, send, store, store_of};
@@ -111,6 +111,17 @@ async fn nested_services_are_covered_by_a_rest_pattern() {
     assert_eq!(send(app, keyless("/admin")).await.0, 401, "a route of its own, without a rule");
 }
 
+/// A check of the user's own in the rule of the fallback finds the caller where handlers do.
+#[tokio::test]
+async fn a_check_of_the_fallback_finds_the_caller() {
+    let rule = Rule::resource("orders").unscoped().check(|head: &Head<'_>| {
+        head.extensions().get::<Principal>().map(drop).ok_or_else(|| Denial::refused("nobody"))
+    });
+    let policy = Policy::builder().fallback(rule).build().unwrap();
+    let app: Router = Router::new().fallback(async || "anything").layer(Authz::new(store(clerk()), policy));
+    assert_eq!(send(app, request("/anywhere")).await.0, 200);
+}
+
 /// What is served under a prefix may decode paths before it looks: an escape must not make another rule's
 /// path of one, nor may the rule of a route be dodged into the fallback.
 #[tokio::test]
@@ -166,6 +177,23 @@ async fn a_path_that_was_rewritten_is_refused() {
     let app: Router = Router::new().fallback_service(rewrite);
     assert_eq!(send(app.clone(), request("/shops/me/orders")).await.0, 400);
     assert_eq!(send(app, request("/shops/ch/orders")).await.0, 200);
+}
+
+/// What came and what is left both look like the route: the rule would judge one shop, and the handler serve another.
+#[tokio::test]
+async fn a_prefix_that_was_cut_off_by_hand_is_refused() {
+    let policy = Policy::builder().route("/shops/{shop}", Rule::resource("orders").tied(shop())).build().unwrap();
+    let api: Router = Router::new()
+        .route("/shops/{shop}", get(async |Path(shop): Path<String>| shop))
+        .layer(Authz::new(store(Grant::builder().read("orders").all_but("shop", ["de"]).build().unwrap()), policy));
+    let cut = tower::util::MapRequest::new(api, |mut request: Request<Body>| {
+        let path = request.uri().path().replacen("/shops/ch/", "/", 1);
+        *request.uri_mut() = path.parse().unwrap();
+        request
+    });
+    let app: Router = Router::new().fallback_service(cut);
+    assert_eq!(send(app.clone(), request("/shops/ch/shops/de")).await.0, 400);
+    assert_eq!(send(app, request("/shops/ch")).await.0, 200);
 }
 
 #[tokio::test]

@@ -128,8 +128,8 @@ where
 /// transactions are isolated, and what it listens to.
 ///
 /// Of the sessions that nobody uses, some poolers give out the one that was used last, others the one that has waited
-/// longest, or any: so `client` asks for its own while `other` has one too, after both have given theirs back in either
-/// order, and twice on end.
+/// longest: so `client` asks for its own while `other` has one too, after both have given theirs back in either order, and
+/// twice on end. All of it happens twice, for those that give out any.
 pub(super) async fn assert_own_session(client: &Client, other: &Client) -> Result<(), StoreError> {
     let own = answered(session(client, "SELECT pg_backend_pid()")).await?;
     for (first, last) in [(client, other), (other, client), (client, other), (other, client)] {

@@ -1,4 +1,4 @@
-//! The one thread that talks to the file: changes, questions, and what other processes have changed.
+//! The one thread that talks to an open file: changes, questions, and what other processes have changed.
 
 use std::{
     fs,
@@ -77,7 +77,7 @@ fn read_all(connection: &Connection, own: &[Dimension]) -> Result<(StoreSettings
 }
 
 impl Worker {
-    /// Reads everything that the file holds.
+    /// Reads everything that the file holds, and sees whether it is whole.
     pub(super) fn new(
         connection: Connection,
         path: PathBuf,

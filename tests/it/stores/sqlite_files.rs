@@ -89,6 +89,15 @@ async fn a_damaged_file_is_an_error() {
 
     fs::write(&file, &whole).unwrap();
     assert_eq!(all(&SqliteStore::open(&file).unwrap()).await.len(), 60, "it was the damage");
+
+    // In the mode that we would change, nothing is, as long as the file is damaged.
+    raw(&file).query_row("PRAGMA journal_mode = DELETE", [], |_| Ok(())).unwrap();
+    let mut broken = fs::read(&file).unwrap();
+    let last = broken.len() - 4096;
+    broken[last..].fill_with(|| dice.roll(256) as u8);
+    fs::write(&file, &broken).unwrap();
+    refused(SqliteStore::open(&file), &file, StoreErrorKind::Unavailable, "the file is damaged");
+    assert!(fs::read(&file).unwrap() == broken, "it is left as it was");
 }
 
 #[tokio::test]
