@@ -5,6 +5,8 @@ mod audit;
 mod change;
 #[cfg(feature = "file")]
 mod file;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod grants;
 mod index;
 mod judge;
 mod lifecycle;

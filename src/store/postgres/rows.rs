@@ -6,30 +6,27 @@ use std::{
     time::SystemTime,
 };
 
-use foldhash::fast::RandomState;
 use tokio_postgres::{Row as PgRow, Transaction, types::ToSql};
 
 use crate::{
-    ConfigError, Digest, Dimension, Grant, KeyId, KeyRecord,
-    key::GrantFile,
+    ConfigError, Digest, Dimension, KeyId, KeyRecord,
     store::{
         StoreError,
         change::Change,
+        grants::Grants,
         index::Slot,
         judge::words,
         lifecycle::{Row, Table},
         postgres::connection::failure,
     },
-    text,
 };
 
 pub(super) const COLUMNS: &str = "id, digest, name, kind, tenant, created_at, not_before, expires_at, revoked_at, \
                                   revocation_reason, may, version, last_used, replaces, replaced_by";
 
-/// Reads records, and lets those with the same grant share it.
+/// Reads records.
 pub(super) struct Reader<'d> {
-    dimensions: &'d [Dimension],
-    grants: HashMap<Box<str>, Arc<Grant>, RandomState>,
+    grants: Grants<'d>,
 }
 
 /// A row that makes no record.
@@ -41,7 +38,7 @@ pub(super) struct Broken {
 
 impl<'d> Reader<'d> {
     pub(super) fn new(dimensions: &'d [Dimension]) -> Self {
-        Self { dimensions, grants: HashMap::default() }
+        Self { grants: Grants::new(dimensions) }
     }
 
     pub(super) fn record(&mut self, row: &PgRow) -> Result<Arc<KeyRecord>, Broken> {
@@ -79,21 +76,12 @@ impl<'d> Reader<'d> {
             .expires_at(time(7)?)
             .revoked_at(time(8)?)
             .revocation_reason(text(9)?)
-            .grant(self.grant(row.try_get(10).map_err(wrong)?).map_err(|error| error.at("may"))?)
+            .grant(self.grants.read(row.try_get(10).map_err(wrong)?)?)
             .version(u64::try_from(version).map_err(|_| ConfigError::new("version: it is negative"))?)
             .last_used(time(12)?)
             .replaces(text(13)?.map(|id| id.parse()).transpose()?)
             .replaced_by(text(14)?.map(|id| id.parse()).transpose()?)
             .build())
-    }
-
-    fn grant(&mut self, text: &str) -> Result<Arc<Grant>, ConfigError> {
-        if let Some(known) = self.grants.get(text) {
-            return Ok(Arc::clone(known));
-        }
-        let grant = Arc::new(text::from_json::<GrantFile>(text, false)?.read(self.dimensions)?);
-        self.grants.insert(text.into(), Arc::clone(&grant));
-        Ok(grant)
     }
 }
 

@@ -1,16 +1,16 @@
 //! Rows of the tables, read and written.
 
-use std::{collections::HashMap, sync::Arc, time::SystemTime};
+use std::{sync::Arc, time::SystemTime};
 
-use foldhash::fast::RandomState;
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _, Row as SqlRow, params, types::ValueRef};
 
 use crate::{
-    ConfigError, Digest, Dimension, Grant, KeyId, KeyRecord,
+    ConfigError, Digest, Dimension, KeyId, KeyRecord,
     key::GrantFile,
     store::{
         Action, AuditQuery, AuditRecord, KeyQuery, Page, StoreError, UnreadableKey,
         audit::Edit,
+        grants::Grants,
         index::Slot,
         lifecycle::{Row, Table},
         sqlite::schema::failure,
@@ -21,11 +21,9 @@ use crate::{
 const COLUMNS: &str = "id, digest, name, kind, tenant, created_at, not_before, expires_at, revoked_at, \
                        revocation_reason, may, version, last_used, replaces, replaced_by";
 
-/// Reads records, and lets those with the same grant share it.
-#[derive(Default)]
+/// Reads records.
 pub(super) struct Reader<'d> {
-    dimensions: &'d [Dimension],
-    grants: HashMap<Box<str>, Arc<Grant>, RandomState>,
+    grants: Grants<'d>,
 }
 
 /// A row that makes no record.
@@ -37,7 +35,7 @@ pub(super) struct Broken {
 
 impl<'d> Reader<'d> {
     pub(super) fn new(dimensions: &'d [Dimension]) -> Self {
-        Self { dimensions, grants: HashMap::default() }
+        Self { grants: Grants::new(dimensions) }
     }
 
     pub(super) fn record(&mut self, row: &SqlRow<'_>) -> Result<Arc<KeyRecord>, Broken> {
@@ -64,21 +62,12 @@ impl<'d> Reader<'d> {
             .expires_at(time_of(row, 7)?)
             .revoked_at(time_of(row, 8)?)
             .revocation_reason(string(9)?)
-            .grant(self.grant(text_of(row, 10)?).map_err(|error| error.at("may"))?)
+            .grant(self.grants.read(text_of(row, 10)?)?)
             .version(u64::try_from(version).map_err(|_| ConfigError::new("version: it is negative"))?)
             .last_used(time_of(row, 12)?)
             .replaces(string(13)?.map(|id| id.parse()).transpose()?)
             .replaced_by(string(14)?.map(|id| id.parse()).transpose()?)
             .build())
-    }
-
-    fn grant(&mut self, text: &str) -> Result<Arc<Grant>, ConfigError> {
-        if let Some(known) = self.grants.get(text) {
-            return Ok(Arc::clone(known));
-        }
-        let grant = Arc::new(text::from_json::<GrantFile>(text, false)?.read(self.dimensions)?);
-        self.grants.insert(text.into(), Arc::clone(&grant));
-        Ok(grant)
     }
 }
 
