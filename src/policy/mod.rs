@@ -8,6 +8,7 @@ mod pattern;
 mod rule;
 mod shadow;
 mod table;
+mod values;
 
 use std::{collections::HashMap, iter};
 
@@ -28,7 +29,7 @@ pub use self::{
 pub(crate) use self::{
     explain::{Demand, Verdicts, status},
     pattern::Pattern,
-    table::Values,
+    values::Values,
 };
 use crate::{
     Check, Denial, Head, Principal,

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use super::table::Values;
+use super::values::Values;
 use crate::{ConfigError, name::Name, text::same};
 
 /// A path pattern in the syntax of axum and `matchit`: `/shops/{shop}`, `/public/{*rest}`.

@@ -5,7 +5,10 @@ use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
 
-use super::pattern::{OwnPart, Segment, measure, parts, segment_length, segments};
+use super::{
+    pattern::{OwnPart, Segment, measure, parts, segment_length, segments},
+    values::Values,
+};
 use crate::text::same;
 
 /// A tree over the segments of all patterns.
@@ -58,40 +61,6 @@ impl Literals {
             self.places.insert(segment.as_bytes().into(), place);
         }
         self.list.get_mut(place).map(|(_, table)| table)
-    }
-}
-
-/// Where the parameters of a pattern stand in a path, in their order.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Values {
-    spans: [(u32, u32); MOST],
-    count: usize,
-}
-
-/// Parameters whose places are kept. Of a longer pattern they are looked for when they are asked for.
-const MOST: usize = 6;
-
-impl Values {
-    /// Whether they are those of a pattern with so many parameters.
-    pub(crate) const fn are_all(&self, count: usize) -> bool {
-        self.count == count && count <= MOST
-    }
-
-    /// One of them in the path that they were found in.
-    pub(crate) fn get<'p>(&self, path: &'p str, place: usize) -> Option<&'p str> {
-        let &(start, end) = self.spans.get(place)?;
-        path.get(start as usize..end as usize)
-    }
-
-    /// If a whole segment is empty, the path is not clean, and whoever asks for a value is to look twice.
-    pub(super) fn push(&mut self, start: usize, end: usize, is_segment: bool) {
-        if is_segment && start == end {
-            self.count = MOST;
-        }
-        if let Some(span) = self.spans.get_mut(self.count) {
-            *span = (start as u32, end as u32);
-        }
-        self.count += 1;
     }
 }
 
@@ -209,9 +178,9 @@ impl Table {
         let prefixed = self.prefixed.iter().filter(|(before, _)| segment.starts_with(before.as_bytes()));
         let prefixed = prefixed.map(|(before, table)| (Some(start + before.len()), table));
         let ways = literal.map(|table| (None, table)).into_iter().chain(prefixed);
-        let kept = values.count;
+        let kept = *values;
         for (value, table) in ways.chain(self.parameter.as_deref().map(|table| (Some(start), table))) {
-            values.count = kept;
+            *values = kept;
             match value {
                 Some(value) if !may_begin(value) => continue,
                 Some(value) => values.push(value, end, value == start),
@@ -222,7 +191,7 @@ impl Table {
                 return found;
             }
         }
-        values.count = kept;
+        *values = kept;
         let number = self.rest.filter(|_| start < path.len())?;
         values.push(start, path.len(), true);
         Some(number)
@@ -234,7 +203,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::policy::Pattern;
+    use crate::policy::{Pattern, values::MOST};
 
     #[test]
     fn of_many_parameters_the_places_are_not_kept() {

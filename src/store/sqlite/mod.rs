@@ -51,8 +51,8 @@ use crate::{
 /// * If the file can no longer be read, or another stands in its place, requests go on for a few
 ///   seconds ([`SqliteOptions::stale_after`]) and are then refused with 503.
 ///
-/// The work is done by one thread of its own (and by another, while the file is opened); any async runtime will do. Dropping the last handle
-/// waits for that thread.
+/// The work is done by one thread of its own (and by another, while the file is opened); any async runtime will do.
+/// Dropping the last handle waits for that thread.
 ///
 /// # Example
 /// ```

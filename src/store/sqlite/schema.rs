@@ -18,7 +18,8 @@ const MIGRATIONS: [&str; 1] = [include_str!("schema_1.sql")];
 
 const NEWEST: u32 = MIGRATIONS.len() as u32;
 
-/// Opens a store that exists, and brings it to the newest schema. Whether one that needs no change is whole, [`check`] tells.
+/// Opens a store that exists, and brings it to the newest schema. Whether one that needs no change is whole, [`check`]
+/// tells.
 pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
     let name = path.display();
     let unreadable = |error: rusqlite::Error| StoreError::unavailable(format!("{name}: {}", told(&error)));
