@@ -1,5 +1,6 @@
 //! Keys in a SQLite file.
 
+mod identity;
 mod rows;
 mod schema;
 mod worker;

@@ -1,7 +1,6 @@
 //! The one thread that talks to an open file: changes, questions, and what other processes have changed.
 
 use std::{
-    fs,
     path::PathBuf,
     sync::{
         Arc,
@@ -22,6 +21,7 @@ use crate::{
         lifecycle::{self, Plan, Row, plan},
         report::Report,
         sqlite::{
+            identity::Identity,
             rows::{self, All, Broken, Tables},
             schema::{self, failure, is_busy},
         },
@@ -313,44 +313,4 @@ impl View {
 /// Uses are noted in whole seconds: one of this second counts as one of its beginning.
 fn a_second_before(time: SystemTime) -> SystemTime {
     time.checked_sub(Duration::from_secs(1)).unwrap_or(time)
-}
-
-/// Which file was opened: should another stand in its place, changes would go there, unseen.
-struct Identity {
-    path: PathBuf,
-    #[cfg(unix)]
-    inode: (u64, u64),
-}
-
-impl Identity {
-    #[cfg(unix)]
-    fn of(path: PathBuf) -> std::io::Result<Self> {
-        let inode = Self::inode(&path)?;
-        Ok(Self { path, inode })
-    }
-
-    #[cfg(unix)]
-    fn inode(path: &std::path::Path) -> std::io::Result<(u64, u64)> {
-        use std::os::unix::fs::MetadataExt as _;
-        fs::metadata(path).map(|file| (file.dev(), file.ino()))
-    }
-
-    #[cfg(unix)]
-    fn check(&self) -> Result<(), String> {
-        match Self::inode(&self.path) {
-            Ok(inode) if inode == self.inode => Ok(()),
-            Ok(_) => Err("another file stands in its place; restart the program".to_owned()),
-            Err(error) => Err(error.to_string()),
-        }
-    }
-
-    #[cfg(not(unix))]
-    fn of(path: PathBuf) -> std::io::Result<Self> {
-        fs::metadata(&path).map(|_| Self { path })
-    }
-
-    #[cfg(not(unix))]
-    fn check(&self) -> Result<(), String> {
-        fs::metadata(&self.path).map(drop).map_err(|error| error.to_string())
-    }
 }
