@@ -10,7 +10,9 @@
 //! use tower::ServiceBuilder;
 //! use tower_authz::client::{ApiUrl, AttachLayer, ConfigFile, KeyFinder};
 //!
-//! # fn hyper_client() -> tower::util::BoxCloneService<http::Request<()>, http::Response<()>, std::io::Error> { unimplemented!() }
+//! # fn hyper_client() -> tower::util::BoxCloneService<http::Request<()>, http::Response<()>, std::io::Error> {
+//! #     tower::util::BoxCloneService::new(tower::service_fn(|_| async { Ok(http::Response::new(())) }))
+//! # }
 //! let found = KeyFinder::new(ConfigFile::of("acme")?) // ~/.acme/config.json
 //!     .variable("ACME_TOKEN") // wins over the file
 //!     .default_url(ApiUrl::https("https://api.acme.example")?)
