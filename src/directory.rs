@@ -32,7 +32,11 @@ use crate::{
 /// # Ok::<(), tower_authz::ConfigError>(())
 /// ```
 #[derive(Clone, Debug, Default)]
-pub struct Directory(Option<Arc<Index>>);
+pub struct Directory(Option<Arc<Local>>);
+
+/// What clones count. There may be several of one index, so that threads need not count in one place.
+#[derive(Debug)]
+struct Local(Arc<Index>);
 
 #[derive(Debug, Default)]
 struct Index {
@@ -47,28 +51,37 @@ impl Directory {
         DirectoryBuilder::default()
     }
 
+    /// The same directory, whose clones are counted apart from those of this one.
+    pub(crate) fn local(&self) -> Self {
+        Self(self.index().map(|index| Arc::new(Local(Arc::clone(index)))))
+    }
+
+    fn index(&self) -> Option<&Arc<Index>> {
+        self.0.as_deref().map(|Local(index)| index)
+    }
+
     /// The company of a shop, if it is known.
     #[must_use]
     pub fn company_of(&self, shop: &str) -> Option<&str> {
-        self.0.as_ref()?.shops.get(shop)?.company.as_ref().map(Id::as_str)
+        self.index()?.shops.get(shop)?.company.as_ref().map(Id::as_str)
     }
 
     /// The shop of a shop country, by the country's own id.
     #[must_use]
     pub fn shop_of_country(&self, id: &str) -> Option<&str> {
-        self.0.as_ref()?.shop_of_country.get(id).map(String::as_str)
+        self.index()?.shop_of_country.get(id).map(String::as_str)
     }
 
     /// The shops that are known, in no order.
     pub fn shops(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().flat_map(|index| index.shops.keys()).map(String::as_str)
+        self.index().into_iter().flat_map(|index| index.shops.keys()).map(String::as_str)
     }
 
     /// The companies that are known to have a shop, in no order, each once.
     pub fn companies(&self) -> impl Iterator<Item = &str> {
         let companies: HashSet<&str> = self
-            .0
-            .iter()
+            .index()
+            .into_iter()
             .flat_map(|index| index.shops.values())
             .filter_map(|shop| shop.company.as_ref().map(Id::as_str))
             .collect();
@@ -77,7 +90,37 @@ impl Directory {
 
     /// The own ids of the shop countries that are known, in no order.
     pub fn countries(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().flat_map(|index| index.shop_of_country.keys()).map(String::as_str)
+        self.index().into_iter().flat_map(|index| index.shop_of_country.keys()).map(String::as_str)
+    }
+
+    /// What another directory says otherwise: shops of another company, shop countries of another shop, and those that
+    /// only one of the two knows.
+    pub(crate) fn difference(&self, other: &Self) -> Difference {
+        let mut difference = Difference { is_first: self.is_empty() != other.is_empty(), ..Difference::default() };
+        let (one, two) = match (self.index(), other.index()) {
+            (Some(one), Some(two)) if Arc::ptr_eq(one, two) => return difference,
+            (one, two) => (one, two),
+        };
+        let shops = |index: Option<&Arc<Index>>, shop: &str| {
+            index.and_then(|index| index.shops.get(shop)).map(|shop| shop.company.clone())
+        };
+        let shop_of = |index: Option<&Arc<Index>>, country: &str| {
+            index.and_then(|index| index.shop_of_country.get(country)).cloned()
+        };
+        for index in [one, two].into_iter().flatten() {
+            let changed = index.shops.keys().filter(|shop| shops(one, shop) != shops(two, shop));
+            difference.shops.extend(changed.cloned());
+            let changed = index.shop_of_country.iter().filter(|(country, shop)| {
+                shop_of(one, country) != shop_of(two, country) || difference.shops.contains(*shop)
+            });
+            difference.countries.extend(changed.map(|(country, _)| country.clone()));
+        }
+        difference
+    }
+
+    /// Whether it knows nothing.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.0.is_none()
     }
 
     /// `shops` says how shop keys are spelt: as [`Dimension::SHOP`] has it, or in a grammar of the user's own.
@@ -111,14 +154,29 @@ impl Directory {
                 return Err(ConfigError::new("the shop is given twice").at(place()));
             }
         }
-        Ok(Self((!index.shops.is_empty()).then(|| Arc::new(index))))
+        Ok(Self((!index.shops.is_empty()).then(|| Arc::new(Local(Arc::new(index))))))
     }
 
     /// What a key file says of it, shops in the order of their keys.
     pub(crate) fn to_file(&self) -> DirectoryFile {
-        let mut shops: Vec<_> = self.0.iter().flat_map(|index| index.shops.values().cloned()).collect();
+        let mut shops: Vec<_> = self.index().into_iter().flat_map(|index| index.shops.values().cloned()).collect();
         shops.sort_by(|a: &ShopEntry, b| a.key.as_str().cmp(b.key.as_str()));
         DirectoryFile { shops: shops.into_iter().map(Object).collect() }
+    }
+}
+
+/// Entities whose parents two directories do not agree on.
+#[derive(Debug, Default)]
+pub(crate) struct Difference {
+    pub(crate) shops: HashSet<String>,
+    pub(crate) countries: HashSet<String>,
+    /// Whether one of them knows nothing at all.
+    pub(crate) is_first: bool,
+}
+
+impl Difference {
+    pub(crate) fn is_none(&self) -> bool {
+        !self.is_first && self.shops.is_empty() && self.countries.is_empty()
     }
 }
 

@@ -3,7 +3,6 @@
 use std::{
     fmt,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -14,13 +13,13 @@ use pin_project_lite::pin_project;
 use tower::Service;
 use tower_layer::Layer;
 
-use crate::{KeyRecord, Principal, key::Watch};
+use crate::{Principal, key::Watch};
 
 pin_project! {
-    /// A response body that is ended with an error when the key of its request is revoked or deleted, or
-    /// something is taken away from what it may do.
+    /// A response body that is ended with an error when the key of its request expires, is revoked or deleted,
+    /// or something is taken away from what it may do.
     ///
-    /// Bodies of axum are wrapped in one by [`Authz`](crate::Authz), if they are streams. For other types
+    /// Bodies of axum are wrapped in one by [`Authz`](crate::Authz), unless they are empty. For other types
     /// of bodies there is [`LiveBodyLayer`].
     pub struct LiveBody<B> {
         #[pin]
@@ -32,16 +31,12 @@ pin_project! {
 impl<B> LiveBody<B> {
     /// A body for the bearer of this principal.
     pub fn new(body: B, principal: &Principal) -> Self {
-        Self::of_record(body, principal.shared_record())
+        Self { body, watch: Some(principal.watch()) }
     }
 
     /// A body that no key ends.
     pub const fn unwatched(body: B) -> Self {
         Self { body, watch: None }
-    }
-
-    fn of_record(body: B, record: &Arc<KeyRecord>) -> Self {
-        Self { body, watch: Some(Watch::new(Arc::clone(record))) }
     }
 }
 
@@ -156,8 +151,8 @@ where
     }
 
     fn call(&mut self, request: Request<ReqB>) -> Self::Future {
-        let record = request.extensions().get::<Principal>().map(|principal| Arc::clone(principal.shared_record()));
-        LiveBodyFuture { future: self.inner.call(request), record }
+        let watch = request.extensions().get::<Principal>().map(Principal::watch);
+        LiveBodyFuture { future: self.inner.call(request), watch }
     }
 }
 
@@ -167,7 +162,7 @@ pin_project! {
     pub struct LiveBodyFuture<F> {
         #[pin]
         future: F,
-        record: Option<Arc<KeyRecord>>,
+        watch: Option<Watch>,
     }
 }
 
@@ -180,26 +175,23 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let response = ready!(this.future.poll(cx))?;
-        Poll::Ready(Ok(response.map(|body| match this.record {
-            Some(record) => LiveBody::of_record(body, record),
-            None => LiveBody::unwatched(body),
-        })))
+        Poll::Ready(Ok(response.map(|body| LiveBody { body, watch: this.watch.take() })))
     }
 }
 
-/// Wraps the body if it is one of axum and a stream: all else is sent before anybody could revoke.
+/// Wraps the body if it is one of axum and not empty. Whether the rest is in memory or trickles in from elsewhere cannot
+/// be told from outside, whatever its length is said to be.
 #[cfg(feature = "axum")]
-pub(crate) fn end_stream<B: 'static>(response: &mut Response<B>, record: &Arc<KeyRecord>) {
-    /// Bodies up to this length, in bytes, are in memory already.
-    const SHORT: u64 = 64 * 1024;
+pub(crate) fn end_stream<B: 'static>(response: &mut Response<B>, watch: &mut Option<Watch>) {
     let body: &mut dyn std::any::Any = response.body_mut();
     if let Some(body) = body.downcast_mut::<axum::body::Body>()
-        && body.size_hint().upper().is_none_or(|length| length > SHORT)
+        && !body.is_end_stream()
+        && watch.is_some()
     {
         let stream = std::mem::take(body);
-        *body = axum::body::Body::new(LiveBody::of_record(stream, record));
+        *body = axum::body::Body::new(LiveBody { body: stream, watch: watch.take() });
     }
 }
 
 #[cfg(not(feature = "axum"))]
-pub(crate) const fn end_stream<B>(_: &mut Response<B>, _: &Arc<KeyRecord>) {}
+pub(crate) const fn end_stream<B>(_: &mut Response<B>, _: &mut Option<Watch>) {}

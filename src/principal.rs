@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::SystemTime,
@@ -12,7 +12,7 @@ use std::{
 use crate::{
     ClientAddress, Denial, Dimension, Directory, Grant, KeyId, KeyRecord, Scope,
     authenticate::known,
-    check::{Relations, reach},
+    check::{Relations, directory_narrows, reach},
     denial::{Cause, Context},
     key::{Watch, narrows},
     name::Name,
@@ -40,10 +40,12 @@ use crate::{
 #[derive(Clone)]
 pub struct Principal {
     record: Arc<KeyRecord>,
-    /// Fetched from the store when the handler asks, and then the same for this principal and its later clones.
-    directory: OnceLock<Directory>,
+    /// Of the moment at which the record was found.
+    directory: Directory,
     client: ClientAddress,
     bearer: bool,
+    /// Whether the clock of the system ends what is in flight when the key expires.
+    by_clock: bool,
     /// The store that knows how the key stands now; none if other middleware has made the principal.
     store: Option<Arc<dyn KeyStore>>,
     duties: Vec<Duty>,
@@ -55,21 +57,24 @@ impl Principal {
     /// [`RequireLayer`](crate::RequireLayer) judges it as any other.
     #[must_use]
     pub fn new(record: Arc<KeyRecord>, directory: Directory, client: ClientAddress) -> Self {
-        Self { record, directory: directory.into(), client, bearer: false, store: None, duties: Vec::new() }
+        Self { record, directory, client, bearer: false, by_clock: true, store: None, duties: Vec::new() }
     }
 
     /// The bearer of a key of this store.
     pub(crate) fn of_store(
         store: Arc<dyn KeyStore>,
-        record: Arc<KeyRecord>,
+        (record, directory): (Arc<KeyRecord>, Directory),
         client: ClientAddress,
         bearer: bool,
+        by_clock: bool,
     ) -> Self {
-        Self { record, directory: OnceLock::new(), client, bearer, store: Some(store), duties: Vec::new() }
+        Self { record, directory, client, bearer, by_clock, store: Some(store), duties: Vec::new() }
     }
 
-    pub(crate) const fn shared_record(&self) -> &Arc<KeyRecord> {
-        &self.record
+    /// A watch over the record, for whatever outlives the handler.
+    pub(crate) fn watch(&self) -> Watch {
+        let watch = Watch::new(Arc::clone(&self.record));
+        if self.by_clock { watch } else { watch.without_clock() }
     }
 
     /// Asks the store whether the key may still do what it could when the request was admitted: for the
@@ -96,21 +101,26 @@ impl Principal {
     /// ```
     pub async fn ensure_live(&self) -> Result<(), Denial> {
         let Some(store) = &self.store else { return Ok(()) };
-        let found = store.lookup(self.record.digest()).found().await;
-        self.judge_live(found).map_err(|denial| denial.in_context(self.context()))
+        let (found, directory) = store.lookup(self.record.digest()).answer().await;
+        let directory = directory.unwrap_or_else(|| store.directory());
+        self.judge_live(found, &directory).map_err(|denial| denial.in_context(self.context()))
     }
 
-    fn judge_live(&self, found: Found) -> Result<(), Denial> {
+    fn judge_live(&self, found: Found, directory: &Directory) -> Result<(), Denial> {
         let now = known(found, self.record.digest())?;
         status(now.status(SystemTime::now()))?;
+        let (before, after) = ((self.record.grant(), &self.directory), (now.grant(), directory));
         match self.record.life_cell().end() {
             Some(end) => Err(end.cause().into()),
             None if narrows(&self.record, &now) => Err(Cause::GrantNarrowed.into()),
+            None if directory_narrows(before, after, &self.directory.difference(directory)) => {
+                Err(Cause::GrantNarrowed.into())
+            }
             None => Ok(()),
         }
     }
 
-    /// Waits until the key is revoked or deleted, or something is taken away from what it may do: for
+    /// Waits until the key expires, is revoked or deleted, or something is taken away from what it may do: for
     /// upgraded connections, which outlive their request and are nobody's but the handler's to end. It
     /// never ends by itself, so wait for it beside the connection:
     ///
@@ -133,7 +143,7 @@ impl Principal {
     /// Look-ups that the store answers [later](crate::store::Lookup::pending) bring a record of their own
     /// each time; nobody tells those that something has changed.
     pub fn ended(&self) -> impl Future<Output = ()> + Send + 'static {
-        let mut watch = Watch::new(Arc::clone(&self.record));
+        let mut watch = self.watch();
         std::future::poll_fn(move |cx| watch.poll_end(cx).map(drop))
     }
 
@@ -155,24 +165,10 @@ impl Principal {
         self.client
     }
 
-    /// Who belongs to whom.
+    /// Which entity belongs to which, at the moment at which the key was looked up.
     #[must_use]
-    pub fn directory(&self) -> &Directory {
-        self.directory.get_or_init(|| self.store.as_ref().map(|store| store.directory()).unwrap_or_default())
-    }
-
-    /// Whether one look into the directory finds that something is so. What was fetched for the handler goes first;
-    /// fetched here, it is not kept, which would cost more than the look.
-    pub(crate) fn holds(&self, look: impl Fn(&Directory) -> bool) -> bool {
-        match (self.directory.get(), &self.store) {
-            (Some(directory), _) => look(directory),
-            (None, Some(store)) => {
-                let mut holds = false;
-                store.with_directory(&mut |directory| holds = look(directory));
-                holds
-            }
-            (None, None) => look(&Directory::default()),
-        }
+    pub const fn directory(&self) -> &Directory {
+        &self.directory
     }
 
     /// Demands that the key may touch this entity: for ids that only the handler knows. Where a

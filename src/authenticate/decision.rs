@@ -33,8 +33,8 @@ use http::{HeaderValue, Request, Response};
 
 use super::{future::Passage, shared::Share};
 use crate::{
-    Check, ClientAddress, Denial, Digest, Head, KeyFormat, KeyRecord, Policy, Principal, Proxies, Reject, Sources,
-    TenantHosts,
+    Check, ClientAddress, Denial, Digest, Directory, Head, KeyFormat, KeyRecord, Policy, Principal, Proxies, Reject,
+    Sources, TenantHosts,
     check::Duty,
     clock,
     credential::{Credential, Notice},
@@ -149,7 +149,7 @@ impl<R> Config<R> {
     }
 
     /// The time: to the point if that matters for the key.
-    fn now(&self, record: &KeyRecord) -> SystemTime {
+    pub(super) fn now(&self, record: &KeyRecord) -> SystemTime {
         if let Some(clock) = &self.clock {
             return clock();
         }
@@ -179,15 +179,17 @@ impl<R: Send + Sync + 'static> Share<R> {
     pub(super) fn admit<B>(
         self: &Arc<Self>,
         presented: &mut Presented,
-        found: Found,
+        (found, directory): (Found, Option<Directory>),
         request: &mut Request<B>,
         sought: Option<(&Sought<'_>, &Values)>,
     ) -> Result<Passage<R>, Denial> {
         let record = known(found, &presented.digest)?;
+        let directory = directory.unwrap_or_else(|| self.store.directory());
+        let by_clock = self.clock.is_none();
         // All that is counted up, at once: a processor does nothing else meanwhile.
         let mut passage = Passage::of(self, request, Some(Arc::clone(&record)), presented.bearer);
-        let mut principal =
-            Principal::of_store(Arc::<Self>::clone(self), record, self.client(request), presented.bearer);
+        let (store, client) = (Arc::<Self>::clone(self), self.client(request));
+        let mut principal = Principal::of_store(store, (record, directory), client, presented.bearer, by_clock);
         self.judge(presented, &principal)?;
         // Before the policy, whose checks may be anybody's.
         if self.remove_credential {

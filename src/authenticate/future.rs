@@ -11,7 +11,7 @@ use pin_project_lite::pin_project;
 use tower::Service;
 
 use crate::{
-    Denial, Head, KeyRecord, Reject,
+    Denial, Directory, Head, KeyRecord, Reject,
     authenticate::{decision::Presented, shared::Share},
     check::Duty,
     credential::Notice,
@@ -39,7 +39,7 @@ pin_project! {
     where
         S: Service<Request<ReqB>>,
     {
-        Lookup { answer: BoxFuture<'static, Found>, held: Option<Box<Held<S, ReqB, R>>> },
+        Lookup { answer: BoxFuture<'static, (Found, Option<Directory>)>, held: Option<Box<Held<S, ReqB, R>>> },
         Forward { #[pin] future: S::Future, passage: Passage<R> },
         Denied { response: Option<Response<ResB>> },
     }
@@ -64,7 +64,11 @@ impl<R> Passage<R> {
         bearer: bool,
     ) -> Self {
         let is_head = *request.method() == Method::HEAD;
-        Self { config: Arc::clone(config), watch: record.map(Watch::new), duty: None, notice: None, bearer, is_head }
+        let watch = record.map(|record| {
+            let watch = Watch::new(record);
+            if config.clock.is_none() { watch } else { watch.without_clock() }
+        });
+        Self { config: Arc::clone(config), watch, duty: None, notice: None, bearer, is_head }
     }
 
     /// The watch, unless requests run to their end whatever becomes of their keys.
@@ -73,7 +77,10 @@ impl<R> Passage<R> {
     }
 
     fn end(&mut self) -> Option<End> {
-        self.watch().and_then(|watch| watch.end())
+        let watch = self.watch.as_ref().filter(|_| !self.config.finish_in_flight)?;
+        watch
+            .end()
+            .or_else(|| watch.expires_at().filter(|end| *end <= self.config.now(watch.record())).map(|_| End::Expired))
     }
 
     #[cold]
@@ -102,8 +109,8 @@ impl<R> Passage<R> {
             *response = self.refuse(denial);
             return;
         }
-        if let Some(watch) = self.watch() {
-            in_flight::end_stream(response, watch.record());
+        if !self.config.finish_in_flight {
+            in_flight::end_stream(response, &mut self.watch);
         }
         if let Some(notice) = &self.notice {
             notice.write(response.headers_mut());
@@ -124,7 +131,7 @@ where
     S: Service<Request<ReqB>>,
 {
     #[cold]
-    pub(crate) fn lookup(answer: BoxFuture<'static, Found>, held: Held<S, ReqB, R>) -> Self {
+    pub(crate) fn lookup(answer: BoxFuture<'static, (Found, Option<Directory>)>, held: Held<S, ReqB, R>) -> Self {
         // Boxed, so that a request whose look-up is ready does not carry its size through every move.
         Self { state: State::Lookup { answer, held: Some(Box::new(held)) } }
     }

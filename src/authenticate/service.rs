@@ -93,9 +93,9 @@ where
             }
         };
         match config.store.lookup(&presented.digest).0 {
-            Answer::Ready(found) => {
+            Answer::Ready(found, directory) => {
                 let sought = sought.as_ref().map(|sought| (sought, &values));
-                match config.admit(&mut presented, found, &mut request, sought) {
+                match config.admit(&mut presented, (found, directory), &mut request, sought) {
                     Ok(passage) => ResponseFuture::forward(self.inner.call(request), passage),
                     Err(denial) => ResponseFuture::denied(config.refuse(denial, is_head), presented.notice.as_deref()),
                 }

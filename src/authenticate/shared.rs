@@ -68,10 +68,6 @@ impl<R: Send + Sync + 'static> KeyStore for Share<R> {
     fn directory(&self) -> Directory {
         self.store.directory()
     }
-
-    fn with_directory(&self, look: &mut dyn FnMut(&Directory)) {
-        self.store.with_directory(look);
-    }
 }
 
 #[cfg(test)]

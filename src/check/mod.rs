@@ -15,7 +15,7 @@ pub use self::{
 };
 pub(crate) use self::{
     https::judge_https,
-    relation::{Relations, Stance, reach},
+    relation::{Relations, Stance, directory_narrows, reach},
     simple::judge_networks,
 };
 pub use crate::principal::Duty;

@@ -7,6 +7,7 @@ use http::HeaderName;
 use crate::{
     Dimension, Directory, Grant, Head, Principal, Restriction,
     denial::Cause,
+    directory::Difference,
     name::Name,
     policy::{Demand, Verdicts},
 };
@@ -231,27 +232,61 @@ pub(crate) fn reach(
     if !dimension.accepts(id) {
         return Err(Cause::MalformedId(dimension.clone()));
     }
-    let grant = principal.record().grant();
+    match entity_allowed(principal.record().grant(), principal.directory(), dimension, id, company_declared) {
+        true => Ok(()),
+        false => Err(Cause::ForeignEntity(dimension.clone())),
+    }
+}
+
+/// The same of an id that is canonical, as a function of what it depends on.
+fn entity_allowed(
+    grant: &Grant,
+    directory: &Directory,
+    dimension: &Dimension,
+    id: &str,
+    company_declared: bool,
+) -> bool {
     let companies = grant.restriction(&Dimension::COMPANY);
-    let allowed = if *dimension == Dimension::SHOP_COUNTRY {
-        let bound = companies.is_some() || grant.restriction(&Dimension::SHOP).is_some();
-        principal.holds(|directory| match directory.shop_of_country(id) {
+    if *dimension == Dimension::SHOP_COUNTRY {
+        match directory.shop_of_country(id) {
             Some(shop) => {
                 allows(grant, &Dimension::SHOP, shop, None) // read by the directory's grammar
                     && company_allows(companies, directory, shop, company_declared)
             }
             // Nobody knows whose it is.
-            None => !bound,
-        })
+            None => companies.is_none() && grant.restriction(&Dimension::SHOP).is_none(),
+        }
     } else if *dimension == Dimension::SHOP {
-        // The directory is asked for only where it matters: to get hold of it costs more than to look into it.
-        allows(grant, dimension, id, Some(dimension))
-            && (companies.is_none()
-                || principal.holds(|directory| company_allows(companies, directory, id, company_declared)))
+        allows(grant, dimension, id, Some(dimension)) && company_allows(companies, directory, id, company_declared)
     } else {
         allows(grant, dimension, id, Some(dimension))
+    }
+}
+
+/// Whether a change of the directory takes an entity away from a key whose grant may change with it. Where that is not
+/// plain, it does.
+pub(crate) fn directory_narrows(
+    (old_grant, old): (&Grant, &Directory),
+    (new_grant, new): (&Grant, &Directory),
+    difference: &Difference,
+) -> bool {
+    let parents = [Dimension::COMPANY, Dimension::SHOP];
+    let is_bound = |grant: &Grant| parents.iter().any(|parent| grant.restriction(parent).is_some());
+    if difference.is_none() || !is_bound(new_grant) {
+        return false;
+    }
+    // Without a directory rules decide by what they name; with one, whatever it does not know is foreign.
+    if difference.is_first && !new.is_empty() {
+        return true;
+    }
+    let loses = |dimension: &Dimension, id: &String| {
+        [false, true].into_iter().any(|declared| {
+            entity_allowed(old_grant, old, dimension, id, declared)
+                && !entity_allowed(new_grant, new, dimension, id, declared)
+        })
     };
-    if allowed { Ok(()) } else { Err(Cause::ForeignEntity(dimension.clone())) }
+    difference.shops.iter().any(|shop| loses(&Dimension::SHOP, shop))
+        || difference.countries.iter().any(|country| loses(&Dimension::SHOP_COUNTRY, country))
 }
 
 /// The grant's own list, whose grammar the id must fit as well as that by which it was `read`: should a rule and a key

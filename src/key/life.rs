@@ -9,27 +9,35 @@ use std::{
     time::SystemTime,
 };
 
-use crate::{Grant, KeyRecord, Restriction, denial::Cause};
+use crate::{
+    Grant, KeyRecord, Restriction,
+    denial::Cause,
+    key::expiry::{self, RECHECK},
+};
 
-/// The life that all versions of a record share, until one takes something away from the one before.
+/// The signal that all versions of a record share, until one takes something away from the one before.
 ///
-/// It is made when somebody waits for its end, or when a version follows another: a record that nobody
-/// waits for costs nothing.
+/// It is made when somebody waits for it, or when a version follows another: a record that nobody waits
+/// for costs nothing.
 #[derive(Debug, Default)]
 pub(crate) struct LifeCell(OnceLock<Arc<Life>>);
 
 #[derive(Debug, Default)]
-struct Life {
+pub(super) struct Life {
     /// None of [`End`], or one of them.
     end: AtomicU8,
     waiting: Mutex<Waiting>,
 }
 
-/// Who waits; the place of one stays the same until it leaves.
+/// Who waits; the index of one stays the same until it leaves.
 #[derive(Debug, Default)]
 struct Waiting {
     wakers: Vec<Option<Waker>>,
     free: Vec<usize>,
+    /// When the newest version of the record expires, if it does.
+    expires_at: Option<SystemTime>,
+    /// Whether the timer has an entry for this signal.
+    timed: bool,
 }
 
 impl Waiting {
@@ -48,8 +56,17 @@ impl Waiting {
         *slot = None;
         self.free.push(place);
         if self.free.len() == self.wakers.len() {
-            *self = Self::default();
+            (self.wakers, self.free) = Default::default();
         }
+    }
+
+    /// Sees to it that whoever waits is woken when the record expires. False if that cannot be.
+    fn set_timer(&mut self, life: &Arc<Life>, now: SystemTime) -> bool {
+        let Some(end) = self.expires_at.filter(|_| !self.timed && !self.wakers.is_empty()) else { return true };
+        // An end that is far away is looked at again: by then nobody may wait any more, or the end may be another.
+        let due = now.checked_add(RECHECK).map_or(end, |soon| end.min(soon));
+        self.timed = expiry::wake_at(due, Arc::downgrade(life));
+        self.timed
     }
 }
 
@@ -62,6 +79,7 @@ pub(crate) enum End {
     Gone,
     /// It may do less than before.
     Narrowed,
+    Expired,
 }
 
 impl End {
@@ -70,6 +88,7 @@ impl End {
             0 => None,
             1 => Some(Self::Revoked),
             2 => Some(Self::Gone),
+            4 => Some(Self::Expired),
             _ => Some(Self::Narrowed),
         }
     }
@@ -79,51 +98,104 @@ impl End {
             Self::Revoked => Cause::Revoked,
             Self::Gone => Cause::UnknownKey,
             Self::Narrowed => Cause::GrantNarrowed,
+            Self::Expired => Cause::Expired,
         }
     }
 }
 
 impl LifeCell {
     pub(crate) fn end(&self) -> Option<End> {
-        self.0.get().and_then(|life| End::of(life.end.load(Ordering::Acquire)))
+        self.0.get().and_then(|life| life.end())
     }
 
-    fn life(&self) -> &Arc<Life> {
-        self.0.get_or_init(Arc::default)
-    }
-
-    /// What takes the place of a record in a store: it goes on with the same life, or ends it.
-    pub(crate) fn succeed(old: &KeyRecord, new: Option<&KeyRecord>) {
-        match new {
-            None => old.life_cell().life().finish(End::Gone),
-            Some(new) if new.revoked_at().is_some() => old.life_cell().life().finish(End::Revoked),
-            Some(new) if narrows(old, new) => old.life_cell().life().finish(End::Narrowed),
-            // The new one may have been given a life already: then both must hear of an end.
-            Some(new) => {
-                let life = Arc::clone(old.life_cell().life());
-                if let Err(life) = new.life_cell().0.set(life)
-                    && !Arc::ptr_eq(&life, new.life_cell().life())
-                {
-                    life.finish(End::Narrowed);
-                }
-            }
+    /// Prepares a record to take the place of another in a store, before anybody can find it: it goes on with the same
+    /// signal, or the answer says how the one before ends. `narrowed` says that a change elsewhere, of the directory,
+    /// takes something away from the key.
+    ///
+    /// INVARIANT: nobody can have found `new` yet. A request that had would wait for a signal of its own, and would be
+    /// refused for a change that took nothing away.
+    #[must_use]
+    pub(crate) fn hand_over(old: &KeyRecord, new: &KeyRecord, narrowed: bool) -> Option<End> {
+        if new.revoked_at().is_some() {
+            return Some(End::Revoked);
         }
+        if narrowed || narrows(old, new) {
+            return Some(End::Narrowed);
+        }
+        let life = old.life();
+        if life.end().is_some() {
+            return None; // whoever was in flight has been told, and the new version begins anew
+        }
+        // A version that came from elsewhere may have a signal of its own already: then both hear of an end.
+        if new.life_cell().0.set(Arc::clone(life)).is_err() && !Arc::ptr_eq(life, new.life()) {
+            return Some(End::Narrowed);
+        }
+        life.set_expiry(new.expires_at());
+        None
+    }
+
+    /// Ends whatever is in flight with this record. To be called once nobody finds the record any more.
+    pub(crate) fn finish(record: &KeyRecord, end: End) {
+        record.life().finish(end);
+    }
+}
+
+impl KeyRecord {
+    fn life(&self) -> &Arc<Life> {
+        self.life_cell().0.get_or_init(|| {
+            let waiting = Waiting { expires_at: self.expires_at(), ..Waiting::default() };
+            Arc::new(Life { end: AtomicU8::new(0), waiting: Mutex::new(waiting) })
+        })
     }
 }
 
 impl Life {
+    fn end(&self) -> Option<End> {
+        End::of(self.end.load(Ordering::Acquire))
+    }
+
     /// Whoever panicked while holding the lock left a list that is whole.
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn finish(&self, end: End) {
-        let waiting = {
+        let wakers = {
             let mut waiting = self.lock();
             let _ = self.end.compare_exchange(0, end as u8, Ordering::AcqRel, Ordering::Acquire); // the first end counts
-            std::mem::take(&mut *waiting)
+            waiting.free = Vec::new();
+            std::mem::take(&mut waiting.wakers)
         };
-        waiting.wakers.into_iter().flatten().for_each(Waker::wake);
+        wakers.into_iter().flatten().for_each(Waker::wake);
+    }
+
+    /// The newest version ends at another time.
+    fn set_expiry(self: &Arc<Self>, end: Option<SystemTime>) {
+        let is_timed = {
+            let mut waiting = self.lock();
+            if waiting.expires_at == end {
+                return;
+            }
+            waiting.expires_at = end;
+            // An entry that the timer has may be for a later time than this.
+            waiting.timed = false;
+            waiting.set_timer(self, SystemTime::now())
+        };
+        if !is_timed {
+            self.finish(End::Expired);
+        }
+    }
+
+    /// What the timer does when the time that it was given has come.
+    pub(super) fn look_at_clock(self: &Arc<Self>, now: SystemTime) {
+        let is_timed = {
+            let mut waiting = self.lock();
+            waiting.timed = false;
+            waiting.expires_at.is_none_or(|end| now < end) && waiting.set_timer(self, now)
+        };
+        if !is_timed {
+            self.finish(End::Expired);
+        }
     }
 }
 
@@ -144,20 +216,28 @@ impl PartialEq for LifeCell {
 
 impl Eq for LifeCell {}
 
-/// Watches the life of one record for one request.
+/// Watches the record of one request.
 #[derive(Debug)]
 pub(crate) struct Watch {
     record: Arc<KeyRecord>,
     /// Where its waker stands, once it had to wait.
     place: Option<usize>,
+    /// Whether the clock of the system ends it when the record expires.
+    by_clock: bool,
 }
 
 impl Watch {
     pub(crate) const fn new(record: Arc<KeyRecord>) -> Self {
-        Self { record, place: None }
+        Self { record, place: None, by_clock: true }
     }
 
-    pub(crate) fn record(&self) -> &Arc<KeyRecord> {
+    /// For layers that have a clock of their own: only changes end it.
+    pub(crate) const fn without_clock(mut self) -> Self {
+        self.by_clock = false;
+        self
+    }
+
+    pub(crate) const fn record(&self) -> &Arc<KeyRecord> {
         &self.record
     }
 
@@ -166,23 +246,39 @@ impl Watch {
         self.record.life_cell().end()
     }
 
+    /// When the record expires, or a version of it that took nothing away; most have no end, which costs one look.
+    pub(crate) fn expires_at(&self) -> Option<SystemTime> {
+        let life = self.record.life_cell().0.get();
+        match (life, self.record.expires_at()) {
+            (Some(life), Some(_)) => life.lock().expires_at,
+            (_, own) => own,
+        }
+    }
+
     /// Ready when it has ended; until then the task is woken at the end.
     pub(crate) fn poll_end(&mut self, cx: &Context<'_>) -> Poll<End> {
-        let life = self.record.life_cell().life();
+        let life = self.record.life();
         let mut waiting = life.lock();
         // Under the lock: an end that comes later finds the waker.
-        if let Some(end) = End::of(life.end.load(Ordering::Acquire)) {
+        if let Some(end) = life.end() {
             return Poll::Ready(end);
         }
         self.place = Some(waiting.enter(self.place, cx.waker()));
-        Poll::Pending
+        if !self.by_clock || waiting.expires_at.is_none() {
+            return Poll::Pending;
+        }
+        let now = SystemTime::now();
+        if waiting.expires_at.is_none_or(|end| now < end) && waiting.set_timer(life, now) {
+            return Poll::Pending;
+        }
+        Poll::Ready(End::Expired)
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
         if let Some(place) = self.place {
-            self.record.life_cell().life().lock().leave(place);
+            self.record.life().lock().leave(place);
         }
     }
 }
@@ -278,10 +374,12 @@ mod tests {
     fn an_end_reaches_every_version_that_nothing_was_taken_from() {
         let first = Arc::new(record(Grant::builder().read("a")));
         let second = Arc::new(record(Grant::builder().read("a").read("b")));
-        LifeCell::succeed(&first, Some(&second));
+        assert_eq!(LifeCell::hand_over(&first, &second, false), None);
         assert_eq!(Watch::new(Arc::clone(&first)).end(), None);
         let revoked = second.revise().revoked_at(SystemTime::now()).build();
-        LifeCell::succeed(&second, Some(&revoked));
+        let end = LifeCell::hand_over(&second, &revoked, false);
+        assert_eq!(end, Some(End::Revoked));
+        LifeCell::finish(&second, End::Revoked);
         assert_eq!(Watch::new(first).end(), Some(End::Revoked));
         assert_eq!(Watch::new(second).end(), Some(End::Revoked));
     }
@@ -293,12 +391,31 @@ mod tests {
         let mut watches: Vec<Watch> = (0..10).map(|_| Watch::new(Arc::clone(&record))).collect();
         assert!(watches.iter_mut().all(|watch| watch.poll_end(&cx).is_pending()));
         watches.truncate(3);
-        assert_eq!(record.life_cell().life().lock().free.len(), 7);
+        assert_eq!(record.life().lock().free.len(), 7);
         let mut late = Watch::new(Arc::clone(&record));
         assert!(late.poll_end(&cx).is_pending() && late.place.is_some_and(|place| place < 10), "places are used again");
-        LifeCell::succeed(&record, None);
+        LifeCell::finish(&record, End::Gone);
         assert!(watches.iter_mut().all(|watch| watch.poll_end(&cx) == Poll::Ready(End::Gone)));
         drop((watches, late));
-        assert!(record.life_cell().life().lock().wakers.is_empty());
+        assert!(record.life().lock().wakers.is_empty());
+    }
+
+    #[test]
+    fn an_end_that_is_moved_counts_from_then_on() {
+        let now = SystemTime::now();
+        let soon = now + std::time::Duration::from_millis(100);
+        let cx = Context::from_waker(Waker::noop());
+        let first = Arc::new(record(Grant::builder()).revise().expires_at(soon).build());
+        let mut watch = Watch::new(Arc::clone(&first));
+        assert!(watch.poll_end(&cx).is_pending());
+        let later = first.revise().expires_at(now + std::time::Duration::from_millis(600)).build();
+        assert_eq!(LifeCell::hand_over(&first, &later, false), None);
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        assert_eq!(watch.poll_end(&cx), Poll::Pending, "the newest version lives on");
+        std::thread::sleep(std::time::Duration::from_millis(400));
+        assert_eq!(watch.end(), Some(End::Expired), "and nobody had to ask");
+        let again = later.revise().expires_at(None).build();
+        assert_eq!(LifeCell::hand_over(&later, &again, false), None);
+        assert_eq!(again.life_cell().end(), None, "renewed, it begins anew");
     }
 }

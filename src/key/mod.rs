@@ -1,5 +1,6 @@
 //! What a key is: its record, and the grant that says what it may do.
 
+mod expiry;
 mod file;
 mod grant;
 mod grant_file;

@@ -197,8 +197,7 @@ impl Watcher {
             Ok((slots, directory)) => {
                 let now = SystemTime::now();
                 let status = FileStatus { loaded_at: now, checked_at: now, keys: slots.len(), fault: None };
-                self.index.set_directory(directory);
-                self.index.replace(slots);
+                self.index.replace(slots, directory);
                 self.status.store(Arc::new(status));
             }
             Err(error) => {
@@ -251,10 +250,6 @@ impl KeyStore for FileStore {
 
     fn directory(&self) -> Directory {
         self.0.index.directory()
-    }
-
-    fn with_directory(&self, look: &mut dyn FnMut(&Directory)) {
-        self.0.index.with_directory(look);
     }
 }
 

@@ -10,9 +10,11 @@ use std::sync::atomic::AtomicU64;
 
 use crate::{
     Digest, Directory, KeyRecord,
-    key::LifeCell,
+    check::directory_narrows,
+    directory::Difference,
+    key::{End, LifeCell},
     store::{
-        Found, Lookup, StoreError,
+        Lookup, StoreError,
         snapshot::{Newest, Part, Snapshot},
     },
 };
@@ -66,66 +68,75 @@ impl Index {
     }
 
     pub(crate) fn lookup(&self, digest: &Digest) -> Lookup {
-        Lookup::ready(self.find(digest))
-    }
-
-    fn find(&self, digest: &Digest) -> Found {
         if self.stale.load(Ordering::Acquire) {
-            return Err(StoreError::unavailable("the keys in memory may be out of date"));
+            return Lookup::ready(Err(StoreError::unavailable("the keys in memory may be out of date")));
         }
         // The lease first, then the copy: a copy that was read before could be older than the lease.
         #[cfg(feature = "postgres")]
-        self.leased()?;
-        self.newest.read(|keys| match keys.get(digest) {
-            Some(Slot::Record(record)) => Ok(Some(Arc::clone(record))),
-            Some(Slot::Unreadable(why)) => Err(StoreError::unreadable(&**why)),
-            None => Ok(None),
+        if let Err(error) = self.leased() {
+            return Lookup::ready(Err(error));
+        }
+        self.newest.read_moment(|keys, directory| {
+            let found = match keys.get(digest) {
+                Some(Slot::Record(record)) => Ok(Some(Arc::clone(record))),
+                Some(Slot::Unreadable(why)) => Err(StoreError::unreadable(&**why)),
+                None => return Lookup::ready(Ok(None)),
+            };
+            Lookup::ready(found).with_directory(directory.clone())
         })
     }
 
-    /// Makes digests known, changed or unknown, for every look-up from now on.
-    pub(crate) fn publish(&self, changes: impl IntoIterator<Item = (Digest, Option<Slot>)>) {
+    /// Makes digests known, changed or unknown for every look-up from now on, together with the directory, if that is
+    /// another one: no look-up finds the new of one and the old of the other.
+    pub(crate) fn publish(
+        &self,
+        changes: impl IntoIterator<Item = (Digest, Option<Slot>)>,
+        directory: Option<Directory>,
+    ) {
         let replaced = self.newest.change(|keys| {
+            let directories = directory.map(|directory| Directories::new(keys, directory));
             let mut replaced = Vec::new();
             for (digest, slot) in changes {
-                let Some(part) = keys.part_mut(&digest) else { continue };
-                match slot {
-                    Some(slot) => {
-                        let slot = settled(part.get(&digest), slot);
-                        let old = part.insert(digest, slot.clone());
-                        replaced.extend(old.map(|old| (old, Some(slot))));
-                    }
-                    None => replaced.extend(part.remove(&digest).map(|old| (old, None))),
-                }
+                keys.put(&digest, slot, directories.as_ref(), &mut replaced);
+            }
+            // Keys that say what they said, and that the directory takes something away from.
+            let narrowed = directories.iter().flat_map(|directories| directories.narrowed(keys)).collect::<Vec<_>>();
+            for (digest, slot) in narrowed {
+                keys.put(&digest, Some(slot), directories.as_ref(), &mut replaced);
+            }
+            if let Some(directories) = directories {
+                keys.directory = directories.new;
             }
             replaced
         });
-        // After they are found no more: a request that has found the old one hears of it, whenever that was.
-        replaced.iter().for_each(|(old, new)| succeed(old, new.as_ref()));
+        replaced.into_iter().for_each(Replaced::tell);
     }
 
-    /// Replaces everything.
+    /// Replaces everything, at once.
     #[cfg(any(feature = "file", feature = "sqlite"))]
-    pub(crate) fn replace(&self, slots: impl IntoIterator<Item = (Digest, Slot)>) {
-        let (old, new) = self.newest.change(|keys| {
-            let settle = |(digest, slot)| (digest, settled(keys.get(&digest), slot));
-            let mut new = Snapshot::new(slots.into_iter().map(settle), keys.directory.clone());
+    pub(crate) fn replace(&self, slots: impl IntoIterator<Item = (Digest, Slot)>, directory: Directory) {
+        let replaced = self.newest.change(|keys| {
+            let directories = Directories::new(keys, directory);
+            let mut replaced = Vec::new();
+            let slots = slots.into_iter().map(|(digest, slot)| {
+                let slot = match keys.get(&digest) {
+                    Some(old) => follow(old, Some(slot.clone()), Some(&directories), &mut replaced).unwrap_or(slot),
+                    None => slot,
+                };
+                (digest, slot)
+            });
+            let mut new = Snapshot::new(slots, directories.new.clone());
             new.share(keys);
-            (std::mem::replace(keys, new.clone()), new)
+            let gone = keys.parts().flatten().filter(|(digest, _)| new.get(digest).is_none());
+            gone.for_each(|(_, slot)| drop(follow(slot, None, None, &mut replaced)));
+            *keys = new;
+            replaced
         });
-        old.parts().flatten().for_each(|(digest, slot)| succeed(slot, new.get(digest)));
+        replaced.into_iter().for_each(Replaced::tell);
     }
 
     pub(crate) fn directory(&self) -> Directory {
         self.newest.read(|keys| keys.directory.clone())
-    }
-
-    pub(crate) fn with_directory(&self, look: &mut dyn FnMut(&Directory)) {
-        self.newest.read(|keys| look(&keys.directory));
-    }
-
-    pub(crate) fn set_directory(&self, directory: Directory) {
-        self.newest.change(|keys| keys.directory = directory);
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -177,30 +188,100 @@ impl Index {
     }
 }
 
-/// The slot to be put in place of another: the same one, if it says the same.
-fn settled(old: Option<&Slot>, new: Slot) -> Slot {
-    match (old, &new) {
-        (Some(Slot::Record(old)), Slot::Record(same)) if old == same => {
-            same.last_used().into_iter().for_each(|time| old.mark_used(time));
-            Slot::Record(Arc::clone(old))
+/// The directory of a snapshot, and the one that takes its place.
+struct Directories {
+    old: Directory,
+    new: Directory,
+    difference: Difference,
+}
+
+impl Directories {
+    fn new(keys: &Snapshot, new: Directory) -> Self {
+        let old = keys.directory.clone();
+        Self { difference: old.difference(&new), old, new }
+    }
+
+    fn narrow(&self, old: &KeyRecord, new: &KeyRecord) -> bool {
+        directory_narrows((old.grant(), &self.old), (new.grant(), &self.new), &self.difference)
+    }
+
+    /// A record of its own for each key that the new directory takes something away from.
+    fn narrowed(&self, keys: &Snapshot) -> Vec<(Digest, Slot)> {
+        if self.difference.is_none() {
+            return Vec::new();
         }
-        _ => new,
+        let narrowed = |slot: &Slot| match slot {
+            Slot::Record(record) if self.narrow(record, record) => Some(Slot::Record(Arc::clone(record))),
+            _ => None,
+        };
+        keys.parts().flatten().filter_map(|(digest, slot)| Some((*digest, narrowed(slot)?))).collect()
     }
 }
 
-/// What a record leaves to the one that took its place: what is read from elsewhere may not know of the
-/// latest use, and requests in flight wait for the end of the old one.
-fn succeed(old: &Slot, new: Option<&Slot>) {
-    let Slot::Record(old) = old else { return };
-    let new = match new {
-        Some(Slot::Record(new)) if Arc::ptr_eq(old, new) => return,
-        Some(Slot::Record(new)) => Some(&**new),
-        _ => None,
-    };
-    if let (Some(new), Some(time)) = (new, old.last_used()) {
-        new.mark_used(time);
+impl Snapshot {
+    /// Puts a slot in place of the one that is there, or takes it out.
+    fn put(
+        &mut self,
+        digest: &Digest,
+        slot: Option<Slot>,
+        directories: Option<&Directories>,
+        replaced: &mut Vec<Replaced>,
+    ) {
+        let Some(part) = self.part_mut(digest) else { return };
+        let slot = match part.get(digest) {
+            Some(old) => follow(old, slot, directories, replaced),
+            None => slot,
+        };
+        match slot {
+            Some(slot) => drop(part.insert(*digest, slot)),
+            None => drop(part.remove(digest)),
+        }
     }
-    LifeCell::succeed(old, new);
+}
+
+/// What is to be told about a record once nobody finds it any more: a request that has found it hears of its end,
+/// whenever that was.
+struct Replaced {
+    old: Arc<KeyRecord>,
+    new: Option<Arc<KeyRecord>>,
+    end: Option<End>,
+}
+
+impl Replaced {
+    fn tell(self) {
+        // Whoever had found the old record may have marked it until now.
+        if let (Some(new), Some(time)) = (&self.new, self.old.last_used()) {
+            new.mark_used(time);
+        }
+        if let Some(end) = self.end {
+            LifeCell::finish(&self.old, end);
+        }
+    }
+}
+
+/// The slot to be put in place of another: the same one, if it says the same and nothing is taken away from its key.
+fn follow(
+    old: &Slot,
+    new: Option<Slot>,
+    directories: Option<&Directories>,
+    replaced: &mut Vec<Replaced>,
+) -> Option<Slot> {
+    let Slot::Record(old) = old else { return new };
+    let Some(Slot::Record(record)) = new else {
+        replaced.push(Replaced { old: Arc::clone(old), new: None, end: Some(End::Gone) });
+        return new;
+    };
+    let narrowed = directories.is_some_and(|directories| directories.narrow(old, &record));
+    if *old == record && !narrowed {
+        record.last_used().into_iter().for_each(|time| old.mark_used(time));
+        return Some(Slot::Record(Arc::clone(old)));
+    }
+    // A record that stays the same, and ends all the same, goes on as a copy of its own.
+    let record = if Arc::ptr_eq(old, &record) { Arc::new(KeyRecord::clone(old)) } else { record };
+    old.last_used().into_iter().for_each(|time| record.mark_used(time));
+    let end = LifeCell::hand_over(old, &record, narrowed);
+    replaced.push(Replaced { old: Arc::clone(old), new: Some(Arc::clone(&record)), end });
+    Some(Slot::Record(record))
 }
 
 /// For stores that write down when keys were used.
@@ -271,11 +352,69 @@ mod tests {
             };
             (*record.digest(), Slot::Record(record))
         });
-        index.replace(slots.collect::<Vec<_>>());
+        index.replace(slots.collect::<Vec<_>>(), Directory::default());
         assert_eq!(watches.iter().map(|watch| watch.end().is_some()).collect::<Vec<_>>(), [true, true, false]);
         let after = index.newest.read(Snapshot::clone);
         let shared = before.parts().zip(after.parts()).filter(|(one, other)| std::ptr::eq(*one, *other)).count();
         assert_eq!(shared, before.parts().count() - 2);
         assert_eq!(index.len(), 2999);
+    }
+
+    /// Whoever finds a new version waits for the same end as whoever found the one before, at every moment.
+    #[test]
+    fn a_change_that_takes_nothing_away_ends_nothing_under_load() {
+        let first = record(1);
+        let digest = *first.digest();
+        let index = Index::of_records([&first], Directory::default());
+        let waker = std::task::Waker::noop();
+        std::thread::scope(|scope| {
+            let readers: Vec<_> = (0..2)
+                .map(|_| {
+                    scope.spawn(|| {
+                        for _ in 0..200_000 {
+                            let found = futures::executor::block_on(index.lookup(&digest).found());
+                            let mut watch = Watch::new(found.unwrap().unwrap());
+                            assert!(watch.poll_end(&std::task::Context::from_waker(waker)).is_pending());
+                        }
+                    })
+                })
+                .collect();
+            let mut newest = first.clone();
+            while !readers.iter().all(|reader| reader.is_finished()) {
+                newest = Arc::new(newest.revise().name("another").build());
+                index.publish([(digest, Some(Slot::Record(Arc::clone(&newest))))], None);
+            }
+        });
+    }
+
+    /// What is published at once is found at once.
+    #[test]
+    fn a_look_up_finds_a_record_and_a_directory_of_one_moment() {
+        let of = |company: u8| {
+            let grant = crate::Grant::builder().only("company", [company]).build().unwrap();
+            let directory = Directory::builder().shop("de", Some(&company.to_string())).build().unwrap();
+            (Arc::new(KeyRecord::builder("k".parse().unwrap(), Digest::of(b"k")).grant(grant).build()), directory)
+        };
+        let [(first, directory), second] = [of(1), of(2)];
+        let index = Index::of_records([&first], directory.clone());
+        let moments = [(first, directory), second];
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                for _ in 0..200_000 {
+                    let (found, directory) = futures::executor::block_on(index.lookup(&Digest::of(b"k")).answer());
+                    let (record, directory) = (found.unwrap().unwrap(), directory.unwrap());
+                    let company = directory.company_of("de").unwrap();
+                    assert!(record.grant().restriction(&crate::Dimension::COMPANY).unwrap().allows(company));
+                }
+            });
+            for (record, directory) in moments.iter().cycle() {
+                if reader.is_finished() {
+                    break;
+                }
+                let slot = (*record.digest(), Slot::Record(Arc::clone(record)));
+                index.replace([slot.clone()], directory.clone());
+                index.publish([(slot.0, Some(slot.1))], Some(directory.clone()));
+            }
+        });
     }
 }

@@ -147,9 +147,9 @@ impl MemoryStore {
                 _ => {}
             }
         }
-        self.0.index.publish(lifecycle::slots(&plan.edits));
+        let directory = plan.settings.as_ref().map(|settings| settings.directory.clone());
+        self.0.index.publish(lifecycle::slots(&plan.edits), directory);
         if let Some(settings) = plan.settings {
-            self.0.index.set_directory(settings.directory.clone());
             records.settings = settings;
         }
         Ok(plan.applied)
@@ -206,10 +206,6 @@ impl KeyStore for MemoryStore {
 
     fn directory(&self) -> Directory {
         self.0.index.directory()
-    }
-
-    fn with_directory(&self, look: &mut dyn FnMut(&Directory)) {
-        self.0.index.with_directory(look);
     }
 }
 

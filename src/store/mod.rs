@@ -81,16 +81,13 @@ pub trait KeyStore: Send + Sync + 'static {
         KeyFormat::default()
     }
 
-    /// Who belongs to whom. Asked for when a decision depends on it, any number of times for one request, so have it
-    /// at hand: a clone is one reference count.
+    /// Which entity belongs to which, as it is now. A clone of a directory is one reference count.
+    ///
+    /// A request is judged by the directory that came with its record, see [`Lookup::with_directory`]. Where none came,
+    /// this is asked right after the look-up, and a change between the two is seen by halves: a store whose keys and
+    /// directory change together gives both with the look-up.
     fn directory(&self) -> Directory {
         Directory::default()
-    }
-
-    /// Shows the same to `look`, once. By default it is given a clone; a store that can lend its own spares each
-    /// request that. `look` does not block, and asks the store nothing.
-    fn with_directory(&self, look: &mut dyn FnMut(&Directory)) {
-        look(&self.directory());
     }
 }
 
@@ -106,10 +103,6 @@ impl<S: KeyStore + ?Sized> KeyStore for Arc<S> {
     fn directory(&self) -> Directory {
         (**self).directory()
     }
-
-    fn with_directory(&self, look: &mut dyn FnMut(&Directory)) {
-        (**self).with_directory(look);
-    }
 }
 
 /// What a look-up finds: the record, or none if no such key was issued.
@@ -119,15 +112,39 @@ pub type Found = Result<Option<Arc<KeyRecord>>, StoreError>;
 pub struct Lookup(pub(crate) Answer);
 
 pub(crate) enum Answer {
-    Ready(Found),
-    Pending(BoxFuture<'static, Found>),
+    Ready(Found, Option<Directory>),
+    Pending(BoxFuture<'static, (Found, Option<Directory>)>),
 }
 
 impl Lookup {
     /// The answer is known.
     #[must_use]
     pub const fn ready(found: Found) -> Self {
-        Self(Answer::Ready(found))
+        Self(Answer::Ready(found, None))
+    }
+
+    /// The answer has to be waited for. Set a timeout of your own: the request waits as long.
+    pub fn pending(answer: impl Future<Output = Found> + Send + 'static) -> Self {
+        Self(Answer::Pending(async { (answer.await, None) }.boxed()))
+    }
+
+    /// The same, with the directory of the moment at which the record was found.
+    pub fn pending_with_directory(answer: impl Future<Output = (Found, Directory)> + Send + 'static) -> Self {
+        let answer = async {
+            let (found, directory) = answer.await;
+            (found, Some(directory))
+        };
+        Self(Answer::Pending(answer.boxed()))
+    }
+
+    /// Adds the directory of the moment at which the record was found, so that one decision sees keys and directory of
+    /// one moment. A directory that an answer has already stays.
+    #[must_use]
+    pub fn with_directory(mut self, directory: Directory) -> Self {
+        if let Answer::Ready(_, none @ None) = &mut self.0 {
+            *none = Some(directory);
+        }
+        self
     }
 
     /// What is found, once it is known.
@@ -135,22 +152,21 @@ impl Lookup {
     /// # Errors
     /// If the store cannot answer.
     pub async fn found(self) -> Found {
-        match self.0 {
-            Answer::Ready(found) => found,
-            Answer::Pending(answer) => answer.await,
-        }
+        self.answer().await.0
     }
 
-    /// The answer has to be waited for. Set a timeout of your own: the request waits as long.
-    pub fn pending(answer: impl Future<Output = Found> + Send + 'static) -> Self {
-        Self(Answer::Pending(answer.boxed()))
+    pub(crate) async fn answer(self) -> (Found, Option<Directory>) {
+        match self.0 {
+            Answer::Ready(found, directory) => (found, directory),
+            Answer::Pending(answer) => answer.await,
+        }
     }
 }
 
 impl fmt::Debug for Lookup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
-            Answer::Ready(_) => "Lookup::ready",
+            Answer::Ready(..) => "Lookup::ready",
             Answer::Pending(_) => "Lookup::pending",
         })
     }

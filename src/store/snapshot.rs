@@ -126,6 +126,8 @@ struct Seen {
     number: u64,
     generation: u64,
     snapshot: Arc<Snapshot>,
+    /// That of the snapshot. Every request holds on to it, so each thread counts its own.
+    directory: Directory,
 }
 
 thread_local! {
@@ -146,18 +148,24 @@ impl Newest {
     /// Looks into the newest snapshot: the one of the last change that has returned, or a newer one.
     #[inline]
     pub(crate) fn read<T>(&self, mut look: impl FnMut(&Snapshot) -> T) -> T {
+        self.read_moment(|snapshot, _| look(snapshot))
+    }
+
+    /// The same, with the directory of the snapshot in a form that is cheap to clone on this thread.
+    #[inline]
+    pub(crate) fn read_moment<T>(&self, mut look: impl FnMut(&Snapshot, &Directory) -> T) -> T {
         // Before the snapshot is read: one that was read earlier could be older than this.
         let generation = self.generation.load(Ordering::Acquire);
         let known = SEEN.try_with(|seen| {
             let seen = seen.try_borrow().ok()?;
             let seen = seen.as_ref().filter(|seen| seen.number == self.number && seen.generation == generation)?;
-            Some(look(&seen.snapshot))
+            Some(look(&seen.snapshot, &seen.directory))
         });
         match known {
             Ok(Some(found)) => found,
             _ => {
                 let snapshot = self.load(generation);
-                look(&snapshot)
+                look(&snapshot, &snapshot.directory)
             }
         }
     }
@@ -165,7 +173,8 @@ impl Newest {
     #[cold]
     fn load(&self, generation: u64) -> Arc<Snapshot> {
         let snapshot = self.snapshot.load_full();
-        let seen = Seen { number: self.number, generation, snapshot: Arc::clone(&snapshot) };
+        let directory = snapshot.directory.local();
+        let seen = Seen { number: self.number, generation, snapshot: Arc::clone(&snapshot), directory };
         let old = SEEN.try_with(|cell| cell.try_borrow_mut().ok().map(|mut cell| cell.replace(seen)));
         // Here, where nothing is borrowed any more: what else ends with the last record of a kind might look something up.
         drop(old);

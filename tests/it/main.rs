@@ -22,6 +22,7 @@ mod denials;
 mod dialects;
 mod in_axum;
 mod in_flight;
+mod in_flight_ends;
 mod key_file;
 mod model;
 mod policies;

@@ -253,7 +253,7 @@ impl Admin {
             // An answer that was late must not bring an old one back.
             if self.directory.get() <= version {
                 self.directory.set(version);
-                index.set_directory(settings.directory);
+                index.publish([], Some(settings.directory));
             }
             let sql = format!("SELECT {COLUMNS} FROM authz_keys WHERE digest = $1");
             let row = client.query_opt(&sql, &[&digest.as_bytes().as_slice()]).await.map_err(told)?;

@@ -218,10 +218,6 @@ impl KeyStore for PostgresStore {
     fn directory(&self) -> Directory {
         self.0.index.directory()
     }
-
-    fn with_directory(&self, look: &mut dyn FnMut(&Directory)) {
-        self.0.index.with_directory(look);
-    }
 }
 
 impl Ledger for PostgresStore {

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use tokio_postgres::{Client, IsolationLevel, Statement, types::ToSql};
 
 use crate::{
-    Digest, Dimension, clock,
+    Digest, Dimension, Directory, clock,
     store::{
         StoreError, StoreSettings,
         index::{Index, Slot},
@@ -211,8 +211,8 @@ impl Replica {
         // may be newer than the lease, which does no harm.
         let until = version.min(known.saturating_add(stride));
         if until != known {
-            let changed = self.changes(client, known, until).await?;
-            self.index.publish(changed);
+            let (changed, directory) = self.changes(client, known, until).await?;
+            self.index.publish(changed, directory);
             let change = if until == version { change } else { identity(client, until).await? };
             let mut state = self.state.borrow_mut();
             (state.version, state.change) = (until, change);
@@ -235,15 +235,16 @@ impl Replica {
         client: &Client,
         since: i64,
         until: i64,
-    ) -> Result<Vec<(Digest, Option<Slot>)>, StoreError> {
+    ) -> Result<(Vec<(Digest, Option<Slot>)>, Option<Directory>), StoreError> {
         let told = |error: tokio_postgres::Error| failure(&error);
         let sql = "SELECT DISTINCT key_id, digest FROM authz_audit WHERE number > $1 AND number <= $2";
         let changed = client.query(sql, &[&since, &until]).await.map_err(told)?;
         let ids: BTreeSet<String> = changed.iter().filter_map(|row| row.get::<_, Option<String>>(0)).collect();
+        let mut directory = None;
         if changed.iter().any(|row| row.get::<_, Option<String>>(0).is_none()) {
             let row = client.query_one("SELECT settings FROM authz_counter", &[]).await.map_err(told)?;
             let settings = parse(row.get(0), &self.own.borrow())?;
-            self.index.set_directory(settings.directory.clone());
+            directory = Some(settings.directory.clone());
             self.state.borrow_mut().settings = settings;
         }
         let dimensions = self.state.borrow().settings.dimensions.clone();
@@ -258,7 +259,7 @@ impl Replica {
         let stays: HashSet<[u8; 32]> = there.iter().map(|(digest, _)| *digest.as_bytes()).collect();
         let gone = changed.iter().filter_map(|row| digest_of(row, 1));
         let gone = gone.filter(|digest| !stays.contains(digest.as_bytes())).map(|digest| (digest, None));
-        Ok(gone.chain(there.into_iter().map(|(digest, slot)| (digest, Some(slot)))).collect())
+        Ok((gone.chain(there.into_iter().map(|(digest, slot)| (digest, Some(slot)))).collect(), directory))
     }
 
     pub(super) fn tell_broken(&self, broken: &[Broken]) {

@@ -137,7 +137,7 @@ impl Worker {
     /// Looks for changes of other processes. A file that is locked has none that could be read, and keeps
     /// what is known; one that cannot be read for a while makes it stale.
     fn tick(&mut self) {
-        let looked = self.file.check().and_then(|()| match self.view.catch_up(&self.connection) {
+        let looked = self.file.check().and_then(|()| match self.catch_up() {
             Err(error) if is_busy(&error) => Ok(Looked::Locked),
             Err(error) => Err(failure(&error).to_string()),
             Ok(()) => Ok(Looked::Current),
@@ -168,6 +168,13 @@ impl Worker {
             }
         }
         self.next_tick = Instant::now() + TICK;
+    }
+
+    /// Takes over what has changed in the file, as it is at one moment.
+    fn catch_up(&mut self) -> rusqlite::Result<()> {
+        // What is only read is not committed: it ends where it is dropped.
+        let moment = self.connection.unchecked_transaction()?;
+        self.view.catch_up(&moment)
     }
 
     /// Writes down when keys were last used.
@@ -228,7 +235,11 @@ impl Worker {
         connection.execute_batch("COMMIT").map_err(told)?;
         view.number = number;
         let as_known = edits.iter().all(|edit| view.index.knows(edit));
-        view.index.publish(lifecycle::slots(&edits));
+        let directory = settings.as_ref().map(|settings| settings.directory.clone());
+        view.index.publish(lifecycle::slots(&edits), directory);
+        if let Some(settings) = settings {
+            view.settings = settings;
+        }
         if !as_known {
             // The file says something else of a key than what look-ups find: only all of it anew is sure to be true.
             // The change is made; should this fail, nobody is let in.
@@ -236,10 +247,6 @@ impl Worker {
                 view.index.set_stale(true);
                 (view.report)(&format!("the key store cannot be read, requests are refused: {error}"));
             }
-        }
-        if let Some(settings) = settings {
-            view.index.set_directory(settings.directory.clone());
-            view.settings = settings;
         }
         Ok(applied)
     }
@@ -282,22 +289,19 @@ impl View {
                 (Row::Absent, None) => return self.reload(connection, newest),
             }
         }
-        self.index.publish(gone.into_iter().chain(there));
+        self.index.publish(gone.into_iter().chain(there), None);
         self.number = newest;
         Ok(())
     }
 
-    /// Reads everything anew.
+    /// Reads everything anew. The caller holds a transaction, so that it is of one moment.
     fn reload(&mut self, connection: &Connection, newest: i64) -> rusqlite::Result<()> {
         match schema::settings(connection, &self.own) {
-            Ok(settings) => {
-                self.index.set_directory(settings.directory.clone());
-                self.settings = settings;
-            }
+            Ok(settings) => self.settings = settings,
             Err(error) => (self.report)(&error.to_string()),
         }
         let All { slots, broken } = rows::all(connection, &self.settings.dimensions)?;
-        self.index.replace(slots);
+        self.index.replace(slots, self.settings.directory.clone());
         self.tell_broken(&broken);
         self.number = newest;
         Ok(())

@@ -7,8 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tower::{Layer as _, ServiceExt as _};
 use tower_authz::{
-    ApiKey, Directory, Grant, KeyFile, KeyRecord,
+    ApiKey, Authz, Dimension, Directory, Grant, KeyFile, KeyFormat, KeyRecord, Policy, Rule,
+    check::Tie,
+    reject,
     store::{FileStore, KeyStore as _, StoreSettings},
 };
 
@@ -170,4 +173,41 @@ fn a_listener_that_panics_ends_nothing() {
     watched.wait_for_fault();
     fs::write(&watched.path, text(&[1], &[])).unwrap();
     watched.becomes(&[1]);
+}
+
+/// Of two states that both refuse a request, neither admits it half-way: keys and directory are published at once.
+#[tokio::test]
+async fn a_file_that_changes_both_keys_and_directory_is_seen_at_once() {
+    /// The keys are for one company, and the shop belongs to the other.
+    fn state(keys: u8, shop: u8) -> String {
+        let grant = std::sync::Arc::new(Grant::builder().only("company", [keys]).build().unwrap());
+        let record = |number: usize| {
+            let key = if number == 0 { KEYS[0].to_owned() } else { format!("{number}-filler-of-the-file") };
+            let record = KeyRecord::builder(format!("k{number}").parse().unwrap(), ApiKey::new(key).digest());
+            record.grant(std::sync::Arc::clone(&grant)).build()
+        };
+        let directory = Directory::builder().shop("de", Some(&shop.to_string())).build().unwrap();
+        KeyFile::new((0..2000).map(record), directory).to_json().unwrap()
+    }
+    let states = [state(1, 2), state(2, 1)];
+    let watched = watched(&states[0]);
+    let settings = StoreSettings::from(KeyFormat::opaque(16, 64).unwrap());
+    let store = FileStore::open(&watched.path, settings).unwrap();
+    let rule = Rule::authenticated().tied(Tie::path(Dimension::SHOP, "shop"));
+    let policy = Policy::builder().route("/shops/{shop}", rule).build().unwrap();
+    let gate = Authz::new(store.clone(), policy).with_reject(reject::Empty).layer(crate::support::Handler::default());
+    let (begin, mut loads, mut last) = (Instant::now(), 0, store.status().loaded_at);
+    while loads < 4 {
+        assert!(begin.elapsed() < Duration::from_secs(60), "the file is read again");
+        for _ in 0..1000 {
+            let request = http::Request::get("/shops/de").header("x-api-key", KEYS[0]);
+            let response = gate.clone().oneshot(request.body(()).unwrap()).await.unwrap();
+            assert_eq!(response.status(), 403);
+        }
+        let loaded = store.status().loaded_at;
+        if loads == 0 || loaded != last {
+            (loads, last) = (loads + 1, loaded);
+            fs::write(&watched.path, &states[loads % 2]).unwrap();
+        }
+    }
 }

@@ -1,0 +1,271 @@
+//! Ends that nobody brings about at the moment: an expiry, an overlap that is over, a directory that changes; and bodies
+//! whose length is known (S19).
+
+use std::{
+    convert::Infallible,
+    time::{Duration, Instant, SystemTime},
+};
+
+use axum::{
+    Extension, Router,
+    body::{Body, Bytes},
+    response::Response,
+    routing::get,
+};
+use futures::{StreamExt as _, future::BoxFuture, stream};
+use http::Request;
+use http_body::{Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use tokio::sync::mpsc;
+use tower::{Layer as _, ServiceExt as _, service_fn};
+use tower_authz::{
+    Authz, Cause, Denial, Dimension, Directory, Grant, Policy, Principal, Rule,
+    check::Tie,
+    store::{IssuedKey, KeyAdmin, MemoryStore, NewKey, Overlap, StoreSettings},
+};
+
+async fn soon<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(Duration::from_secs(5), future).await.expect("nobody woke the request")
+}
+
+/// An application whose handlers never answer, and streams that never end.
+fn app(store: &MemoryStore) -> Router {
+    let policy = Policy::builder()
+        .route("/wait", Rule::authenticated().unscoped())
+        .route("/stream", Rule::authenticated().unscoped())
+        .build()
+        .unwrap();
+    let endless =
+        async || Body::from_stream(stream::once(async { Ok::<_, Infallible>("first") }).chain(stream::pending()));
+    Router::new()
+        .route("/wait", get(async || std::future::pending::<()>().await))
+        .route("/stream", get(endless))
+        .layer(Authz::new(store.clone(), policy))
+}
+
+fn request(path: &str, key: &IssuedKey) -> Request<Body> {
+    Request::get(path).header("x-api-key", key.api_key.expose()).body(Body::empty()).unwrap()
+}
+
+/// A handler that waits is dropped with a 401 and a stream breaks off, both when the key ends and not long before.
+async fn both_end_by(app: Router, key: &IssuedKey, end: SystemTime) {
+    let mut body = app.clone().oneshot(request("/stream", key)).await.unwrap().into_body();
+    assert_eq!(soon(body.frame()).await.unwrap().unwrap().into_data().unwrap(), "first");
+    let streamed = tokio::spawn(async move { (body.frame().await, SystemTime::now()) });
+    let response = soon(app.oneshot(request("/wait", key))).await.unwrap();
+    assert_eq!(response.status(), 401);
+    assert_eq!(response.extensions().get::<Denial>().unwrap().cause(), &Cause::Expired);
+    let (frame, at) = soon(streamed).await.unwrap();
+    assert!(frame.unwrap().is_err(), "broken off, not ended");
+    for ended in [at, SystemTime::now()] {
+        assert!(end <= ended && ended < end + Duration::from_secs(2));
+    }
+}
+
+#[tokio::test]
+async fn expiry_ends_what_is_in_flight() {
+    let store = MemoryStore::new();
+    let end = SystemTime::now() + Duration::from_millis(700);
+    let key = store.by("test").issue(NewKey::new("k", Grant::default()).expires_at(end)).await.unwrap();
+    both_end_by(app(&store), &key, key.record.expires_at().unwrap()).await;
+}
+
+#[tokio::test]
+async fn so_does_the_end_of_an_overlap() {
+    let store = MemoryStore::new();
+    let key = store.by("test").issue(NewKey::new("k", Grant::default())).await.unwrap();
+    let app = app(&store);
+    // These have begun when the key had no end.
+    let mut body = app.clone().oneshot(request("/stream", &key)).await.unwrap().into_body();
+    soon(body.frame()).await.unwrap().unwrap();
+    let streamed = tokio::spawn(async move { body.frame().await });
+    let waiting = tokio::spawn(app.clone().oneshot(request("/wait", &key)));
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    store.by("test").rotate(key.record.id(), Overlap::For(Duration::from_millis(700))).await.unwrap();
+    let end = store.show(key.record.id()).await.unwrap().expires_at().unwrap();
+    both_end_by(app, &key, end).await;
+    assert_eq!(soon(waiting).await.unwrap().unwrap().status(), 401);
+    assert!(soon(streamed).await.unwrap().unwrap().is_err());
+}
+
+#[tokio::test]
+async fn a_key_without_an_end_and_a_layer_with_a_clock_of_its_own_are_left_alone() {
+    let store = MemoryStore::new();
+    let free = store.by("test").issue(NewKey::new("k", Grant::default())).await.unwrap();
+    let end = SystemTime::now() + Duration::from_millis(300);
+    let short = store.by("test").issue(NewKey::new("s", Grant::default()).expires_at(end)).await.unwrap();
+    let policy = Policy::builder().route("/", Rule::authenticated().unscoped()).build().unwrap();
+    let authz = Authz::new(store.clone(), policy);
+    let slow = service_fn(|request: Request<Body>| {
+        let principal = request.extensions().get::<Principal>().unwrap().clone();
+        async move {
+            tokio::time::sleep(Duration::from_millis(900)).await;
+            assert!(futures::FutureExt::now_or_never(principal.ended()).is_none());
+            Ok::<_, Infallible>(Response::new(Body::empty()))
+        }
+    });
+    let of_today = authz.clone().layer(slow).oneshot(request("/", &free));
+    let stopped = SystemTime::now();
+    let of_yesterday = authz.with_clock(move || stopped).layer(slow).oneshot(request("/", &short));
+    let (today, yesterday) = tokio::join!(of_today, of_yesterday);
+    assert_eq!((today.unwrap().status().as_u16(), yesterday.unwrap().status().as_u16()), (200, 200));
+}
+
+/// A clock of the layer's own counts for what is in flight, too.
+#[tokio::test]
+async fn a_clock_that_goes_on_while_a_handler_runs_is_asked_again() {
+    let store = MemoryStore::new();
+    let now = SystemTime::now();
+    let key = NewKey::new("k", Grant::default()).expires_at(now + Duration::from_secs(3600));
+    let key = store.by("test").issue(key).await.unwrap();
+    let policy = Policy::builder().route("/", Rule::authenticated().unscoped()).build().unwrap();
+    let shown = std::sync::Arc::new(std::sync::Mutex::new(now));
+    let clock = std::sync::Arc::clone(&shown);
+    let authz = Authz::new(store, policy).with_clock(move || *clock.lock().unwrap());
+    let handler = service_fn(move |_: Request<Body>| {
+        let shown = std::sync::Arc::clone(&shown);
+        async move {
+            *shown.lock().unwrap() += Duration::from_secs(3600);
+            Ok::<_, Infallible>(Response::new(Body::from("done")))
+        }
+    });
+    assert_eq!(authz.layer(handler).oneshot(request("/", &key)).await.unwrap().status(), 401);
+}
+
+#[tokio::test]
+async fn whoever_waits_for_the_end_hears_of_an_expiry() {
+    let store = MemoryStore::new();
+    let end = SystemTime::now() + Duration::from_millis(300);
+    let key = store.by("test").issue(NewKey::new("k", Grant::default()).expires_at(end)).await.unwrap();
+    let principal = principal_of(&store, &key).await;
+    soon(principal.ended()).await;
+    assert!(SystemTime::now() >= key.record.expires_at().unwrap());
+    assert_eq!(principal.ensure_live().await.unwrap_err().status(), 401);
+}
+
+/// What a handler is told of the caller.
+async fn principal_of(store: &MemoryStore, key: &IssuedKey) -> Principal {
+    let policy = Policy::builder().route("/", Rule::authenticated().unscoped()).build().unwrap();
+    let keep = service_fn(|mut request: Request<Body>| async move {
+        Ok::<_, Infallible>(Response::new(request.extensions_mut().remove::<Principal>().map(Box::new)))
+    });
+    let gate = Authz::new(store.clone(), policy).with_reject(|_: &Denial| Response::new(None)).layer(keep);
+    *gate.oneshot(request("/", key)).await.unwrap().into_body().unwrap()
+}
+
+/// A body whose length is said beforehand, and that comes when it comes.
+struct Trickle {
+    left: usize,
+    next: BoxFuture<'static, ()>,
+}
+
+impl http_body::Body for Trickle {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.left == 0 {
+            return std::task::Poll::Ready(None);
+        }
+        std::task::ready!(self.next.as_mut().poll(cx));
+        self.next = Box::pin(tokio::time::sleep(Duration::from_millis(1)));
+        self.left -= 1;
+        std::task::Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"x")))))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left as u64)
+    }
+}
+
+#[tokio::test]
+async fn a_body_of_known_length_is_ended_as_any_other() {
+    for length in [2_000, 60_000, 1 << 20] {
+        let store = MemoryStore::new();
+        let key = store.by("test").issue(NewKey::new("k", Grant::default())).await.unwrap();
+        let policy = Policy::builder().route("/", Rule::authenticated().unscoped()).build().unwrap();
+        let trickle = move || async move { Body::new(Trickle { left: length, next: Box::pin(async {}) }) };
+        let app = Router::new().route("/", get(trickle)).layer(Authz::new(store.clone(), policy));
+        let response = app.oneshot(request("/", &key)).await.unwrap();
+        assert_eq!(response.headers()["content-length"], length.to_string(), "its length is said as before");
+        let mut body = response.into_body();
+        assert!(soon(body.frame()).await.unwrap().is_ok());
+        store.by("test").revoke(key.record.id(), "lost").await.unwrap();
+        let begin = Instant::now();
+        assert!(soon(body.frame()).await.unwrap().is_err(), "nothing more of {length} bytes");
+        assert!(begin.elapsed() < Duration::from_secs(1));
+    }
+}
+
+fn shop_of(company: &str) -> StoreSettings {
+    let directory = Directory::builder().shop("de", Some(company)).country("de", "at", Some("1001"));
+    StoreSettings::new().directory(directory.shop("ch", Some("1")).build().unwrap())
+}
+
+/// Keys that a change of the directory takes something away from hear of it; those that it does not, do not.
+#[tokio::test]
+async fn a_directory_that_takes_something_away_ends_what_is_in_flight() {
+    let store = MemoryStore::with_settings(shop_of("1"));
+    let issue = async |grant: tower_authz::GrantBuilder| {
+        store.by("test").issue(NewKey::new("k", grant.build().unwrap())).await.unwrap()
+    };
+    let of_1 = issue(Grant::builder().only(Dimension::COMPANY, [1])).await;
+    let not_2 = issue(Grant::builder().all_but(Dimension::COMPANY, [2])).await;
+    let of_2 = issue(Grant::builder().only(Dimension::COMPANY, [2])).await;
+    let of_shop = issue(Grant::builder().only(Dimension::SHOP, ["de"])).await;
+    let free = issue(Grant::builder()).await;
+    let keys = [(&of_1, true), (&not_2, true), (&of_2, false), (&of_shop, false), (&free, false)];
+    let app = app(&store);
+    let mut begun = Vec::new();
+    for (key, ends) in keys {
+        let principal = principal_of(&store, key).await;
+        let mut body = app.clone().oneshot(request("/stream", key)).await.unwrap().into_body();
+        soon(body.frame()).await.unwrap().unwrap();
+        let waiting = tokio::spawn(app.clone().oneshot(request("/wait", key)));
+        begun.push((key, ends, principal, body, waiting));
+    }
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    // The same once more says nothing new.
+    store.by("test").set_settings(shop_of("1")).await.unwrap();
+    for (_, _, principal, ..) in &begun {
+        assert!(principal.ensure_live().await.is_ok());
+    }
+    store.by("test").set_settings(shop_of("2")).await.unwrap();
+    for (key, ends, principal, mut body, waiting) in begun {
+        let id = key.record.id();
+        if ends {
+            assert_eq!(principal.ensure_live().await.unwrap_err().cause(), &Cause::GrantNarrowed, "{id}");
+            assert!(soon(body.frame()).await.unwrap().is_err(), "{id}");
+            assert_eq!(soon(waiting).await.unwrap().unwrap().status(), 403, "{id}");
+        } else {
+            assert!(principal.ensure_live().await.is_ok(), "{id}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            assert!(futures::FutureExt::now_or_never(body.frame()).is_none() && !waiting.is_finished(), "{id}");
+        }
+        // Whoever begins now is judged by what is true now.
+        assert!(principal_of(&store, key).await.ensure_live().await.is_ok(), "{id}");
+    }
+}
+
+/// A handler that has begun goes on with the directory that its request was judged by.
+#[tokio::test]
+async fn a_principal_sees_its_record_and_its_directory_at_one_moment() {
+    let store = MemoryStore::with_settings(shop_of("1"));
+    let key = store.by("test").issue(NewKey::new("k", Grant::default())).await.unwrap();
+    let policy =
+        Policy::builder().route("/{shop}", Rule::authenticated().tied(Tie::path("shop", "shop"))).build().unwrap();
+    let (report, mut told) = mpsc::channel(1);
+    let handler = async move |Extension(principal): Extension<Principal>| {
+        report.send(principal).await.unwrap();
+    };
+    let app = Router::new().route("/{shop}", get(handler)).layer(Authz::new(store.clone(), policy));
+    app.oneshot(request("/de", &key)).await.unwrap();
+    let principal = soon(told.recv()).await.unwrap();
+    store.by("test").set_settings(shop_of("2")).await.unwrap();
+    assert_eq!(principal.directory().company_of("de"), Some("1"), "asked for the first time, and late");
+    assert_eq!(principal.clone().directory().company_of("de"), Some("1"));
+    assert_eq!(principal_of(&store, &key).await.directory().company_of("de"), Some("2"));
+}
