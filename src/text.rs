@@ -179,8 +179,8 @@ pub(crate) fn to_micros(time: SystemTime) -> Result<i64, ConfigError> {
 }
 
 pub(crate) fn from_micros(micros: i64) -> Result<SystemTime, ConfigError> {
-    let time = jiff::Timestamp::from_microsecond(micros);
-    time.map(Into::into).map_err(|_| ConfigError::new("a date lies between the years -9999 and 9999"))
+    let time = jiff::Timestamp::from_microsecond(micros).and_then(SystemTime::try_from);
+    time.map_err(|_| ConfigError::new("a date lies between the years -9999 and 9999"))
 }
 
 /// For a field that is given or left out: null, which a template may leave where a value was meant, is refused.
@@ -200,8 +200,8 @@ pub(crate) mod time {
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SystemTime>, D::Error> {
         let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
-        match text.parse::<jiff::Timestamp>() {
-            Ok(time) => Ok(Some(time.into())),
+        match text.parse::<jiff::Timestamp>().and_then(SystemTime::try_from) {
+            Ok(time) => Ok(Some(time)),
             Err(_) => Err(de::Error::custom("a time is written like 2027-01-01T00:00:00Z (RFC 3339)")),
         }
     }

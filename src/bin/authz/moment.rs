@@ -9,22 +9,22 @@ use crate::Failure;
 /// `90d`, `1y 6mo`, `12h` from now; a day, from its beginning in UTC; or a point in time.
 pub(crate) fn from_now(text: &str) -> Result<SystemTime, Failure> {
     if let Ok(point) = text.parse::<Timestamp>() {
-        return Ok(point.into());
+        return SystemTime::try_from(point).map_err(|_| wrong(text));
     }
     if let Ok(day) = text.parse::<Date>() {
-        let start = day.to_zoned(TimeZone::UTC).map_err(|_| wrong(text))?;
-        return Ok(start.timestamp().into());
+        let start = day.to_zoned_datetime(TimeZone::UTC).map_err(|_| wrong(text))?;
+        return SystemTime::try_from(start.timestamp()).map_err(|_| wrong(text));
     }
-    let now = Timestamp::now().to_zoned(TimeZone::UTC);
+    let now = Timestamp::now().to_zoned_datetime(TimeZone::UTC);
     let then = now.checked_add(span(text)?).map_err(|_| wrong(text))?;
-    Ok(then.timestamp().into())
+    SystemTime::try_from(then.timestamp()).map_err(|_| wrong(text))
 }
 
 /// `365d` ago.
 pub(crate) fn ago(text: &str) -> Result<SystemTime, Failure> {
-    let now = Timestamp::now().to_zoned(TimeZone::UTC);
+    let now = Timestamp::now().to_zoned_datetime(TimeZone::UTC);
     let then = now.checked_sub(span(text)?).map_err(|_| wrong(text))?;
-    Ok(then.timestamp().into())
+    SystemTime::try_from(then.timestamp()).map_err(|_| wrong(text))
 }
 
 /// `24h` as a length of time.
