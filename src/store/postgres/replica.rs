@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use tokio_postgres::{Client, IsolationLevel, Statement, types::ToSql};
 
 use crate::{
-    Digest, Dimension, Directory, clock,
+    Digest, Dimension, clock,
     store::{
         StoreError, StoreSettings,
         index::{Index, Slot},
@@ -52,6 +52,27 @@ pub(super) struct State {
     pub(super) newest: i64,
     /// How many changes are read at a time.
     stride: i64,
+    backlog: Option<Backlog>,
+}
+
+/// Changes that were read, and are not published yet: the directory changes among those that follow, and keys and
+/// directory are published at once.
+struct Backlog {
+    until: i64,
+    changed: Vec<(Digest, Option<Slot>)>,
+    settings: Option<StoreSettings>,
+}
+
+/// Some of the changes that a replica has to learn, with their keys and settings as they are at one moment.
+struct Part {
+    /// The last of these changes, and what tells it from another of the same number.
+    until: i64,
+    change: String,
+    /// The newest change of that moment.
+    newest: i64,
+    changed: Vec<(Digest, Option<Slot>)>,
+    /// Those of that moment, if any change between the first of these and the newest is one of settings.
+    settings: Option<StoreSettings>,
 }
 
 /// What came of asking for the lease.
@@ -66,14 +87,14 @@ enum Renewed {
 /// The lease, given together with the newest version. It is one statement, so that nobody who is paused holds the lock
 /// against writers; the lease comes after the lock, whose row is then the newest.
 const RENEWAL: &str = "
-    WITH counter AS (SELECT version, change, oldest FROM authz_counter FOR SHARE),
+    WITH counter AS (SELECT version, oldest FROM authz_counter FOR SHARE),
     lease AS (
       INSERT INTO authz_replicas (id, name, applied, lease, lease_until)
       SELECT $1, $2, $3, $4 * interval '1 microsecond', clock_timestamp() + $4 * interval '1 microsecond' FROM counter
       ON CONFLICT (id) DO UPDATE SET applied = greatest(authz_replicas.applied, excluded.applied),
         lease = excluded.lease, lease_until = excluded.lease_until
     )
-    SELECT version, change, oldest,
+    SELECT version, oldest,
       $3 = 0 OR EXISTS (SELECT 1 FROM authz_audit WHERE number = $3 AND authz_audit.change = $5)
     FROM counter";
 
@@ -100,7 +121,8 @@ impl State {
         let row = moment.query_one("SELECT version, change, settings FROM authz_counter", &[]).await.map_err(told)?;
         let settings = parse(row.get(2), own)?;
         let version = row.get(0);
-        let state = Self { version, change: row.get(1), settings, newest: version, stride: *STRIDE.end() };
+        let state =
+            Self { version, change: row.get(1), settings, newest: version, stride: *STRIDE.end(), backlog: None };
         let none: [&(dyn ToSql + Sync); 0] = [];
         let sql = format!("SELECT {COLUMNS} FROM authz_keys");
         let rows = moment.query_raw(&sql, none).await.map_err(told)?;
@@ -198,8 +220,7 @@ impl Replica {
         let values: [&(dyn ToSql + Sync); 5] = [&self.id, &self.name, &known, &micros(self.lease), &known_change];
         let asked = clock::now();
         let row = client.query_one(renewal, &values).await.map_err(told)?;
-        let (version, change, oldest, is_there): (i64, String, i32, bool) =
-            (row.get(0), row.get(1), row.get(2), row.get(3));
+        let (version, oldest, is_there): (i64, i32, bool) = (row.get(0), row.get(1), row.get(2));
         if let Err(error) = schema::readable(oldest) {
             return Ok(Renewed::Never(format!("{error}; requests are refused")));
         }
@@ -209,15 +230,7 @@ impl Replica {
         self.state.borrow_mut().newest = version;
         // First what has changed, then the lease: a request that finds the lease finds the changes. What is read here
         // may be newer than the lease, which does no harm.
-        let until = version.min(known.saturating_add(stride));
-        if until != known {
-            let (changed, directory) = self.changes(client, known, until).await?;
-            self.index.publish(changed, directory);
-            let change = if until == version { change } else { identity(client, until).await? };
-            let mut state = self.state.borrow_mut();
-            (state.version, state.change) = (until, change);
-        }
-        if until != version {
+        if version != known && self.catch_up(client, stride).await? < version {
             return Ok(Renewed::Behind);
         }
         let deadline = if self.serves_stale { u64::MAX } else { clock::deadline(asked, self.lease) };
@@ -229,25 +242,56 @@ impl Replica {
         Ok(Renewed::Held)
     }
 
-    /// What look-ups have to find from now on, by the changes after `since` and up to `until`.
-    async fn changes(
-        &self,
-        client: &Client,
-        since: i64,
-        until: i64,
-    ) -> Result<(Vec<(Digest, Option<Slot>)>, Option<Directory>), StoreError> {
+    /// Learns some of what has changed, and says up to where.
+    async fn catch_up(&self, client: &Client, stride: i64) -> Result<i64, StoreError> {
+        let backlog = self.state.borrow_mut().backlog.take();
+        let since = backlog.as_ref().map_or_else(|| self.state.borrow().version, |backlog| backlog.until);
+        let part = self.part_of_one_moment(client, since, stride).await?;
+        let Backlog { mut changed, mut settings, .. } =
+            backlog.unwrap_or_else(|| Backlog { until: since, changed: Vec::new(), settings: None });
+        changed.extend(part.changed);
+        settings = part.settings.or(settings);
+        let mut state = self.state.borrow_mut();
+        // Rows are read as they are at the moment, which may be later than the last of these changes. Without a change of
+        // settings any of them goes with the directory that is known; with one, only all of them together do.
+        if settings.is_some() && part.until < part.newest {
+            state.backlog = Some(Backlog { until: part.until, changed, settings });
+            return Ok(part.until);
+        }
+        let directory = settings.as_ref().map(|settings| settings.directory.clone());
+        self.index.publish(changed, directory);
+        (state.version, state.change) = (part.until, part.change);
+        if let Some(settings) = settings {
+            state.settings = settings;
+        }
+        Ok(part.until)
+    }
+
+    async fn part_of_one_moment(&self, client: &Client, since: i64, stride: i64) -> Result<Part, StoreError> {
         let told = |error: tokio_postgres::Error| failure(&error);
+        client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.map_err(told)?;
+        // Should it fail, the connection is given up, and the transaction with it.
+        let part = self.part(client, since, stride).await?;
+        client.batch_execute("COMMIT").await.map_err(told)?;
+        Ok(part)
+    }
+
+    /// What look-ups have to find from now on, by the changes after `since`.
+    async fn part(&self, client: &Client, since: i64, stride: i64) -> Result<Part, StoreError> {
+        let told = |error: tokio_postgres::Error| failure(&error);
+        let sql = "SELECT version, CASE WHEN EXISTS (SELECT 1 FROM authz_audit WHERE number > $1 AND key_id IS NULL)
+                     THEN settings END FROM authz_counter";
+        let row = client.query_one(sql, &[&since]).await.map_err(told)?;
+        let (newest, settings): (i64, Option<&str>) = (row.get(0), row.get(1));
+        let settings = settings.map(|settings| parse(settings, &self.own.borrow())).transpose()?;
+        let until = newest.min(since.saturating_add(stride));
         let sql = "SELECT DISTINCT key_id, digest FROM authz_audit WHERE number > $1 AND number <= $2";
         let changed = client.query(sql, &[&since, &until]).await.map_err(told)?;
         let ids: BTreeSet<String> = changed.iter().filter_map(|row| row.get::<_, Option<String>>(0)).collect();
-        let mut directory = None;
-        if changed.iter().any(|row| row.get::<_, Option<String>>(0).is_none()) {
-            let row = client.query_one("SELECT settings FROM authz_counter", &[]).await.map_err(told)?;
-            let settings = parse(row.get(0), &self.own.borrow())?;
-            directory = Some(settings.directory.clone());
-            self.state.borrow_mut().settings = settings;
-        }
-        let dimensions = self.state.borrow().settings.dimensions.clone();
+        let dimensions = match &settings {
+            Some(settings) => settings.dimensions.clone(),
+            None => self.state.borrow().settings.dimensions.clone(),
+        };
         let ids: Vec<String> = ids.into_iter().collect();
         let sql = format!("SELECT {COLUMNS} FROM authz_keys WHERE id = ANY($1)");
         let rows = client.query(&sql, &[&ids]).await.map_err(told)?;
@@ -259,7 +303,8 @@ impl Replica {
         let stays: HashSet<[u8; 32]> = there.iter().map(|(digest, _)| *digest.as_bytes()).collect();
         let gone = changed.iter().filter_map(|row| digest_of(row, 1));
         let gone = gone.filter(|digest| !stays.contains(digest.as_bytes())).map(|digest| (digest, None));
-        Ok((gone.chain(there.into_iter().map(|(digest, slot)| (digest, Some(slot)))).collect(), directory))
+        let changed = gone.chain(there.into_iter().map(|(digest, slot)| (digest, Some(slot)))).collect();
+        Ok(Part { until, change: identity(client, until).await?, newest, changed, settings })
     }
 
     pub(super) fn tell_broken(&self, broken: &[Broken]) {
