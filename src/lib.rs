@@ -22,6 +22,8 @@ mod key;
 mod name;
 mod policy;
 mod principal;
+#[cfg(any(feature = "client", feature = "file"))]
+mod regular_file;
 pub mod reject;
 mod require;
 mod routed;

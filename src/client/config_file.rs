@@ -101,7 +101,7 @@ impl ConfigFile {
 
     /// The same, and whether others can write the file or its directory.
     pub(super) fn open(&self) -> Result<Option<(Credentials, bool)>, ConfigError> {
-        match fs::File::open(&self.path) {
+        match crate::regular_file::open(&self.path) {
             Ok(file) => self.parse(file).map(Some),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(ConfigError::new(error.to_string())),

@@ -1,10 +1,11 @@
 //! Keys in a key file that is read again when it changes.
 
 use std::{
-    fmt, fs, io,
+    fmt, fs,
+    io::{self, Read as _},
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         mpsc::{self, RecvTimeoutError},
     },
     thread::JoinHandle,
@@ -14,7 +15,7 @@ use std::{
 use arc_swap::ArcSwap;
 
 use crate::{
-    ConfigError, Digest, Directory, KeyFile, KeyFormat,
+    ConfigError, Digest, Directory, KeyFile, KeyFormat, regular_file,
     store::{
         KeyStore, Lookup, StoreSettings,
         index::{Index, Slot, StaleWhenGone},
@@ -37,7 +38,12 @@ use crate::{
 /// # What it does not
 /// * Nothing issues or revokes keys here: edit the file. `authz export` writes one, and `authz import`
 ///   takes one over into a store that can be changed.
-/// * A file that goes missing is a bad edit: the last good state stays. Watch the status.
+/// * A file that goes missing is a bad edit: the last good state stays. Watch the status. The same holds for whatever is no
+///   file, a FIFO say, and for a file system that does not answer.
+/// * **Containers**: mount the directory of the file, not the file. A file that is mounted singly (`--volume
+///   keys.json:/keys.json`, a `subPath` in Kubernetes) shows what is written into it, and never what is put in its place by
+///   a rename, which is how editors and config maps bring a new version. Once that has happened the status says so; until
+///   then nothing can.
 /// * When a key was last used is forgotten with the process.
 ///
 /// # Example
@@ -61,6 +67,8 @@ struct Handle {
     /// None only while it is dropped.
     alive: Option<mpsc::Sender<()>>,
     thread: Option<JoinHandle<()>>,
+    /// Disconnected when the thread has ended.
+    ended: Mutex<mpsc::Receiver<()>>,
 }
 
 /// How it stands with a [`FileStore`], for health checks.
@@ -79,6 +87,8 @@ pub struct FileStatus {
 
 /// How often the file is looked at.
 const TICK: Duration = Duration::from_millis(250);
+/// A look that takes longer is a fault: a file system that does not answer, say.
+const LONGEST_LOOK: Duration = Duration::from_secs(2);
 
 impl FileStore {
     /// Reads the file, and goes on watching it. The directory is that of the file; of the settings the
@@ -111,8 +121,7 @@ impl FileStore {
         let settings = settings.into();
         let path = path.as_ref().to_owned();
         let unread = |error: io::Error| ConfigError::new(error.to_string()).at(path.display());
-        let stamp = Stamp::of(&path);
-        let content = fs::read(&path).map_err(unread)?;
+        let (stamp, content) = read(&path).map_err(unread)?;
         let (slots, directory) = parse(&content, &path, &settings)?;
         let now = SystemTime::now();
         let status = FileStatus { loaded_at: now, checked_at: now, keys: slots.len(), fault: None };
@@ -125,20 +134,47 @@ impl FileStore {
             index: Arc::clone(&index),
             status: Arc::clone(&status),
             report,
-            stamp: stamp.ok(),
+            stamp: Some(stamp),
             seen: Some(Digest::of(&content)),
         };
         let (alive, inbox) = mpsc::channel();
-        let thread = std::thread::Builder::new().name("authz-file".to_owned()).spawn(move || watcher.run(&inbox));
+        let (end, ended) = mpsc::channel();
+        let thread = std::thread::Builder::new().name("authz-file".to_owned()).spawn(move || {
+            let _end: mpsc::Sender<()> = end; // dropped with the thread, however it ends
+            watcher.run(&inbox);
+        });
         let thread = Some(thread.map_err(unread)?);
-        Ok(Self(Arc::new(Handle { index, status, format, alive: Some(alive), thread })))
+        Ok(Self(Arc::new(Handle { index, status, format, alive: Some(alive), thread, ended: Mutex::new(ended) })))
     }
 
     /// How old the state in force is, and why the file as it is now is not.
     #[must_use]
     pub fn status(&self) -> FileStatus {
-        FileStatus::clone(&self.0.status.load())
+        let mut status = FileStatus::clone(&self.0.status.load());
+        // Nobody else could say so: whoever looks at the file waits for it.
+        if let Some(silent) = status.checked_at.elapsed().ok().filter(|silent| *silent > LONGEST_LOOK) {
+            let fault = format!("the file has not answered for {} s, its last good state stays", silent.as_secs());
+            status.fault = status.fault.or(Some(fault));
+        }
+        status
     }
+}
+
+/// The content of a file, and what tells that it may have changed.
+fn read(path: &Path) -> io::Result<(Stamp, Vec<u8>)> {
+    let mut file = regular_file::open(path)?;
+    // Before it is read: whoever writes meanwhile is noticed at the next look.
+    let metadata = file.metadata()?;
+    #[cfg(unix)]
+    if std::os::unix::fs::MetadataExt::nlink(&metadata) == 0 {
+        return Err(io::Error::other(
+            "it was replaced or deleted where it comes from, and is mounted here as a single file, which goes on showing \
+             the old one: mount its directory instead",
+        ));
+    }
+    let mut content = Vec::new();
+    file.read_to_end(&mut content)?;
+    Ok((Stamp::of(&metadata), content))
 }
 
 fn parse(
@@ -176,7 +212,7 @@ impl Watcher {
     }
 
     fn look(&mut self) {
-        let stamp = Stamp::of(&self.path);
+        let stamp = fs::metadata(&self.path).map(|metadata| Stamp::of(&metadata));
         // Clocks of file systems are coarse: what was written just now may be written again unnoticed.
         if let (Ok(now), Some(then)) = (&stamp, &self.stamp)
             && now == then
@@ -184,9 +220,11 @@ impl Watcher {
         {
             return;
         }
-        let content = fs::read(&self.path);
-        // Without the content the stamp says nothing.
-        self.stamp = stamp.ok().filter(|_| content.is_ok());
+        let (stamp, content) = read(&self.path).map_or_else(
+            |error| (None, Err(error)), // without the content the stamp says nothing
+            |(stamp, content)| (Some(stamp), Ok(content)),
+        );
+        self.stamp = stamp;
         let seen = content.as_ref().ok().map(|content| Digest::of(content));
         if seen == self.seen && (seen.is_some() || self.status.load().fault.is_some()) {
             return;
@@ -220,9 +258,8 @@ struct Stamp {
 }
 
 impl Stamp {
-    fn of(path: &Path) -> io::Result<Self> {
-        let file = fs::metadata(path)?;
-        Ok(Self {
+    fn of(file: &fs::Metadata) -> Self {
+        Self {
             length: file.len(),
             modified: file.modified().ok(),
             #[cfg(unix)]
@@ -230,7 +267,7 @@ impl Stamp {
                 use std::os::unix::fs::MetadataExt as _;
                 (file.dev(), file.ino(), file.ctime(), file.ctime_nsec())
             },
-        })
+        }
     }
 
     fn is_settled(&self) -> bool {
@@ -257,7 +294,13 @@ impl Drop for Handle {
     fn drop(&mut self) {
         self.alive = None;
         // Unless it is the thread itself that drops the last handle, in a report say.
-        if let Some(thread) = self.thread.take().filter(|thread| thread.thread().id() != std::thread::current().id()) {
+        let Some(thread) = self.thread.take().filter(|thread| thread.thread().id() != std::thread::current().id())
+        else {
+            return;
+        };
+        // Nor for a thread that waits for its file: it ends when that answers.
+        let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if ended.recv_timeout(LONGEST_LOOK) == Err(RecvTimeoutError::Disconnected) {
             let _ = thread.join();
         }
     }

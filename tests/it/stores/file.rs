@@ -211,3 +211,64 @@ async fn a_file_that_changes_both_keys_and_directory_is_seen_at_once() {
         }
     }
 }
+
+/// What is no file is a fault in time, and the good state stays; the watcher goes on, and is not waited for for ever.
+#[cfg(unix)]
+#[test]
+fn what_is_no_file_is_a_fault_and_stops_nobody() {
+    let watched = watched(&text(&[0], &[]));
+    let put = |what: &[&str]| {
+        let _ = fs::remove_file(&watched.path);
+        let _ = fs::remove_dir(&watched.path);
+        let (program, arguments) = what.split_first().unwrap();
+        let made = std::process::Command::new(program).args(arguments).arg(&watched.path).status().unwrap();
+        assert!(made.success(), "{what:?}");
+    };
+    for what in [&["mkfifo"][..], &["mkdir"], &["ln", "-s", "/dev/zero"], &["ln", "-s", "/dev/tty"]] {
+        put(what);
+        let fault = watched.wait_for_fault();
+        assert!(!fault.is_empty() && watched.alive() == [0], "{what:?}: {fault}");
+        put(&["touch"]);
+        fs::write(&watched.path, text(&[0, 1], &[])).unwrap();
+        watched.becomes(&[0, 1]);
+        watched.wait_for_no_fault();
+        fs::write(&watched.path, text(&[0], &[])).unwrap();
+        watched.becomes(&[0]);
+    }
+    put(&["mkfifo"]);
+    watched.wait_for_fault();
+    let begin = Instant::now();
+    assert!(FileStore::open(&watched.path, StoreSettings::new()).is_err(), "at the start as well");
+    drop(watched);
+    assert!(begin.elapsed() < Duration::from_secs(3));
+}
+
+/// A file that is mounted singly goes on showing what was replaced where it comes from: nobody else would say so.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_that_is_mounted_singly_and_replaced_is_a_fault() {
+    let folder = super::sqlite::Folder::new();
+    let (outside, inside) = (folder.file(), folder.file().with_file_name("mounted.json"));
+    fs::write(&outside, text(&[0], &[])).unwrap();
+    fs::write(&inside, "").unwrap();
+    let run = |program: &str, arguments: &[&Path]| {
+        std::process::Command::new(program).args(arguments).status().is_ok_and(|status| status.success())
+    };
+    if !run("mount", &[Path::new("--bind"), &outside, &inside]) {
+        assert!(std::env::var_os("REQUIRE_PG").is_none(), "the gate runs as root and may mount");
+        eprintln!("skipped: this user may not mount; run the tests as root");
+        return;
+    }
+    let store = FileStore::open(&inside, StoreSettings::new()).unwrap();
+    assert_eq!(store.status().fault, None);
+    let new = outside.with_extension("new");
+    fs::write(&new, text(&[], &[])).unwrap();
+    fs::rename(&new, &outside).unwrap();
+    let begin = Instant::now();
+    while store.status().fault.is_none() && begin.elapsed() < Duration::from_secs(3) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let fault = store.status().fault;
+    assert!(run("umount", &[&inside]));
+    assert!(fault.is_some_and(|fault| fault.contains("mount its directory")));
+}
