@@ -19,16 +19,19 @@ use tonic::{
 };
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tower::util::MapRequestLayer;
-use tower_authz::{Authz, ConfigError, KeyFile, KeyFormat, PeerAddress, Policy, Rule, reject::Grpc};
+use tower_authz::{
+    Authz, ConfigError, KeyFile, KeyFormat, PeerAddress, Policy, Rule,
+    reject::{Empty, Grpc},
+};
 
 const DEMO: common::Demo =
     common::Demo { file: include_str!("data/tonic.json"), keys: include_str!("data/tonic.keys.txt") };
 
 /// A gRPC method is a path, and always a POST: what it does is for the rule to say.
-fn authz(file: KeyFile) -> Result<Authz<Grpc>, ConfigError> {
+fn authz(file: KeyFile) -> Result<Authz<Grpc<Empty>>, ConfigError> {
     let reads = Rule::resource("health").unscoped().method(http::Method::POST, tower_authz::Access::Read);
     let policy = Policy::builder().route("/grpc.health.v1.Health/Check", reads).build()?;
-    Ok(Authz::new(common::store(file, KeyFormat::opaque(8, 512)?)?, policy).with_reject(Grpc))
+    Ok(Authz::new(common::store(file, KeyFormat::opaque(8, 512)?)?, policy).with_reject(Grpc::new().otherwise(Empty)))
 }
 
 /// Serves until the listener fails.

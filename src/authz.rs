@@ -19,12 +19,15 @@ use crate::{
 /// ```
 ///
 /// Put it around an axum router with `Router::layer`, after all routes: then the route that axum has
-/// matched decides. It also works around any other tower service.
+/// matched decides. It also works around any other tower service. Not with `Router::route_layer`: the
+/// router's fallback, outside of it, would answer otherwise than a refusal, and tell which routes exist.
 ///
 /// # Deployment
 /// * **Proxies**: without [`behind`](Self::behind) the client is the connection's other end. Behind a
 ///   proxy that is the proxy.
 /// * **CORS**: browsers send preflight requests without credentials; put the CORS layer outside.
+/// * **Caches**: an answer to a key in another header than `Authorization` is kept from caches that many share:
+///   see [`Sources`]. A refusal is kept by none.
 /// * **HTTPS**: off by default, as only you know who ends TLS; see [`https_only`](Self::https_only).
 ///
 /// # Example

@@ -11,7 +11,7 @@ use axum::{
 use crate::{
     ClientAddress, Denial, Principal, Reject, Scope,
     denial::Cause,
-    reject::{Problem, Raised},
+    reject::{self, Problem, Raised},
 };
 
 /// Refuses with 500 and a message for the developer if no key was authenticated: on a public route,
@@ -76,6 +76,7 @@ impl<S: Sync> OptionalFromRequestParts<S> for Scope {
 impl IntoResponse for Denial {
     fn into_response(self) -> Response {
         let mut response: Response = Problem.reject(&self);
+        reject::complete(&mut response, &self);
         response.extensions_mut().insert(Raised);
         response.extensions_mut().insert(self);
         response

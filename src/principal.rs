@@ -188,6 +188,23 @@ impl Principal {
         self.deny(Cause::Refused(why.into()))
     }
 
+    /// Says that there is nothing here: for a handler that does not find what the path names, or will not say
+    /// that it exists. The response is, to the byte, that of a request which a [concealed](crate::Rule::concealed)
+    /// rule refuses, or which no rule covers.
+    ///
+    /// # Example
+    /// ```
+    /// use tower_authz::{Denial, Principal};
+    ///
+    /// async fn show(principal: Principal, found: Option<String>) -> Result<String, Denial> {
+    ///     found.ok_or_else(|| principal.not_found())
+    /// }
+    /// ```
+    #[must_use]
+    pub fn not_found(&self) -> Denial {
+        self.deny(Cause::NotFound)
+    }
+
     fn deny(&self, cause: Cause) -> Denial {
         let denial = Denial::from(cause).in_context(self.context());
         match self.duty() {

@@ -38,7 +38,7 @@ use crate::{
     check::Duty,
     clock,
     credential::{Credential, Notice},
-    denial::{Cause, Context},
+    denial::{Cause, Context, Form},
     policy::{Sought, Values, status},
     reject,
     store::{Found, KeyStore, StoreErrorKind},
@@ -162,13 +162,12 @@ impl<R> Config<R> {
         self.proxies.as_ref().map_or(peer, |proxies| proxies.client(peer, request.headers()))
     }
 
-    /// For a request that `is_head` the response has no body.
     #[cold]
-    pub(crate) fn refuse<B>(&self, denial: Denial, is_head: bool) -> Response<B>
+    pub(crate) fn refuse<B: 'static>(&self, denial: Denial, form: Form) -> Response<B>
     where
         R: Reject<B>,
     {
-        let context = Context { challenge: Some(self.challenge.clone()), head: is_head, ..Context::default() };
+        let context = Context { challenge: Some(self.challenge.clone()), form, ..Context::default() };
         reject::refuse(&self.reject, denial.in_context(context))
     }
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures::future::BoxFuture;
-use http::{Method, Request, Response};
+use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tower::Service;
 
@@ -15,7 +15,8 @@ use crate::{
     authenticate::{decision::Presented, shared::Share},
     check::Duty,
     credential::Notice,
-    denial, in_flight,
+    denial::{self, Form},
+    in_flight,
     key::{End, Watch},
     policy::Values,
     require::raised_or_unsettled,
@@ -53,7 +54,7 @@ pub(super) struct Passage<R> {
     pub(super) duty: Option<Duty>,
     pub(super) notice: Option<Arc<Notice>>,
     bearer: bool,
-    is_head: bool,
+    form: Form,
 }
 
 impl<R> Passage<R> {
@@ -63,12 +64,12 @@ impl<R> Passage<R> {
         record: Option<Arc<KeyRecord>>,
         bearer: bool,
     ) -> Self {
-        let is_head = *request.method() == Method::HEAD;
+        let form = Form::of(request);
         let watch = record.map(|record| {
             let watch = Watch::new(record);
             if config.clock.is_none() { watch } else { watch.without_clock() }
         });
-        Self { config: Arc::clone(config), watch, duty: None, notice: None, bearer, is_head }
+        Self { config: Arc::clone(config), watch, duty: None, notice: None, bearer, form }
     }
 
     /// The watch, unless requests run to their end whatever becomes of their keys.
@@ -84,13 +85,13 @@ impl<R> Passage<R> {
     }
 
     #[cold]
-    fn refuse<B>(&self, denial: Denial) -> Response<B>
+    fn refuse<B: 'static>(&self, denial: Denial) -> Response<B>
     where
         R: Reject<B>,
     {
         let key = self.watch.as_ref().map(|watch| watch.record().id().clone());
         let context = denial::Context { key, bearer: self.bearer, ..denial::Context::default() };
-        with_notice(self.config.refuse(denial.in_context(context), self.is_head), self.notice.as_deref())
+        with_notice(self.config.refuse(denial.in_context(context), self.form), self.notice.as_deref())
     }
 
     /// What becomes of the handler's answer.
@@ -114,6 +115,7 @@ impl<R> Passage<R> {
         }
         if let Some(notice) = &self.notice {
             notice.write(response.headers_mut());
+            notice.keep_from_caches(response.headers_mut());
         }
     }
 }
@@ -185,15 +187,14 @@ where
                         return Poll::Pending; // polled again after it was done
                     };
                     let Held { mut inner, mut request, mut presented, config } = *held;
-                    let is_head = *request.method() == Method::HEAD;
                     let mut values = Values::default();
                     let sought = config.seek(&Head::of(&request), &mut values);
                     let sought = sought.as_ref().map(|sought| (sought, &values));
                     match config.admit(&mut presented, found, &mut request, sought) {
                         Ok(passage) => State::Forward { future: inner.call(request), passage },
                         Err(denial) => {
-                            let response = with_notice(config.refuse(denial, is_head), presented.notice.as_deref());
-                            State::Denied { response: Some(response) }
+                            let response = config.refuse(denial, Form::of(&request));
+                            State::Denied { response: Some(with_notice(response, presented.notice.as_deref())) }
                         }
                     }
                 }

@@ -22,6 +22,8 @@ use crate::{
 /// # Deployment
 /// * **CORS**: browsers send preflight requests without credentials, so a CORS layer belongs outside
 ///   of this one.
+/// * **Caches**: an answer to a key in another header than `Authorization` is kept from caches that many share:
+///   see [`Sources`]. A refusal is kept by none.
 /// * **Logs**: a trace layer outside of this one sees the credential headers before they are marked
 ///   sensitive; put a `SetSensitiveRequestHeadersLayer` of tower-http around it, or do not log headers.
 ///

@@ -4,7 +4,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{Method, Request, Response};
+use http::{Request, Response};
 use tower::Service;
 
 use crate::{
@@ -13,6 +13,7 @@ use crate::{
         future::{Held, ResponseFuture},
         shared::Shared,
     },
+    denial::Form,
     policy::Values,
     reject::Problem,
     store::Answer,
@@ -70,26 +71,25 @@ where
     #[inline(never)] // what is returned is then written where the caller wants it, and not copied there
     fn call(&mut self, mut request: Request<ReqB>) -> Self::Future {
         let config = self.shared.own();
-        let is_head = *request.method() == Method::HEAD;
         // Whose key it is matters last, but a processor goes on to what follows while the hash is still being worked out.
         let identified = config.identify(&mut request);
         let head = Head::of(&request);
         if let Err(denial) = config.enter(&head) {
-            return ResponseFuture::denied(config.refuse(denial, is_head), None);
+            return ResponseFuture::denied(config.refuse(denial, Form::of(&request)), None);
         }
         let mut values = Values::default();
         let sought = config.seek(&head, &mut values);
         if let Some(sought) = sought.as_ref().filter(|sought| sought.is_public()) {
             return match config.pass(&mut request, (sought, &values)) {
                 Ok(passage) => ResponseFuture::forward(self.inner.call(request), passage),
-                Err(denial) => ResponseFuture::denied(config.refuse(denial, is_head), None),
+                Err(denial) => ResponseFuture::denied(config.refuse(denial, Form::of(&request)), None),
             };
         }
         let mut presented = match identified {
             Ok(presented) => presented,
             Err(denial) => {
                 let notice = config.sources.notice(request.headers());
-                return ResponseFuture::denied(config.refuse(denial, is_head), notice.map(|it| &**it));
+                return ResponseFuture::denied(config.refuse(denial, Form::of(&request)), notice.map(|it| &**it));
             }
         };
         match config.store.lookup(&presented.digest).0 {
@@ -97,7 +97,9 @@ where
                 let sought = sought.as_ref().map(|sought| (sought, &values));
                 match config.admit(&mut presented, (found, directory), &mut request, sought) {
                     Ok(passage) => ResponseFuture::forward(self.inner.call(request), passage),
-                    Err(denial) => ResponseFuture::denied(config.refuse(denial, is_head), presented.notice.as_deref()),
+                    Err(denial) => {
+                        ResponseFuture::denied(config.refuse(denial, Form::of(&request)), presented.notice.as_deref())
+                    }
                 }
             }
             Answer::Pending(answer) => {

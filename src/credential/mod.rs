@@ -5,13 +5,14 @@ mod api_key;
 mod digest;
 mod format;
 pub(crate) mod generate;
+mod notice;
 mod source;
 mod template;
 
-pub(crate) use self::source::{Credential, Notice};
 pub use self::{
     api_key::ApiKey,
     digest::Digest,
     format::{Alphabet, KeyFormat, StructuredFormat},
     source::{Source, Sources},
 };
+pub(crate) use self::{notice::Notice, source::Credential};

@@ -5,6 +5,7 @@ use std::{
 
 use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
 
+use super::notice::Notice;
 use crate::{denial::Cause, text::same};
 
 /// One place in a request where an API key may stand: a header, with or without a scheme in front.
@@ -94,6 +95,11 @@ impl Source {
         self.scheme.is_some()
     }
 
+    /// Whether a shared cache does not know that this header holds a credential.
+    fn is_unknown_to_caches(&self) -> bool {
+        self.header != AUTHORIZATION
+    }
+
     /// The credential in this header's value. Nothing is trimmed: the HTTP parser has done that.
     fn read<'a>(&self, value: &'a [u8]) -> Result<&'a [u8], Cause> {
         let Some(scheme) = self.scheme else { return Ok(value) };
@@ -115,6 +121,14 @@ impl Source {
 /// Two lines of the same header are refused.
 ///
 /// The default is `Authorization: Bearer`, then `X-API-Key`, then `X-Access-Token`.
+///
+/// # Caches
+/// A cache that many share keeps no answer to a request with `Authorization` (RFC 9111 section 3.5). Of other
+/// headers it does not know that they hold a key, and would hand the answer on to whoever asks without one.
+/// So an answer to a key in another header carries `Cache-Control: private`, unless the handler has set a
+/// `Cache-Control` of its own, and `Vary` with the names of all such headers, beside those that the handler
+/// names. A handler that says `public` means it, whatever the header: then a revoked key is answered from the
+/// cache for as long as the handler said.
 ///
 /// # Example
 /// ```
@@ -203,10 +217,26 @@ impl<const N: usize> From<[Source; N]> for Sources {
 }
 
 impl From<Vec<Source>> for Sources {
-    fn from(sources: Vec<Source>) -> Self {
+    fn from(mut sources: Vec<Source>) -> Self {
         let lengths = sources.iter().fold(0, |lengths, source| lengths | bit(source.header.as_str().len()));
+        let vary = names_unknown_to_caches(&sources);
+        for source in sources.iter_mut().filter(|source| source.is_unknown_to_caches()) {
+            Arc::make_mut(source.notice.get_or_insert_default()).vary = Some(vary.clone());
+        }
         Self { list: sources, lengths }
     }
+}
+
+/// All of them, for a request that has none of these headers must not get the answer to one that has.
+fn names_unknown_to_caches(sources: &[Source]) -> HeaderValue {
+    let mut names: Vec<&str> = Vec::new();
+    for source in sources.iter().filter(|source| source.is_unknown_to_caches()) {
+        let name = source.header.as_str();
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    HeaderValue::try_from(names.join(", ")).unwrap_or(HeaderValue::from_static("*"))
 }
 
 impl Default for Sources {
@@ -223,25 +253,6 @@ impl Default for Sources {
 pub(crate) struct Credential<'a> {
     pub(crate) key: &'a [u8],
     pub(crate) source: &'a Source,
-}
-
-/// What responses to users of a deprecated source carry.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Notice {
-    deprecation: Option<HeaderValue>,
-    sunset: Option<HeaderValue>,
-}
-
-impl Notice {
-    pub(crate) fn write(&self, headers: &mut HeaderMap) {
-        let named = [("deprecation", &self.deprecation), ("sunset", &self.sunset)];
-        for (name, value) in named {
-            if let Some(value) = value {
-                // What the handler says about its own route goes first.
-                headers.entry(HeaderName::from_static(name)).or_insert_with(|| value.clone());
-            }
-        }
-    }
 }
 
 #[cfg(test)]
@@ -283,6 +294,21 @@ mod tests {
         let exact = Source::bearer_exact();
         assert_eq!(exact.read(b"Bearer a"), Ok(&b"a"[..]));
         assert_eq!(exact.read(b"bearer a"), Err(Cause::MalformedCredential));
+    }
+
+    #[test]
+    fn each_source_but_authorization_names_all_headers_that_caches_do_not_know() {
+        let own = || Source::header(HeaderName::from_static("x-own"));
+        let (whole, other) = (Source::header(AUTHORIZATION), HeaderName::from_static("x-other"));
+        let sources =
+            Sources::from([whole, Source::bearer(), own().deprecated(UNIX_EPOCH), Source::header(other), own()]);
+        let vary = |source: &Source| source.notice().and_then(|notice| notice.vary.clone());
+        let named: Vec<_> = sources.list.iter().map(vary).collect();
+        let both = Some(HeaderValue::from_static("x-own, x-other"));
+        assert_eq!(named, [None, None, both.clone(), both.clone(), both]);
+        assert!(sources.list.first().is_some_and(|source| source.notice().is_none()), "no work for those in the know");
+        let deprecated = sources.list.get(2).and_then(Source::notice);
+        assert!(deprecated.is_some_and(|notice| notice.deprecation.is_some()));
     }
 
     #[test]

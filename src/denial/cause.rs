@@ -84,6 +84,8 @@ pub enum Cause {
     UndeclaredDimension(Dimension),
     /// A check of your own refused.
     Refused(Cow<'static, str>),
+    /// The handler found nothing: see [`Denial::not_found`](crate::Denial::not_found).
+    NotFound,
 }
 
 impl Cause {
@@ -125,6 +127,7 @@ impl Cause {
             Self::ForeignEntity(_) => (27, NO, "foreign_entity"),
             Self::UndeclaredDimension(_) => (28, NO, "undeclared_dimension"),
             Self::Refused(_) => (29, NO, "refused"),
+            Self::NotFound => (31, StatusCode::NOT_FOUND, "not_found"),
         }
     }
 
@@ -187,6 +190,7 @@ impl fmt::Display for Cause {
                 write!(f, "the key is restricted to some of each {over}, and this route is not open to such keys")
             }
             Self::Refused(why) => f.write_str(why),
+            Self::NotFound => f.write_str("the handler found nothing"),
         }
     }
 }

@@ -1,12 +1,14 @@
 //! Why a request is refused.
 
 mod cause;
+mod form;
 
 use std::{borrow::Cow, fmt, time::Duration};
 
 use http::{HeaderValue, StatusCode};
 
 pub use self::cause::Cause;
+pub(crate) use self::form::Form;
 use crate::{KeyId, name::Name};
 
 /// Why a request is refused: every check that failed, the first of them shown.
@@ -48,8 +50,7 @@ pub(crate) struct Context {
     pub(crate) challenge: Option<HeaderValue>,
     /// The key came as a bearer token.
     pub(crate) bearer: bool,
-    /// The request was a HEAD.
-    pub(crate) head: bool,
+    pub(crate) form: Form,
 }
 
 impl Denial {
@@ -57,6 +58,25 @@ impl Denial {
     /// uses [`Principal::refuse`](crate::Principal::refuse), which knows the key and the rule.
     pub fn refused(why: impl Into<Cow<'static, str>>) -> Self {
         Cause::Refused(why.into()).into()
+    }
+
+    /// Says that there is nothing here, in the very bytes of a request to no route, or to one that a
+    /// [concealed](crate::Rule::concealed) rule hides: for a handler of a public route, and for the fallback
+    /// of a router. Where there is a key, use [`Principal::not_found`](crate::Principal::not_found).
+    ///
+    /// # Example
+    /// ```
+    /// # #[cfg(feature = "axum")] {
+    /// use axum::Router;
+    /// use tower_authz::Denial;
+    ///
+    /// let app: Router = Router::new().fallback(|| async { Denial::not_found() });
+    /// # drop(app);
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn not_found() -> Self {
+        Cause::NotFound.into()
     }
 
     /// Every cause, in the fixed order.
@@ -115,7 +135,14 @@ impl Denial {
     /// Whether the request was a `HEAD`: then the response must have no body.
     #[must_use]
     pub fn answers_head(&self) -> bool {
-        self.0.context.head
+        self.0.context.form == Form::Head
+    }
+
+    /// Whether the request was a gRPC call (a `POST` whose content type begins with `application/grpc`): then
+    /// its caller understands no other response than that of [`Grpc`](crate::reject::Grpc).
+    #[must_use]
+    pub fn answers_grpc(&self) -> bool {
+        self.0.context.form == Form::Grpc
     }
 
     /// Whether the server is built wrongly, and this is a build in which its developer looks for why.
@@ -190,7 +217,9 @@ impl Denial {
         known.route = known.route.take().or(context.route);
         known.challenge = known.challenge.take().or(context.challenge);
         known.bearer |= context.bearer;
-        known.head |= context.head;
+        if known.form == Form::Usual {
+            known.form = context.form;
+        }
         self
     }
 }

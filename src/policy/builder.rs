@@ -25,7 +25,8 @@ impl PolicyBuilder {
     }
 
     /// The rule for one method of a route. A rule for `GET` holds for `HEAD` too. If a route has rules
-    /// for single methods only, the others are refused with 405.
+    /// for single methods only, the others are refused with 405, or with 404 if one of the rules is
+    /// [concealed](Rule::concealed).
     pub fn method_route(self, method: Method, pattern: &str, rule: Rule) -> Self {
         self.add(pattern, Some(method), Target::Rule(rule))
     }
@@ -70,8 +71,9 @@ impl PolicyBuilder {
     }
 
     /// Lets preflight requests of CORS through without a key, and only real ones, about routes and methods
-    /// that have a rule: for applications whose CORS layer stands inside of the gate. Better put it outside,
-    /// and leave this off: where no CORS layer answers, the handler of an `any` route runs.
+    /// that have a rule which is not [concealed](Rule::concealed): for applications whose CORS layer stands
+    /// inside of the gate. Better put it outside, and leave this off: where no CORS layer answers, the handler
+    /// of an `any` route runs; and whoever has no key learns which routes have such a rule.
     pub const fn allow_preflight(mut self) -> Self {
         self.preflight = true;
         self

@@ -149,7 +149,9 @@ impl Policy {
         let asked = once(ACCESS_CONTROL_REQUEST_METHOD).and_then(|method| Method::from_bytes(method.as_bytes()).ok());
         // It asks about a request: there must be a rule for that.
         let found = |asked| self.find(&head.with_method(&asked), &mut Values::default());
-        once(ORIGIN).is_some() && asked.is_some_and(|asked| matches!(found(asked), Sought::Rule { .. }))
+        // A concealed one is not told of, to whoever has no key.
+        let shown = |asked| matches!(found(asked), Sought::Rule { target, .. } if !target.is_concealed());
+        once(ORIGIN).is_some() && asked.is_some_and(shown)
     }
 
     /// Decides about an operation that a request carries in its body, by the same rules as if it had come
@@ -258,6 +260,8 @@ impl Sought<'_> {
                 let route = pattern.map(Pattern::name);
                 denial.in_context(Context { route, ..Context::default() })
             }),
+            // A method without a rule tells of those that have one, and must not where they are concealed.
+            Self::NoMethod(entry) if entry.is_concealed() => Err(Denial::from(self.cause()).concealed()),
             Self::NoRoute | Self::NoMethod(_) => Err(self.cause().into()),
         }
     }
@@ -279,6 +283,11 @@ impl Entry {
     fn targets(&self) -> impl Iterator<Item = (Option<&Method>, &Target)> {
         let methods = self.methods.iter().map(|(method, target)| (Some(method), target));
         methods.chain(self.any.iter().map(|target| (None, target)))
+    }
+
+    /// Whether a rule for any of its methods is concealed.
+    fn is_concealed(&self) -> bool {
+        self.targets().any(|(_, target)| target.is_concealed())
     }
 
     fn target(&self, method: &Method) -> Option<&Target> {
@@ -305,6 +314,10 @@ impl Target {
             Self::Rule(rule) => Some(rule),
             Self::Public => None,
         }
+    }
+
+    fn is_concealed(&self) -> bool {
+        self.rule().is_some_and(|rule| rule.concealed)
     }
 
     fn admit(&self, head: &Head<'_>) -> Result<Option<Duty>, Denial> {

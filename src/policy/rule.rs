@@ -150,6 +150,16 @@ impl Rule {
 
     /// Shows a 403 as the 404 of a route that is not there (and a 400 or 405 too, which would give it away),
     /// so that a key cannot find out what exists beyond its reach. The log still has the truth.
+    ///
+    /// The two look the same to the byte: status, headers and their order, body. So must what your own code
+    /// answers where it finds nothing, or a foreign project is told from one that does not exist: have the
+    /// handler return [`Principal::not_found`], and the fallback of the router, if requests reach it,
+    /// [`Denial::not_found`], which a layer around them says in its dialect. The rule of that
+    /// [fallback](crate::PolicyBuilder::fallback) is concealed as well. With axum every such response (and every
+    /// 401) has an `Allow` that names all methods, as axum would otherwise name those of the route.
+    ///
+    /// Conceal the rules of all methods of a route, or of none: where `GET` is shown and `DELETE` concealed,
+    /// the 404 of `DELETE` is that of any method without a rule, but the route is known.
     pub const fn concealed(mut self) -> Self {
         self.concealed = true;
         self

@@ -1,4 +1,4 @@
-use http::Response;
+use http::{HeaderValue, Response, header::CONTENT_LENGTH};
 
 use crate::{Denial, Reject};
 
@@ -21,6 +21,7 @@ impl<B: Default> Reject<B> for Empty {
         let mut response = Response::new(B::default());
         *response.status_mut() = denial.status();
         super::headers(denial, response.headers_mut());
+        response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
         response
     }
 }

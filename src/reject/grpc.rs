@@ -1,10 +1,11 @@
 use http::{HeaderName, HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
-use crate::{Denial, Reject};
+use crate::{Denial, Reject, reject::Problem};
 
 /// gRPC: a trailers-only response, HTTP 200 with `grpc-status` and `grpc-message` among the headers, as
-/// the gRPC protocol over HTTP/2 has it.
+/// the gRPC protocol over HTTP/2 has it. Only for gRPC calls ([`Denial::answers_grpc`]): any other request is
+/// refused in another dialect, [`Problem`] if you do not choose one, with the status that its client expects.
 ///
 /// | HTTP | gRPC |
 /// |---|---|
@@ -17,19 +18,56 @@ use crate::{Denial, Reject};
 /// | else | 13 `INTERNAL` |
 ///
 /// # Example
+/// A body of tonic cannot be made of text, so that its server answers what is not gRPC without a body:
 /// ```
-/// use http::Response;
-/// use tower_authz::{Denial, Reject, reject::Grpc};
+/// # use std::convert::Infallible;
+/// use http::{Request, Response};
+/// use tower::{Layer as _, ServiceExt as _, service_fn};
+/// use tower_authz::{
+///     Denial, Head, RequireLayer,
+///     reject::{Empty, Grpc},
+/// };
+/// # futures::executor::block_on(async {
+/// let layer = RequireLayer::new(|_: &Head<'_>| Err::<(), _>(Denial::refused("50% off only")))
+///     .with_reject(Grpc::new().otherwise(Empty));
+/// let service = layer.layer(service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(()))));
 ///
-/// let response: Response<String> = Grpc.reject(&Denial::refused("50% off only"));
+/// let call = Request::post("/shop.Orders/Create").header("content-type", "application/grpc");
+/// let response = service.clone().oneshot(call.body(()).unwrap()).await.unwrap();
+/// assert_eq!(response.status(), 200);
 /// assert_eq!(response.headers()["grpc-status"], "7");
 /// assert_eq!(response.headers()["grpc-message"], "50%25 off only");
+///
+/// let response = service.oneshot(Request::get("/orders").body(()).unwrap()).await.unwrap();
+/// assert_eq!(response.status(), 403);
+/// # });
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Grpc;
+pub struct Grpc<D = Problem> {
+    otherwise: D,
+}
 
-impl<B: Default> Reject<B> for Grpc {
+impl Grpc {
+    /// gRPC calls are refused as such, all else by [`Problem`].
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { otherwise: Problem }
+    }
+}
+
+impl<D> Grpc<D> {
+    /// The dialect for requests that are no gRPC calls.
+    #[must_use]
+    pub fn otherwise<D2>(self, dialect: D2) -> Grpc<D2> {
+        Grpc { otherwise: dialect }
+    }
+}
+
+impl<B: Default, D: Reject<B>> Reject<B> for Grpc<D> {
     fn reject(&self, denial: &Denial) -> Response<B> {
+        if !denial.answers_grpc() {
+            return self.otherwise.reject(denial);
+        }
         let status = match denial.status() {
             StatusCode::BAD_REQUEST => 3,
             StatusCode::UNAUTHORIZED => 16,

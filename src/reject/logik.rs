@@ -36,6 +36,8 @@ impl<B: From<Bytes> + Default> Reject<B> for Logik {
         }
         let error_code = denial.public_code();
         let error_message = &denial.public_message();
-        json(denial, &Body { error_code, error_message, timestamp: jiff::Timestamp::now().to_string() })
+        // To the second, or the length of the response would change by the digits of a fraction.
+        let timestamp = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        json(denial, &Body { error_code, error_message, timestamp })
     }
 }

@@ -40,6 +40,7 @@ impl<F, B, E, C, R> Future for ResponseFuture<F, B, C, R>
 where
     F: Future<Output = Result<Response<B>, E>>,
     R: Reject<B>,
+    B: 'static,
 {
     type Output = F::Output;
 

@@ -82,7 +82,7 @@ pub(crate) struct Config<C, R> {
 }
 
 impl<C, R> Config<C, R> {
-    pub(crate) fn refuse<B>(&self, denial: Denial) -> Response<B>
+    pub(crate) fn refuse<B: 'static>(&self, denial: Denial) -> Response<B>
     where
         R: Reject<B>,
     {

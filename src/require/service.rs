@@ -4,12 +4,12 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{Method, Request, Response};
+use http::{Request, Response};
 use tower::Service;
 
 use crate::{
     Check, Head, Principal, Reject,
-    denial::Context as DenialContext,
+    denial::{Context as DenialContext, Form},
     reject::Problem,
     require::{future::ResponseFuture, layer::Config},
     trace,
@@ -55,6 +55,7 @@ where
     S: Service<Request<ReqB>, Response = Response<ResB>>,
     C: Check,
     R: Reject<ResB>,
+    ResB: 'static,
 {
     type Response = S::Response;
     type Error = S::Error;
@@ -68,7 +69,7 @@ where
         let head = Head::of(&request);
         let admitted = self.config.check.admit(&head);
         let known = head.principal().map(Principal::context).unwrap_or_default();
-        let context = DenialContext { head: *request.method() == Method::HEAD, ..known };
+        let context = DenialContext { form: Form::of(&request), ..known };
         match admitted {
             Ok(duty) => {
                 if let Some(principal) = head.principal() {

@@ -178,7 +178,7 @@ async fn methods_are_read_or_write_or_refused() {
         request.headers_mut().insert("x-http-method-override", "GET".parse().unwrap());
         let response = service.oneshot(request).await.unwrap();
         assert_eq!(response.status(), status, "{method} {path}");
-        assert_eq!(response.headers().contains_key("allow"), matches!(status, 401 | 404 | 405), "{method} {path}");
+        assert_eq!(response.headers().contains_key("allow"), status != 200, "{method} {path}");
     }
 }
 
@@ -246,14 +246,22 @@ async fn a_concealed_rule_looks_like_no_rule() {
 /// Whatever else is wrong with a request, a key that is not let in learns nothing of a concealed route.
 #[tokio::test]
 async fn a_concealed_rule_tells_nothing_of_its_ids_and_methods() {
-    let rule = Rule::resource("secrets").tied(Tie::path(Dimension::SHOP, "shop")).concealed();
-    let policy = Policy::builder().route("/secrets/{shop}", rule).build().unwrap();
+    let rule = || Rule::resource("secrets").tied(Tie::path(Dimension::SHOP, "shop")).concealed();
+    let policy = Policy::builder()
+        .route("/secrets/{shop}", rule())
+        .method_route(Method::GET, "/few/{shop}", rule())
+        .method_route(Method::PUT, "/few/{shop}", Rule::resource("secrets").unscoped())
+        .build()
+        .unwrap();
     let service = Authz::new(store(products_reader()), policy).layer(Handler::default());
     let mut seen = std::collections::HashSet::new();
     for (method, path) in [
         ("GET", "/secrets/de"),
         ("GET", "/secrets/DE"),
         ("TRACE", "/secrets/de"),
+        ("GET", "/few/de"),
+        ("POST", "/few/de"),
+        ("TRACE", "/few/de"),
         ("GET", "/nothing"),
         ("TRACE", "/nothing"),
     ] {

@@ -1,14 +1,16 @@
 //! The same denials in each dialect, and what none of them may tell.
 
+use std::convert::Infallible;
+
 use bytes::Bytes;
-use http::{Response, StatusCode};
-use tower::{Layer as _, ServiceExt as _};
+use http::{Method, Request, Response, StatusCode};
+use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_authz::{
-    Authz, Cause, Denial, Permission, Policy, Reject, Rule,
+    Access, Authz, Cause, Denial, Head, Permission, Policy, Reject, RequireLayer, Rule,
     reject::{Empty, Grpc, Logic64, Logik, Problem, Scayle},
 };
 
-use crate::support::{Handler, Mood, MoodyStore, get, products_reader, store};
+use crate::support::{Handler, KEY, Mood, MoodyStore, get, products_reader, store};
 
 fn say(dialect: &dyn Reject<Bytes>, cause: Cause) -> (u16, String) {
     let response = dialect.reject(&cause.into());
@@ -47,21 +49,66 @@ fn each_dialect_says_it_in_its_way() {
     }
 }
 
-#[test]
-fn grpc_answers_in_trailers_only() {
+/// A request that a check refuses for this cause.
+async fn refused<R: Reject<Bytes>>(dialect: R, cause: Cause, method: &str, kind: &str) -> Response<Bytes> {
+    let check = move |_: &Head<'_>| Err::<(), Denial>(cause.clone().into());
+    let handler = service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(Bytes::from("handled"))));
+    let request = Request::builder().method(method).uri("/").header("content-type", kind);
+    let service = RequireLayer::new(check).with_reject(dialect).layer(handler);
+    service.oneshot(request.body(()).unwrap()).await.unwrap()
+}
+
+#[tokio::test]
+async fn grpc_answers_in_trailers_only() {
     for (cause, status) in [
         (Cause::Revoked, "16"),
         (Cause::ForeignAddress, "7"),
         (Cause::NoRule, "5"),
+        (Cause::NotFound, "5"),
         (Cause::UncleanPath("x"), "3"),
         (Cause::StoreUnavailable { why: "x".into() }, "14"),
         (Cause::UnreadableRecord { why: "x".into() }, "13"),
     ] {
-        let response: Response<Bytes> = Grpc.reject(&cause.into());
+        let response = refused(Grpc::new(), cause, "POST", "application/grpc+proto").await;
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(response.headers()["content-type"], "application/grpc");
         assert_eq!(response.headers()["grpc-status"], status);
         assert!(response.body().is_empty());
+    }
+}
+
+/// A client that speaks no gRPC takes HTTP 200 for success, and to a `CONNECT` it would open a tunnel.
+#[tokio::test]
+async fn what_is_no_grpc_call_is_refused_in_another_dialect() {
+    for (method, kind) in [
+        ("POST", "application/json"),
+        ("POST", "application/grpcx"),
+        ("GET", "application/grpc"),
+        ("HEAD", "application/grpc"),
+        ("CONNECT", "application/grpc"),
+    ] {
+        let response = refused(Grpc::new(), Cause::Revoked, method, kind).await;
+        assert_eq!(response.status(), 401, "{method} {kind}");
+        assert_eq!(response.headers()["content-type"], "application/problem+json", "{method} {kind}");
+        assert!(!response.headers().contains_key("grpc-status"), "{method} {kind}");
+        let response = refused(Grpc::new().otherwise(Scayle), Cause::ForeignAddress, method, kind).await;
+        assert_eq!(response.status(), 403, "{method} {kind}");
+        assert_eq!(response.headers()["content-type"], "application/json", "{method} {kind}");
+    }
+}
+
+/// What a handler raises is said in the form that its request asked for, though the request is gone by then.
+#[tokio::test]
+async fn a_raised_denial_is_a_grpc_status_to_a_grpc_call_only() {
+    let policy = Policy::builder().route("/", Rule::resource("products").unscoped().method(Method::POST, Access::Read));
+    let app: axum::Router = axum::Router::new()
+        .route("/", axum::routing::post(async || Denial::refused("not on Sundays")))
+        .layer(Authz::new(store(products_reader()), policy.build().unwrap()).with_reject(Grpc::new()));
+    for (kind, status) in [("application/grpc", 200), ("application/json", 403)] {
+        let request = Request::post("/").header("x-api-key", KEY).header("content-type", kind);
+        let response = app.clone().oneshot(request.body(axum::body::Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(response.status(), status, "{kind}");
+        assert_eq!(response.headers().contains_key("grpc-status"), status == 200, "{kind}");
     }
 }
 

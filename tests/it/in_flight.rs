@@ -131,6 +131,7 @@ async fn a_revoked_key_takes_its_requests_along() {
         let response = soon(response).await.unwrap();
         assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
         assert!(response.headers().contains_key("www-authenticate"), "as every other 401");
+        assert_eq!(response.headers()["cache-control"], "no-store");
         let denial = response.extensions().get::<Denial>().unwrap();
         assert_eq!((denial.cause(), denial.key_id()), (&Cause::Revoked, Some(gate.key.record.id())));
     }

@@ -11,6 +11,7 @@
 #![allow(missing_docs, unreachable_pub, reason = "nobody links to a test")]
 
 mod allocations;
+mod caches;
 mod cases;
 #[cfg(feature = "client")]
 mod client;
@@ -29,10 +30,13 @@ mod policies;
 mod policy_file;
 mod policy_round_trip;
 mod quickstart;
+mod refusals;
 mod secrets;
 mod seed_apis;
 mod stores;
 mod support;
 #[cfg(all(feature = "metrics", feature = "tracing"))]
 mod telemetry;
+#[cfg(unix)]
+mod varnish;
 mod wire;

@@ -194,3 +194,28 @@ fn what_could_never_match_is_refused_when_the_policy_is_built() {
         assert!(error.contains(told), "{error}");
     }
 }
+
+/// A preflight carries no key: whoever sends one must not learn of what a rule conceals.
+#[tokio::test]
+async fn a_preflight_learns_nothing_of_a_concealed_route() {
+    let rule = || Rule::resource("products").unscoped();
+    let policy = Policy::builder()
+        .allow_preflight()
+        .route("/products", rule())
+        .route("/secrets", rule().concealed())
+        .method_route(Method::GET, "/few", rule())
+        .method_route(Method::PUT, "/few", rule().concealed());
+    let service = Authz::new(store(products_reader()), policy.build().unwrap()).layer(Handler::default());
+    for (path, method, status) in [
+        ("/products", "PUT", 200),
+        ("/secrets", "PUT", 401),
+        ("/few", "GET", 200),
+        ("/few", "PUT", 401),
+        ("/few", "POST", 401),
+        ("/nowhere", "PUT", 401),
+    ] {
+        let request = Request::options(path).header("origin", "https://shop.example");
+        let request = request.header("access-control-request-method", method).body(Full::<Bytes>::default()).unwrap();
+        assert_eq!(send(service.clone(), request).await.0, status, "{path} {method}");
+    }
+}

@@ -1,0 +1,229 @@
+//! What caches are told of answers and of refusals (S21).
+
+use std::{convert::Infallible, future::ready};
+
+use axum::{Router, body::Body, response::Response, routing::get};
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, StatusCode};
+use http_body_util::Full;
+use tower::{Layer as _, ServiceBuilder, ServiceExt as _, service_fn, util::BoxCloneSyncService};
+use tower_authz::{
+    AuthenticateLayer, Authz, Denial, Dimension, Policy, Reject, RequireLayer, Rule, Source,
+    check::CleanPath,
+    reject::{Empty, Grpc, Logic64, Logik, Problem, Scayle},
+};
+
+use crate::support::{Handler, KEY, Mood, MoodyStore, products_reader, store};
+
+type Answer = http::Response<Full<Bytes>>;
+
+fn with(name: &str, value: &str) -> Request<Full<Bytes>> {
+    Request::get("/").header(name, value).body(Full::default()).unwrap()
+}
+
+fn all(headers: &HeaderMap, name: &str) -> String {
+    headers.get_all(name).iter().map(|line| line.to_str().unwrap()).collect::<Vec<_>>().join("; ")
+}
+
+fn rule() -> Rule {
+    Rule::resource("products").unscoped()
+}
+
+/// Whether one service judges or two, and whenever the store answers.
+#[tokio::test]
+async fn an_answer_to_a_key_that_caches_do_not_know_is_private() {
+    let handler = || {
+        service_fn(|request: Request<Full<Bytes>>| {
+            let mut answer = Answer::default();
+            if request.headers().contains_key("if-none-match") {
+                *answer.status_mut() = StatusCode::NOT_MODIFIED;
+            }
+            for (name, value) in request.headers() {
+                if let Some(name) = name.as_str().strip_prefix("answer-") {
+                    answer.headers_mut().append(http::HeaderName::try_from(name).unwrap(), value.clone());
+                }
+            }
+            ready(Ok::<_, Infallible>(answer))
+        })
+    };
+    let policy = || Policy::builder().route("/", rule()).build().unwrap();
+    let moody = |mood| MoodyStore { mood, keys: store(products_reader()) };
+    let two = ServiceBuilder::new()
+        .layer(AuthenticateLayer::new(store(products_reader())))
+        .layer(RequireLayer::new(rule()))
+        .service(handler());
+    for service in [
+        BoxCloneSyncService::new(Authz::new(moody(Mood::AtOnce), policy()).layer(handler())),
+        BoxCloneSyncService::new(Authz::new(moody(Mood::Later), policy()).layer(handler())),
+        BoxCloneSyncService::new(two),
+    ] {
+        let told = async |request: Request<Full<Bytes>>| {
+            let answer = service.clone().oneshot(request).await.unwrap();
+            assert!(answer.status() == 200 || answer.status() == 304);
+            (all(answer.headers(), "vary"), all(answer.headers(), "cache-control"))
+        };
+        let is = |vary: &str, control: &str| (vary.to_owned(), control.to_owned());
+        let ours = "x-api-key, x-access-token";
+        for name in ["x-api-key", "x-access-token"] {
+            assert_eq!(told(with(name, KEY)).await, is(ours, "private"), "{name}");
+            for method in [Method::HEAD, Method::OPTIONS] {
+                let mut request = with(name, KEY);
+                *request.method_mut() = method;
+                assert_eq!(told(request).await, is(ours, "private"), "{name}");
+            }
+        }
+        let mut not_modified = with("x-api-key", KEY);
+        not_modified.headers_mut().insert("if-none-match", "*".parse().unwrap());
+        assert_eq!(told(not_modified).await, is(ours, "private"));
+        // Caches know that header, and it goes first.
+        let bearer = format!("Bearer {KEY}");
+        assert_eq!(told(with("authorization", &bearer)).await, is("", ""));
+        let mut both = with("authorization", &bearer);
+        both.headers_mut().insert("x-api-key", KEY.parse().unwrap());
+        assert_eq!(told(both).await, is("", ""));
+        // The handler knows better.
+        let mut own = with("x-api-key", KEY);
+        own.headers_mut().insert("answer-cache-control", "public, max-age=60".parse().unwrap());
+        own.headers_mut().append("answer-vary", "accept".parse().unwrap());
+        own.headers_mut().append("answer-vary", "accept-language".parse().unwrap());
+        let vary = format!("accept; accept-language; {ours}");
+        assert_eq!(told(own).await, is(&vary, "public, max-age=60"));
+        let mut everything = with("x-api-key", KEY);
+        everything.headers_mut().insert("answer-vary", "*".parse().unwrap());
+        assert_eq!(told(everything).await, is("*", "private"));
+    }
+}
+
+/// What is public is the same for all, with a key and without, and a cache may keep it for all.
+#[tokio::test]
+async fn an_answer_of_a_public_route_is_for_all() {
+    let policy = Policy::builder().public("/").build().unwrap();
+    let service = Authz::new(store(products_reader()), policy).layer(Handler::default());
+    for request in [with("x-api-key", KEY), with("x-api-key", "garbage"), with("accept", "*/*")] {
+        let answer = service.clone().oneshot(request).await.unwrap();
+        assert_eq!(answer.status(), 200);
+        assert!(answer.headers().is_empty(), "{:?}", answer.headers());
+    }
+}
+
+#[tokio::test]
+async fn the_sources_of_ones_own_are_named() {
+    let own = || Source::header("x-own".parse().unwrap());
+    let policy = || Policy::builder().route("/", rule()).build().unwrap();
+    let named = async |sources: Vec<Source>, request: Request<Full<Bytes>>| {
+        let service = Authz::new(store(products_reader()), policy()).with_sources(sources).layer(Handler::default());
+        let answer = service.oneshot(request).await.unwrap();
+        assert_eq!(answer.status(), 200);
+        all(answer.headers(), "vary")
+    };
+    assert_eq!(named(vec![own()], with("x-own", KEY)).await, "x-own");
+    let old = own().deprecated(std::time::UNIX_EPOCH);
+    assert_eq!(
+        named(vec![Source::bearer(), old, Source::header("cookie".parse().unwrap())], with("x-own", KEY)).await,
+        "x-own, cookie"
+    );
+    let whole = Source::header("authorization".parse().unwrap());
+    assert_eq!(named(vec![whole, own()], with("authorization", KEY)).await, "");
+}
+
+/// Every status of ours, from every place that refuses.
+async fn refusals<R: Reject<Body> + Clone>(reject: R) -> Vec<(&'static str, u16, Response)> {
+    let policy = Policy::builder()
+        .route("/products", rule())
+        .route("/orders", Rule::resource("orders").unscoped())
+        .route("/secrets", Rule::resource("orders").unscoped().concealed())
+        .method_route(Method::POST, "/few", rule())
+        .route("/raised", rule())
+        .route("/nothing", rule())
+        .route("/forgotten", Rule::resource("products").filtered(Dimension::SHOP))
+        .public("/public")
+        .build()
+        .unwrap();
+    let policy = std::sync::Arc::new(policy);
+    let app = |mood| -> Router {
+        let keys = MoodyStore { mood, keys: store(products_reader()) };
+        let handler = get(async || "handled");
+        Router::new()
+            .route("/products", handler.clone())
+            .route("/orders", handler.clone())
+            .route("/secrets", handler.clone())
+            .route("/few", handler.clone())
+            .route("/raised", get(async || Denial::refused("not on Sundays")))
+            .route("/nothing", get(async || Denial::not_found()))
+            .route("/forgotten", handler)
+            .route("/public", get(async || Denial::refused("not on Sundays")))
+            .layer(Authz::new(keys, std::sync::Arc::clone(&policy)).with_reject(reject.clone()))
+    };
+    let mut seen = Vec::new();
+    for (what, mood, path, key, status) in [
+        ("no key", Mood::AtOnce, "/products", "", 401),
+        ("a bad key", Mood::AtOnce, "/products", "garbage", 401),
+        ("an unknown key", Mood::AtOnce, "/products", "a-key-that-was-not-issued", 401),
+        ("an unknown key, later", Mood::Later, "/products", "a-key-that-was-not-issued", 401),
+        ("an unclean path", Mood::AtOnce, "/products/;", KEY, 400),
+        ("no permission", Mood::AtOnce, "/orders", KEY, 403),
+        ("a concealed rule", Mood::AtOnce, "/secrets", KEY, 404),
+        ("no rule", Mood::AtOnce, "/elsewhere", KEY, 404),
+        ("another method", Mood::AtOnce, "/few", KEY, 405),
+        ("the store is down", Mood::Unavailable, "/products", KEY, 503),
+        ("the store is down, later", Mood::UnavailableLater, "/products", KEY, 503),
+        ("an unreadable record", Mood::Unreadable, "/products", KEY, 500),
+        ("a denial of the handler", Mood::AtOnce, "/raised", KEY, 403),
+        ("nothing found", Mood::AtOnce, "/nothing", KEY, 404),
+        ("an answer withheld", Mood::AtOnce, "/forgotten", KEY, 500),
+        ("a denial on a public route", Mood::AtOnce, "/public", "", 403),
+    ] {
+        let mut request = Request::get(path);
+        if !key.is_empty() {
+            request = request.header("x-api-key", key);
+        }
+        seen.push((what, status, app(mood).oneshot(request.body(Body::empty()).unwrap()).await.unwrap()));
+    }
+    let only: Router = Router::new().route("/", get(async || "handled"));
+    let unclean = only.layer(RequireLayer::new(CleanPath::new()).with_reject(reject));
+    let request = Request::get("/a;b").body(Body::empty()).unwrap();
+    seen.push(("a check alone", 400, unclean.oneshot(request).await.unwrap()));
+    seen
+}
+
+#[tokio::test]
+async fn no_refusal_is_kept_in_any_dialect() {
+    let own = |denial: &Denial| {
+        let mut response = Response::new(Body::from("no"));
+        *response.status_mut() = denial.status();
+        response.headers_mut().insert("cache-control", "max-age=3600".parse().unwrap());
+        response
+    };
+    for (dialect, seen) in [
+        ("problem", refusals(Problem).await),
+        ("scayle", refusals(Scayle).await),
+        ("logic64", refusals(Logic64).await),
+        ("logik", refusals(Logik).await),
+        ("empty", refusals(Empty).await),
+        ("grpc", refusals(Grpc::new()).await),
+        ("own", refusals(own).await),
+    ] {
+        for (what, status, response) in seen {
+            assert_eq!(response.status(), status, "{dialect}: {what}");
+            assert_eq!(all(response.headers(), "cache-control"), "no-store", "{dialect}: {what}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_refused_grpc_call_is_not_kept() {
+    let policy = Policy::builder().route("/", rule()).build().unwrap();
+    let service = Authz::new(store(products_reader()), policy).with_reject(Grpc::new()).layer(Handler::default());
+    let call = Request::post("/").header("content-type", "application/grpc").body(Full::<Bytes>::default()).unwrap();
+    let answer = service.oneshot(call).await.unwrap();
+    assert_eq!((answer.status(), &*all(answer.headers(), "grpc-status")), (StatusCode::OK, "16"));
+    assert_eq!(all(answer.headers(), "cache-control"), "no-store");
+}
+
+/// A handler without a layer around it says it for itself.
+#[tokio::test]
+async fn a_denial_as_a_response_is_not_kept() {
+    let bare: Router = Router::new().route("/", get(async || Denial::refused("not on Sundays")));
+    let answer = bare.oneshot(Request::get("/").body(Body::empty()).unwrap()).await.unwrap();
+    assert_eq!((answer.status(), &*all(answer.headers(), "cache-control")), (StatusCode::FORBIDDEN, "no-store"));
+}
