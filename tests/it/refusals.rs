@@ -243,7 +243,7 @@ async fn over_http2(address: SocketAddr, method: &str, path: &str, key: bool) ->
     let headers = response.headers().iter().filter(|(name, _)| *name != "date");
     let headers = headers.map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned())).collect();
     let body = response.into_body().collect().await.unwrap().to_bytes();
-    (status, headers, without_time(&String::from_utf8(body.to_vec()).unwrap()))
+    (status, headers, without_time(std::str::from_utf8(&body).unwrap()))
 }
 
 #[tokio::test]

@@ -184,3 +184,29 @@ where
     let body = response.into_body().collect().await.unwrap().to_bytes();
     (status, String::from_utf8(body.to_vec()).unwrap())
 }
+
+/// A file that is mounted over another, as containers do it; until it is dropped.
+#[cfg(target_os = "linux")]
+pub struct Mount(std::path::PathBuf);
+
+#[cfg(target_os = "linux")]
+impl Mount {
+    /// None where this user may not mount: then the test that wants it is skipped, and says so, unless `REQUIRE_MOUNT=1`.
+    pub fn new(outside: &std::path::Path, inside: &std::path::Path) -> Option<Self> {
+        let mut mount = std::process::Command::new("mount");
+        let is_mounted = mount.arg("--bind").args([outside, inside]).status().is_ok_and(|status| status.success());
+        if !is_mounted {
+            assert!(std::env::var_os("REQUIRE_MOUNT").is_none(), "REQUIRE_MOUNT is set, and nothing can be mounted");
+            let _ = std::io::Write::write_all(&mut std::io::stderr(), b"SKIPPED: this user may not mount\n");
+            return None;
+        }
+        Some(Self(inside.to_owned()))
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg(&self.0).status();
+    }
+}

@@ -251,14 +251,7 @@ fn a_file_that_is_mounted_singly_and_replaced_is_a_fault() {
     let (outside, inside) = (folder.file(), folder.file().with_file_name("mounted.json"));
     fs::write(&outside, text(&[0], &[])).unwrap();
     fs::write(&inside, "").unwrap();
-    let run = |program: &str, arguments: &[&Path]| {
-        std::process::Command::new(program).args(arguments).status().is_ok_and(|status| status.success())
-    };
-    if !run("mount", &[Path::new("--bind"), &outside, &inside]) {
-        assert!(std::env::var_os("REQUIRE_PG").is_none(), "the gate runs as root and may mount");
-        eprintln!("skipped: this user may not mount; run the tests as root");
-        return;
-    }
+    let Some(mount) = crate::support::Mount::new(&outside, &inside) else { return };
     let store = FileStore::open(&inside, StoreSettings::new()).unwrap();
     assert_eq!(store.status().fault, None);
     let new = outside.with_extension("new");
@@ -269,6 +262,6 @@ fn a_file_that_is_mounted_singly_and_replaced_is_a_fault() {
         std::thread::sleep(Duration::from_millis(10));
     }
     let fault = store.status().fault;
-    assert!(run("umount", &[&inside]));
+    drop(mount);
     assert!(fault.is_some_and(|fault| fault.contains("mount its directory")));
 }
