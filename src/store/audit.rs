@@ -42,27 +42,33 @@ pub enum Action {
     Rotated,
     /// It was revoked; the note says why.
     Revoked,
+    /// Somebody revoked it though it was revoked already; it was published once more.
+    RevokedAgain,
     /// It was forgotten.
     Deleted,
     /// It was forgotten, long after it was dead.
     Purged,
     /// The settings of the store were changed.
     SettingsChanged,
+    /// Somebody changed the key, or without a key the settings, past this program, by SQL.
+    ChangedBySql,
     /// Something that this program does not know: a newer one has done it.
     Unknown,
 }
 
 impl Action {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 11] = [
         Self::Issued,
         Self::Imported,
         Self::Renamed,
         Self::GrantChanged,
         Self::Rotated,
         Self::Revoked,
+        Self::RevokedAgain,
         Self::Deleted,
         Self::Purged,
         Self::SettingsChanged,
+        Self::ChangedBySql,
     ];
 
     /// Its name: `issued`, `grant-changed`.
@@ -75,9 +81,11 @@ impl Action {
             Self::GrantChanged => "grant-changed",
             Self::Rotated => "rotated",
             Self::Revoked => "revoked",
+            Self::RevokedAgain => "revoked-again",
             Self::Deleted => "deleted",
             Self::Purged => "purged",
             Self::SettingsChanged => "settings-changed",
+            Self::ChangedBySql => "changed-by-sql",
             Self::Unknown => "unknown",
         }
     }

@@ -271,6 +271,9 @@ fn follow(
         replaced.push(Replaced { old: Arc::clone(old), new: None, end: Some(End::Gone) });
         return new;
     };
+    if old.revoked_at().is_some() && record.revoked_at().is_none() {
+        return Some(Slot::Record(Arc::clone(old))); // revoked is for good, whatever was restored
+    }
     let narrowed = directories.is_some_and(|directories| directories.narrow(old, &record));
     if *old == record && !narrowed {
         record.last_used().into_iter().for_each(|time| old.mark_used(time));

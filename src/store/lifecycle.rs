@@ -86,7 +86,7 @@ pub(crate) fn plan(
             let reason = Some(reason).filter(|reason| !reason.is_empty());
             match table.by_id(&id)? {
                 Row::Absent => return Err(unknown(&id)),
-                Row::Found(old) if old.revoked_at().is_some() => plan.applied.records.push(old),
+                Row::Found(old) if old.revoked_at().is_some() => plan.publish_again(old, reason),
                 Row::Found(old) => {
                     let revoked = old.revise().revoked_at(now).revocation_reason(reason.clone()).build();
                     plan.edit(Action::Revoked, Some(old), revoked, reason);
@@ -132,7 +132,7 @@ pub(crate) fn plan(
             plan.settings = Some(new);
         }
     }
-    plan.applied.changed = !plan.edits.is_empty();
+    plan.applied.changed = plan.edits.iter().any(|edit| edit.action != Action::RevokedAgain);
     Ok(plan)
 }
 
@@ -148,6 +148,14 @@ impl Plan {
     fn unread(&mut self, action: Action, id: KeyId, digest: Option<Digest>, note: Option<String>) {
         let key = Some(id);
         self.edits.push(Edit { action, key, digest, before: None, after: None, note, settings: None });
+    }
+
+    /// Nothing is to be written, but whoever still admits the key hears of it once more.
+    fn publish_again(&mut self, record: Arc<KeyRecord>, note: Option<String>) {
+        self.applied.records.push(Arc::clone(&record));
+        let (key, digest) = (Some(record.id().clone()), Some(*record.digest()));
+        let (action, before, after) = (Action::RevokedAgain, Some(Arc::clone(&record)), Some(record));
+        self.edits.push(Edit { action, key, digest, before, after, note, settings: None });
     }
 
     fn forget(&mut self, action: Action, old: Arc<KeyRecord>) {

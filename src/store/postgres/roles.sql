@@ -8,4 +8,4 @@ CREATE ROLE authz_admin;    -- for whoever changes keys; beside a server, give i
 GRANT SELECT, UPDATE ON authz_counter TO authz_admin;
 GRANT SELECT, INSERT, UPDATE, DELETE ON authz_keys TO authz_admin;
 GRANT SELECT, INSERT ON authz_audit TO authz_admin;
-GRANT SELECT ON authz_replicas TO authz_admin;
+GRANT SELECT ON authz_replicas, authz_revoked TO authz_admin;

@@ -153,7 +153,7 @@ impl Fetched {
         let bytes: Vec<&[u8]> = digests.iter().map(|digest| digest.as_bytes().as_slice()).collect();
         if !bytes.is_empty() {
             let known = "SELECT digest FROM authz_keys WHERE digest = ANY($1)";
-            let revoked = "SELECT digest FROM authz_audit WHERE digest = ANY($1) AND action = 'revoked'";
+            let revoked = "SELECT digest FROM authz_revoked WHERE digest = ANY($1)";
             for (sql, set) in [(known, &mut fetched.digests), (revoked, &mut fetched.revoked)] {
                 let rows = transaction.query(sql, &[&bytes]).await.map_err(|error| failure(&error))?;
                 set.extend(rows.iter().filter_map(|row| digest_of(row, 0)));

@@ -10,9 +10,10 @@ use crate::store::{
 /// What each version of the schema adds to the one before, and the oldest program, by the versions it knows, that can
 /// go on beside it. A migration that only adds what older programs need not know leaves that as it was; so replicas
 /// are replaced one by one, after the tables.
-const MIGRATIONS: [Migration; 2] = [
+const MIGRATIONS: [Migration; 3] = [
     Migration { sql: include_str!("schema_1.sql"), oldest: 1 },
     Migration { sql: include_str!("schema_2.sql"), oldest: 1 },
+    Migration { sql: include_str!("schema_3.sql"), oldest: 1 },
 ];
 
 struct Migration {

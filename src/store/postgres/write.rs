@@ -33,6 +33,7 @@ pub(super) async fn write(
         let (mut new, mut gone) = (Vec::new(), Vec::new());
         for edit in edits {
             match (&edit.key, &edit.after, edit.action) {
+                (_, _, Action::RevokedAgain) => {}
                 (_, Some(record), _) if edit.before.is_none() => new.push(&**record),
                 (_, Some(record), _) => update(transaction, record).await?,
                 // Only of a record that cannot be read is there nothing to write afterwards.

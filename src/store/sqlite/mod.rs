@@ -37,7 +37,10 @@ use crate::{
 /// * A change is on the disk when its future is done, and in force in this process. Killed at any
 ///   moment, the program finds every change that was acknowledged, and no half one.
 /// * Several processes may have the file open; one serves, and `authz` changes keys. A change by
-///   another process is in force within a second.
+///   another process is in force within a second, and so is one that somebody makes by SQL: triggers leave an
+///   audit record of it (`changed-by-sql`).
+/// * Revoked is for good: a digest that was ever revoked in the file is remembered there, and no change, no
+///   import and no SQL brings the key back.
 /// * A record that cannot be read is refused alone, with 500, and reported. A file that is damaged, or
 ///   empty, or missing, is an error when it is opened, never a store without keys.
 /// * A full disk or a locked file is an error to whoever changes something, and nothing to look-ups.
@@ -46,8 +49,6 @@ use crate::{
 /// # What it does not
 /// * It is for one machine: SQLite's locks and shared memory do not work over a network file system.
 /// * Whoever restores an old copy of the file brings back the keys that were revoked since.
-/// * Rows that other programs change by hand are seen after a restart: each change of ours has an audit
-///   record, by which processes learn of it.
 /// * A full disk keeps the file from being opened anew: a server that is restarted then does not start.
 /// * If the file can no longer be read, or another stands in its place, requests go on for a few
 ///   seconds ([`SqliteOptions::stale_after`]) and are then refused with 503.

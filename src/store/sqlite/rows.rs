@@ -169,9 +169,29 @@ pub(super) fn history(connection: &Connection, query: &AuditQuery) -> rusqlite::
     rows.collect()
 }
 
-/// The number of the newest audit record.
-pub(super) fn newest(connection: &Connection) -> rusqlite::Result<i64> {
-    cached(connection, "SELECT coalesce(max(number), 0) FROM audit")?.query_row([], |row| row.get(0))
+/// A change as a process remembers it: by its number, and by what tells it from another of that number.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub(super) number: i64,
+    content: String,
+}
+
+/// The newest change, or none in a store that was never changed.
+pub(super) fn newest(connection: &Connection) -> rusqlite::Result<Mark> {
+    marked(connection, "(SELECT max(number) FROM audit)", [])
+}
+
+/// Whether this change still is what it was: another stands there, or none, in a file that was restored.
+pub(super) fn is_still(connection: &Connection, mark: &Mark) -> rusqlite::Result<bool> {
+    Ok(marked(connection, "?1", [mark.number])? == *mark)
+}
+
+fn marked(connection: &Connection, number: &str, values: impl rusqlite::Params) -> rusqlite::Result<Mark> {
+    let content =
+        "at || ' ' || who || ' ' || action || ' ' || coalesce(key_id, '') || ' ' || coalesce(hex(digest), '')";
+    let mut statement = cached(connection, &format!("SELECT number, {content} FROM audit WHERE number = {number}"))?;
+    let found = statement.query_row(values, |row| Ok(Mark { number: row.get(0)?, content: row.get(1)? })).optional();
+    Ok(found?.unwrap_or_default())
 }
 
 /// The id and the digest of a key that has changed; no id stands for the settings.
@@ -191,6 +211,7 @@ pub(super) fn changed_since(connection: &Connection, number: i64) -> rusqlite::R
 pub(super) fn write(connection: &Connection, edit: &Edit, now: SystemTime, who: &str) -> Result<(), StoreError> {
     let told = |error: rusqlite::Error| failure(&error);
     match (&edit.key, &edit.after, edit.action) {
+        (_, _, Action::RevokedAgain) => {}
         (_, Some(record), _) => put(connection, record)?,
         // Only of a record that cannot be read is there nothing to write afterwards.
         (Some(id), None, Action::Revoked) => {
@@ -305,7 +326,7 @@ impl Table for Tables<'_> {
     }
 
     fn was_revoked(&self, digest: &Digest) -> Result<bool, StoreError> {
-        cached(self.connection, "SELECT 1 FROM audit WHERE digest = ?1 AND action = 'revoked'")
+        cached(self.connection, "SELECT 1 FROM revoked WHERE digest = ?1")
             .and_then(|mut statement| statement.exists([digest.as_bytes()]))
             .map_err(|error| failure(&error))
     }

@@ -22,7 +22,7 @@ use crate::{
         report::Report,
         sqlite::{
             identity::Identity,
-            rows::{self, All, Broken, Tables},
+            rows::{self, All, Broken, Mark, Tables},
             schema::{self, failure, is_busy},
         },
     },
@@ -62,18 +62,18 @@ pub(super) struct View {
     pub(super) index: Arc<Index>,
     pub(super) settings: StoreSettings,
     own: Vec<Dimension>,
-    /// The newest audit record that the index has in it.
-    number: i64,
+    /// The newest change that the index has in it.
+    known: Mark,
     report: Report,
 }
 
 /// All of it as it was at one moment.
-fn read_all(connection: &Connection, own: &[Dimension]) -> Result<(StoreSettings, i64, All), StoreError> {
+fn read_all(connection: &Connection, own: &[Dimension]) -> Result<(StoreSettings, Mark, All), StoreError> {
     let moment = connection.unchecked_transaction().map_err(|error| failure(&error))?;
     let settings = schema::settings(&moment, own)?;
     let read = || Ok((rows::newest(&moment)?, rows::all(&moment, &settings.dimensions)?));
-    let (number, found) = read().map_err(|error| failure(&error))?;
-    Ok((settings, number, found))
+    let (known, found) = read().map_err(|error| failure(&error))?;
+    Ok((settings, known, found))
 }
 
 impl Worker {
@@ -88,7 +88,7 @@ impl Worker {
         let path = std::path::absolute(&path).unwrap_or(path);
         let file = Identity::of(path).map_err(|error| StoreError::unavailable(error.to_string()))?;
         // Both look at all of the file, and neither waits for the other.
-        let (settings, number, All { slots, broken }) = thread::scope(|scope| {
+        let (settings, known, All { slots, broken }) = thread::scope(|scope| {
             let check = thread::Builder::new().spawn_scoped(scope, || schema::check(&file.path));
             let check = check.map_err(|error| StoreError::unavailable(error.to_string()))?;
             let read = read_all(&connection, &own);
@@ -98,7 +98,7 @@ impl Worker {
         // Look-ups have no use for the pages that were read.
         let _ = connection.execute_batch("PRAGMA shrink_memory");
         let index = Arc::new(Index::new(slots, settings.directory.clone()));
-        let view = View { index, settings, own, number, report };
+        let view = View { index, settings, own, known, report };
         view.tell_broken(&broken);
         let now = Instant::now();
         Ok(Self {
@@ -221,6 +221,8 @@ impl Worker {
         let told = |error: rusqlite::Error| failure(&error);
         let Self { connection, view, .. } = self;
         view.catch_up(connection).map_err(told)?;
+        // The triggers would take what follows for changes that are made by hand.
+        connection.execute_batch("UPDATE writer SET busy = 1").map_err(told)?;
         let now = SystemTime::now();
         let tables = Tables { connection, dimensions: &view.settings.dimensions };
         let Plan { edits, settings, applied } = plan(change, &tables, &view.settings, now)?;
@@ -231,9 +233,9 @@ impl Worker {
             let text = settings.to_json().map_err(|error| StoreError::invalid(error.to_string()))?;
             connection.execute("UPDATE settings SET value = ?1 WHERE name = 'settings'", [text]).map_err(told)?;
         }
-        let number = rows::newest(connection).map_err(told)?;
-        connection.execute_batch("COMMIT").map_err(told)?;
-        view.number = number;
+        let newest = rows::newest(connection).map_err(told)?;
+        connection.execute_batch("UPDATE writer SET busy = 0; COMMIT").map_err(told)?;
+        view.known = newest.clone();
         let as_known = edits.iter().all(|edit| view.index.knows(edit));
         let directory = settings.as_ref().map(|settings| settings.directory.clone());
         view.index.publish(lifecycle::slots(&edits), directory);
@@ -243,7 +245,7 @@ impl Worker {
         if !as_known {
             // The file says something else of a key than what look-ups find: only all of it anew is sure to be true.
             // The change is made; should this fail, nobody is let in.
-            if let Err(error) = view.reload(connection, number) {
+            if let Err(error) = view.reload(connection, newest) {
                 view.index.set_stale(true);
                 (view.report)(&format!("the key store cannot be read, requests are refused: {error}"));
             }
@@ -256,17 +258,20 @@ impl View {
     /// Takes over what has changed in the file since.
     fn catch_up(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         let newest = rows::newest(connection)?;
-        if newest == self.number {
+        if newest == self.known {
             return Ok(());
         }
-        if newest < self.number {
-            (self.report)("the key store went back to an earlier state; keys that were revoked since live again");
+        if !rows::is_still(connection, &self.known)? {
+            (self.report)(
+                "the key store went back to an earlier state: what was changed since is lost, and keys that were revoked \
+                 since are live in it",
+            );
             return self.reload(connection, newest);
         }
         // An id may have another digest by now, a digest another id: what is gone comes first, so that what is
         // there has the last word.
         let (mut gone, mut there) = (Vec::new(), Vec::new());
-        for (id, digest) in rows::changed_since(connection, self.number)? {
+        for (id, digest) in rows::changed_since(connection, self.known.number)? {
             let Some(id) = id else {
                 return self.reload(connection, newest);
             };
@@ -290,12 +295,12 @@ impl View {
             }
         }
         self.index.publish(gone.into_iter().chain(there), None);
-        self.number = newest;
+        self.known = newest;
         Ok(())
     }
 
     /// Reads everything anew. The caller holds a transaction, so that it is of one moment.
-    fn reload(&mut self, connection: &Connection, newest: i64) -> rusqlite::Result<()> {
+    fn reload(&mut self, connection: &Connection, newest: Mark) -> rusqlite::Result<()> {
         match schema::settings(connection, &self.own) {
             Ok(settings) => self.settings = settings,
             Err(error) => (self.report)(&error.to_string()),
@@ -303,7 +308,7 @@ impl View {
         let All { slots, broken } = rows::all(connection, &self.settings.dimensions)?;
         self.index.replace(slots, self.settings.directory.clone());
         self.tell_broken(&broken);
-        self.number = newest;
+        self.known = newest;
         Ok(())
     }
 

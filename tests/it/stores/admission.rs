@@ -262,6 +262,38 @@ pub async fn nothing_brings_a_revoked_key_back<F: Fixture>() {
 
 /// Readers hammer a key while it is revoked and others come and go: whoever begins after `revoke` has
 /// returned is refused.
+/// Though it was revoked elsewhere, and its record came and went.
+pub async fn revoked_is_for_good_however_a_key_came_and_went<F: Fixture>() {
+    let elsewhere = MemoryStore::new();
+    let keys = [issue(&elsewhere).await, issue(&elsewhere).await, issue(&elsewhere).await];
+    let before = elsewhere.export().await.unwrap().records().to_vec();
+    for key in &keys {
+        elsewhere.by("test").revoke(key.record.id(), "lost").await.unwrap();
+    }
+    let after = elsewhere.export().await.unwrap().records().to_vec();
+    let fixture = F::fresh(StoreSettings::new()).await;
+    let store = fixture.store();
+    let gate = Gate::of(store);
+    let by = store.by("test");
+    assert_eq!(by.import(after.clone()).await.unwrap().added, 3);
+    // One stays, one is deleted, and one is purged.
+    let [_, deleted, purged] = &keys;
+    by.delete(deleted.record.id()).await.unwrap();
+    by.delete(keys[0].record.id()).await.unwrap();
+    by.import(after.iter().filter(|record| record.id() == keys[0].record.id()).cloned()).await.unwrap();
+    assert_eq!(by.purge(in_seconds(60)).await.unwrap(), 2, "{}", purged.record.id());
+    for _ in 0..2 {
+        let back = by.import(before.clone()).await.unwrap();
+        assert_eq!((back.added, back.skipped, back.refused), (0, 0, 3));
+        for key in &keys {
+            assert_eq!(gate.get(key).await, 401);
+        }
+        // As the dead, they may come back.
+        assert_eq!(by.import(after.clone()).await.unwrap().added, 3);
+        by.purge(in_seconds(60)).await.unwrap();
+    }
+}
+
 pub async fn a_revocation_holds_for_every_request_that_begins_later<F: Fixture>() {
     let fixture = F::fresh(StoreSettings::new()).await;
     let store = fixture.store();

@@ -44,6 +44,7 @@ pub async fn every_change_leaves_one_record<F: Fixture>() {
         (Action::Renamed, "bob", Some(id), None),
         (Action::GrantChanged, "anna", Some(id), None),
         (Action::Revoked, "carl", Some(id), Some("it was in a \"public\" log")),
+        (Action::RevokedAgain, "carl", Some(id), Some("twice")),
         (Action::Deleted, "dora", Some(id), None),
         (Action::SettingsChanged, "anna", None, None),
     ];
@@ -70,8 +71,9 @@ pub async fn every_change_leaves_one_record<F: Fixture>() {
     let (living, revoked) = record(3);
     assert!(living["revoked_at"].is_null() && revoked["revoked_at"].is_string());
     assert_eq!(revoked["revocation_reason"], "it was in a \"public\" log");
-    assert_eq!(record(4), (revoked, serde_json::Value::Null));
-    let (old, new) = record(5);
+    assert_eq!(record(4), (revoked.clone(), revoked.clone()));
+    assert_eq!(record(5), (revoked, serde_json::Value::Null));
+    let (old, new) = record(6);
     assert_eq!(old["directory"], serde_json::json!({ "shops": [] }));
     assert_eq!(new["directory"]["shops"][0]["company"], "1");
     assert_eq!(new.to_string(), json(&store.settings().await.unwrap().to_json().ok()).to_string());

@@ -25,6 +25,8 @@ mod postgres_operations;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 #[cfg(feature = "sqlite")]
+mod sqlite_by_hand;
+#[cfg(feature = "sqlite")]
 mod sqlite_faults;
 #[cfg(feature = "sqlite")]
 mod sqlite_files;
@@ -117,6 +119,7 @@ macro_rules! conformance {
                 an_overlap_never_prolongs_a_life
                 dates_hold_to_the_microsecond
                 nothing_brings_a_revoked_key_back
+                revoked_is_for_good_however_a_key_came_and_went
                 a_revocation_holds_for_every_request_that_begins_later
                 an_imported_key_is_admitted
                 who_belongs_to_whom_is_judged_by_the_newest_settings

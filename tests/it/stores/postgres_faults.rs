@@ -622,13 +622,13 @@ async fn without_a_database_there_is_no_store() {
 /// What a restore does to the tables: the newest change was never made, and the key lives.
 const SET_BACK: &str = "
     ALTER TABLE authz_audit DISABLE TRIGGER audit_is_kept;
-    ALTER TABLE authz_keys DISABLE TRIGGER revoked_is_for_good;
+    ALTER TABLE authz_keys DISABLE TRIGGER USER;
     DELETE FROM authz_audit WHERE number = (SELECT max(number) FROM authz_audit);
     UPDATE authz_keys SET revoked_at = NULL, revocation_reason = NULL, version = 1;
     UPDATE authz_counter SET (version, change) =
       (SELECT number, change FROM authz_audit ORDER BY number DESC LIMIT 1);
     ALTER TABLE authz_audit ENABLE TRIGGER audit_is_kept;
-    ALTER TABLE authz_keys ENABLE TRIGGER revoked_is_for_good;";
+    ALTER TABLE authz_keys ENABLE TRIGGER USER;";
 
 /// Another change that is given the number of the one that was lost.
 const GO_ON: &str = "

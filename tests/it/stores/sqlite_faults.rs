@@ -300,21 +300,31 @@ async fn look_ups_end_when_the_file_is_gone_or_another() {
 /// The rows are gone for good, or a dump was restored in place: what the file says counts, and it is reported.
 #[tokio::test]
 async fn a_file_that_goes_back_in_time_is_reported() {
-    let fixture = Sqlite::fresh(StoreSettings::new()).await;
-    let (heard, options) = listening();
-    let store = options.open(fixture.file()).unwrap();
-    let (old, new) = (issue(&store).await, issue(&store).await);
-    let file = raw(&fixture.file());
-    let restore = "DROP TRIGGER audit_is_kept; DELETE FROM audit WHERE number > 1; DELETE FROM keys WHERE id = '";
-    file.execute_batch(&format!("{restore}{}'", new.record.id())).unwrap();
-    let gate = Gate::of(&store);
-    let begin = Instant::now();
-    while gate.get(&new).await != 401 {
-        assert!(begin.elapsed() < Duration::from_secs(1));
-        tokio::time::sleep(Duration::from_millis(5)).await;
+    for goes_on in [false, true] {
+        let fixture = Sqlite::fresh(StoreSettings::new()).await;
+        let (heard, options) = listening();
+        let store = options.open(fixture.file()).unwrap();
+        let (old, new) = (issue(&store).await, issue(&store).await);
+        let gate = Gate::of(&store);
+        assert_eq!((gate.get(&old).await, gate.get(&new).await), (200, 200));
+        // What was there before the second key, and as many other changes since as were lost.
+        let restore = format!(
+            "DROP TRIGGER audit_is_kept; UPDATE writer SET busy = 1; DELETE FROM audit WHERE number > 1;
+         DELETE FROM keys WHERE id = '{}'; UPDATE writer SET busy = 0;",
+            new.record.id()
+        );
+        let again = "INSERT INTO audit (number, at, who, action, key_id) SELECT 2, 1, 'x', 'renamed', id FROM keys;";
+        raw(&fixture.file())
+            .execute_batch(&format!("BEGIN; {restore} {} COMMIT", if goes_on { again } else { "" }))
+            .unwrap();
+        let begin = Instant::now();
+        while gate.get(&new).await != 401 {
+            assert!(begin.elapsed() < Duration::from_secs(1));
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(gate.get(&old).await, 200);
+        assert!(heard.lock().unwrap()[0].contains("went back to an earlier state"));
     }
-    assert_eq!(gate.get(&old).await, 200);
-    assert!(heard.lock().unwrap()[0].contains("went back to an earlier state"));
 }
 
 /// Whatever else writes to the file, a revoked key stays one, and what was done stays written.

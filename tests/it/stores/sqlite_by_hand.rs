@@ -1,0 +1,157 @@
+//! What other programs do to the file by SQL, and files of earlier versions.
+
+use std::time::{Duration, Instant};
+
+use rusqlite::params;
+use tower_authz::{
+    Directory, Grant,
+    store::{Action, AuditQuery, IssuedKey, KeyAdmin as _, NewKey, SqliteStore, StoreSettings},
+};
+
+use super::{
+    Fixture as _, Gate, issue,
+    sqlite::{Folder, Sqlite, raw},
+};
+
+/// In force within a second; three are given, as others use the machine too.
+async fn becomes(gate: &Gate, key: &IssuedKey, status: u16, what: &str) {
+    let begin = Instant::now();
+    while gate.get(key).await != status {
+        assert!(begin.elapsed() < Duration::from_secs(3), "{what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_changed_by_sql_is_in_force_and_on_record() {
+    let fixture = Sqlite::fresh(StoreSettings::new()).await;
+    let store = fixture.store();
+    let gate = Gate::of(store);
+    let [revoked, deleted, renewed] = [issue(store).await, issue(store).await, issue(store).await];
+    let by_hand = raw(&fixture.file());
+    let change = |sql: &str, key: &IssuedKey| {
+        assert_eq!(by_hand.execute(sql, [key.record.id().as_str()]), Ok(1), "{sql}");
+    };
+    change("UPDATE keys SET revoked_at = 1 WHERE id = ?1", &revoked);
+    becomes(&gate, &revoked, 401, "revoked").await;
+    change("DELETE FROM keys WHERE id = ?1", &deleted);
+    becomes(&gate, &deleted, 401, "deleted").await;
+    change("UPDATE keys SET expires_at = 1 WHERE id = ?1", &renewed);
+    becomes(&gate, &renewed, 401, "expired").await;
+    change("UPDATE keys SET expires_at = NULL WHERE id = ?1", &renewed);
+    becomes(&gate, &renewed, 200, "without an end again").await;
+    for key in [&revoked, &deleted] {
+        let newest = store.audit(&AuditQuery::new().key(key.record.id().clone()).limit(1)).await.unwrap();
+        assert_eq!((newest[0].action, &*newest[0].by), (Action::ChangedBySql, "sql"));
+    }
+    // A use is no change, and our own changes are told once.
+    let before = store.audit(&AuditQuery::new()).await.unwrap().len();
+    change("UPDATE keys SET last_used = 7 WHERE id = ?1", &renewed);
+    store.by("test").rename(renewed.record.id(), "another").await.unwrap();
+    let answer = store.by("test").revoke(revoked.record.id(), "").await.unwrap();
+    assert!(!answer.changed, "it was revoked already, and it is refused");
+    assert_eq!(store.audit(&AuditQuery::new()).await.unwrap().len(), before + 2);
+    assert_eq!(gate.get(&revoked).await, 401);
+}
+
+/// Even where nothing told this process of it: without the triggers, say.
+#[tokio::test]
+async fn a_revocation_that_is_repeated_is_published_again() {
+    let fixture = Sqlite::fresh(StoreSettings::new()).await;
+    let other = SqliteStore::open(fixture.file()).unwrap();
+    let key = issue(fixture.store()).await;
+    let (gate, elsewhere) = (Gate::of(fixture.store()), Gate::of(&other));
+    becomes(&elsewhere, &key, 200, "known").await;
+    let silent = "UPDATE writer SET busy = 1; UPDATE keys SET revoked_at = 1; UPDATE writer SET busy = 0";
+    raw(&fixture.file()).execute_batch(&format!("BEGIN; {silent}; COMMIT")).unwrap();
+    assert!(!fixture.store().by("test").revoke(key.record.id(), "").await.unwrap().changed);
+    assert_eq!(gate.get(&key).await, 401);
+    becomes(&elsewhere, &key, 401, "and in every other process").await;
+}
+
+/// Keys and directory that one transaction changes are seen at once, in whatever order they are read.
+#[tokio::test]
+async fn keys_and_directory_of_one_transaction_are_seen_at_once() {
+    let of = |company: u8| {
+        let directory = Directory::builder().shop("de", Some(&company.to_string())).build().unwrap();
+        StoreSettings::new().directory(directory)
+    };
+    let fixture = Sqlite::fresh(of(1)).await;
+    let store = fixture.store();
+    let gate = Gate::of(store);
+    let grant = |company: u8| Grant::builder().read("products").only("company", [company]).build().unwrap();
+    let key = store.by("test").issue(NewKey::new("k", grant(2))).await.unwrap();
+    for _ in 0..300 {
+        issue(store).await;
+    }
+    let mut by_hand = raw(&fixture.file());
+    for company in [2, 1, 2, 1] {
+        let transaction = by_hand.transaction().unwrap();
+        let settings = of(company).to_json().unwrap();
+        transaction.execute("UPDATE settings SET value = ?1", [settings]).unwrap();
+        let may = format!(
+            "{{\"permissions\":{{\"products\":\"read\"}},\"restrictions\":{{\"company\":{{\"include\":[\"{}\"]}}}}}}",
+            3 - company
+        );
+        let sql = "UPDATE keys SET may = ?1, version = version + 1 WHERE id = ?2";
+        assert_eq!(transaction.execute(sql, params![may, key.record.id().as_str()]), Ok(1));
+        transaction.commit().unwrap();
+        let begin = Instant::now();
+        while begin.elapsed() < Duration::from_millis(400) {
+            assert_eq!(gate.get(&key).await, 403, "neither state admits it");
+        }
+    }
+}
+
+/// A file of the first version: what was revoked there, deleted or purged since or not, is remembered.
+#[tokio::test]
+async fn files_of_the_first_version_are_migrated() {
+    let folder = Folder::new();
+    let made = SqliteStore::create(folder.file(), StoreSettings::new()).unwrap();
+    let mut keys = Vec::new();
+    for _ in 0..5 {
+        keys.push(issue(&made).await);
+    }
+    drop(made);
+    let records: Vec<_> = keys.iter().map(|key| tower_authz::KeyRecord::clone(&key.record)).collect();
+    // The same content under the first schema. The log knows of a revocation, of an import as revoked, and of a purge.
+    let first = folder.path().join("first.sqlite");
+    let old = raw(&first);
+    old.execute_batch(include_str!("../../../src/store/sqlite/schema_1.sql")).unwrap();
+    old.execute("ATTACH ?1 AS made", [folder.file().to_str().unwrap()]).unwrap();
+    old.execute_batch("INSERT INTO settings SELECT * FROM made.settings; INSERT INTO keys SELECT * FROM made.keys")
+        .unwrap();
+    let log = |number: usize, action: &str, before: &str, after: &str| {
+        let sql =
+            "INSERT INTO audit (at, who, action, key_id, digest, before, after) VALUES (1, 'x', ?1, ?2, ?3, ?4, ?5)";
+        let record = &records[number];
+        let values = params![action, record.id().as_str(), record.digest().as_bytes(), before, after];
+        old.execute(sql, values).unwrap();
+    };
+    let (alive, dead) = (r#"{"name":"k"}"#, r#"{"name":"k","revoked_at":"2026-01-01T00:00:00Z"}"#);
+    log(0, "revoked", alive, dead);
+    log(1, "imported", "", dead);
+    log(2, "purged", dead, "");
+    log(3, "imported", "no JSON", alive);
+    let ids: Vec<_> = records.iter().map(|record| record.id().to_string()).collect();
+    for id in &ids[..4] {
+        old.execute("DELETE FROM keys WHERE id = ?1", [id]).unwrap();
+    }
+    old.execute("UPDATE keys SET revoked_at = 5 WHERE id = ?1", [&ids[4]]).unwrap();
+    old.execute_batch("DETACH made; PRAGMA user_version = 1; PRAGMA application_id = 1635087464").unwrap();
+    drop(old);
+
+    let store = SqliteStore::open(&first).unwrap();
+    store.by("test").delete(records[4].id()).await.unwrap();
+    let back = store.by("test").import(records.clone()).await.unwrap();
+    assert_eq!((back.added, back.refused), (1, 4), "only the one that was never revoked");
+    assert_eq!(Gate::of(&store).get(&keys[3]).await, 200);
+    let by_hand = raw(&first);
+    for sql in ["DELETE FROM revoked", "UPDATE revoked SET digest = zeroblob(32)"] {
+        assert!(by_hand.execute_batch(sql).unwrap_err().to_string().contains("stays revoked"), "{sql}");
+    }
+    let sql = "INSERT INTO keys (id, digest, name, may, version) VALUES ('k', ?1, '', '{}', 1)";
+    assert!(by_hand.execute(sql, [records[0].digest().as_bytes()]).is_err());
+    let sql = "UPDATE keys SET digest = ?1 WHERE id = ?2";
+    assert!(by_hand.execute(sql, params![records[0].digest().as_bytes(), ids[3]]).is_err());
+}
