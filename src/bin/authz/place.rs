@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 #[cfg(feature = "postgres")]
 use tower_authz::store::PostgresOptions;
-use tower_authz::store::{KeyAdmin, KeyStore, SqliteStore, StoreSettings};
+use tower_authz::store::{KeyAdmin, KeyStore, SqliteOptions, SqliteStore, StoreSettings};
 
 use crate::{Failure, args, commands::with, output};
 
@@ -57,7 +57,7 @@ impl Place {
         match self {
             Self::File(path) => {
                 is_for_sqlite(path)?;
-                Ok(Box::new(SqliteStore::open(path)?))
+                Ok(Box::new(SqliteOptions::new().uncached().open(path)?))
             }
             #[cfg(feature = "postgres")]
             Self::Postgres(url) => Ok(Box::new(options(url)?.connect(url).await?)),

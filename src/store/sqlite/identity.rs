@@ -1,43 +1,140 @@
-//! The file that a store has opened, and no other of its name.
+//! The file that a store has opened, under the one name that it may have.
+//!
+//! SQLite keeps what was changed last in two files that are named after the first (`-wal`, `-shm`). A process that comes to
+//! the same file by another name has others, and neither sees what the other changes. So a file that has two names is not
+//! opened, and should anything happen to one of the three, nothing more is read or written.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs::{self, Metadata},
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
 
-/// Which file was opened: should another stand in its place, changes would go there, unseen.
+#[derive(Clone, Debug)]
 pub(super) struct Identity {
+    /// As it was given: should it lead elsewhere one day, changes would go there, unseen.
     pub(super) path: PathBuf,
-    #[cfg(unix)]
-    inode: (u64, u64),
+    file: Inode,
+    /// Those that SQLite keeps beside the file, once it has made them.
+    companions: Vec<(PathBuf, Inode)>,
+}
+
+type Inode = (u64, u64);
+
+/// What changes when somebody writes over a file: its length and time, and that of its journal, which only grows while it is
+/// open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    length: u64,
+    modified: Option<SystemTime>,
+    journal: u64,
+}
+
+impl Stamp {
+    /// Whether this is what SQLite itself makes of the one before.
+    pub(super) fn follows(&self, before: &Self) -> bool {
+        (self.length, self.modified) == (before.length, before.modified) && self.journal >= before.journal
+    }
 }
 
 impl Identity {
-    #[cfg(unix)]
-    pub(super) fn of(path: PathBuf) -> std::io::Result<Self> {
-        let inode = Self::inode(&path)?;
-        Ok(Self { path, inode })
-    }
-
-    #[cfg(unix)]
-    fn inode(path: &std::path::Path) -> std::io::Result<(u64, u64)> {
-        use std::os::unix::fs::MetadataExt as _;
-        fs::metadata(path).map(|file| (file.dev(), file.ino()))
-    }
-
-    #[cfg(unix)]
-    pub(super) fn check(&self) -> Result<(), String> {
-        match Self::inode(&self.path) {
-            Ok(inode) if inode == self.inode => Ok(()),
-            Ok(_) => Err("another file stands in its place; restart the program".to_owned()),
-            Err(error) => Err(error.to_string()),
+    /// Refuses a file that others may come to by another name.
+    pub(super) fn of(path: &Path) -> Result<Self, String> {
+        let path = std::path::absolute(path).map_err(|error| error.to_string())?;
+        if is_mounted_alone(&path) {
+            return Err("it is mounted as a single file, and what SQLite keeps beside it is not: mount its directory \
+                        instead"
+                .to_owned());
+        }
+        // Whoever makes a store gives it a second name for a moment.
+        let begin = Instant::now();
+        loop {
+            let metadata = fs::metadata(&path).map_err(|error| error.to_string())?;
+            match has_one_name(&metadata) {
+                Ok(()) => return Ok(Self { file: inode(&metadata), path, companions: Vec::new() }),
+                Err(_) if begin.elapsed() < Duration::from_millis(500) => thread::sleep(Duration::from_millis(20)),
+                Err(error) => return Err(error),
+            }
         }
     }
 
-    #[cfg(not(unix))]
-    pub(super) fn of(path: PathBuf) -> std::io::Result<Self> {
-        fs::metadata(&path).map(|_| Self { path })
+    /// Remembers the files beside it, which are there from the first read on.
+    pub(super) fn with_companions(mut self) -> Result<Self, String> {
+        let real = fs::canonicalize(&self.path).map_err(|error| error.to_string())?;
+        for suffix in ["-wal", "-shm"] {
+            let mut name = real.clone().into_os_string();
+            name.push(suffix);
+            let companion = PathBuf::from(name);
+            let metadata = fs::metadata(&companion).map_err(|error| format!("{}: {error}", companion.display()))?;
+            self.companions.push((companion, inode(&metadata)));
+        }
+        Ok(self)
     }
 
-    #[cfg(not(unix))]
+    /// Whether all of them are the files that were opened.
     pub(super) fn check(&self) -> Result<(), String> {
-        fs::metadata(&self.path).map(drop).map_err(|error| error.to_string())
+        let metadata = fs::metadata(&self.path).map_err(|error| error.to_string())?;
+        if inode(&metadata) != self.file {
+            return Err("another file stands in its place; restart the program".to_owned());
+        }
+        has_one_name(&metadata)?;
+        for (companion, known) in &self.companions {
+            if fs::metadata(companion).map(|found| inode(&found)).ok() != Some(*known) {
+                let name = companion.display();
+                return Err(format!(
+                    "{name} was removed or replaced while the store was open; restart every program that \
+                                    has it open"
+                ));
+            }
+        }
+        Ok(())
     }
+
+    pub(super) fn stamp(&self) -> Result<Stamp, String> {
+        let metadata = fs::metadata(&self.path).map_err(|error| error.to_string())?;
+        let journal = self.companions.first().and_then(|(journal, _)| fs::metadata(journal).ok());
+        let journal = journal.map_or(0, |journal| journal.len());
+        Ok(Stamp { length: metadata.len(), modified: metadata.modified().ok(), journal })
+    }
+}
+
+#[cfg(unix)]
+fn inode(metadata: &Metadata) -> Inode {
+    use std::os::unix::fs::MetadataExt as _;
+    (metadata.dev(), metadata.ino())
+}
+
+#[cfg(not(unix))]
+fn inode(_: &Metadata) -> Inode {
+    (0, 0)
+}
+
+#[cfg(unix)]
+fn has_one_name(metadata: &Metadata) -> Result<(), String> {
+    match std::os::unix::fs::MetadataExt::nlink(metadata) {
+        0 | 1 => Ok(()),
+        names => Err(format!(
+            "the file has {names} names (hard links), and changes that are made by one are not seen by the other: remove \
+             the others, or copy the store with `sqlite3 STORE '.backup COPY'`"
+        )),
+    }
+}
+
+#[cfg(not(unix))]
+fn has_one_name(_: &Metadata) -> Result<(), String> {
+    Ok(())
+}
+
+/// Whether the file is the root of a mount. Linux tells since 5.8.
+#[cfg(target_os = "linux")]
+fn is_mounted_alone(path: &Path) -> bool {
+    use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
+    let found = statx(CWD, path, AtFlags::empty(), StatxFlags::TYPE);
+    found.is_ok_and(|found| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_mounted_alone(_: &Path) -> bool {
+    false
 }

@@ -47,11 +47,22 @@ use crate::{
 /// * When a key was last used is kept in memory and written down within a minute.
 ///
 /// # What it does not
+/// * Two stores of one process on one file are as two processes: use clones of one store.
 /// * It is for one machine: SQLite's locks and shared memory do not work over a network file system.
-/// * Whoever restores an old copy of the file brings back the keys that were revoked since.
+/// * Whoever restores an old copy of the file brings back the keys that were revoked since. A program that has the file open
+///   notices, and refuses everybody with 503 until it is restarted.
 /// * A full disk keeps the file from being opened anew: a server that is restarted then does not start.
-/// * If the file can no longer be read, or another stands in its place, requests go on for a few
-///   seconds ([`SqliteOptions::stale_after`]) and are then refused with 503.
+/// * If the file can no longer be read, or another stands in its place, or somebody removes, replaces or writes over it or
+///   what SQLite keeps beside it (`-wal`, `-shm`), requests go on for a few seconds ([`SqliteOptions::stale_after`]) and
+///   are then refused with 503, and changes fail.
+///
+/// # Containers, links and copies
+/// **Mount the directory of the file, never the file alone.** SQLite names `-wal` and `-shm` after the path: a process that
+/// comes to the file by another name, a hard link or a mount of the single file, would have others, and see no change of
+/// the others. Such a file is not opened, and a link that is made later is a fault. (A mount is told by Linux 5.8 and
+/// later. Symbolic links are followed, and do no harm.) All containers and programs that mount the directory have to run on
+/// one machine, by one kernel. Copy a store that is open with `sqlite3 STORE '.backup COPY'`, and bring a copy back only
+/// while no program has the store open.
 ///
 /// The work is done by one thread of its own (and by another, while the file is opened); any async runtime will do.
 /// Dropping the last handle waits for that thread.
@@ -82,6 +93,7 @@ pub struct SqliteStore(Arc<Handle>);
 struct Handle {
     index: Arc<Index>,
     format: KeyFormat,
+    is_cached: bool,
     /// None only while it is dropped.
     jobs: Option<mpsc::Sender<Job>>,
     thread: Option<JoinHandle<()>>,
@@ -142,12 +154,13 @@ pub struct SqliteOptions {
     own: Vec<Dimension>,
     report: Report,
     stale_after: Duration,
+    is_cached: bool,
 }
 
 impl SqliteOptions {
     /// The defaults.
     pub fn new() -> Self {
-        Self { own: Vec::new(), report: report::standard(), stale_after: Duration::from_secs(5) }
+        Self { own: Vec::new(), report: report::standard(), stale_after: Duration::from_secs(5), is_cached: true }
     }
 
     /// A dimension whose grammar is a function of yours; no file can hold that. Without it, and so for
@@ -171,13 +184,22 @@ impl SqliteOptions {
         self
     }
 
+    /// Keeps no keys in memory: for programs that change a few and end. Opening such a store takes no longer with a
+    /// million keys than with one, nor is all of the file checked; a look-up asks the file.
+    pub const fn uncached(mut self) -> Self {
+        self.is_cached = false;
+        self
+    }
+
     /// As [`SqliteStore::open`].
     ///
     /// # Errors
     /// The same.
     pub fn open(self, path: impl AsRef<Path>) -> Result<SqliteStore, StoreError> {
-        let connection = schema::open(path.as_ref())?;
-        let worker = Worker::new(connection, path.as_ref().to_owned(), self.own, self.report, self.stale_after)?;
+        let path = path.as_ref();
+        let is_cached = self.is_cached;
+        let file = schema::find(path)?;
+        let worker = Worker::new(schema::open(path)?, file, self)?;
         let index = Arc::clone(&worker.view.index);
         let format = worker.view.settings.format.clone();
         let (jobs, inbox) = mpsc::channel();
@@ -185,7 +207,7 @@ impl SqliteOptions {
             .name("authz-sqlite".to_owned())
             .spawn(move || worker.run(&inbox))
             .map_err(|error| StoreError::unavailable(error.to_string()))?;
-        Ok(SqliteStore(Arc::new(Handle { index, format, jobs: Some(jobs), thread: Some(thread) })))
+        Ok(SqliteStore(Arc::new(Handle { index, format, is_cached, jobs: Some(jobs), thread: Some(thread) })))
     }
 
     /// As [`SqliteStore::create`].
@@ -216,7 +238,17 @@ impl fmt::Debug for SqliteOptions {
 
 impl KeyStore for SqliteStore {
     fn lookup(&self, digest: &Digest) -> Lookup {
-        self.0.index.lookup(digest)
+        if self.0.is_cached {
+            return self.0.index.lookup(digest);
+        }
+        let (store, digest) = (self.clone(), *digest);
+        Lookup::pending_with_directory(async move {
+            let found = store.ask(move |worker| worker.by_digest(&digest)).await;
+            match found {
+                Ok((found, directory)) => (found, directory),
+                Err(error) => (Err(error), Directory::default()),
+            }
+        })
     }
 
     fn format(&self) -> KeyFormat {

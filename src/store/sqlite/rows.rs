@@ -115,8 +115,21 @@ pub(super) fn all(connection: &Connection, dimensions: &[Dimension]) -> rusqlite
 }
 
 pub(super) fn one(connection: &Connection, dimensions: &[Dimension], id: &KeyId) -> rusqlite::Result<Row> {
-    let mut statement = cached(connection, &format!("SELECT {COLUMNS} FROM keys WHERE id = ?1"))?;
-    let found = statement.query_row([id.as_str()], |row| Ok(Reader::new(dimensions).record(row))).optional()?;
+    row_of(connection, dimensions, "id", [id.as_str()])
+}
+
+pub(super) fn by_digest(connection: &Connection, dimensions: &[Dimension], digest: &Digest) -> rusqlite::Result<Row> {
+    row_of(connection, dimensions, "digest", [digest.as_bytes()])
+}
+
+fn row_of(
+    connection: &Connection,
+    dimensions: &[Dimension],
+    column: &str,
+    value: impl rusqlite::Params,
+) -> rusqlite::Result<Row> {
+    let mut statement = cached(connection, &format!("SELECT {COLUMNS} FROM keys WHERE {column} = ?1"))?;
+    let found = statement.query_row(value, |row| Ok(Reader::new(dimensions).record(row))).optional()?;
     Ok(match found {
         None => Row::Absent,
         Some(Ok(record)) => Row::Found(record),

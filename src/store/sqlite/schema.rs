@@ -6,7 +6,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::{
     Dimension,
-    store::{StoreError, StoreSettings},
+    store::{StoreError, StoreSettings, sqlite::identity::Identity},
 };
 
 /// Says that a SQLite file is one of ours ("auth").
@@ -18,23 +18,28 @@ const MIGRATIONS: [&str; 2] = [include_str!("schema_1.sql"), include_str!("schem
 
 const NEWEST: u32 = MIGRATIONS.len() as u32;
 
+/// The file of a store that exists.
+pub(super) fn find(path: &Path) -> Result<Identity, StoreError> {
+    let name = path.display();
+    match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(StoreError::not_found(format!("{name}: there is no such file; `authz init` makes one")))
+        }
+        Err(error) => Err(StoreError::unavailable(format!("{name}: {error}"))),
+        Ok(file) if !file.is_file() => Err(StoreError::unavailable(format!("{name}: it is not a file"))),
+        // SQLite would take it for a new database: all keys would be unknown.
+        Ok(file) if file.len() == 0 => {
+            Err(StoreError::unavailable(format!("{name}: the file is empty; a store never is")))
+        }
+        Ok(_) => Identity::of(path).map_err(|why| StoreError::unavailable(format!("{name}: {why}"))),
+    }
+}
+
 /// Opens a store that exists, and brings it to the newest schema. Whether one that needs no change is whole, [`check`]
 /// tells.
 pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
     let name = path.display();
     let unreadable = |error: rusqlite::Error| StoreError::unavailable(format!("{name}: {}", told(&error)));
-    match fs::metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(StoreError::not_found(format!("{name}: there is no such file; `authz init` makes one")));
-        }
-        Err(error) => return Err(StoreError::unavailable(format!("{name}: {error}"))),
-        Ok(file) if !file.is_file() => return Err(StoreError::unavailable(format!("{name}: it is not a file"))),
-        // SQLite would take it for a new database: all keys would be unknown.
-        Ok(file) if file.len() == 0 => {
-            return Err(StoreError::unavailable(format!("{name}: the file is empty; a store never is")));
-        }
-        Ok(_) => {}
-    }
     let mut connection = connect(path).map_err(unreadable)?;
     let application: i32 = pragma(&connection, "application_id").map_err(unreadable)?;
     if application != APPLICATION {
@@ -76,7 +81,7 @@ pub(super) fn check(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-fn connect(path: &Path) -> rusqlite::Result<Connection> {
+pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(Duration::from_secs(2))?;

@@ -1,7 +1,6 @@
 //! The one thread that talks to an open file: changes, questions, and what other processes have changed.
 
 use std::{
-    path::PathBuf,
     sync::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError},
@@ -13,15 +12,16 @@ use std::{
 use rusqlite::{Connection, TransactionBehavior};
 
 use crate::{
-    Dimension,
+    Digest, Dimension, Directory,
     store::{
-        StoreError, StoreSettings,
+        Found, StoreError, StoreSettings,
         change::{Applied, Change},
         index::{Index, Slot, StaleWhenGone},
         lifecycle::{self, Plan, Row, plan},
         report::Report,
         sqlite::{
-            identity::Identity,
+            SqliteOptions,
+            identity::{Identity, Stamp},
             rows::{self, All, Broken, Mark, Tables},
             schema::{self, failure, is_busy},
         },
@@ -32,6 +32,9 @@ use crate::{
 const TICK: Duration = Duration::from_millis(200);
 /// How often uses are written down.
 const FLUSH: Duration = Duration::from_secs(20);
+/// Why a store is not served any more.
+const WENT_BACK: &str = "the file lacks a change that it had: it was restored or written over, and keys that were revoked \
+                         since may be live in it; restart the program to serve it as it is";
 /// How long a change waits for another process that writes.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -42,6 +45,7 @@ pub(super) struct Worker {
     pub(super) connection: Connection,
     pub(super) view: View,
     file: Identity,
+    stamp: Stamp,
     stale_after: Duration,
     failing_since: Option<Instant>,
     next_tick: Instant,
@@ -64,14 +68,23 @@ pub(super) struct View {
     own: Vec<Dimension>,
     /// The newest change that the index has in it.
     known: Mark,
+    /// Whether the index has all keys in it, or none.
+    is_cached: bool,
     report: Report,
 }
 
 /// All of it as it was at one moment.
-fn read_all(connection: &Connection, own: &[Dimension]) -> Result<(StoreSettings, Mark, All), StoreError> {
+fn read_all(
+    connection: &Connection,
+    own: &[Dimension],
+    is_cached: bool,
+) -> Result<(StoreSettings, Mark, All), StoreError> {
     let moment = connection.unchecked_transaction().map_err(|error| failure(&error))?;
     let settings = schema::settings(&moment, own)?;
-    let read = || Ok((rows::newest(&moment)?, rows::all(&moment, &settings.dimensions)?));
+    let read = || {
+        let all = if is_cached { rows::all(&moment, &settings.dimensions)? } else { All::default() };
+        Ok((rows::newest(&moment)?, all))
+    };
     let (known, found) = read().map_err(|error| failure(&error))?;
     Ok((settings, known, found))
 }
@@ -80,30 +93,34 @@ impl Worker {
     /// Reads everything that the file holds, and sees whether it is whole.
     pub(super) fn new(
         connection: Connection,
-        path: PathBuf,
-        own: Vec<Dimension>,
-        report: Report,
-        stale_after: Duration,
+        file: Identity,
+        SqliteOptions { own, report, stale_after, is_cached }: SqliteOptions,
     ) -> Result<Self, StoreError> {
-        let path = std::path::absolute(&path).unwrap_or(path);
-        let file = Identity::of(path).map_err(|error| StoreError::unavailable(error.to_string()))?;
         // Both look at all of the file, and neither waits for the other.
         let (settings, known, All { slots, broken }) = thread::scope(|scope| {
+            if !is_cached {
+                return read_all(&connection, &own, is_cached);
+            }
             let check = thread::Builder::new().spawn_scoped(scope, || schema::check(&file.path));
             let check = check.map_err(|error| StoreError::unavailable(error.to_string()))?;
-            let read = read_all(&connection, &own);
+            let read = read_all(&connection, &own, is_cached);
             check.join().map_err(|_| StoreError::unavailable("the check of the file has failed"))??;
             read
         })?;
         // Look-ups have no use for the pages that were read.
         let _ = connection.execute_batch("PRAGMA shrink_memory");
         let index = Arc::new(Index::new(slots, settings.directory.clone()));
-        let view = View { index, settings, own, known, report };
+        let view = View { index, settings, own, known, is_cached, report };
         view.tell_broken(&broken);
+        let unsure = |why: String| StoreError::unavailable(format!("{}: {why}", file.path.display()));
+        let file = file.clone().with_companions().map_err(unsure)?;
+        // Nothing has happened to it since it was opened.
+        let stamp = file.check().and_then(|()| file.stamp()).map_err(unsure)?;
         let now = Instant::now();
         Ok(Self {
             connection,
             view,
+            stamp,
             file,
             stale_after,
             failing_since: None,
@@ -140,7 +157,8 @@ impl Worker {
         let looked = self.file.check().and_then(|()| match self.catch_up() {
             Err(error) if is_busy(&error) => Ok(Looked::Locked),
             Err(error) => Err(failure(&error).to_string()),
-            Ok(()) => Ok(Looked::Current),
+            Ok(true) => self.look_at_disk().map(|()| Looked::Current),
+            Ok(false) => Err(WENT_BACK.to_owned()),
         });
         let now = Instant::now();
         match looked {
@@ -171,10 +189,26 @@ impl Worker {
     }
 
     /// Takes over what has changed in the file, as it is at one moment.
-    fn catch_up(&mut self) -> rusqlite::Result<()> {
+    fn catch_up(&mut self) -> rusqlite::Result<bool> {
         // What is only read is not committed: it ends where it is dropped.
         let moment = self.connection.unchecked_transaction()?;
         self.view.catch_up(&moment)
+    }
+
+    /// Whether what is known of the file is what stands on the disk. A connection keeps pages in memory, and cannot know of
+    /// anybody who writes over the file without asking SQLite.
+    fn look_at_disk(&mut self) -> Result<(), String> {
+        let stamp = self.file.stamp()?;
+        if !stamp.follows(&self.stamp) {
+            match schema::connect(&self.file.path).and_then(|fresh| rows::is_still(&fresh, &self.view.known)) {
+                Ok(true) => {}
+                Ok(false) => return Err(WENT_BACK.to_owned()),
+                Err(error) if is_busy(&error) => return Ok(()),
+                Err(error) => return Err(failure(&error).to_string()),
+            }
+        }
+        self.stamp = stamp;
+        Ok(())
     }
 
     /// Writes down when keys were last used.
@@ -213,6 +247,19 @@ impl Worker {
         applied
     }
 
+    /// What a look-up finds that asks the file.
+    pub(super) fn by_digest(&mut self, digest: &Digest) -> Result<(Found, Directory), StoreError> {
+        self.file.check().map_err(StoreError::unavailable)?;
+        let moment = self.connection.unchecked_transaction().map_err(|error| failure(&error))?;
+        let settings = schema::settings(&moment, &self.view.own)?;
+        let found = match rows::by_digest(&moment, &settings.dimensions, digest).map_err(|error| failure(&error))? {
+            Row::Found(record) => Ok(Some(record)),
+            Row::Absent => Ok(None),
+            Row::Unreadable(_, why) => Err(StoreError::unreadable(why)),
+        };
+        Ok((found, settings.directory))
+    }
+
     fn take_turn(&self) -> rusqlite::Result<()> {
         self.connection.execute_batch("BEGIN IMMEDIATE")
     }
@@ -220,7 +267,9 @@ impl Worker {
     fn apply_in_turn(&mut self, who: &str, change: Change) -> Result<Applied, StoreError> {
         let told = |error: rusqlite::Error| failure(&error);
         let Self { connection, view, .. } = self;
-        view.catch_up(connection).map_err(told)?;
+        if !view.catch_up(connection).map_err(told)? {
+            return Err(StoreError::unavailable(WENT_BACK));
+        }
         // The triggers would take what follows for changes that are made by hand.
         connection.execute_batch("UPDATE writer SET busy = 1").map_err(told)?;
         let now = SystemTime::now();
@@ -236,9 +285,9 @@ impl Worker {
         let newest = rows::newest(connection).map_err(told)?;
         connection.execute_batch("UPDATE writer SET busy = 0; COMMIT").map_err(told)?;
         view.known = newest.clone();
-        let as_known = edits.iter().all(|edit| view.index.knows(edit));
+        let as_known = !view.is_cached || edits.iter().all(|edit| view.index.knows(edit));
         let directory = settings.as_ref().map(|settings| settings.directory.clone());
-        view.index.publish(lifecycle::slots(&edits), directory);
+        view.index.publish(lifecycle::slots(&edits).filter(|_| view.is_cached), directory);
         if let Some(settings) = settings {
             view.settings = settings;
         }
@@ -255,29 +304,28 @@ impl Worker {
 }
 
 impl View {
-    /// Takes over what has changed in the file since.
-    fn catch_up(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+    /// Takes over what has changed in the file since. False if it is not the file that it was.
+    fn catch_up(&mut self, connection: &Connection) -> rusqlite::Result<bool> {
         let newest = rows::newest(connection)?;
         if newest == self.known {
-            return Ok(());
+            return Ok(true);
         }
         if !rows::is_still(connection, &self.known)? {
-            (self.report)(
-                "the key store went back to an earlier state: what was changed since is lost, and keys that were revoked \
-                 since are live in it",
-            );
-            return self.reload(connection, newest);
+            return Ok(false);
+        }
+        if !self.is_cached {
+            return self.reload(connection, newest).map(|()| true);
         }
         // An id may have another digest by now, a digest another id: what is gone comes first, so that what is
         // there has the last word.
         let (mut gone, mut there) = (Vec::new(), Vec::new());
         for (id, digest) in rows::changed_since(connection, self.known.number)? {
             let Some(id) = id else {
-                return self.reload(connection, newest);
+                return self.reload(connection, newest).map(|()| true);
             };
             let row = match id.parse() {
                 Ok(id) => rows::one(connection, &self.settings.dimensions, &id)?,
-                Err(_) => return self.reload(connection, newest),
+                Err(_) => return self.reload(connection, newest).map(|()| true),
             };
             match (row, digest) {
                 (Row::Found(record), digest) => {
@@ -291,12 +339,12 @@ impl View {
                     let digests = found.into_iter().chain(digest);
                     gone.extend(digests.map(|digest| (digest, Some(Slot::Unreadable(Arc::clone(&why))))));
                 }
-                (Row::Absent, None) => return self.reload(connection, newest),
+                (Row::Absent, None) => return self.reload(connection, newest).map(|()| true),
             }
         }
         self.index.publish(gone.into_iter().chain(there), None);
         self.known = newest;
-        Ok(())
+        Ok(true)
     }
 
     /// Reads everything anew. The caller holds a transaction, so that it is of one moment.
@@ -305,7 +353,8 @@ impl View {
             Ok(settings) => self.settings = settings,
             Err(error) => (self.report)(&error.to_string()),
         }
-        let All { slots, broken } = rows::all(connection, &self.settings.dimensions)?;
+        let All { slots, broken } =
+            if self.is_cached { rows::all(connection, &self.settings.dimensions)? } else { All::default() };
         self.index.replace(slots, self.settings.directory.clone());
         self.tell_broken(&broken);
         self.known = newest;

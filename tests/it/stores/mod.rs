@@ -30,6 +30,8 @@ mod sqlite_by_hand;
 mod sqlite_faults;
 #[cfg(feature = "sqlite")]
 mod sqlite_files;
+#[cfg(feature = "sqlite")]
+mod sqlite_names;
 
 use std::{
     convert::Infallible,

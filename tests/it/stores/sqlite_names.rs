@@ -1,0 +1,221 @@
+//! A file that has two names, and what happens to a file or its companions while it is open: a change is in force within a
+//! second, or the store does not open, or it reports and answers 503 within `stale_after`.
+
+#![cfg(unix)]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use tower_authz::store::{IssuedKey, KeyAdmin as _, SqliteOptions, SqliteStore, StoreErrorKind, StoreSettings};
+
+use super::{
+    Gate, issue,
+    sqlite::{Folder, raw},
+};
+
+const STALE_AFTER: Duration = Duration::from_millis(500);
+
+/// A store that is open, with a key, and what it reports.
+struct Open {
+    store: SqliteStore,
+    gate: Gate,
+    key: IssuedKey,
+    heard: Arc<Mutex<Vec<String>>>,
+    file: PathBuf,
+    _folder: Folder,
+}
+
+async fn open() -> Open {
+    let folder = Folder::new();
+    let file = folder.file();
+    let heard: Arc<Mutex<Vec<String>>> = Arc::default();
+    let listener = Arc::clone(&heard);
+    let options = SqliteOptions::new().stale_after(STALE_AFTER);
+    let options = options.on_fault(move |fault| listener.lock().unwrap().push(fault.to_owned()));
+    let store = options.create(&file, StoreSettings::new()).unwrap();
+    let key = issue(&store).await;
+    let gate = Gate::of(&store);
+    assert_eq!(gate.get(&key).await, 200);
+    Open { store, gate, key, heard, file, _folder: folder }
+}
+
+fn beside(file: &Path, suffix: &str) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+impl Open {
+    /// It says what is wrong, refuses everybody, and changes nothing any more.
+    async fn refuses(&self, what: &str) {
+        let begin = Instant::now();
+        while self.gate.get(&self.key).await != 503 {
+            assert!(begin.elapsed() < Duration::from_secs(4), "{what}: {:?}", self.heard.lock().unwrap());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert!(self.heard.lock().unwrap()[0].contains("requests are refused"), "{what}");
+        let changed = self.store.by("test").rename(self.key.record.id(), "another").await;
+        assert_eq!(changed.unwrap_err().kind(), StoreErrorKind::Unavailable, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_with_two_names_is_not_opened() {
+    let Open { store, key, file, _folder, .. } = open().await;
+    drop(store);
+    let link = file.with_file_name("link.sqlite");
+    fs::hard_link(&file, &link).unwrap();
+    for name in [&file, &link] {
+        let error = SqliteStore::open(name).unwrap_err();
+        assert!(error.to_string().contains("2 names (hard links)"), "{error}");
+    }
+    fs::remove_file(&link).unwrap();
+    // A symbolic link is no second name: SQLite follows it as well.
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    let (one, other) = (SqliteStore::open(&file).unwrap(), SqliteStore::open(&link).unwrap());
+    one.by("test").revoke(key.record.id(), "lost").await.unwrap();
+    let gate = Gate::of(&other);
+    let begin = Instant::now();
+    while gate.get(&key).await != 401 {
+        assert!(begin.elapsed() < Duration::from_secs(2));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_link_that_is_made_later_is_a_fault() {
+    let open = open().await;
+    fs::hard_link(&open.file, open.file.with_file_name("link.sqlite")).unwrap();
+    open.refuses("a hard link").await;
+    fs::remove_file(open.file.with_file_name("link.sqlite")).unwrap();
+    let begin = Instant::now();
+    while open.gate.get(&open.key).await != 200 {
+        assert!(begin.elapsed() < Duration::from_secs(2), "it can be read again");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// As a container does it that is given the file and not its directory.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_file_that_is_mounted_alone_is_not_opened() {
+    let open = open().await;
+    let inside = open.file.with_file_name("inside");
+    fs::create_dir(&inside).unwrap();
+    let alone = inside.join("keys.sqlite");
+    fs::write(&alone, "").unwrap();
+    {
+        let Some(_mount) = crate::support::Mount::new(&open.file, &alone) else { return };
+        let error = SqliteStore::open(&alone).unwrap_err();
+        assert!(error.to_string().contains("mount its directory"), "{error}");
+        assert!(!beside(&alone, "-wal").exists(), "and nothing was left there");
+    }
+    // Its directory may be mounted anywhere.
+    let there = open.file.with_file_name("there");
+    fs::create_dir(&there).unwrap();
+    let Some(_mount) = crate::support::Mount::new(open.file.parent().unwrap(), &there) else { return };
+    let other = SqliteStore::open(there.join("keys.sqlite")).unwrap();
+    other.by("test").revoke(open.key.record.id(), "lost").await.unwrap();
+    let begin = Instant::now();
+    while open.gate.get(&open.key).await != 401 {
+        assert!(begin.elapsed() < Duration::from_secs(2));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    drop(other);
+}
+
+#[tokio::test]
+async fn what_happens_to_the_file_or_its_companions_is_a_fault() {
+    type Harm = fn(&Path);
+    let harms: [(&str, Harm); 8] = [
+        ("removed", |file| fs::remove_file(file).unwrap()),
+        ("moved away", |file| fs::rename(file, beside(file, ".old")).unwrap()),
+        ("replaced", |file| {
+            fs::copy(file, beside(file, ".copy")).unwrap();
+            fs::rename(beside(file, ".copy"), file).unwrap();
+        }),
+        ("truncated", |file| fs::OpenOptions::new().write(true).open(file).unwrap().set_len(0).unwrap()),
+        ("its journal removed", |file| fs::remove_file(beside(file, "-wal")).unwrap()),
+        ("its journal replaced", |file| {
+            let journal = beside(file, "-wal");
+            fs::copy(&journal, beside(file, ".copy")).unwrap();
+            fs::rename(beside(file, ".copy"), journal).unwrap();
+        }),
+        ("its shared memory removed", |file| fs::remove_file(beside(file, "-shm")).unwrap()),
+        ("its directory moved", |file| {
+            let folder = file.parent().unwrap();
+            fs::rename(folder, beside(folder, ".old")).unwrap();
+        }),
+    ];
+    for (what, harm) in harms {
+        let open = open().await;
+        harm(&open.file);
+        open.refuses(what).await;
+        let _ = fs::remove_dir_all(beside(open.file.parent().unwrap(), ".old"));
+    }
+}
+
+#[tokio::test]
+async fn a_link_that_leads_elsewhere_is_a_fault() {
+    let (one, other) = (open().await, open().await);
+    let folder = Folder::new();
+    let link = folder.file();
+    std::os::unix::fs::symlink(&one.file, &link).unwrap();
+    let store = SqliteOptions::new().stale_after(STALE_AFTER).on_fault(|_| {}).open(&link).unwrap();
+    let gate = Gate::of(&store);
+    assert_eq!(gate.get(&one.key).await, 200);
+    fs::remove_file(&link).unwrap();
+    std::os::unix::fs::symlink(&other.file, &link).unwrap();
+    let begin = Instant::now();
+    while gate.get(&one.key).await != 503 {
+        assert!(begin.elapsed() < Duration::from_secs(4));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// An old copy over the open file: what was revoked since must not live again unnoticed.
+#[tokio::test]
+async fn a_copy_that_is_written_over_the_open_file_is_a_fault() {
+    let open = open().await;
+    let checkpoint = || raw(&open.file).query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    checkpoint();
+    let old = fs::read(&open.file).unwrap();
+    let revoked = issue(&open.store).await;
+    open.store.by("test").revoke(revoked.record.id(), "lost").await.unwrap();
+    checkpoint();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(open.gate.get(&open.key).await, 200, "a checkpoint is no fault");
+    // In place, as `cp` does it.
+    fs::write(&open.file, old).unwrap();
+    open.refuses("written over").await;
+    assert_ne!(open.gate.get(&revoked).await, 200);
+}
+
+/// A store for commands finds and changes what another one serves.
+#[tokio::test]
+async fn a_store_without_memory_sees_and_makes_the_same_changes() {
+    let open = open().await;
+    let command = SqliteOptions::new().uncached().open(&open.file).unwrap();
+    let gate = Gate::of(&command);
+    assert_eq!((gate.get(&open.key).await, format!("{command:?}")), (200, "SqliteStore { keys: 0, .. }".to_owned()));
+    let key = issue(&command).await;
+    assert_eq!(gate.get(&key).await, 200);
+    let begin = Instant::now();
+    while open.gate.get(&key).await != 200 {
+        assert!(begin.elapsed() < Duration::from_secs(2));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    open.store.by("test").revoke(key.record.id(), "lost").await.unwrap();
+    assert_eq!(gate.get(&key).await, 401, "at once: each look-up asks the file");
+    command.by("test").revoke(open.key.record.id(), "lost").await.unwrap();
+    assert_eq!(gate.get(&open.key).await, 401);
+    let begin = Instant::now();
+    while open.gate.get(&open.key).await != 401 {
+        assert!(begin.elapsed() < Duration::from_secs(2));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
