@@ -49,6 +49,10 @@ pub(super) struct Admin {
     directory: Cell<i64>,
 }
 
+fn silent() -> StoreError {
+    StoreError::unavailable("the database does not answer; whether anything was changed is not known")
+}
+
 /// So many changes and questions are under way at a time.
 const CONNECTIONS: usize = 8;
 
@@ -66,15 +70,16 @@ impl Admin {
     /// Carries a change out. It is in the database, and known to every replica that may admit, when this is done.
     pub(super) async fn apply(&self, who: &str, change: Change) -> Result<Applied, StoreError> {
         let begin = Instant::now();
-        // A new server of the database makes the first change wait for a lease as well.
-        let patience = if is_large(&change) { LONG_PATIENCE } else { PATIENCE } + self.lease * 2;
+        let patience = if is_large(&change) { LONG_PATIENCE } else { PATIENCE };
         let work = async |client: &mut Client| {
-            let (mut applied, mark) = self.commit_drawing(client, who, change).await?;
+            let committed = timeout(patience, self.commit_drawing(client, who, change)).await;
+            let (mut applied, mark) = committed.map_err(|_| silent())??;
             self.wake.notify_one();
+            // As long as the leases of others last, whatever this process has for its own; each answer in its time.
             applied.reach = reach(client, &mark).await?;
             Ok(applied)
         };
-        let applied = self.with_connection(patience, work).await?;
+        let applied = self.with_connection(Duration::MAX, work).await?;
         trace::changed(begin.elapsed());
         Ok(applied)
     }
@@ -111,9 +116,7 @@ impl Admin {
         let _permit = self.most.acquire().await.map_err(|_| StoreError::unavailable("the key store has stopped"))?;
         let mut client = self.connected().await?;
         let done = timeout(patience, work(&mut client)).await;
-        let done = done.map_err(|_| {
-            StoreError::unavailable("the database does not answer; whether anything was changed is not known")
-        })?;
+        let done = done.map_err(|_| silent())?;
         let is_good = !matches!(&done, Err(error) if error.kind() == StoreErrorKind::Unavailable);
         if is_good && !client.is_closed() {
             self.idle.borrow_mut().push(client);
@@ -150,6 +153,8 @@ impl Admin {
             let longer = impatience(self.lease.max(Duration::from_secs(30))).replacen("SET", "SET LOCAL", 1);
             transaction.batch_execute(&longer).await.map_err(told)?;
         }
+        // The triggers would take what follows for changes that are made by hand.
+        transaction.batch_execute("SELECT set_config('authz.writer', 'yes', true)").await.map_err(told)?;
         // Locked from here to the end: versions come in the order of the commits.
         let row = transaction.query_one(LOCK, &[]).await.map_err(told)?;
         let (before, now): (i64, SystemTime) = (row.get(0), row.get(2));
@@ -166,8 +171,10 @@ impl Admin {
             let mut random = [0; 16];
             getrandom::fill(&mut random).map_err(|error| StoreError::unavailable(error.to_string()))?;
             let identity = format!("{:032x}", u128::from_ne_bytes(random));
-            version = before.saturating_add(i64::try_from(edits.len()).unwrap_or(i64::MAX));
-            if !write(&transaction, &edits, before + 1, &identity, now, who).await? {
+            let first = before.checked_add(1).ok_or_else(no_more_versions)?;
+            let count = i64::try_from(edits.len()).map_err(|_| no_more_versions())?;
+            version = before.checked_add(count).ok_or_else(no_more_versions)?;
+            if !write(&transaction, &edits, first, &identity, now, who).await? {
                 return Ok(None);
             }
             let counted = "UPDATE authz_counter SET version = $1, change = $2, settings = coalesce($3, settings)";
@@ -323,12 +330,17 @@ impl Admin {
     }
 }
 
+fn no_more_versions() -> StoreError {
+    StoreError::unavailable("the store has counted as many changes as it can; its counter was set by hand")
+}
+
 const fn is_large(change: &Change) -> bool {
     matches!(change, Change::Import(_) | Change::Purge { .. } | Change::Settings(_))
 }
 
 /// The newest version and all else that a change is worked out by, locked.
 const LOCK: &str = "
-    SELECT version, settings, clock_timestamp(), oldest, server_since IS NOT DISTINCT FROM pg_postmaster_start_time(),
+    SELECT version, settings, clock_timestamp(), oldest, 
+      server_since IS NOT DISTINCT FROM pg_postmaster_start_time() AND written IS NOT DISTINCT FROM xmin::text::bigint,
       CASE WHEN settled_at > clock_timestamp() THEN settled_at END, pg_notification_queue_usage() > 0.9
     FROM authz_counter FOR UPDATE";

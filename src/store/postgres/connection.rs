@@ -190,6 +190,14 @@ pub(super) fn silence() -> StoreError {
     StoreError::unavailable("the database does not answer")
 }
 
+/// A standby says so too, but that is asked before anything is written.
+fn read_only() -> StoreError {
+    StoreError::unavailable(
+        "the database takes no changes: it is a standby, or its setting default_transaction_read_only is on for this user \
+         or database",
+    )
+}
+
 pub(super) fn standby() -> StoreError {
     StoreError::unavailable("the database is a standby, which may be behind; connect to the primary")
 }
@@ -204,7 +212,8 @@ pub(super) fn failure(error: &tokio_postgres::Error) -> StoreError {
     match *told.code() {
         SqlState::UNDEFINED_TABLE => StoreError::not_found("the database has no key store; `authz init` makes one"),
         SqlState::UNIQUE_VIOLATION => StoreError::conflict("another key has the same id or digest; try again"),
-        SqlState::READ_ONLY_SQL_TRANSACTION => standby(),
+        SqlState::READ_ONLY_SQL_TRANSACTION => read_only(),
+        _ if told.message().contains("statement pooling") => pooler(),
         _ => StoreError::unavailable(told.message().to_owned()),
     }
 }

@@ -5,9 +5,15 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Row, types::ToSql};
 
-use crate::store::{Reach, StoreError, postgres::connection::failure};
+use crate::store::{
+    Reach, StoreError,
+    postgres::connection::{failure, silence},
+};
+
+/// How long the database may take for each answer, while there are leases to be waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What every replica has to know before a change returns.
 pub(super) struct Mark {
@@ -27,15 +33,22 @@ pub(super) const SETTLE: &str = "
 /// given later than the change comes with the change: so no replica is waited for longer than its lease as it is
 /// now.
 pub(super) async fn reach(client: &Client, mark: &Mark) -> Result<Reach, StoreError> {
-    let unsure = |error| {
-        StoreError::unavailable(format!("the change is made, but not everybody is sure to know: {}", failure(&error)))
+    let unsure = |why: StoreError, waiting: &BTreeMap<String, (String, SystemTime)>| {
+        let names: Vec<&str> = waiting.values().map(|(name, _)| name.as_str()).collect();
+        let who = if names.is_empty() {
+            "not everybody is sure to know".to_owned()
+        } else {
+            format!("{} did not acknowledge it yet", names.join(", "))
+        };
+        let told = format!("the change is made (version {}), but {who}: {why}; repeat it to be sure", mark.version);
+        StoreError::unavailable(told)
     };
     let begin = Instant::now();
     // By another server's clock a lease may seem to last longer than it does. Of those that do not say how long their
     // leases are, nothing better is known.
     let behind = "SELECT id, name, least(lease_until, clock_timestamp() + lease) FROM authz_replicas
                   WHERE applied < $1 AND lease_until > clock_timestamp()";
-    let rows = client.query(behind, &[&mark.version]).await.map_err(unsure)?;
+    let rows = answer(client.query(behind, &[&mark.version])).await.map_err(|why| unsure(why, &BTreeMap::new()))?;
     let mut waiting: BTreeMap<String, (String, SystemTime)> =
         rows.iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect();
     let mut settled = mark.settled;
@@ -47,7 +60,8 @@ pub(super) async fn reach(client: &Client, mark: &Mark) -> Result<Reach, StoreEr
         let ids: Vec<&String> = waiting.keys().collect();
         let still = "SELECT clock_timestamp(), id FROM (SELECT 1) AS always
                      LEFT JOIN authz_replicas ON applied < $1 AND id = ANY($2)";
-        let rows = client.query(still, &[&mark.version, &ids]).await.map_err(unsure)?;
+        let values: [&(dyn ToSql + Sync); 2] = [&mark.version, &ids];
+        let rows = answer(client.query(still, &values)).await.map_err(|why| unsure(why, &waiting))?;
         let now: Option<SystemTime> = rows.first().map(|row| row.get(0));
         let is_over = |time: SystemTime| now.is_some_and(|now| time <= now);
         settled = settled.filter(|settled| !is_over(*settled));
@@ -61,4 +75,8 @@ pub(super) async fn reach(client: &Client, mark: &Mark) -> Result<Reach, StoreEr
         });
     }
     Ok(Reach { waited: begin.elapsed(), silent })
+}
+
+async fn answer(asked: impl Future<Output = Result<Vec<Row>, tokio_postgres::Error>>) -> Result<Vec<Row>, StoreError> {
+    tokio::time::timeout(PATIENCE, asked).await.map_err(|_| silence())?.map_err(|error| failure(&error))
 }

@@ -318,8 +318,10 @@ impl Replica {
         self.index.set_stale(true);
         let goodbye = async {
             let client = self.access.connect(None).await?;
-            let sql = "DELETE FROM authz_replicas WHERE id = $1";
-            client.execute(sql, &[&self.id]).await.map_err(|error| failure(&error))
+            // In one transaction: only this one is given back.
+            let mark = "SELECT set_config('authz.given_back', 'yes', true)";
+            let sql = format!("{mark}; DELETE FROM authz_replicas WHERE id = '{}'", self.id);
+            client.batch_execute(&sql).await.map_err(|error| failure(&error))
         };
         let _ = tokio::time::timeout(Duration::from_secs(1), goodbye).await; // else the lease runs out
     }

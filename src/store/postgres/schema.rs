@@ -10,10 +10,11 @@ use crate::store::{
 /// What each version of the schema adds to the one before, and the oldest program, by the versions it knows, that can
 /// go on beside it. A migration that only adds what older programs need not know leaves that as it was; so replicas
 /// are replaced one by one, after the tables.
-const MIGRATIONS: [Migration; 3] = [
+const MIGRATIONS: [Migration; 4] = [
     Migration { sql: include_str!("schema_1.sql"), oldest: 1 },
     Migration { sql: include_str!("schema_2.sql"), oldest: 1 },
     Migration { sql: include_str!("schema_3.sql"), oldest: 1 },
+    Migration { sql: include_str!("schema_4.sql"), oldest: 1 },
 ];
 
 struct Migration {
@@ -38,6 +39,8 @@ pub(super) async fn create(client: &mut Client, settings: &str) -> Result<(), St
                  VALUES (0, '', $1, $2, $3, pg_postmaster_start_time())";
     let oldest = MIGRATIONS.last().map_or(NEWEST, |newest| newest.oldest);
     transaction.execute(first, &[&settings, &NEWEST, &oldest]).await.map_err(told)?;
+    // Nobody has a lease yet. A row that is only inserted would say nothing of that: it may come from a dump.
+    transaction.batch_execute("UPDATE authz_counter SET settled_at = clock_timestamp()").await.map_err(told)?;
     transaction.commit().await.map_err(told)
 }
 

@@ -17,6 +17,8 @@ mod lists;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "postgres")]
+mod postgres_by_hand;
+#[cfg(feature = "postgres")]
 mod postgres_failover;
 #[cfg(feature = "postgres")]
 mod postgres_faults;
