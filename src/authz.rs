@@ -59,7 +59,13 @@ impl Authz {
     /// Keys from the store, rules from the policy, and a sensible default for all else.
     pub fn new(store: impl KeyStore, policy: impl Into<Arc<Policy>>) -> Self {
         let policy = policy.into();
-        let entrance = Entrance { clean_path: CleanPath::new(), https_only: false, proxies: None };
+        let entrance = Entrance {
+            clean_path: CleanPath::new(),
+            https_only: false,
+            plain: Arc::default(),
+            proxies: None,
+            policy: Arc::clone(&policy),
+        };
         let authenticate = AuthenticateLayer::new(store).entrance(entrance.clone());
         let authenticate = if policy.finishes_in_flight() { authenticate.finish_in_flight() } else { authenticate };
         Self { authenticate: authenticate.enforce(policy), entrance }
@@ -104,6 +110,25 @@ impl<R: Clone> Authz<R> {
     /// Refuses plain HTTP, on public routes too: see [`HttpsOnly`](crate::check::HttpsOnly).
     pub fn https_only(self) -> Self {
         self.with_entrance(|entrance| entrance.https_only = true)
+    }
+
+    /// The same, but for these routes, by their patterns: a probe of `/health`, which a load balancer sends by plain HTTP.
+    ///
+    /// Only what the policy calls [public](crate::PolicyBuilder::public) is exempt: a pattern of any other route, or of none,
+    /// exempts nothing. No key is looked at there; a client that sends one all the same has shown it to everybody on the way.
+    ///
+    /// # Example
+    /// ```
+    /// use tower_authz::{Authz, Policy, store::MemoryStore};
+    ///
+    /// let policy = Policy::builder().public("/health").build()?;
+    /// let authz = Authz::new(MemoryStore::new(), policy).https_only_except(["/health"]);
+    /// # drop(authz);
+    /// # Ok::<(), tower_authz::ConfigError>(())
+    /// ```
+    pub fn https_only_except<T: Into<String>>(self, routes: impl IntoIterator<Item = T>) -> Self {
+        let plain = routes.into_iter().map(Into::into).collect();
+        self.with_entrance(|entrance| (entrance.https_only, entrance.plain) = (true, plain))
     }
 
     fn with_entrance(mut self, change: impl FnOnce(&mut Entrance)) -> Self {
@@ -159,14 +184,20 @@ impl<S, R> Layer<S> for Authz<R> {
 struct Entrance {
     clean_path: CleanPath,
     https_only: bool,
+    /// The patterns of public routes that plain HTTP may come to.
+    plain: Arc<[String]>,
     proxies: Option<Proxies>,
+    policy: Arc<Policy>,
 }
 
 impl Check for Entrance {
     fn check(&self, head: &Head<'_>) -> Result<(), Denial> {
         self.clean_path.check(head)?;
-        if self.https_only {
-            judge_https(head, self.proxies.as_ref())?;
+        if self.https_only
+            && let Err(plain) = judge_https(head, self.proxies.as_ref())
+            && !self.policy.is_public_at(head, &self.plain)
+        {
+            return Err(plain.into());
         }
         Ok(())
     }

@@ -6,7 +6,8 @@ use crate::{Check, ClientAddress, Denial, Head, Proxies, denial::Cause};
 pub struct SecureConnection;
 
 /// Demands HTTPS: a connection that is marked as a [`SecureConnection`], or one from a trusted proxy that
-/// says so in `X-Forwarded-Proto` (its rightmost value) or in `Forwarded`. Missing means no.
+/// says so in `X-Forwarded-Proto` (its rightmost value) or in `Forwarded`: `https`, or `wss` as some proxies have it for
+/// WebSockets. Missing means no.
 ///
 /// It never redirects: a key that came in the clear has been read by others already, and a client that
 /// is led on to HTTPS would never notice. Such a key should be revoked.

@@ -6,7 +6,7 @@ use http::header::ORIGIN;
 
 use crate::{
     Check, ClientAddress, Denial, Grant, Head, Networks, Permission, Principal, Proxies, check::NO_PRINCIPAL,
-    denial::Cause,
+    denial::Cause, key::as_browsers_write,
 };
 
 /// The principal, or a denial that tells the developer what is missing. The networks of the key are
@@ -96,20 +96,6 @@ impl Origin {
         };
         if allowed { Ok(()) } else { Err(Cause::ForeignOrigin) }
     }
-}
-
-/// The serialization of an origin as in the HTML standard, if the text is a URL of scheme, host and port.
-fn as_browsers_write(text: &str) -> Option<String> {
-    let text = text.strip_suffix('/').unwrap_or(text).to_ascii_lowercase();
-    let (scheme, authority) = text.split_once("://")?;
-    let default_port = match scheme {
-        "http" => ":80",
-        "https" => ":443",
-        _ => "",
-    };
-    let host = authority.strip_suffix(default_port).filter(|_| !default_port.is_empty()).unwrap_or(authority);
-    let sound = !host.is_empty() && !host.contains(['/', '@', ',', '?', '#', '\\', ' ']);
-    sound.then(|| format!("{scheme}://{host}"))
 }
 
 impl Check for Origin {

@@ -4,7 +4,10 @@ use std::net::IpAddr;
 
 use http::{HeaderMap, header::FORWARDED};
 
-use crate::client_address::element::{address, trim};
+use crate::client_address::{
+    element::{address, trim},
+    is_tls,
+};
 
 /// One element of the list: what one proxy says.
 pub(super) struct Element(Vec<u8>);
@@ -64,7 +67,7 @@ impl Element {
     }
 
     pub(super) fn by_https(&self) -> bool {
-        self.value(b"proto").is_some_and(|proto| proto.eq_ignore_ascii_case(b"https"))
+        self.value(b"proto").is_some_and(|proto| is_tls(&proto))
     }
 
     /// The value of the one parameter of this name, unquoted.

@@ -10,6 +10,11 @@ use http::Extensions;
 
 pub use self::proxies::Proxies;
 
+/// Whether a proxy names a scheme that is TLS: `wss` is, as `https` is.
+fn is_tls(scheme: &[u8]) -> bool {
+    scheme.eq_ignore_ascii_case(b"https") || scheme.eq_ignore_ascii_case(b"wss")
+}
+
 /// The address of the connection's other end, for servers that are not axum: insert it into the
 /// extensions of every request.
 ///

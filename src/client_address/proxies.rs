@@ -6,7 +6,7 @@ use crate::{
     ClientAddress, ConfigError, Networks,
     client_address::{
         element::{address, trim},
-        forwarded,
+        forwarded, is_tls,
     },
 };
 
@@ -143,9 +143,7 @@ impl Proxies {
             return false;
         }
         match self.header {
-            Header::XForwardedFor => {
-                elements(headers, &X_FORWARDED_PROTO).next().is_some_and(|last| last.eq_ignore_ascii_case(b"https"))
-            }
+            Header::XForwardedFor => elements(headers, &X_FORWARDED_PROTO).next().is_some_and(is_tls),
             Header::Forwarded => {
                 forwarded::elements(headers).and_then(|all| Some(all.last()?.by_https())).unwrap_or(false)
             }
@@ -189,6 +187,7 @@ mod tests {
             proxies.by_https(peer.parse::<IpAddr>().unwrap().into(), &headers)
         };
         assert!(by_https("10.0.0.1", &["https"]) && by_https("10.0.0.1", &["http, https"]));
+        assert!(by_https("10.0.0.1", &["wss"]) && by_https("10.0.0.1", &["WSS"]) && !by_https("10.0.0.1", &["ws"]));
         for values in [&["http"][..], &[], &["https, http"], &["https", "http"], &["https ", " "], &["httpss"]] {
             assert!(!by_https("10.0.0.1", values), "{values:?}");
         }

@@ -106,11 +106,19 @@ impl Source {
         let Some((name, key)) = value.split_at_checked(BEARER.len()) else { return Err(Cause::MalformedCredential) };
         // First as nearly everybody writes it.
         if same(name, BEARER) || (scheme == Scheme::AnyCase && name.eq_ignore_ascii_case(BEARER)) {
-            Ok(key)
+            Ok(if scheme == Scheme::AnyCase { without_spaces(key) } else { key })
         } else {
             Err(Cause::MalformedCredential)
         }
     }
+}
+
+/// One or more spaces stand between the scheme and the credential (RFC 9110 section 11.4); the first is gone.
+fn without_spaces(mut key: &[u8]) -> &[u8] {
+    while let Some(rest) = key.strip_prefix(b" ") {
+        key = rest;
+    }
+    key
 }
 
 /// The credential sources of a service, in order of precedence.
@@ -294,6 +302,15 @@ mod tests {
         let exact = Source::bearer_exact();
         assert_eq!(exact.read(b"Bearer a"), Ok(&b"a"[..]));
         assert_eq!(exact.read(b"bearer a"), Err(Cause::MalformedCredential));
+        for spaces in 1..5 {
+            let value = format!("Bearer{}a", " ".repeat(spaces));
+            assert_eq!(Source::bearer().read(value.as_bytes()), Ok(&b"a"[..]), "{value:?}");
+            // What is left of it is no key of any format.
+            assert_eq!(exact.read(value.as_bytes()) == Ok(b"a"), spaces == 1, "{value:?}");
+        }
+        for odd in ["Bearer\ta", "Bearer \ta", "Bearer", "Bearera"] {
+            assert_ne!(Source::bearer().read(odd.as_bytes()), Ok(&b"a"[..]), "{odd:?}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::{
     Access, ConfigError, Digest, Dimension, Directory, KeyRecord, Networks,
     directory::DirectoryFile,
     key::{grant_file::GrantFile, restriction::RestrictionFile},
+    tenant::check_tenant,
     text::{self, Object},
 };
 
@@ -208,6 +209,7 @@ impl KeyEntry {
                 return Err(ConfigError::new("leave it out, or give it a name").at(field));
             }
         }
+        entry.tenant.as_deref().map_or(Ok(()), check_tenant)?;
         let grant = GrantFile {
             permissions: entry.permissions,
             restrictions: entry.restrictions,

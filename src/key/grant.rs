@@ -1,6 +1,6 @@
 use std::{borrow::Cow, net::IpAddr};
 
-use crate::{Access, ConfigError, Dimension, Networks, Permission, Restriction, name::Name, text::same};
+use crate::{Access, ConfigError, Dimension, Networks, Permission, Restriction, key::origin, name::Name, text::same};
 
 /// What a key may do: permissions, restrictions, networks, origins.
 ///
@@ -180,18 +180,20 @@ impl GrantBuilder {
     }
 
     /// Only from pages of these web origins, where a rule demands one. They are compared byte for
-    /// byte with the `Origin` header: `https://shop.example`, no slash at the end.
-    pub fn from_origins<T: AsRef<str>>(mut self, origins: impl IntoIterator<Item = T>) -> Self {
+    /// byte with the `Origin` header, so they are written as browsers send it: `https://shop.example`, in lower
+    /// case, without a default port or a slash at the end. Any other spelling is an error, which says how to write it.
+    pub fn from_origins<T: AsRef<str>>(self, origins: impl IntoIterator<Item = T>) -> Self {
         let origins: Vec<Box<str>> = origins.into_iter().map(|origin| origin.as_ref().into()).collect();
-        for origin in &origins {
-            if &**origin == "null" || origin.is_empty() || !origin.bytes().all(|byte| byte.is_ascii_graphic()) {
-                let wrong = format!(
-                    "origins: {origin:?} is not an origin; write it as browsers send it, like https://shop.example"
-                );
-                return self.fail(ConfigError::new(wrong));
-            }
+        match origins.iter().try_for_each(|given| origin::check(given)) {
+            Ok(()) => self.stored_origins(origins),
+            Err(error) => self.fail(error),
         }
-        self.grant.origins = Some(origins.into());
+    }
+
+    /// Those of a key that is in a database already: one that no browser sends lets nobody in, and must not keep the key
+    /// from being read.
+    pub(crate) fn stored_origins(mut self, origins: impl IntoIterator<Item = impl Into<Box<str>>>) -> Self {
+        self.grant.origins = Some(origins.into_iter().map(Into::into).collect());
         self
     }
 

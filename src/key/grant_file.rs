@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Access, ConfigError, Dimension, Grant, Networks,
+    Access, ConfigError, Dimension, Grant, GrantBuilder, Networks,
     key::restriction::RestrictionFile,
     text::{self, Object},
 };
@@ -38,6 +38,20 @@ impl GrantFile {
 
     /// A dimension that is neither a standard one nor among `dimensions` is an error.
     pub(crate) fn read(self, dimensions: &[Dimension]) -> Result<Grant, ConfigError> {
+        self.read_with(dimensions, |grant, origins| grant.from_origins(origins))
+    }
+
+    /// The same of a grant that a store has taken already.
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
+    pub(crate) fn read_stored(self, dimensions: &[Dimension]) -> Result<Grant, ConfigError> {
+        self.read_with(dimensions, |grant, origins| grant.stored_origins(origins))
+    }
+
+    fn read_with(
+        self,
+        dimensions: &[Dimension],
+        with_origins: impl FnOnce(GrantBuilder, Vec<String>) -> GrantBuilder,
+    ) -> Result<Grant, ConfigError> {
         let mut grant = Grant::builder().networks(self.ip_ranges);
         for (resource, access) in self.permissions {
             grant = grant.permission(resource.into(), access);
@@ -51,7 +65,7 @@ impl GrantFile {
             grant = grant.restrict(dimension, Ok(restriction));
         }
         if let Some(origins) = self.origins {
-            grant = grant.from_origins(origins);
+            grant = with_origins(grant, origins);
         }
         grant.build()
     }

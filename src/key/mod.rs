@@ -6,6 +6,7 @@ mod grant;
 mod grant_file;
 mod life;
 mod network;
+mod origin;
 mod permission;
 mod record;
 mod restriction;
@@ -15,6 +16,7 @@ pub(crate) use self::{
     file::KeyEntry,
     grant_file::GrantFile,
     life::{End, LifeCell, Watch, narrows},
+    origin::as_browsers_write,
 };
 pub use self::{
     file::KeyFile,

@@ -113,6 +113,16 @@ impl Policy {
         self.seek(head, &mut Values::default()).is_public()
     }
 
+    /// Whether the route is public and its pattern one of these.
+    pub(crate) fn is_public_at(&self, head: &Head<'_>, patterns: &[String]) -> bool {
+        match self.seek(head, &mut Values::default()) {
+            Sought::Rule { target: Target::Public, pattern: Some(pattern) } => {
+                patterns.iter().any(|known| known == pattern.as_str())
+            }
+            _ => false,
+        }
+    }
+
     /// Whether requests in flight run to their end when their key is revoked.
     pub(crate) const fn finishes_in_flight(&self) -> bool {
         self.finish_in_flight

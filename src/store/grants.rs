@@ -21,7 +21,7 @@ impl<'d> Grants<'d> {
         if let Some(known) = self.known.get(text) {
             return Ok(Arc::clone(known));
         }
-        let grant = text::from_json::<GrantFile>(text, false).and_then(|file| file.read(self.dimensions));
+        let grant = text::from_json::<GrantFile>(text, false).and_then(|file| file.read_stored(self.dimensions));
         let grant = Arc::new(grant.map_err(|error| error.at("may"))?);
         self.known.insert(text.into(), Arc::clone(&grant));
         Ok(grant)

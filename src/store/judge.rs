@@ -6,6 +6,7 @@ use crate::{
     ConfigError, Digest, Grant, KeyRecord,
     key::GrantFile,
     store::{StoreError, StoreSettings, lifecycle::Table},
+    tenant::check_tenant,
     text,
 };
 
@@ -132,6 +133,9 @@ pub(crate) fn named(what: &str, name: Option<String>) -> Result<Option<String>, 
         label(what, name, 256)?;
         if name.is_empty() {
             return Err(StoreError::invalid(format!("{what}: leave it out, or give it a name")));
+        }
+        if what == "tenant" {
+            check_tenant(name).map_err(invalid)?;
         }
     }
     Ok(name)

@@ -219,3 +219,47 @@ async fn a_preflight_learns_nothing_of_a_concealed_route() {
         assert_eq!(send(service.clone(), request).await.0, status, "{path} {method}");
     }
 }
+
+/// A load balancer's probe comes by plain HTTP; nothing else does.
+#[tokio::test]
+async fn a_public_probe_can_be_exempt_from_https() {
+    let policy = Policy::builder()
+        .public("/health")
+        .public("/status/{*rest}")
+        .public("/open")
+        .route("/orders", Rule::resource("products").unscoped())
+        .build()
+        .unwrap();
+    let authz = Authz::new(store(products_reader()), policy).https_only_except([
+        "/health",
+        "/status/{*rest}",
+        "/orders",
+        "/none",
+    ]);
+    let service = authz.layer(Handler::default());
+    for (path, status) in [
+        ("/health", 200),
+        ("/status/a/b", 200),
+        ("/open", 403),
+        ("/orders", 403),
+        ("/none", 403),
+        ("/health/", 403),
+        ("/healthy", 403),
+        ("/%68ealth", 403),
+        ("//health", 400),
+    ] {
+        assert_eq!(send(service.clone(), get(path)).await.0, status, "{path}");
+        let mut secure = get(path);
+        secure.extensions_mut().insert(tower_authz::check::SecureConnection);
+        assert_ne!(send(service.clone(), secure).await.0, 403, "{path}");
+    }
+    // In an axum router, the route that was matched counts.
+    let app = axum::Router::new()
+        .route("/health", axum::routing::get(async || "ok"))
+        .route("/{name}", axum::routing::get(async || "ok"))
+        .layer(authz);
+    for (path, status) in [("/health", 200), ("/open", 403)] {
+        let request = http::Request::get(path).body(axum::body::Body::empty()).unwrap();
+        assert_eq!(tower::ServiceExt::oneshot(app.clone(), request).await.unwrap().status(), status, "{path}");
+    }
+}

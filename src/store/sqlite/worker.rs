@@ -228,7 +228,7 @@ impl Worker {
 
     /// Carries a change out: durable, and known to every look-up, when this returns.
     pub(super) fn apply(&mut self, who: &str, change: Change) -> Result<Applied, StoreError> {
-        self.file.check().map_err(StoreError::unavailable)?;
+        self.file.check().and_then(|()| self.look_at_disk()).map_err(StoreError::unavailable)?;
         let deadline = Instant::now() + PATIENCE;
         while let Err(error) = self.take_turn() {
             if !is_busy(&error) || Instant::now() >= deadline {

@@ -337,3 +337,17 @@ pub async fn what_is_hardly_meant_is_told<F: Fixture>() {
     let past = anna.issue(NewKey::new("k", grant).expires_at(in_seconds(-1))).await.unwrap();
     assert_eq!(past.warnings, ["it is expired already"]);
 }
+
+/// What would never match is refused where it is given, with the spelling that works.
+pub async fn what_never_matches_is_refused<F: Fixture>() {
+    let fixture = F::fresh(StoreSettings::new()).await;
+    let store = fixture.store();
+    let new = || NewKey::new("k", Grant::default());
+    let error = store.by("test").issue(new().tenant("Acme-Live")).await.unwrap_err();
+    assert!(error.to_string().contains("write \"acme-live\""), "{error}");
+    let key = store.by("test").issue(new().tenant("acme-live")).await.unwrap();
+    let record = tower_authz::KeyRecord::builder("key_other".parse().unwrap(), tower_authz::Digest::of(b"x"));
+    let error = store.by("test").import([record.tenant("ACME".to_owned()).build()]).await.unwrap_err();
+    assert!(error.to_string().contains("write \"acme\""), "{error}");
+    assert_eq!(store.show(key.record.id()).await.unwrap().tenant(), Some("acme-live"));
+}

@@ -135,6 +135,7 @@ macro_rules! conformance {
                 keys_are_issued_and_revoked_at_once
                 ids_are_unique_even_where_they_are_short
                 what_cannot_be_done_changes_nothing
+                what_never_matches_is_refused
                 an_import_is_whole_or_not_at_all
                 dimensions_are_declared
                 a_dimension_that_keys_are_restricted_over_stays

@@ -155,3 +155,17 @@ async fn files_of_the_first_version_are_migrated() {
     let sql = "UPDATE keys SET digest = ?1 WHERE id = ?2";
     assert!(by_hand.execute(sql, params![records[0].digest().as_bytes(), ids[3]]).is_err());
 }
+
+/// Such a record is in the file already: it is no reason to refuse the key elsewhere.
+#[tokio::test]
+async fn an_origin_that_no_browser_sends_keeps_no_key_from_being_read() {
+    let fixture = Sqlite::fresh(StoreSettings::new()).await;
+    let key = issue(fixture.store()).await;
+    let may = r#"{"permissions":{"products":"read"},"origins":["https://Shop.Example/","*"]}"#;
+    raw(&fixture.file()).execute("UPDATE keys SET may = ?1, version = 2, name = 'by hand'", [may]).unwrap();
+    let begin = Instant::now();
+    while fixture.store().show(key.record.id()).await.unwrap().grant().origins().is_none() {
+        assert!(begin.elapsed() < Duration::from_secs(3));
+    }
+    assert_eq!(Gate::of(fixture.store()).get(&key).await, 200);
+}
