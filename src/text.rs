@@ -82,6 +82,8 @@ fn all(bytes: &[u8], accepts: impl Fn(u8) -> bool) -> bool {
 /// Reads a JSON object; an error names the field. Without `with_line`, for an object that is a part of its
 /// file, no line is told: it would be counted from the beginning of the part.
 pub(crate) fn from_json<'a, T: Deserialize<'a>>(text: &'a str, with_line: bool) -> Result<T, ConfigError> {
+    // Editors on Windows write a byte order mark, which says nothing of a text in UTF-8.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     // Serde would take an array as well, its values in the order of the fields.
     if !text.trim_start().starts_with('{') {
         return Err(ConfigError::new("a JSON object, { … }, is expected here"));

@@ -93,12 +93,26 @@ pub(crate) fn readable(new: &StoreSettings, table: &impl Table) -> Result<(), St
     Ok(())
 }
 
-/// Text that people read in tables and logs: no line breaks, no escape sequences.
+/// Text that people read in tables and logs: no line breaks, no escape sequences, and nothing that makes it look like
+/// another text.
 pub(crate) fn label(what: &str, text: &str, most: usize) -> Result<(), StoreError> {
-    if text.chars().count() > most || text.chars().any(char::is_control) {
-        return Err(StoreError::invalid(format!("{what}: at most {most} characters, none of them control characters")));
+    if text.chars().count() > most || text.chars().any(is_hidden) {
+        let told = format!("{what}: at most {most} characters, none of them control or invisible characters");
+        return Err(StoreError::invalid(told));
     }
     Ok(())
+}
+
+/// Control characters, those that turn the direction of text around, and those of no width (Unicode's categories Cc, Cf, Zl
+/// and Zp, and fillers that show nothing).
+fn is_hidden(character: char) -> bool {
+    character.is_control()
+        || matches!(character,
+            '\u{ad}' | '\u{34f}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{890}'..='\u{891}' | '\u{8e2}'
+            | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
+            | '\u{110bd}' | '\u{110cd}' | '\u{13430}'..='\u{1343f}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// Refuses text with a whole API key in it: it would stand in the store, in lists and in audit records.

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, path::PathBuf};
 
-use clap::{Args as Group, Parser, Subcommand, ValueEnum, ValueHint};
+use clap::{Args as Group, Parser, Subcommand, ValueEnum, ValueHint, builder::NonEmptyStringValueParser};
 use clap_complete::Shell;
 use tower_authz::{KeyFormat, KeyId, Status};
 
@@ -221,16 +221,16 @@ pub(crate) struct Grant {
 #[derive(Group)]
 pub(crate) struct List {
     /// Whose name contains this
-    #[arg(long)]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     pub(crate) name: Option<String>,
-    #[arg(long)]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     pub(crate) kind: Option<String>,
-    #[arg(long)]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     pub(crate) tenant: Option<String>,
     #[arg(long)]
     pub(crate) status: Option<StatusName>,
     /// With a permission for this resource
-    #[arg(long)]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     pub(crate) resource: Option<String>,
     /// That end within this time: 30d
     #[arg(long, value_name = "TIME")]

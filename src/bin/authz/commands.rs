@@ -41,7 +41,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     let user = || ["USER", "LOGNAME", "USERNAME"].iter().find_map(|name| std::env::var(name).ok());
     let by = args.by.or_else(user).unwrap_or_else(|| "authz".to_owned());
     let json = args.json;
-    let place = Place::of(path);
+    let place = Place::of(path)?;
     if let Command::Init(init) = args.command {
         return place.create(&init, json).await;
     }
@@ -70,6 +70,9 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
         Command::Init(_) | Command::Replicas | Command::Migrate | Command::Completions { .. } => Ok(()),
     }
 }
+
+/// So many keys of a list are in memory at a time.
+const PAGE: usize = 1000;
 
 /// The settings with what the arguments say.
 pub(crate) fn with(mut settings: StoreSettings, change: &args::Settings) -> Result<StoreSettings, Failure> {
@@ -111,6 +114,7 @@ impl Context {
     async fn issue(&self, issue: &args::Issue) -> Result<(), Failure> {
         let settings = self.store.settings().await?;
         let new: NewKey = grant::new_key(&issue.name, &issue.like, &settings)?;
+        output::assert_read()?;
         let issued = self.store.by(&self.by).issue(new).await?;
         if !self.json {
             let ends = issued
@@ -126,15 +130,17 @@ impl Context {
         let most = list.limit.unwrap_or(if output::is_terminal() && !self.json { 100 } else { usize::MAX });
         let mut query = query_of(list)?;
         let mut rows = if self.json { None } else { Some(Rows::new(&KEY_COLUMNS)?) };
-        let (mut keys, mut unreadable) = (Vec::new(), Vec::new());
+        // Written as they are read: a store may have millions of them.
+        let mut document = output::Document::begin("keys", self.json)?;
+        let mut unreadable = Vec::new();
         let (mut shown, mut next) = (0, None);
         let now = SystemTime::now();
         while shown < most {
-            let page = self.store.list(&query.clone().limit(most - shown)).await?;
+            let page = self.store.list(&query.clone().limit((most - shown).min(PAGE))).await?;
             for record in &page.records {
                 match &mut rows {
                     Some(rows) => rows.push(output::key_cells(record, now))?,
-                    None => keys.push(output::record_json(record)?),
+                    None => document.push(&output::record_json(record)?)?,
                 }
             }
             shown += page.records.len();
@@ -148,20 +154,15 @@ impl Context {
                 None => break,
             }
         }
-        match rows {
-            None => output::json(&json!({
-                "keys": keys,
-                "unreadable": unreadable,
-                "next": next.as_ref().map(KeyId::as_str),
-            })),
-            Some(rows) => {
-                rows.finish()?;
-                if let Some(last) = next {
-                    note(format!("there are more: --after {last}"));
-                }
-                Ok(())
-            }
+        let Some(rows) = rows else {
+            let next = next.as_ref().map_or(Value::Null, |next| next.as_str().into());
+            return document.end(&[("next", next), ("unreadable", unreadable.into())]);
+        };
+        rows.finish()?;
+        if let Some(last) = next {
+            note(format!("there are more: --after {last}"));
         }
+        Ok(())
     }
 
     async fn show(&self, show: &args::Show) -> Result<(), Failure> {
@@ -272,6 +273,7 @@ impl Context {
             Some(time) => Overlap::For(moment::length(time)?),
             None => Overlap::UntilRevoked,
         };
+        output::assert_read()?;
         let issued = self.store.by(&self.by).rotate(&rotate.id, overlap).await?;
         // The secret first: nothing that fails afterwards must lose it.
         let printed = output::secret(&issued, self.json);
@@ -323,6 +325,7 @@ impl Context {
         }
         let single = ids.len() == 1;
         let (mut failed, mut printed, mut documents) = (None, Ok(()), Vec::new());
+        let mut failures = 0;
         for (id, outcome) in outcomes {
             match outcome {
                 Ok((_, record)) if self.json => documents.push(match &record {
@@ -339,7 +342,8 @@ impl Context {
                 }
                 Err(failure) if single => return Err(failure),
                 Err(failure) => {
-                    note(format!("error: {}", failure.message().unwrap_or_default()));
+                    note(format!("error: {}", output::without_keys(&failure.message().unwrap_or_default())));
+                    failures += 1;
                     failed.get_or_insert(failure);
                 }
             }
@@ -350,7 +354,7 @@ impl Context {
         }
         match failed {
             None => printed,
-            Some(_) => Err(Failure::Other("not all of it is done".to_owned())),
+            Some(_) => Err(Failure::Other(format!("{failures} of {} keys failed, see above", ids.len()))),
         }
     }
 

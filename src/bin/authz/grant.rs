@@ -57,12 +57,18 @@ fn add(mut grant: GrantBuilder, may: &May, settings: &StoreSettings) -> Result<G
     Ok(grant)
 }
 
-/// `shop=de,ch`; nothing after the sign is an empty list.
+/// `shop=de,ch`. An empty list is hardly meant: of "all but none" a variable of the shell that is not set makes a key
+/// without any restriction.
 pub(crate) fn parse_list<'a>(text: &'a str, settings: &StoreSettings) -> Result<(Dimension, Vec<&'a str>), Failure> {
     let wrong = || Failure::Usage(format!("{text:?}: write a dimension and ids, like shop=de,ch"));
     let (name, ids) = text.split_once('=').ok_or_else(wrong)?;
-    let ids = if ids.is_empty() { Vec::new() } else { ids.split(',').collect() };
-    Ok((dimension(name, settings)?, ids))
+    if ids.is_empty() {
+        return Err(Failure::Usage(format!(
+            "{text:?}: there are no ids after the sign (is a variable of the shell not set?); leave the option out to restrict \
+             nothing"
+        )));
+    }
+    Ok((dimension(name, settings)?, ids.split(',').collect()))
 }
 
 fn dimension(name: &str, settings: &StoreSettings) -> Result<Dimension, Failure> {

@@ -81,13 +81,21 @@ impl Failure {
 }
 
 fn main() -> ExitCode {
-    let args = args::Args::parse();
+    let args = match args::Args::try_parse() {
+        Ok(args) => args,
+        Err(error) if error.use_stderr() => {
+            let _ = write!(std::io::stderr(), "{}", output::without_keys(&error.render().to_string()));
+            return ExitCode::from(2);
+        }
+        // Help, or the version.
+        Err(error) => error.exit(),
+    };
     match futures::executor::block_on(commands::run(args)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if let Some(message) = failure.message() {
                 // Should nobody listen, the exit code still says it.
-                let _ = writeln!(std::io::stderr(), "error: {}", output::plain(&message));
+                let _ = writeln!(std::io::stderr(), "error: {}", output::without_keys(&output::plain(&message)));
             }
             ExitCode::from(failure.code())
         }

@@ -2,22 +2,51 @@
 
 use std::time::{Duration, SystemTime};
 
-use jiff::{Span, Timestamp, civil::Date, tz::TimeZone};
+use jiff::{
+    Span, Timestamp,
+    civil::{Date, DateTime},
+    tz::TimeZone,
+};
 
 use crate::Failure;
 
-/// `90d`, `1y 6mo`, `12h` from now; a day, from its beginning in UTC; or a point in time.
+/// `90d`, `1y 6mo`, `12h` from now; a day, from its beginning in UTC; or a point in time, with its zone.
 pub(crate) fn from_now(text: &str) -> Result<SystemTime, Failure> {
     if let Ok(point) = text.parse::<Timestamp>() {
         return SystemTime::try_from(point).map_err(|_| wrong(text));
     }
-    if let Ok(day) = text.parse::<Date>() {
-        let start = day.to_zoned_datetime(TimeZone::UTC).map_err(|_| wrong(text))?;
-        return SystemTime::try_from(start.timestamp()).map_err(|_| wrong(text));
+    if is_day(text) {
+        let day: Date = text.parse().map_err(|_| wrong(text))?;
+        let start = day.to_zoned_datetime(TimeZone::UTC).ok();
+        return start.and_then(|start| SystemTime::try_from(start.timestamp()).ok()).ok_or_else(|| too_late(text));
+    }
+    if text.starts_with("9999-12-31") {
+        return Err(too_late(text));
+    }
+    // Read as a day, its hours would be dropped without a word.
+    if text.parse::<DateTime>().is_ok() && text.contains(':') {
+        return Err(Failure::Usage(format!(
+            "{text:?} has no time zone; write {text}Z for UTC, or the offset, like {text}+01:00"
+        )));
     }
     let now = Timestamp::now().to_zoned_datetime(TimeZone::UTC);
-    let then = now.checked_add(span(text)?).map_err(|_| wrong(text))?;
+    let then = now.checked_add(span(text)?).map_err(|_| too_late(text))?;
     SystemTime::try_from(then.timestamp()).map_err(|_| wrong(text))
+}
+
+/// `YYYY-MM-DD`, and no other of the ways in which a day can be written.
+fn is_day(text: &str) -> bool {
+    text.len() == 10
+        && text.bytes().enumerate().all(|(place, byte)| match place {
+            4 | 7 => byte == b'-',
+            _ => byte.is_ascii_digit(),
+        })
+}
+
+fn too_late(text: &str) -> Failure {
+    Failure::Usage(format!(
+        "{text:?} is later than any time that can be kept; for a key that never ends, leave --expires out"
+    ))
 }
 
 /// `365d` ago.
@@ -65,8 +94,34 @@ mod tests {
         assert_eq!(shown(Some(from_now("2027-01-01T12:00:00+02:00").unwrap())), "2027-01-01 10:00:00Z");
         let day_long = length("24h").unwrap();
         assert!(day_long >= day && day_long < day + Duration::from_secs(60), "{day_long:?}");
-        for wrong in ["", "soon", "-3d", "90", "2027-13-01", "99999999999y"] {
+        for wrong in [
+            "",
+            "soon",
+            "-3d",
+            "90",
+            "2027-13-01",
+            "99999999999y",
+            "20270101",
+            "2027-W01-1",
+            "2027-01",
+            " 2027-01-01",
+            "2027-01-01 ",
+            "2027-02-30",
+            "2027-01-01T",
+            "never",
+        ] {
             assert!(from_now(wrong).is_err(), "{wrong}");
+        }
+        for (text, told) in [
+            ("2027-01-01T18:00:00", "write 2027-01-01T18:00:00Z"),
+            ("2027-01-01 18:00", "has no time zone"),
+            ("2027-01-01T18:00", "has no time zone"),
+            ("9999-12-31", "leave --expires out"),
+            ("9999-12-31T23:59:59Z", "leave --expires out"),
+            ("9000y", "leave --expires out"),
+        ] {
+            let error = from_now(text).unwrap_err().message().unwrap();
+            assert!(error.contains(told), "{text}: {error}");
         }
     }
 }

@@ -20,9 +20,37 @@ pub(crate) fn line(text: impl AsRef<str>) -> Result<(), Failure> {
     Ok(writeln!(io::stdout(), "{}", text.as_ref())?)
 }
 
-/// Text out of a file or a store, without what a terminal would obey.
+/// Text out of a file or a store, without what a terminal would obey, or show where it does not stand.
 pub(crate) fn plain(text: &str) -> String {
-    text.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect()
+    let is_shown = |character: char| {
+        !character.is_control()
+            && !matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    };
+    text.chars().map(|character| if is_shown(character) { character } else { '\u{fffd}' }).collect()
+}
+
+/// An error for standard error, where logs are made of it. What looks like a key, in a place where none belongs, is not
+/// repeated: it is in the history of a shell already.
+pub(crate) fn without_keys(text: &str) -> String {
+    let is_part = |character: char| character.is_ascii_alphanumeric() || "_-.~+=".contains(character);
+    let looks_like_a_key = |word: &str| {
+        word.len() >= 24
+            && word.bytes().any(|byte| byte.is_ascii_digit())
+            && word.bytes().any(|byte| byte.is_ascii_alphabetic())
+    };
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while !rest.is_empty() {
+        let length = rest.find(|character| !is_part(character)).unwrap_or(rest.len());
+        let (word, tail) = rest.split_at(length);
+        // A path or an address is no key.
+        let is_path = shown.ends_with('/') || tail.starts_with('/');
+        shown.push_str(if looks_like_a_key(word) && !is_path { "<withheld: it looks like a key>" } else { word });
+        let mut characters = tail.chars();
+        shown.extend(characters.next());
+        rest = characters.as_str();
+    }
+    shown
 }
 
 /// A word to the person, beside what is printed.
@@ -36,6 +64,55 @@ pub(crate) fn warn(warnings: &[String]) {
 
 pub(crate) fn json(value: &Value) -> Result<(), Failure> {
     line(serde_json::to_string_pretty(value).map_err(|error| Failure::Other(error.to_string()))?)
+}
+
+/// A JSON document with one long list, which is written as it comes.
+pub(crate) struct Document {
+    is_empty: bool,
+}
+
+impl Document {
+    /// Nothing is written where `is_json` is false.
+    pub(crate) fn begin(name: &str, is_json: bool) -> Result<Self, Failure> {
+        if is_json {
+            write!(io::stdout(), "{{\n  {}: [", Value::from(name))?;
+        }
+        Ok(Self { is_empty: true })
+    }
+
+    pub(crate) fn push(&mut self, value: &Value) -> Result<(), Failure> {
+        let text = serde_json::to_string_pretty(value).map_err(|error| Failure::Other(error.to_string()))?;
+        let comma = if std::mem::replace(&mut self.is_empty, false) { "" } else { "," };
+        Ok(write!(io::stdout(), "{comma}\n    {}", text.replace('\n', "\n    "))?)
+    }
+
+    /// What stands behind the list.
+    pub(crate) fn end(self, fields: &[(&str, Value)]) -> Result<(), Failure> {
+        let mut rest = if self.is_empty { "]" } else { "\n  ]" }.to_owned();
+        for (name, value) in fields {
+            let value = serde_json::to_string_pretty(value).map_err(|error| Failure::Other(error.to_string()))?;
+            rest += &format!(",\n  {}: {}", Value::from(*name), value.replace('\n', "\n  "));
+        }
+        line(rest + "\n}")
+    }
+}
+
+/// Refuses to make a key that nobody would get: a standard output that is closed is `/dev/null` to a program in Rust.
+pub(crate) fn assert_read() -> Result<(), Failure> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+        let (out, null) = (rustix::fs::fstat(io::stdout()), std::fs::metadata("/dev/null"));
+        if let (Ok(out), Ok(null)) = (out, null)
+            && null.file_type().is_char_device()
+            && out.st_dev == null.dev()
+            && out.st_ino == null.ino()
+        {
+            let told = "standard output is closed, or leads to /dev/null: the key would be lost; nothing was issued";
+            return Err(Failure::Usage(told.to_owned()));
+        }
+    }
+    Ok(())
 }
 
 /// The secret, alone on standard output. Should nobody read it, it is lost: then that is said.
@@ -55,7 +132,8 @@ pub(crate) fn secret(issued: &IssuedKey, as_json: bool) -> Result<(), Failure> {
         }
         Err(_) => {
             let id = record.id();
-            Err(Failure::Other(format!("nobody has read the key {id}, and it cannot be shown again: revoke it")))
+            let told = format!("stdout closed before the key {id} was delivered; it cannot be shown again: revoke it");
+            Err(Failure::Other(told))
         }
     }
 }

@@ -22,12 +22,27 @@ pub(crate) enum Place {
 }
 
 impl Place {
-    pub(crate) fn of(path: PathBuf) -> Self {
-        match path.to_str() {
-            Some(url) if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
-                Self::Postgres(url.to_owned())
-            }
-            _ => Self::File(path),
+    /// The address is never repeated in an error: it may hold a password.
+    pub(crate) fn of(path: PathBuf) -> Result<Self, Failure> {
+        let Some(text) = path.to_str() else { return Ok(Self::File(path)) };
+        let is_url = ["postgres://", "postgresql://"].iter().any(|scheme| text.starts_with(scheme));
+        // As libpq has it: `host=db user=authz dbname=keys`.
+        let names = ["host=", "hostaddr=", "port=", "user=", "password=", "dbname=", "sslmode="];
+        if is_url || text.split_whitespace().any(|word| names.iter().any(|name| word.starts_with(name))) {
+            return Ok(Self::Postgres(text.to_owned()));
+        }
+        // One letter is a drive, and what has a slash or a dot before the colon is a path.
+        let is_scheme = |text: &str| {
+            text.len() > 1
+                && text.starts_with(|first: char| first.is_ascii_alphabetic())
+                && text.chars().all(|character| character.is_ascii_alphanumeric() || matches!(character, '+' | '-'))
+        };
+        match text.split_once(':') {
+            Some((scheme, _)) if is_scheme(scheme) => Err(Failure::Usage(format!(
+                "there is no store of the kind {scheme:?}; write the path of a SQLite file (./{scheme}:.. for one of such a \
+                 name), or postgres://user@host/database"
+            ))),
+            _ => Ok(Self::File(path)),
         }
     }
 
