@@ -14,7 +14,7 @@ use std::{
 use arc_swap::ArcSwap;
 
 use crate::{
-    ConfigError, Digest, Directory, KeyFile, KeyFormat,
+    ConfigError, Digest, Dimension, Directory, KeyFile, KeyFormat,
     store::{
         KeyStore, Lookup, StoreSettings,
         index::{Index, Slot, StaleWhenGone},
@@ -58,6 +58,7 @@ struct Handle {
     index: Arc<Index>,
     status: Arc<ArcSwap<FileStatus>>,
     format: KeyFormat,
+    dimensions: Vec<Dimension>,
     /// None only while it is dropped.
     alive: Option<mpsc::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -118,7 +119,7 @@ impl FileStore {
         let status = FileStatus { loaded_at: now, checked_at: now, keys: slots.len(), fault: None };
         let status = Arc::new(ArcSwap::from_pointee(status));
         let index = Arc::new(Index::new(slots, directory));
-        let format = settings.format.clone();
+        let (format, dimensions) = (settings.format.clone(), settings.dimensions.clone());
         let watcher = Watcher {
             path: path.clone(),
             settings,
@@ -131,7 +132,7 @@ impl FileStore {
         let (alive, inbox) = mpsc::channel();
         let thread = std::thread::Builder::new().name("authz-file".to_owned()).spawn(move || watcher.run(&inbox));
         let thread = Some(thread.map_err(unread)?);
-        Ok(Self(Arc::new(Handle { index, status, format, alive: Some(alive), thread })))
+        Ok(Self(Arc::new(Handle { index, status, format, dimensions, alive: Some(alive), thread })))
     }
 
     /// How old the state in force is, and why the file as it is now is not.
@@ -251,6 +252,10 @@ impl KeyStore for FileStore {
 
     fn directory(&self) -> Directory {
         self.0.index.directory()
+    }
+
+    fn dimensions(&self) -> Option<Vec<Dimension>> {
+        Some(self.0.dimensions.clone())
     }
 
     fn with_directory(&self, look: &mut dyn FnMut(&Directory)) {

@@ -39,7 +39,7 @@ pub use self::{
     query::{KeyQuery, Page, UnreadableKey},
     settings::StoreSettings,
 };
-use crate::{Digest, Directory, KeyFormat, KeyRecord};
+use crate::{Digest, Dimension, Directory, KeyFormat, KeyRecord};
 
 /// Answers which key a digest belongs to.
 ///
@@ -87,6 +87,12 @@ pub trait KeyStore: Send + Sync + 'static {
         Directory::default()
     }
 
+    /// The dimensions of your own that keys are restricted over, or `None` if that is not known.
+    /// [`Authz`](crate::Authz) holds them against those of its policy.
+    fn dimensions(&self) -> Option<Vec<Dimension>> {
+        None
+    }
+
     /// Shows the same to `look`, once. By default it is given a clone; a store that can lend its own spares each
     /// request that. `look` does not block, and asks the store nothing.
     fn with_directory(&self, look: &mut dyn FnMut(&Directory)) {
@@ -105,6 +111,10 @@ impl<S: KeyStore + ?Sized> KeyStore for Arc<S> {
 
     fn directory(&self) -> Directory {
         (**self).directory()
+    }
+
+    fn dimensions(&self) -> Option<Vec<Dimension>> {
+        (**self).dimensions()
     }
 
     fn with_directory(&self, look: &mut dyn FnMut(&Directory)) {

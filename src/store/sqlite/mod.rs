@@ -81,6 +81,7 @@ pub struct SqliteStore(Arc<Handle>);
 struct Handle {
     index: Arc<Index>,
     format: KeyFormat,
+    dimensions: Vec<Dimension>,
     /// None only while it is dropped.
     jobs: Option<mpsc::Sender<Job>>,
     thread: Option<JoinHandle<()>>,
@@ -178,13 +179,14 @@ impl SqliteOptions {
         let connection = schema::open(path.as_ref())?;
         let worker = Worker::new(connection, path.as_ref().to_owned(), self.own, self.report, self.stale_after)?;
         let index = Arc::clone(&worker.view.index);
-        let format = worker.view.settings.format.clone();
+        let settings = &worker.view.settings;
+        let (format, dimensions) = (settings.format.clone(), settings.dimensions.clone());
         let (jobs, inbox) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("authz-sqlite".to_owned())
             .spawn(move || worker.run(&inbox))
             .map_err(|error| StoreError::unavailable(error.to_string()))?;
-        Ok(SqliteStore(Arc::new(Handle { index, format, jobs: Some(jobs), thread: Some(thread) })))
+        Ok(SqliteStore(Arc::new(Handle { index, format, dimensions, jobs: Some(jobs), thread: Some(thread) })))
     }
 
     /// As [`SqliteStore::create`].
@@ -224,6 +226,10 @@ impl KeyStore for SqliteStore {
 
     fn directory(&self) -> Directory {
         self.0.index.directory()
+    }
+
+    fn dimensions(&self) -> Option<Vec<Dimension>> {
+        Some(self.0.dimensions.clone())
     }
 
     fn with_directory(&self, look: &mut dyn FnMut(&Directory)) {
