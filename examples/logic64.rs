@@ -23,7 +23,7 @@ use axum::{
 };
 use serde_json::Value;
 use tower_authz::{
-    Alphabet, Authz, ConfigError, KeyFile, KeyFormat, KeyId, Policy, Proxies, Rule, Source,
+    Alphabet, Authz, ConfigError, Denial, KeyFile, KeyFormat, KeyId, Policy, Principal, Proxies, Rule, Scope, Source,
     check::Tie,
     reject::Logic64,
     store::{KeyAdmin as _, MemoryStore, StoreErrorKind},
@@ -38,18 +38,20 @@ fn format() -> Result<KeyFormat, ConfigError> {
 }
 
 fn policy() -> Result<Policy, ConfigError> {
-    let bundles = || Rule::resource("bundles").unscoped();
+    // A bundle belongs to a project, which only the handler finds out. One of others is not there.
+    let bundle = || Rule::resource("bundles").pending(common::PROJECT).concealed();
     Policy::builder()
-        .route("/bundles/latest", bundles())
-        .route("/bundles/{id}", bundles())
-        .route("/bundles/{id}/download", bundles())
-        .route("/bundles/{id}/ack", bundles())
+        .route("/bundles/latest", Rule::resource("bundles").filtered(common::PROJECT))
+        .route("/bundles/{id}", bundle())
+        .route("/bundles/{id}/download", bundle())
+        .route("/bundles/{id}/ack", bundle())
         // A project of others is not there.
         .route(
             "/projects/{project}/bundles/repackage",
             Rule::resource("bundles").tied(Tie::path(common::PROJECT, "project")).concealed(),
         )
-        .route("/admin/keys/{id}/revoke", Rule::authenticated().kind("admin").unscoped())
+        // It says nothing of projects: whoever is bound to one does not revoke the keys of others.
+        .route("/admin/keys/{id}/revoke", Rule::authenticated().kind("admin"))
         .build()
 }
 
@@ -66,15 +68,33 @@ pub fn app(file: KeyFile, proxies: Option<Proxies>) -> Result<Router, ConfigErro
         authz = authz.behind(proxies);
     }
     Ok(Router::new()
-        .route("/bundles/latest", get(answer))
-        .route("/bundles/{id}", get(answer))
-        .route("/bundles/{id}/download", get(answer))
-        .route("/bundles/{id}/ack", post(answer))
+        .route("/bundles/latest", get(latest))
+        .route("/bundles/{id}", get(bundle))
+        .route("/bundles/{id}/download", get(bundle))
+        .route("/bundles/{id}/ack", post(bundle))
         .route("/projects/{project}/bundles/repackage", post(answer))
         .route("/admin/keys/{id}/revoke", post(revoke))
         .with_state(store)
         .layer(authz)
         .layer(map_response(async |response: axum::response::Response| common::log(response))))
+}
+
+/// Bundles with their projects, the latest last.
+const BUNDLES: [(&str, &str); 3] = [("6", "gemini"), ("7", "apollo"), ("8", "gemini")];
+
+/// The latest of those that the key may see.
+async fn latest(seen: Seen, principal: Principal, scope: Scope) -> Result<Json<Value>, Denial> {
+    let found = BUNDLES.into_iter().rev().find(|(_, project)| scope.allows(project));
+    let (id, project) = found.ok_or_else(|| principal.refuse("there is no bundle that the key may see"))?;
+    Ok(seen.with("bundle", id).with("project", project).json())
+}
+
+/// A bundle that does not exist is refused as one of others, so that nobody learns which ids there are.
+async fn bundle(seen: Seen, principal: Principal, Path(id): Path<String>) -> Result<Json<Value>, Denial> {
+    let found = BUNDLES.into_iter().find(|(known, _)| *known == id);
+    let (_, project) = found.ok_or_else(|| principal.refuse("there is no such bundle"))?;
+    principal.require(common::PROJECT, project)?;
+    Ok(seen.with("project", project).json())
 }
 
 /// When this has answered, no request with the key is admitted any more.

@@ -22,8 +22,9 @@ const DEMO: common::Demo =
     common::Demo { file: include_str!("data/logik.json"), keys: include_str!("data/logik.keys.txt") };
 
 fn policy() -> Result<Policy, ConfigError> {
-    let runtime = |resource: &'static str| Rule::resource(resource).unscoped().kind("runtime").origin_required();
-    let admin = |resource: &'static str| Rule::resource(resource).unscoped().kind("admin");
+    // Keys of this API are bound to a tenant and to nothing within it: one that is restricted further is refused.
+    let runtime = |resource: &'static str| Rule::resource(resource).kind("runtime").origin_required();
+    let admin = |resource: &'static str| Rule::resource(resource).kind("admin");
     Policy::builder()
         .route("/api", runtime("configuration"))
         // The matched route decides: `/api/managedTables/…` is no configuration of that name.

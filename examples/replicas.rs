@@ -28,7 +28,7 @@ fn policy() -> Result<Policy, ConfigError> {
         .public("/ready")
         .route("/products", Rule::resource("products").unscoped())
         .route("/slow", Rule::resource("products").unscoped())
-        .route("/admin/keys/{id}/revoke", Rule::authenticated().kind("admin").unscoped())
+        .route("/admin/keys/{id}/revoke", Rule::authenticated().kind("admin"))
         .build()
 }
 

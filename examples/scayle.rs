@@ -57,8 +57,9 @@ pub fn policy() -> Result<Policy, ConfigError> {
                 .tied(Tie::header(Dimension::COMPANY, company_header))
                 .pending(Dimension::SHOP),
         )
-        .route(&at("/customers/{id}/password-hash"), Rule::resource("customers").unscoped().ip_restricted())
-        .route(&at("/reports/run"), Rule::resource("reports").unscoped())
+        // Customers are those of shops, and reports are about all of them: a key that is restricted is refused.
+        .route(&at("/customers/{id}/password-hash"), Rule::resource("customers").ip_restricted())
+        .route(&at("/reports/run"), Rule::resource("reports"))
         .build()
 }
 

@@ -3,8 +3,9 @@ use std::{fmt, sync::Arc, time::SystemTime};
 use tower_layer::Layer;
 
 use crate::{
-    Authenticate, AuthenticateLayer, Check, Denial, Head, Policy, Proxies, Sources, TenantHosts,
+    Authenticate, AuthenticateLayer, Check, ConfigError, Denial, Head, Policy, Proxies, Sources, TenantHosts,
     check::{CleanPath, judge_https},
+    denial::Cause,
     reject::Problem,
     store::KeyStore,
 };
@@ -57,14 +58,52 @@ pub struct Authz<R = Problem> {
 
 impl Authz {
     /// Keys from the store, rules from the policy, and a sensible default for all else.
+    ///
+    /// If the two spell the ids of a dimension by different grammars, an exclude list of a key cannot be kept: then
+    /// every request is refused with 500 and a message for the developer. [`try_new`](Self::try_new) says so at
+    /// start-up.
     pub fn new(store: impl KeyStore, policy: impl Into<Arc<Policy>>) -> Self {
         let policy = policy.into();
+        let disagrees = store.dimensions().is_some_and(|known| policy.disagreement_with(&known).is_some());
+        Self::assemble(store, policy, disagrees)
+    }
+
+    /// The same, where a store and a policy that do not fit each other are an error.
+    ///
+    /// # Errors
+    /// If a rule reads the ids of a dimension by another grammar than the keys of the store spell them. Two grammars of
+    /// your own cannot be told apart, and of a store of your own that says nothing of its
+    /// [dimensions](KeyStore::dimensions) nothing is known.
+    ///
+    /// # Example
+    /// ```
+    /// use tower_authz::{Authz, Dimension, IdGrammar, Policy, Rule, store::{MemoryStore, StoreSettings}};
+    ///
+    /// const PROJECT: Dimension = Dimension::new("project", IdGrammar::Number);
+    /// let policy = Policy::builder().route("/projects", Rule::resource("projects").filtered(PROJECT)).build()?;
+    ///
+    /// let slugs = StoreSettings::new().dimension(Dimension::named("project"));
+    /// assert!(Authz::try_new(MemoryStore::with_settings(slugs), policy.clone()).is_err());
+    /// let authz = Authz::try_new(MemoryStore::with_settings(StoreSettings::new().dimension(PROJECT)), policy)?;
+    /// # drop(authz);
+    /// # Ok::<(), tower_authz::ConfigError>(())
+    /// ```
+    pub fn try_new(store: impl KeyStore, policy: impl Into<Arc<Policy>>) -> Result<Self, ConfigError> {
+        let policy = policy.into();
+        match store.dimensions().and_then(|known| policy.disagreement_with(&known)) {
+            Some(error) => Err(error),
+            None => Ok(Self::assemble(store, policy, false)),
+        }
+    }
+
+    fn assemble(store: impl KeyStore, policy: Arc<Policy>, disagrees: bool) -> Self {
         let entrance = Entrance {
             clean_path: CleanPath::new(),
             https_only: false,
             plain: Arc::default(),
             proxies: None,
             policy: Arc::clone(&policy),
+            disagrees,
         };
         let authenticate = AuthenticateLayer::new(store).entrance(entrance.clone());
         let authenticate = if policy.finishes_in_flight() { authenticate.finish_in_flight() } else { authenticate };
@@ -188,10 +227,20 @@ struct Entrance {
     plain: Arc<[String]>,
     proxies: Option<Proxies>,
     policy: Arc<Policy>,
+    /// Whether store and policy do not fit each other.
+    disagrees: bool,
 }
+
+const DISAGREEMENT: Cause = Cause::Misconfigured(
+    "the store and the policy spell the ids of a dimension by different grammars, so that no exclude list over it can \
+     be kept: give both the same `Dimension`; `Authz::try_new` tells which one it is",
+);
 
 impl Check for Entrance {
     fn check(&self, head: &Head<'_>) -> Result<(), Denial> {
+        if self.disagrees {
+            return Err(DISAGREEMENT.into());
+        }
         self.clean_path.check(head)?;
         if self.https_only
             && let Err(plain) = judge_https(head, self.proxies.as_ref())

@@ -16,8 +16,18 @@ use crate::{
 /// Which company a shop belongs to, and which shop a shop country belongs to.
 ///
 /// It is what lets a shop country inherit from its shop, and a shop's routes obey company lists. It
-/// comes with the key file or is built in code; a clone is one reference count. An empty directory
-/// knows nothing, and what it does not know is refused where a restricted key depends on it.
+/// comes with the key file or is built in code; a clone is one reference count.
+///
+/// # What it does not know
+/// A directory that is given declares that shops belong to companies and shop countries to shops, whatever it holds.
+/// Of an entity whose parent it does not know nothing is taken for granted then: a key that is restricted over the
+/// parent is refused, as for a foreign one, and whatever else the rule of the route says. So a shop that is missing, or
+/// has no company yet, or the last one that was taken out, opens nothing. An empty directory that was
+/// [built](Self::builder), and one that a key file gives without shops, is one that is given.
+///
+/// [`Directory::default`] is the lack of one, as is a key file without `directory`: the application declares no
+/// hierarchy. Then a rule decides by what it names alone: a key with a company list gets at a shop if the rule says
+/// what companies are to the route, and is refused if it does not.
 ///
 /// # Example
 /// ```
@@ -45,6 +55,12 @@ struct Index {
 }
 
 impl Directory {
+    /// Whether a hierarchy is declared, by a directory that is given: see [above](Self#what-it-does-not-know).
+    #[must_use]
+    pub const fn is_declared(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// A directory to fill.
     #[must_use]
     pub fn builder() -> DirectoryBuilder {
@@ -96,7 +112,8 @@ impl Directory {
     /// What another directory says otherwise: shops of another company, shop countries of another shop, and those that
     /// only one of the two knows.
     pub(crate) fn difference(&self, other: &Self) -> Difference {
-        let mut difference = Difference { is_first: self.is_empty() != other.is_empty(), ..Difference::default() };
+        let mut difference =
+            Difference { is_first: self.is_declared() != other.is_declared(), ..Difference::default() };
         let (one, two) = match (self.index(), other.index()) {
             (Some(one), Some(two)) if Arc::ptr_eq(one, two) => return difference,
             (one, two) => (one, two),
@@ -116,11 +133,6 @@ impl Directory {
             difference.countries.extend(changed.map(|(country, _)| country.clone()));
         }
         difference
-    }
-
-    /// Whether it knows nothing.
-    pub(crate) const fn is_empty(&self) -> bool {
-        self.0.is_none()
     }
 
     /// `shops` says how shop keys are spelt: as [`Dimension::SHOP`] has it, or in a grammar of the user's own.
@@ -154,14 +166,14 @@ impl Directory {
                 return Err(ConfigError::new("the shop is given twice").at(place()));
             }
         }
-        Ok(Self((!index.shops.is_empty()).then(|| Arc::new(Local(Arc::new(index))))))
+        Ok(Self(Some(Arc::new(Local(Arc::new(index))))))
     }
 
-    /// What a key file says of it, shops in the order of their keys.
-    pub(crate) fn to_file(&self) -> DirectoryFile {
-        let mut shops: Vec<_> = self.index().into_iter().flat_map(|index| index.shops.values().cloned()).collect();
+    /// What a key file says of it, shops in the order of their keys. Nothing if it declares nothing.
+    pub(crate) fn to_file(&self) -> Option<DirectoryFile> {
+        let mut shops: Vec<_> = self.index()?.shops.values().cloned().collect();
         shops.sort_by(|a: &ShopEntry, b| a.key.as_str().cmp(b.key.as_str()));
-        DirectoryFile { shops: shops.into_iter().map(Object).collect() }
+        Some(DirectoryFile { shops: shops.into_iter().map(Object).collect() })
     }
 }
 
@@ -170,7 +182,7 @@ impl Directory {
 pub(crate) struct Difference {
     pub(crate) shops: HashSet<String>,
     pub(crate) countries: HashSet<String>,
-    /// Whether one of them knows nothing at all.
+    /// Whether only one of them declares anything.
     pub(crate) is_first: bool,
 }
 
@@ -207,7 +219,7 @@ impl DirectoryBuilder {
         self
     }
 
-    /// The directory.
+    /// The directory, which [declares](Directory::is_declared) a hierarchy even if it is empty.
     ///
     /// # Errors
     /// If an id is malformed, or a shop or a shop country id is given twice.
@@ -262,9 +274,21 @@ mod tests {
             Directory::builder().shop("DE", None),
             Directory::builder().shop("de", Some("01")),
             Directory::builder().country("de", "at", Some("1")).country("ch", "at", Some("1")),
+            Directory::builder().country("de", "at", Some("10 01")),
+            Directory::builder().country("DE", "at", None),
         ] {
             assert!(broken.build().is_err());
         }
+    }
+
+    /// A directory that is empty is not the lack of one, and stays what it is in a file.
+    #[test]
+    fn an_empty_directory_is_declared() {
+        assert!(!Directory::default().is_declared() && Directory::default().to_file().is_none());
+        let empty = Directory::builder().build().unwrap();
+        assert!(empty.is_declared());
+        let file = empty.to_file().unwrap();
+        assert!(Directory::from_file(file, &Dimension::SHOP).unwrap().is_declared());
     }
 
     #[test]

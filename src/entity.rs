@@ -124,10 +124,16 @@ impl Dimension {
         }
     }
 
-    /// Whether the ids of both are spelt alike, for certain: nobody can tell of a grammar of the user's own.
-    pub(crate) const fn is_spelt_as(&self, other: &Self) -> bool {
-        use IdGrammar::{Number, Opaque, Slug};
-        matches!((self.ids, other.ids), (Number, Number) | (Slug, Slug) | (Opaque, Opaque))
+    /// Whether every id that this grammar accepts is accepted by the other as well. None where that cannot be told, of
+    /// two different functions of the user's own.
+    pub(crate) fn is_within(&self, other: &Self) -> Option<bool> {
+        use IdGrammar::{Custom, Number, Opaque, Slug};
+        match (self.ids, other.ids) {
+            (Number, Number | Slug | Opaque) | (Slug, Slug | Opaque) | (Opaque, Opaque) => Some(true),
+            // Functions at one address are one; two addresses may still be those of one function.
+            (Custom(own), Custom(other)) => std::ptr::fn_addr_eq(own, other).then_some(true),
+            _ => Some(false),
+        }
     }
 
     /// Whether this text is an id of the dimension in its one spelling.
@@ -176,7 +182,9 @@ pub enum IdGrammar {
     /// 1 to 128 characters of `[A-Za-z0-9._~-]`, but not `.` or `..`. Case matters: use it only if
     /// your system tells `A` from `a`.
     Opaque,
-    /// A grammar of your own. It must accept one spelling only for each entity.
+    /// A grammar of your own. It must accept one spelling only for each entity, and be the same function for keys and
+    /// rules: where two functions disagree about the ids of an exclude list, in upper or lower case, the list lets
+    /// nothing through.
     Custom(fn(&str) -> bool),
 }
 
@@ -235,6 +243,31 @@ mod tests {
         assert!(Dimension::new("shop_country", IdGrammar::Opaque) == Dimension::SHOP_COUNTRY);
     }
 
+    /// What is said of grammars of the crate's own holds for texts of every kind.
+    #[test]
+    fn a_grammar_within_another_accepts_nothing_else() {
+        let texts = ["", "0", "7", "03", "de", "DE", "a-b_c", "A.b~c-1", ".", "..", "a/b", "18446744073709551615"];
+        let long = ["a".repeat(64), "a".repeat(65), "a".repeat(128), "a".repeat(129)];
+        for (one, other) in [
+            (IdGrammar::Number, IdGrammar::Slug),
+            (IdGrammar::Number, IdGrammar::Opaque),
+            (IdGrammar::Slug, IdGrammar::Opaque),
+            (IdGrammar::Slug, IdGrammar::Slug),
+        ] {
+            let (one, other) = (Dimension::new("project", one), Dimension::new("project", other));
+            assert_eq!(one.is_within(&other), Some(true));
+            for text in texts.into_iter().chain(long.iter().map(String::as_str)) {
+                assert!(!one.accepts(text) || other.accepts(text), "{text}");
+            }
+        }
+        let custom = Dimension::new("project", IdGrammar::Custom(|id| id.len() == 2));
+        let opaque = Dimension::new("project", IdGrammar::Opaque);
+        for (one, other) in [(&custom, &opaque), (&opaque, &custom), (&opaque, &Dimension::COMPANY)] {
+            assert_eq!(one.is_within(other), Some(false));
+        }
+        assert_eq!(custom.is_within(&custom.clone()), Some(true));
+    }
+
     #[test]
     fn slugs_have_one_spelling() {
         let long = "a".repeat(65);
@@ -249,6 +282,9 @@ mod tests {
     #[test]
     fn opaque_ids_are_not_dot_segments() {
         assert!(IdGrammar::Opaque.accepts("A.b~c-1"));
-        assert!(!IdGrammar::Opaque.accepts("..") && !IdGrammar::Opaque.accepts("."));
+        let long = "a".repeat(129);
+        for bad in ["", ".", "..", "a/b", "a b", "%41", "a%2Fb", "caf\u{e9}", &long] {
+            assert!(!IdGrammar::Opaque.accepts(bad), "{bad}");
+        }
     }
 }

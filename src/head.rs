@@ -8,6 +8,7 @@ use percent_encoding::percent_decode_str;
 use crate::{
     ClientAddress, Principal,
     policy::{Pattern, Values},
+    routed::{self, Rewriting},
     text::holds,
 };
 
@@ -160,18 +161,40 @@ impl<'a> Head<'a> {
         self.in_router
     }
 
+    /// Who has made the path that the handler sees of the one that arrived, as far as can be told from here.
+    pub(crate) fn rewriting(&self) -> Rewriting {
+        match std::ptr::eq(self.inner_uri, self.uri) {
+            true => Rewriting::Nesting,
+            false => routed::rewriting(self.extensions, self.path(), self.inner_uri.path()),
+        }
+    }
+
+    /// Whether a part of the path has lost its beginning to a nested router.
+    fn is_cut(&self, part: &str) -> bool {
+        let (arrived, left) = (self.path(), self.inner_uri.path());
+        if arrived.len() == left.len() {
+            return false;
+        }
+        // Of a path that is no more than the prefix, axum leaves a slash.
+        let stripped = if arrived.ends_with(left) { arrived.len() - left.len() } else { arrived.len() };
+        let start = part.as_ptr().addr().wrapping_sub(arrived.as_ptr().addr());
+        start < stripped && stripped < start.saturating_add(part.len())
+    }
+
     /// A parameter of the matched route, percent-decoded once, as the handler sees it.
     ///
-    /// `None` if no route is known, the route has no such parameter, its value is not UTF-8, or the
-    /// path was rewritten on the way, so that the handler would see another value.
+    /// `None` if no route is known, the route has no such parameter, its value is not UTF-8, or it is not certain that
+    /// the handler sees the same value: the path was rewritten on the way by other than nested routers of axum; a
+    /// nested router has stripped the beginning of a `{*rest}`; or such a one stands below a prefix with a parameter
+    /// within a segment (`/v{version}`), which axum matches and does not strip. axum's `OriginalUri` is believed:
+    /// middleware that replaces it says itself what has arrived.
     #[must_use]
     pub fn parameter(&self, name: &str) -> Option<Cow<'a, str>> {
-        let rewritten = || {
-            let inner = self.inner_uri.path();
-            !self.path().ends_with(inner) && inner != "/"
-        };
-        if !std::ptr::eq(self.inner_uri, self.uri) && rewritten() {
-            return None;
+        match self.rewriting() {
+            Rewriting::Nesting => {}
+            // If pattern and path have as many segments, each has its own, however many were stripped.
+            Rewriting::Uncertain if self.route().is_some_and(|route| !route.contains("/{*")) => {}
+            Rewriting::Uncertain | Rewriting::Foreign => return None,
         }
         let raw = match (self.pattern, self.values) {
             (Some(pattern), Some(values)) if values.are_all(pattern.parameters()) => {
@@ -180,6 +203,9 @@ impl<'a> Head<'a> {
             (Some(pattern), _) => pattern.find(self.path(), name),
             (None, _) => Pattern::find_in(self.matched()?, self.path(), name),
         }?;
+        if self.is_cut(raw) {
+            return None;
+        }
         if holds(raw, b'%') { percent_decode_str(raw).decode_utf8().ok() } else { Some(raw.into()) }
     }
 }

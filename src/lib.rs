@@ -14,6 +14,7 @@ mod clock;
 mod credential;
 mod denial;
 mod directory;
+mod duty;
 mod entity;
 mod error;
 mod head;

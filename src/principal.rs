@@ -1,21 +1,14 @@
 //! Who calls, as handlers see it.
 
-use std::{
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::SystemTime,
-};
+use std::{fmt, sync::Arc, time::SystemTime};
 
 use crate::{
-    ClientAddress, Denial, Dimension, Directory, Grant, KeyId, KeyRecord, Scope,
+    ClientAddress, Denial, Dimension, Directory, KeyId, KeyRecord, Scope,
     authenticate::known,
-    check::{Relations, directory_narrows, reach},
+    check::{Stance, directory_narrows, reach},
     denial::{Cause, Context},
+    duty::Duty,
     key::{Watch, narrows},
-    name::Name,
     policy::status,
     store::{Found, KeyStore},
 };
@@ -49,6 +42,8 @@ pub struct Principal {
     /// The store that knows how the key stands now; none if other middleware has made the principal.
     store: Option<Arc<dyn KeyStore>>,
     duties: Vec<Duty>,
+    /// The bits of the dimensions that every rule on the way has named; none if there was no rule.
+    said: Option<u8>,
 }
 
 impl Principal {
@@ -57,7 +52,7 @@ impl Principal {
     /// [`RequireLayer`](crate::RequireLayer) judges it as any other.
     #[must_use]
     pub fn new(record: Arc<KeyRecord>, directory: Directory, client: ClientAddress) -> Self {
-        Self { record, directory, client, bearer: false, by_clock: true, store: None, duties: Vec::new() }
+        Self { record, directory, client, bearer: false, by_clock: true, store: None, duties: Vec::new(), said: None }
     }
 
     /// The bearer of a key of this store.
@@ -68,7 +63,7 @@ impl Principal {
         bearer: bool,
         by_clock: bool,
     ) -> Self {
-        Self { record, directory, client, bearer, by_clock, store: Some(store), duties: Vec::new() }
+        Self { record, directory, client, bearer, by_clock, store: Some(store), duties: Vec::new(), said: None }
     }
 
     /// A watch over the record, for whatever outlives the handler.
@@ -174,13 +169,43 @@ impl Principal {
     /// Demands that the key may touch this entity: for ids that only the handler knows. Where a
     /// request names several, ask for each before anything is done.
     ///
+    /// Where the rule calls the dimension [`pending`](crate::Rule::pending), a question that was answered with yes is
+    /// what the handler has to ask. One that was denied is not, whatever the handler makes of it; see
+    /// [`require_or_report`](Self::require_or_report).
+    ///
     /// # Errors
     /// The denial that the layers would have given had the id stood in the path: 400 for an id that
     /// is not canonical, 403 for one that the key may not touch. Return it from the handler.
     pub fn require(&self, dimension: impl Into<Dimension>, id: &str) -> Result<(), Denial> {
         let dimension = dimension.into();
-        self.settle(&dimension);
-        reach(self, &dimension, id, self.company_declared()).map_err(|cause| self.deny(cause))
+        reach(self, &dimension, id, self.said()).map_err(|cause| self.deny(cause))?;
+        self.settle(&dimension, Stance::Pending);
+        Ok(())
+    }
+
+    /// The same question, for a handler that answers with success also if it is denied, and reports the denial in that
+    /// answer: a bulk operation, say, which does some of its parts and says of the others why not. However it is
+    /// answered, the question is one that a [`pending`](crate::Rule::pending) dimension demands.
+    ///
+    /// # Errors
+    /// As [`require`](Self::require). Nothing may be done for this entity then.
+    ///
+    /// # Example
+    /// ```
+    /// use tower_authz::{Dimension, Principal};
+    ///
+    /// fn close_all(principal: &Principal, shops: &[&str]) -> Vec<String> {
+    ///     let close = |shop: &&str| match principal.require_or_report(Dimension::SHOP, shop) {
+    ///         Ok(()) => format!("{shop}: closed"),
+    ///         Err(denial) => format!("{shop}: {}", denial.public_message()),
+    ///     };
+    ///     shops.iter().map(close).collect()
+    /// }
+    /// ```
+    pub fn require_or_report(&self, dimension: impl Into<Dimension>, id: &str) -> Result<(), Denial> {
+        let dimension = dimension.into();
+        self.settle(&dimension, Stance::Pending);
+        self.require(dimension, id)
     }
 
     /// A denial by the handler itself: 403 with this reason, logged with the key.
@@ -213,17 +238,18 @@ impl Principal {
         }
     }
 
-    /// Which entities of the dimension the key may see, for a handler that lists or filters.
+    /// Which entities of the dimension the key may see, for a handler that lists or filters. Where the rule calls the
+    /// dimension [`filtered`](crate::Rule::filtered), this is what the handler has to ask for.
     #[must_use]
     pub fn scope(&self, dimension: impl Into<Dimension>) -> Scope {
         let dimension = dimension.into();
-        self.settle(&dimension);
+        self.settle(&dimension, Stance::Filtered);
         Scope::new(self.clone(), dimension)
     }
 
-    /// Only if every rule that left something to the handler names companies.
-    pub(crate) fn company_declared(&self) -> bool {
-        !self.duties.is_empty() && self.duties.iter().all(|duty| duty.0.relations.declares_company())
+    /// The bits of the standard dimensions that every rule on the way has named.
+    pub(crate) fn said(&self) -> u8 {
+        self.said.unwrap_or(0)
     }
 
     /// What the innermost rule leaves to the handler.
@@ -231,16 +257,20 @@ impl Principal {
         self.duties.last()
     }
 
-    pub(crate) fn add_duty(&mut self, duty: Duty) {
-        self.duties.push(duty);
+    pub(crate) fn add_duty(&mut self, duty: &Duty) {
+        self.said = Some(self.said.unwrap_or(u8::MAX) & duty.said);
+        if !duty.is_empty() {
+            self.duties.push(duty.clone());
+        }
     }
 
     pub(crate) fn context(&self) -> Context {
         Context { key: Some(self.key_id().clone()), bearer: self.bearer, ..Context::default() }
     }
 
-    fn settle(&self, dimension: &Dimension) {
-        self.duties.iter().for_each(|duty| duty.settle(dimension));
+    /// The handler has asked about the dimension, in the way that this stance demands.
+    pub(crate) fn settle(&self, dimension: &Dimension, asked: Stance) {
+        self.duties.iter().for_each(|duty| duty.settle(dimension, asked));
     }
 }
 
@@ -251,75 +281,5 @@ impl fmt::Debug for Principal {
             .field("client", &self.client)
             .field("duties", &self.duties)
             .finish_non_exhaustive()
-    }
-}
-
-/// What a rule leaves to the handler: to filter by a [`Scope`], or to ask for entities that it finds.
-///
-/// A successful response of a handler that has not done so is turned into a 500, so that a forgotten
-/// check cannot leak.
-#[derive(Clone, Debug)]
-pub struct Duty(Arc<Inner>);
-
-#[derive(Debug)]
-struct Inner {
-    relations: Arc<Relations>,
-    /// For each open dimension of the relations, whether the handler has asked.
-    settled: Box<[AtomicBool]>,
-    route: Option<Name>,
-    concealed: bool,
-}
-
-impl Duty {
-    /// None if the handler is left nothing to do, and its denials nothing to hide.
-    pub(crate) fn new(relations: &Arc<Relations>, route: Option<&str>, concealed: bool) -> Option<Self> {
-        if relations.open().next().is_none() && !concealed {
-            return None;
-        }
-        let settled = relations.open().map(|_| AtomicBool::new(false)).collect();
-        let route = route.map(|route| route.to_owned().into());
-        Some(Self(Arc::new(Inner { relations: Arc::clone(relations), settled, route, concealed })))
-    }
-
-    /// Adds to a denial what the rule says about it.
-    pub(crate) fn describe(&self, denial: Denial) -> Denial {
-        let denial = denial.in_context(Context { route: self.0.route.clone(), ..Context::default() });
-        if self.0.concealed { denial.concealed() } else { denial }
-    }
-
-    fn settle(&self, dimension: &Dimension) {
-        for ((open, _), settled) in self.0.relations.open().zip(&self.0.settled) {
-            // Who asks for a shop country has asked for its shop.
-            if open == dimension || (*open == Dimension::SHOP && *dimension == Dimension::SHOP_COUNTRY) {
-                settled.store(true, Ordering::Release);
-            }
-        }
-    }
-
-    /// A dimension that is left open and that the grant is restricted over.
-    pub(crate) fn binding(&self, grant: &Grant) -> Option<Dimension> {
-        let shops = [Dimension::SHOP, Dimension::SHOP_COUNTRY];
-        let bound = |open: &Dimension| {
-            let over: &[Dimension] = &[open.clone(), Dimension::SHOP, Dimension::COMPANY];
-            let over = if shops.contains(open) { over } else { over.get(..1).unwrap_or(over) };
-            over.iter().any(|dimension| grant.restriction(dimension).is_some())
-        };
-        self.0.relations.open().map(|(open, _)| open).find(|open| bound(open)).cloned()
-    }
-
-    /// A dimension that the handler never asked about.
-    pub(crate) fn unsettled(&self) -> Option<Denial> {
-        let mut open = self.0.relations.open().zip(&self.0.settled);
-        let ((dimension, _), _) = open.find(|(_, settled)| !settled.load(Ordering::Acquire))?;
-        Some(self.describe(Cause::Unsettled(dimension.clone()).into()))
-    }
-
-    /// The dimension that the rule calls filtered, if there is exactly one.
-    pub(crate) fn filtered(&self) -> Option<&Dimension> {
-        let mut filtered = self.0.relations.open().filter(|(_, stance)| *stance == crate::check::Stance::Filtered);
-        match (filtered.next(), filtered.next()) {
-            (Some((dimension, _)), None) => Some(dimension),
-            _ => None,
-        }
     }
 }

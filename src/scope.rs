@@ -1,6 +1,10 @@
 //! Which entities a key may see, for handlers that list or filter.
 
-use crate::{Denial, Dimension, Principal, Restriction, check::reach, denial::Cause};
+use crate::{
+    Denial, Dimension, Principal, Restriction,
+    check::{Stance, allows_orphans, excludes_reliably, reach},
+    denial::Cause,
+};
 
 /// The part of one dimension that a key may see.
 ///
@@ -55,10 +59,20 @@ impl Scope {
     }
 
     /// Whether the key may see the entity with this id. An id that is not canonical is nobody's.
+    ///
+    /// It is the question that [`Principal::require`] asks: where the rule calls the dimension
+    /// [`pending`](crate::Rule::pending), a yes is what the handler has to get.
     #[must_use]
     pub fn allows(&self, id: &str) -> bool {
-        let principal = &self.principal;
-        reach(principal, &self.dimension, id, principal.company_declared()).is_ok()
+        let allowed = self.shows(id);
+        if allowed {
+            self.principal.settle(&self.dimension, Stance::Pending);
+        }
+        allowed
+    }
+
+    fn shows(&self, id: &str) -> bool {
+        reach(&self.principal, &self.dimension, id, self.principal.said()).is_ok()
     }
 
     /// The key's own list over this dimension, if it has one. For shops it is not the whole story
@@ -70,37 +84,28 @@ impl Scope {
     }
 
     /// The same as one list, to build a query from: what follows from companies and the directory is
-    /// worked in. Ids come sorted.
+    /// worked in. Of the ids of the dimension, those that the list lets through are those that [`allows`](Self::allows)
+    /// says yes to. Ids come sorted.
     #[must_use]
     pub fn filter(&self) -> Filter {
-        let grant = self.principal.record().grant();
-        let directory = self.principal.directory();
-        let by_company = grant.restriction(&Dimension::COMPANY).is_some();
-        let by_shop = grant.restriction(&Dimension::SHOP).is_some();
-        let seen = |ids: &mut dyn Iterator<Item = &str>, allowed: bool| -> Vec<String> {
-            let mut ids: Vec<String> = ids.filter(|id| self.allows(id) == allowed).map(str::to_owned).collect();
+        let (principal, dimension) = (&self.principal, &self.dimension);
+        let (grant, directory) = (principal.record().grant(), principal.directory());
+        let only = |ids: &mut dyn Iterator<Item = &str>| {
+            let mut ids: Vec<String> = ids.filter(|id| self.shows(id)).map(str::to_owned).collect();
             ids.sort_unstable();
             ids.dedup();
-            ids
+            Filter::Only(ids)
         };
-        if self.dimension == Dimension::SHOP_COUNTRY {
-            return match by_company || by_shop {
-                true => Filter::Only(seen(&mut directory.countries(), true)),
-                false => Filter::All,
-            };
-        }
-        let companies_count = self.dimension == Dimension::SHOP && by_company;
-        match self.list() {
-            Some(Restriction::Include(ids)) => Filter::Only(seen(&mut ids.iter(), true)),
-            // A shop that the directory does not know could be any company's.
-            _ if companies_count && !self.principal.company_declared() => {
-                Filter::Only(seen(&mut directory.shops(), true))
+        let inherits = *dimension == Dimension::SHOP || *dimension == Dimension::SHOP_COUNTRY;
+        let only_known = inherits && !allows_orphans(grant, dimension, directory, principal.said());
+        match grant.listed(dimension) {
+            Some((_, Restriction::Include(ids))) => only(&mut ids.iter()),
+            _ if only_known && *dimension == Dimension::SHOP => only(&mut directory.shops()),
+            _ if only_known => only(&mut directory.countries()),
+            Some((over, Restriction::Exclude(ids))) if excludes_reliably(dimension, over, ids) => {
+                Filter::AllBut(ids.iter().map(str::to_owned).collect())
             }
-            Some(Restriction::Exclude(ids)) if companies_count => {
-                Filter::AllBut(seen(&mut ids.iter().chain(directory.shops()), false))
-            }
-            Some(Restriction::Exclude(ids)) => Filter::AllBut(seen(&mut ids.iter(), false)),
-            None if companies_count => Filter::AllBut(seen(&mut directory.shops(), false)),
+            Some((_, Restriction::Exclude(_))) => Filter::Only(Vec::new()),
             None => Filter::All,
         }
     }

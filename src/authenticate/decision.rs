@@ -207,9 +207,12 @@ impl<R: Send + Sync + 'static> Share<R> {
                 // Known before the handler has done anything: it cannot ask.
                 return Err(denial.in_context(principal.context()));
             }
-            principal.add_duty(duty.clone());
+            principal.add_duty(duty);
         }
-        if self.publish && (!early || passage.duty.is_some()) {
+        if early && let Some(known) = request.extensions_mut().get_mut::<Principal>() {
+            // It is there for the checks, and does not know yet what the rule says.
+            *known = principal;
+        } else if self.publish {
             request.extensions_mut().insert(principal);
         }
         passage.notice = presented.notice.take();

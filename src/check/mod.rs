@@ -1,6 +1,7 @@
 //! Pure decisions: a request head goes in, nothing or a denial comes out.
 
 mod clean_path;
+mod entity;
 mod https;
 mod relation;
 mod simple;
@@ -14,11 +15,12 @@ pub use self::{
     simple::{Kind, Origin, RestrictedNetworks, WithinNetworks},
 };
 pub(crate) use self::{
+    entity::{allows_orphans, directory_narrows, excludes_reliably, reach},
     https::judge_https,
-    relation::{Relations, Stance, directory_narrows, reach},
+    relation::{Relations, Stance},
     simple::judge_networks,
 };
-pub use crate::principal::Duty;
+pub use crate::duty::Duty;
 use crate::{Denial, Head, denial::Cause};
 
 /// A pure check of a request head: it admits or denies, and touches nothing.
@@ -49,7 +51,7 @@ pub trait Check: Send + Sync + 'static {
     fn check(&self, head: &Head<'_>) -> Result<(), Denial>;
 
     /// Admits or denies, and says what a handler still has to settle. Rules and policies leave such
-    /// duties; there is no need to implement this elsewhere.
+    /// duties, which may be empty; there is no need to implement this elsewhere.
     ///
     /// # Errors
     /// As [`check`](Self::check).

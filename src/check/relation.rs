@@ -5,9 +5,9 @@ use std::{fmt, sync::Arc};
 use http::HeaderName;
 
 use crate::{
-    Dimension, Directory, Grant, Head, Principal, Restriction,
+    Dimension, Head, Principal,
+    check::reach,
     denial::Cause,
-    directory::Difference,
     name::Name,
     policy::{Demand, Verdicts},
 };
@@ -140,6 +140,8 @@ pub(crate) struct Relations {
     /// The [bits](Dimension::bit) of the standard dimensions that are covered, worked out by [`relate`](Self::relate) once
     /// for all requests. Fewer than there are would refuse.
     pub(crate) covered: u8,
+    /// The same of those that the rule itself names, by a tie or otherwise. Fewer would refuse here too.
+    pub(crate) said: u8,
 }
 
 impl Relations {
@@ -148,6 +150,7 @@ impl Relations {
         say(self);
         self.covered =
             Dimension::STANDARD.iter().filter(|over| self.names(over)).fold(0, |bits, over| bits | over.bit());
+        self.said = self.named().fold(0, |bits, over| bits | over.bit());
     }
 
     pub(crate) fn stance(&self, dimension: &Dimension) -> Option<Stance> {
@@ -155,7 +158,7 @@ impl Relations {
         named.or(self.rest_unscoped.then_some(Stance::Unscoped))
     }
 
-    fn tied(&self, dimension: &Dimension) -> bool {
+    pub(crate) fn tied(&self, dimension: &Dimension) -> bool {
         self.ties.iter().any(|tie| tie.dimension == *dimension)
     }
 
@@ -180,12 +183,6 @@ impl Relations {
         self.tied(dimension) || self.open().any(|(open, _)| open == dimension)
     }
 
-    /// Whether the rule itself names companies. If it does not, a shop's company must be known before
-    /// a key with a company list gets at the shop.
-    pub(crate) fn declares_company(&self) -> bool {
-        self.tied(&Dimension::COMPANY) || self.stances.iter().any(|(over, _)| *over == Dimension::COMPANY)
-    }
-
     /// Whether a key with a restriction over the dimension may come to this route at all.
     fn covers(&self, dimension: &Dimension) -> bool {
         match dimension.bit() {
@@ -204,10 +201,9 @@ impl Relations {
 
     /// Judges a request.
     pub(crate) fn judge(&self, head: &Head<'_>, principal: &Principal, verdicts: &mut impl Verdicts) {
-        let company_declared = self.declares_company();
         for tie in &self.ties {
             tie.judge_each(head, &mut |id| {
-                let verdict = id.and_then(|id| reach(principal, &tie.dimension, id, company_declared));
+                let verdict = id.and_then(|id| reach(principal, &tie.dimension, id, self.said));
                 verdicts.hear(|| Demand::Entity(&tie.dimension), verdict);
             });
         }
@@ -221,154 +217,42 @@ impl Relations {
     }
 }
 
-/// Whether a key may touch one entity. The one place where restrictions, shops, their countries and
-/// their companies come together.
-pub(crate) fn reach(
-    principal: &Principal,
-    dimension: &Dimension,
-    id: &str,
-    company_declared: bool,
-) -> Result<(), Cause> {
-    if !dimension.accepts(id) {
-        return Err(Cause::MalformedId(dimension.clone()));
-    }
-    match entity_allowed(principal.record().grant(), principal.directory(), dimension, id, company_declared) {
-        true => Ok(()),
-        false => Err(Cause::ForeignEntity(dimension.clone())),
-    }
-}
-
-/// The same of an id that is canonical, as a function of what it depends on.
-fn entity_allowed(
-    grant: &Grant,
-    directory: &Directory,
-    dimension: &Dimension,
-    id: &str,
-    company_declared: bool,
-) -> bool {
-    let companies = grant.restriction(&Dimension::COMPANY);
-    if *dimension == Dimension::SHOP_COUNTRY {
-        match directory.shop_of_country(id) {
-            Some(shop) => {
-                allows(grant, &Dimension::SHOP, shop, None) // read by the directory's grammar
-                    && company_allows(companies, directory, shop, company_declared)
-            }
-            // Nobody knows whose it is.
-            None => companies.is_none() && grant.restriction(&Dimension::SHOP).is_none(),
-        }
-    } else if *dimension == Dimension::SHOP {
-        allows(grant, dimension, id, Some(dimension)) && company_allows(companies, directory, id, company_declared)
-    } else {
-        allows(grant, dimension, id, Some(dimension))
-    }
-}
-
-/// Whether a change of the directory takes an entity away from a key whose grant may change with it. Where that is not
-/// plain, it does.
-pub(crate) fn directory_narrows(
-    (old_grant, old): (&Grant, &Directory),
-    (new_grant, new): (&Grant, &Directory),
-    difference: &Difference,
-) -> bool {
-    let parents = [Dimension::COMPANY, Dimension::SHOP];
-    let is_bound = |grant: &Grant| parents.iter().any(|parent| grant.restriction(parent).is_some());
-    if difference.is_none() || !is_bound(new_grant) {
-        return false;
-    }
-    // Without a directory rules decide by what they name; with one, whatever it does not know is foreign.
-    if difference.is_first && !new.is_empty() {
-        return true;
-    }
-    let loses = |dimension: &Dimension, id: &String| {
-        [false, true].into_iter().any(|declared| {
-            entity_allowed(old_grant, old, dimension, id, declared)
-                && !entity_allowed(new_grant, new, dimension, id, declared)
-        })
-    };
-    difference.shops.iter().any(|shop| loses(&Dimension::SHOP, shop))
-        || difference.countries.iter().any(|country| loses(&Dimension::SHOP_COUNTRY, country))
-}
-
-/// The grant's own list, whose grammar the id must fit as well as that by which it was `read`: should a rule and a key
-/// disagree on how ids of a dimension are spelt, no spelling that only one of them accepts gets by an exclude list.
-fn allows(grant: &Grant, dimension: &Dimension, id: &str, read: Option<&Dimension>) -> bool {
-    let fits = |over: &Dimension| read.is_some_and(|read| read.is_spelt_as(over)) || over.accepts(id);
-    let mut lists = grant.restrictions().iter().filter(|(over, _)| over == dimension);
-    lists.all(|(over, restriction)| fits(over) && restriction.allows(id))
-}
-
-/// A shop obeys the list of companies for its own.
-fn company_allows(companies: Option<&Restriction>, directory: &Directory, shop: &str, company_declared: bool) -> bool {
-    match (companies, directory.company_of(shop)) {
-        (None, _) => true,
-        (Some(restriction), Some(company)) => restriction.allows(company),
-        (Some(_), None) => company_declared,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use http::Request;
+
     use super::*;
-    use crate::{ClientAddress, Digest, IdGrammar, KeyRecord};
+    use crate::{Check as _, ClientAddress, Digest, Directory, Grant, KeyRecord, Rule};
 
-    fn directory() -> Directory {
-        Directory::builder().shop("de", Some("1")).country("de", "at", Some("1001")).shop("xx", None).build().unwrap()
-    }
-
-    fn judged(grant: &Grant, dimension: &Dimension, id: &str, declared: bool) -> Result<(), Cause> {
-        let record = KeyRecord::builder("k".parse().unwrap(), Digest::of(b"k")).grant(grant.clone()).build();
-        let principal = Principal::new(record.into(), directory(), ClientAddress::UNKNOWN);
-        reach(&principal, dimension, id, declared)
-    }
-
+    /// A header may stand in a request more than once, and a function may find many: each of them is judged.
     #[test]
-    fn shops_obey_both_lists() {
-        let allowed = |grant: &Grant, dimension: Dimension, id: &str, declared: bool| {
-            judged(grant, &dimension, id, declared).is_ok()
-        };
-        let company_1 = Grant::builder().only("company", [1]).build().unwrap();
-        let not_company_1 = Grant::builder().all_but("company", [1]).build().unwrap();
-        assert!(allowed(&company_1, Dimension::SHOP, "de", false));
-        assert!(!allowed(&not_company_1, Dimension::SHOP, "de", true), "declared or not, what is known counts");
-        assert!(!allowed(&not_company_1, Dimension::SHOP, "xx", false), "whose shop is it?");
-        assert!(allowed(&not_company_1, Dimension::SHOP, "xx", true), "the rule says companies do not matter");
-        assert!(allowed(&company_1, Dimension::SHOP_COUNTRY, "1001", false));
-        assert!(!allowed(&not_company_1, Dimension::SHOP_COUNTRY, "1001", false));
-    }
-
-    /// A spelling that only one of the two accepts is nobody's: else it would get by an exclude list.
-    #[test]
-    fn an_id_fits_the_grammar_of_the_rule_and_of_the_key() {
-        let upper = |id: &str| id.bytes().all(|byte| byte.is_ascii_uppercase());
-        let any = |_: &str| true;
-        let project = |ids| Dimension::new("project", ids);
-        for (rule, key, excluded, id) in [
-            (IdGrammar::Opaque, IdGrammar::Slug, "apollo", "Apollo"),
-            (IdGrammar::Opaque, IdGrammar::Number, "3", "03"),
-            (IdGrammar::Custom(any), IdGrammar::Custom(upper), "DE", "de"),
-            (IdGrammar::Opaque, IdGrammar::Custom(upper), "DE", "de"),
+    fn every_entity_that_is_named_counts() {
+        let grant = Grant::builder().only("shop", ["de", "ch"]).build().unwrap();
+        let record = KeyRecord::builder("k".parse().unwrap(), Digest::of(b"k")).grant(grant).build();
+        let record = Arc::new(record);
+        let name = || HeaderName::from_static("x-shop");
+        let by_header = Rule::authenticated().tied(Tie::header(Dimension::SHOP, name()));
+        let by_function = Rule::authenticated().tied(Tie::with(Dimension::SHOP, |head: &Head<'_>| {
+            let lines = head.headers().get_all("x-shop").iter();
+            lines.map(|line| line.to_str().unwrap_or_default().to_owned()).collect()
+        }));
+        for (lines, status) in [
+            (&["de"][..], None),
+            (&["de", "ch"], None),
+            (&["de", "us"], Some(403)),
+            (&["us", "de"], Some(403)),
+            (&["de", "ch", "US"], Some(400)),
+            (&["de", ""], Some(400)),
+            (&[], Some(400)),
         ] {
-            let grant = Grant::builder().all_but(project(key), [excluded]).build().unwrap();
-            let refused = Err(Cause::ForeignEntity(project(rule)));
-            assert_eq!(judged(&grant, &project(rule), id, true), refused, "{id}");
-            assert_eq!(judged(&grant, &project(rule), excluded, true), refused, "{excluded}");
+            let mut request = Request::get("/").body(()).unwrap();
+            request.headers_mut().extend(lines.iter().map(|line| (name(), line.parse().unwrap())));
+            let principal = Principal::new(Arc::clone(&record), Directory::default(), ClientAddress::UNKNOWN);
+            request.extensions_mut().insert(principal);
+            for rule in [&by_header, &by_function] {
+                let denied = rule.admit(&Head::of(&request)).err().map(|denial| denial.status().as_u16());
+                assert_eq!(denied, status, "{lines:?} {rule:?}");
+            }
         }
-        let grant = Grant::builder().all_but(project(IdGrammar::Slug), ["apollo"]).build().unwrap();
-        assert_eq!(judged(&grant, &project(IdGrammar::Opaque), "gemini", true), Ok(()));
-    }
-
-    #[test]
-    fn unknown_countries_are_refused_to_bound_keys_only() {
-        let not_ch = Grant::builder().all_but("shop", ["ch"]).build().unwrap();
-        let refused = Err(Cause::ForeignEntity(Dimension::SHOP_COUNTRY));
-        assert_eq!(judged(&not_ch, &Dimension::SHOP_COUNTRY, "9999", true), refused);
-        assert_eq!(judged(&Grant::default(), &Dimension::SHOP_COUNTRY, "9999", true), Ok(()));
-        assert_eq!(judged(&not_ch, &Dimension::SHOP_COUNTRY, "1001", true), Ok(()));
-    }
-
-    #[test]
-    fn a_country_code_is_never_a_shop() {
-        let only_at = Grant::builder().only("shop", ["at"]).build().unwrap();
-        assert!(judged(&only_at, &Dimension::SHOP, "de", true).is_err());
     }
 }

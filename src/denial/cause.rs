@@ -168,7 +168,9 @@ impl fmt::Display for Cause {
             Self::StoreUnavailable { why } => write!(f, "the key store cannot answer: {why}"),
             Self::UnreadableRecord { why } => write!(f, "the record of the key cannot be read: {why}"),
             Self::Misconfigured(how) => f.write_str(how),
-            Self::Unsettled(over) => write!(f, "the handler answered without asking which {over} the key may touch"),
+            Self::Unsettled(over) => {
+                write!(f, "the handler answered without asking which {over} the key may touch, or though it was denied")
+            }
             Self::MalformedId(of) => write!(f, "the {of} id is malformed"),
             Self::MissingEntity(of) => write!(f, "the request names no {of}"),
             Self::NoRule => f.write_str("no rule covers this route"),

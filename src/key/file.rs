@@ -14,9 +14,10 @@ use crate::{
 /// A key file: the records of all keys and the directory of shops, as JSON.
 ///
 /// It holds digests, never keys. Fields that are absent or null restrict nothing, except
-/// `permissions`, without which a key may do nothing. An unknown field, a wrong type, two lists over
-/// one dimension, a key id or digest given twice: each is an error that names the file, the key and
-/// the field.
+/// `permissions`, without which a key may do nothing. A list `exclude` that is empty restricts nothing either, and is
+/// not kept. A file without `directory` declares no hierarchy, see [`Directory`]. An unknown field, a wrong type, two
+/// lists over one dimension, a key id or digest given twice: each is an error that names the file, the key and the
+/// field.
 ///
 /// # Example
 /// ```
@@ -91,8 +92,8 @@ impl KeyFile {
         }
         let shops = dimensions.iter().find(|own| **own == Dimension::SHOP).cloned().unwrap_or(Dimension::SHOP);
         let file: File<'_> = text::from_json(text, true)?;
-        let directory =
-            Directory::from_file(file.directory.map(|Object(directory)| directory).unwrap_or_default(), &shops)?;
+        let directory = file.directory.map(|Object(directory)| Directory::from_file(directory, &shops)).transpose()?;
+        let directory = directory.unwrap_or_default();
         let mut ids = HashSet::new();
         let mut digests = HashSet::new();
         let mut records = Vec::with_capacity(file.keys.len());
@@ -140,7 +141,8 @@ impl KeyFile {
         #[derive(Serialize)]
         struct File {
             keys: Vec<KeyEntry>,
-            directory: DirectoryFile,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            directory: Option<DirectoryFile>,
         }
         let file = File { keys: self.records.iter().map(KeyEntry::of).collect(), directory: self.directory.to_file() };
         serde_json::to_string_pretty(&file).map_err(|error| ConfigError::new(error.to_string()))

@@ -42,6 +42,17 @@ impl Grant {
         self.allows(demanded.resource(), demanded.access())
     }
 
+    /// "All but none" is no restriction: a route that says nothing of the dimension has nothing to refuse.
+    fn without_void_lists(mut self) -> Self {
+        let void = |restriction: &Restriction| matches!(restriction, Restriction::Exclude(ids) if ids.is_empty());
+        if self.restrictions.iter().any(|(_, restriction)| void(restriction)) {
+            let mut restrictions = std::mem::take(&mut self.restrictions).into_vec();
+            restrictions.retain(|(_, restriction)| !void(restriction));
+            self.restrictions = restrictions.into();
+        }
+        self
+    }
+
     pub(crate) fn allows(&self, resource: &str, access: Access) -> bool {
         self.permissions.iter().any(|held| held.access() >= access && same(held.resource(), resource))
     }
@@ -55,7 +66,12 @@ impl Grant {
     /// The restriction over a dimension; none means that all of it is allowed.
     #[must_use]
     pub fn restriction(&self, dimension: &Dimension) -> Option<&Restriction> {
-        self.restrictions.iter().find(|(over, _)| over == dimension).map(|(_, restriction)| restriction)
+        self.listed(dimension).map(|(_, restriction)| restriction)
+    }
+
+    /// The same, with the dimension as the key spells it.
+    pub(crate) fn listed(&self, dimension: &Dimension) -> Option<&(Dimension, Restriction)> {
+        self.restrictions.iter().find(|(over, _)| over == dimension)
     }
 
     /// All restrictions with their dimensions.
@@ -136,7 +152,8 @@ impl GrantBuilder {
         self.restrict(dimension, restriction)
     }
 
-    /// All entities of the dimension but these; an empty list allows all.
+    /// All entities of the dimension but these. An empty list restricts nothing: the grant is as if it had not been
+    /// given.
     pub fn all_but<T: ToString>(self, dimension: impl Into<Dimension>, ids: impl IntoIterator<Item = T>) -> Self {
         let dimension = dimension.into();
         let restriction = Restriction::exclude(&dimension, ids);
@@ -210,7 +227,7 @@ impl GrantBuilder {
     pub fn build(self) -> Result<Grant, ConfigError> {
         match self.error {
             Some(error) => Err(error),
-            None => Ok(self.grant),
+            None => Ok(self.grant.without_void_lists()),
         }
     }
 }
@@ -225,6 +242,16 @@ mod tests {
         assert!(grant.permits(&Permission::read("products")));
         assert!(!grant.permits(&Permission::read("product")));
         assert!(!grant.permits(&Permission::read("orders")), "* is a name like any other");
+    }
+
+    /// Two lists are an error still, also if one of them is empty.
+    #[test]
+    fn all_but_none_is_no_restriction() {
+        let none: [&str; 0] = [];
+        let grant = Grant::builder().all_but("shop", none).only("company", none).build().unwrap();
+        assert_eq!(grant.restriction(&Dimension::SHOP), None);
+        assert!(!grant.restriction(&Dimension::COMPANY).unwrap().allows("1"), "only none is none");
+        assert!(Grant::builder().all_but("shop", none).only("shop", ["de"]).build().is_err());
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::{
 /// Which entities of one dimension a key may touch: those of a list, or all but those of a list.
 ///
 /// A key without a restriction over a dimension may touch all of it. An empty include list allows
-/// none; an empty exclude list allows all.
+/// none; an empty exclude list allows all, and a [`Grant`](crate::Grant) that is given one has no restriction there.
 ///
 /// # Example
 /// ```
@@ -154,6 +154,12 @@ impl Ids {
             Places::Few(known) => known.iter().any(|known| known.is(id, &self.list)),
             Places::Many(table, hasher) => table.find(hash(hasher, id), |known| known.is(id, &self.list)).is_some(),
         }
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
     }
 
     /// The ids in order.

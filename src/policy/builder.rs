@@ -3,8 +3,13 @@ use std::{collections::HashMap, mem::discriminant};
 use http::Method;
 
 use crate::{
-    ConfigError, Policy, Rule,
-    policy::{Entry, Pattern, Target, rule::misspelt, rules, table::Table},
+    ConfigError, Dimension, Policy, Rule,
+    policy::{
+        Entry, Pattern, Target,
+        rule::{access, misspelt},
+        rules,
+        table::Table,
+    },
 };
 
 /// Collects rules; the first mistake is told by [`build`](Self::build).
@@ -37,7 +42,8 @@ impl PolicyBuilder {
         self.add(pattern, None, Target::Public)
     }
 
-    /// One method of a route that anyone may call.
+    /// One method of a route that anyone may call: one of those whose meaning is known, as only a rule can say what
+    /// another does.
     pub fn method_public(self, method: Method, pattern: &str) -> Self {
         self.add(pattern, Some(method), Target::Public)
     }
@@ -58,7 +64,8 @@ impl PolicyBuilder {
     }
 
     /// Lets anyone reach the fallback handler of an axum router, a single-page application's files say,
-    /// and every service under `nest_service` that no `{*rest}` pattern covers.
+    /// and every service under `nest_service` that no `{*rest}` pattern covers. Not under the path of a rule, however
+    /// it is spelt: where `/admin` has one, `/%61dmin` is 404, since what serves the fallback may decode it.
     pub fn public_fallback(self) -> Self {
         self.set_fallback(Target::Public)
     }
@@ -101,6 +108,18 @@ impl PolicyBuilder {
             method.as_ref().filter(|method| misspelt(method)).or(target.rule().and_then(Rule::odd_method))
         {
             return Err(never_sent(method).at(format_args!("pattern {text:?}")));
+        }
+        if let Some(method) = &method {
+            let is_refused = match &target {
+                Target::Rule(rule) => rule.refuses(method),
+                Target::Public => access(method, &[]).is_none(),
+            };
+            if is_refused {
+                return Err(wrong(format!(
+                    "{method} is neither a reading nor a writing method, and would always be refused: say what it does \
+                     in a rule, with `Rule::method`"
+                )));
+            }
         }
         if let Target::Rule(rule) = &target {
             if let Some(missing) = rule.parameters().find(|name| !pattern.has_parameter(name)) {
@@ -160,8 +179,9 @@ impl PolicyBuilder {
     /// # Errors
     /// The first of: a pattern that could never match (`:name`, no leading slash, a dot segment), or
     /// that conflicts with another; two rules for one route and method; a rule that is tied to a
-    /// parameter which its pattern lacks, says two things about one dimension, or reads its ids by
-    /// another grammar than another rule; a standard method in lower case.
+    /// parameter which its pattern lacks, says two things about one dimension (that the route is tied to an entity
+    /// of it, and lists them), or reads its ids by another grammar than another rule; a standard method in lower case;
+    /// a single method that is neither reading nor writing, and that the rule does not map.
     pub fn build(self) -> Result<Policy, ConfigError> {
         if let Some(error) = self.error {
             return Err(error);
@@ -191,6 +211,26 @@ impl PolicyBuilder {
             finish_in_flight: self.finish_in_flight,
             shadow: None,
         })
+    }
+}
+
+impl Policy {
+    /// What a rule reads by another grammar than keys that are restricted over these dimensions.
+    pub(crate) fn disagreement_with(&self, known: &[Dimension]) -> Option<ConfigError> {
+        for (place, rule) in rules(&self.entries, self.fallback.as_ref()) {
+            for read in rule.relations.read() {
+                let Some(spelt) = Dimension::among(read.name(), known) else { continue };
+                let (of_rule, of_keys) = (read.ids(), spelt.ids());
+                if discriminant(&of_rule) != discriminant(&of_keys) {
+                    let (of_rule, of_keys) = (of_rule.name(), of_keys.name());
+                    return Some(ConfigError::new(format!(
+                        "the rule of {place} reads ids of the dimension {read} as {of_rule}, and keys spell them as \
+                         {of_keys}; give one `Dimension` to the store and the policy"
+                    )));
+                }
+            }
+        }
+        None
     }
 }
 

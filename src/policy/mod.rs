@@ -35,7 +35,8 @@ use crate::{
     Check, Denial, Head, Principal,
     check::{self, CleanPath},
     denial::{Cause, Context},
-    principal::Duty,
+    duty::Duty,
+    routed::Rewriting,
     text::holds,
 };
 
@@ -45,9 +46,13 @@ use crate::{
 /// nested routers in front. Inside an axum router (`Router::layer`) the route that axum matched decides,
 /// so the policy and the router cannot disagree. Of a request that axum matched to no route only a
 /// `{*rest}` pattern can take hold (for `nest_service`), or the [`fallback`](PolicyBuilder::fallback);
-/// else it is refused. Outside of a router (hyper, tonic, or a layer around a whole axum router) the
-/// policy matches the raw path itself: then its patterns must be those of the router, or the two may
-/// disagree about which of two overlapping routes a path belongs to.
+/// else it is refused; so is one whose path middleware of your own has rewritten between the router and
+/// the gate. A literal stands for itself, letter by letter: axum matches `/%61dmin` to no route `/admin`,
+/// and such a path is refused with 404, also under a public fallback.
+///
+/// Outside of a router (hyper, tonic, or a layer around a whole axum router) the policy matches the raw
+/// path itself: then its patterns must be those of the router, or the two may disagree about which of two
+/// overlapping routes a path belongs to.
 ///
 /// # Example
 /// ```
@@ -169,7 +174,9 @@ impl Policy {
     ///
     /// `path` is a path of this policy, with or without a query. It must be clean, and it is matched by
     /// the policy itself. Operations have no headers, so a rule that is tied to one refuses. A rule that
-    /// leaves filtering or asking to its handler refuses keys that it would have to be done for.
+    /// leaves filtering or asking to its handler refuses keys that it would have to be done for. To decide about an
+    /// operation is no question for the request that carries it: what its own rule leaves to the handler stays to be
+    /// done.
     ///
     /// # Errors
     /// The denial that the request would have got.
@@ -217,6 +224,11 @@ impl Policy {
         // The router found no route: what is left are services nested under a prefix, of which axum tells no
         // pattern, and its fallback. The rule of a route is for that route and for nothing else.
         let left_over = head.in_router() && head.matched().is_none();
+        // What will be served is another path than the one that arrived, and no router has matched it: there may be a
+        // rule for what it has become.
+        if left_over && head.rewriting() == Rewriting::Foreign {
+            return Sought::NoRoute;
+        }
         match (entry, &self.fallback) {
             (Some(entry), _) if left_over && !entry.pattern.is_wildcard() => Sought::NoRoute,
             (Some(entry), _) => match entry.target(head.method()) {

@@ -6,9 +6,9 @@ use crate::{
     Access, Check, Denial, Dimension, Head, Permission, Principal,
     check::{Kind, NO_PRINCIPAL, Origin, Relations, Stance, Tie, judge_networks, without_duty},
     denial::Cause,
+    duty::Duty,
     name::Name,
     policy::{Demand, Verdicts},
-    principal::Duty,
 };
 
 /// What one route demands of the key that calls it.
@@ -27,9 +27,13 @@ use crate::{
 /// | [`pending`](Self::pending) | is about entities that only the handler finds | passes, the handler asks |
 /// | nothing | - | is refused |
 ///
+/// What the rule says of a dimension, it says once: a route that is tied to a shop of its path, and learns of others
+/// from the body, is pending over shops, and its handler asks for all of them.
+///
 /// Being tied to a shop, filtered or pending over shops covers companies too, through the
 /// [`Directory`](crate::Directory): a shop whose company is not known is then refused to a key with a
-/// company list, unless the rule declares companies itself.
+/// company list. Only an application that has no directory at all decides by what the rule names itself: a rule that is
+/// tied to a company and a shop judges each by its own list.
 ///
 /// # Example
 /// ```
@@ -95,14 +99,17 @@ impl Rule {
 
     /// The route lists entities of the dimension, and its handler filters them by
     /// [`Scope`](crate::Scope) or [`Principal::scope`]. If it answers other than with an error (4xx,
-    /// 5xx) and has not asked for the scope, the answer is withheld and becomes a 500.
+    /// 5xx) and has not asked for the scope, the answer is withheld and becomes a 500. To ask for single ids is no
+    /// filter.
     pub fn filtered(self, dimension: impl Into<Dimension>) -> Self {
         self.stance(dimension.into(), Stance::Filtered)
     }
 
     /// Only the handler finds out which entities of the dimension the request is about, from the
     /// body say, and asks for each with [`Principal::require`]. If it answers other than with an
-    /// error and has not asked, the answer is withheld and becomes a 500.
+    /// error and no question was answered with yes ([`Scope::allows`](crate::Scope::allows) is one, too), the answer is
+    /// withheld and becomes a 500. A handler that reports denials in an answer of its own asks by
+    /// [`Principal::require_or_report`].
     pub fn pending(self, dimension: impl Into<Dimension>) -> Self {
         self.stance(dimension.into(), Stance::Pending)
     }
@@ -136,7 +143,8 @@ impl Rule {
         self
     }
 
-    /// Says what a method does here: a search by `POST` reads, a `PURGE` writes.
+    /// Says what a method does here: a search by `POST` reads, a `PURGE` writes. What is said of `GET` holds for `HEAD`
+    /// as well, unless something else is said of that: routers serve it with the same handler.
     pub fn method(mut self, method: Method, access: Access) -> Self {
         self.methods.push((method, access));
         self
@@ -187,14 +195,18 @@ impl Rule {
         self.methods.iter().map(|(method, _)| method).find(|method| misspelt(method))
     }
 
-    /// A dimension to which the rule gives two answers.
+    /// A dimension of which the rule says two things. Several ties to one are no contradiction: each entity must be
+    /// allowed.
     pub(crate) fn contradiction(&self) -> Option<&Dimension> {
         let stances = &self.relations.stances;
-        stances
-            .iter()
-            .enumerate()
-            .find(|(index, (over, _))| stances.iter().skip(index + 1).any(|(other, _)| other == over))
-            .map(|(_, (over, _))| over)
+        let said_before = |place: usize, over: &Dimension| stances.iter().take(place).any(|(other, _)| other == over);
+        let mut all = stances.iter().enumerate().map(|(place, (over, _))| (place, over));
+        all.find(|&(place, over)| said_before(place, over) || self.relations.tied(over)).map(|(_, over)| over)
+    }
+
+    /// Whether the rule refuses the method, whoever sends it.
+    pub(crate) fn refuses(&self, method: &Method) -> bool {
+        access(method, &self.methods).is_none()
     }
 
     /// Judges a request.
@@ -251,7 +263,7 @@ impl Check for Rule {
         let mut denial: Option<Denial> = None;
         self.judge(head, principal, &mut denial);
         match denial {
-            None => Ok(Duty::new(&self.relations, head.route(), self.concealed)),
+            None => Ok(Some(Duty::new(&self.relations, head.route(), self.concealed))),
             Some(denial) if self.concealed => Err(denial.concealed()),
             Some(denial) => Err(denial),
         }

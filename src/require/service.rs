@@ -76,7 +76,7 @@ where
                     trace::allowed(&head, principal);
                 }
                 if let (Some(duty), Some(principal)) = (&duty, request.extensions_mut().get_mut::<Principal>()) {
-                    principal.add_duty(duty.clone());
+                    principal.add_duty(duty);
                 }
                 ResponseFuture::forward(self.inner.call(request), duty, context, Arc::clone(&self.config))
             }

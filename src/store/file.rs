@@ -15,7 +15,7 @@ use std::{
 use arc_swap::ArcSwap;
 
 use crate::{
-    ConfigError, Digest, Directory, KeyFile, KeyFormat, regular_file,
+    ConfigError, Digest, Dimension, Directory, KeyFile, KeyFormat, regular_file,
     store::{
         KeyStore, Lookup, StoreSettings,
         index::{Index, Slot, StaleWhenGone},
@@ -64,6 +64,7 @@ struct Handle {
     index: Arc<Index>,
     status: Arc<ArcSwap<FileStatus>>,
     format: KeyFormat,
+    dimensions: Vec<Dimension>,
     /// None only while it is dropped.
     alive: Option<mpsc::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -127,7 +128,7 @@ impl FileStore {
         let status = FileStatus { loaded_at: now, checked_at: now, keys: slots.len(), fault: None };
         let status = Arc::new(ArcSwap::from_pointee(status));
         let index = Arc::new(Index::new(slots, directory));
-        let format = settings.format.clone();
+        let (format, dimensions) = (settings.format.clone(), settings.dimensions.clone());
         let watcher = Watcher {
             path: path.clone(),
             settings,
@@ -144,7 +145,8 @@ impl FileStore {
             watcher.run(&inbox);
         });
         let thread = Some(thread.map_err(unread)?);
-        Ok(Self(Arc::new(Handle { index, status, format, alive: Some(alive), thread, ended: Mutex::new(ended) })))
+        let (alive, ended) = (Some(alive), Mutex::new(ended));
+        Ok(Self(Arc::new(Handle { index, status, format, dimensions, alive, thread, ended })))
     }
 
     /// How old the state in force is, and why the file as it is now is not.
@@ -287,6 +289,10 @@ impl KeyStore for FileStore {
 
     fn directory(&self) -> Directory {
         self.0.index.directory()
+    }
+
+    fn dimensions(&self) -> Option<Vec<Dimension>> {
+        Some(self.0.dimensions.clone())
     }
 }
 

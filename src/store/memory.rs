@@ -10,7 +10,7 @@ use std::{
 use futures::future::{BoxFuture, FutureExt as _};
 
 use crate::{
-    ConfigError, Digest, Directory, KeyFile, KeyFormat, KeyId, KeyRecord,
+    ConfigError, Digest, Dimension, Directory, KeyFile, KeyFormat, KeyId, KeyRecord,
     store::{
         AuditQuery, AuditRecord, KeyQuery, KeyStore, Lookup, Page, StoreError, StoreSettings,
         admin::{Ledger, Sealed, SealedOutcome},
@@ -206,6 +206,18 @@ impl KeyStore for MemoryStore {
 
     fn directory(&self) -> Directory {
         self.0.index.directory()
+    }
+
+    /// Those of the keys as well: a file may have brought them along.
+    fn dimensions(&self) -> Option<Vec<Dimension>> {
+        let records = self.lock();
+        let mut known = records.settings.dimensions.clone();
+        for (over, _) in records.by_id.values().flat_map(|record| record.grant().restrictions()) {
+            if !known.contains(over) {
+                known.push(over.clone());
+            }
+        }
+        Some(known)
     }
 }
 

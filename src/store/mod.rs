@@ -39,7 +39,7 @@ pub use self::{
     query::{KeyQuery, Page, UnreadableKey},
     settings::StoreSettings,
 };
-use crate::{Digest, Directory, KeyFormat, KeyRecord};
+use crate::{Digest, Dimension, Directory, KeyFormat, KeyRecord};
 
 /// Answers which key a digest belongs to.
 ///
@@ -89,6 +89,12 @@ pub trait KeyStore: Send + Sync + 'static {
     fn directory(&self) -> Directory {
         Directory::default()
     }
+
+    /// The dimensions of your own that keys are restricted over, or `None` if that is not known.
+    /// [`Authz`](crate::Authz) holds them against those of its policy.
+    fn dimensions(&self) -> Option<Vec<Dimension>> {
+        None
+    }
 }
 
 impl<S: KeyStore + ?Sized> KeyStore for Arc<S> {
@@ -102,6 +108,10 @@ impl<S: KeyStore + ?Sized> KeyStore for Arc<S> {
 
     fn directory(&self) -> Directory {
         (**self).directory()
+    }
+
+    fn dimensions(&self) -> Option<Vec<Dimension>> {
+        (**self).dimensions()
     }
 }
 

@@ -62,7 +62,8 @@ impl StoreSettings {
         self
     }
 
-    /// Who belongs to whom.
+    /// Who belongs to whom. One that is given declares a hierarchy even if it is empty; [`Directory::default`] takes
+    /// the declaration back.
     pub fn directory(mut self, directory: Directory) -> Self {
         self.directory = directory;
         self
@@ -102,7 +103,7 @@ impl StoreSettings {
             format: self.format.to_string(),
             dimensions: dimensions.collect(),
             ip_restricted: self.ip_restricted.clone(),
-            directory: Object(self.directory.to_file()),
+            directory: self.directory.to_file().map(Object),
         };
         serde_json::to_string(&file).map_err(|error| ConfigError::new(error.to_string()))
     }
@@ -125,12 +126,12 @@ impl StoreSettings {
             });
         }
         let shops = Dimension::among(Dimension::SHOP.name(), &dimensions).unwrap_or(Dimension::SHOP);
-        let Object(directory) = file.directory;
+        let directory = file.directory.map(|Object(directory)| Directory::from_file(directory, &shops)).transpose()?;
         Ok(Self {
             format: file.format.parse().map_err(|error: ConfigError| error.at("format"))?,
             dimensions,
             ip_restricted: file.ip_restricted,
-            directory: Directory::from_file(directory, &shops)?,
+            directory: directory.unwrap_or_default(),
         })
     }
 }
@@ -149,8 +150,8 @@ struct SettingsFile {
     dimensions: Vec<(String, String)>,
     #[serde(default)]
     ip_restricted: Vec<String>,
-    #[serde(default)]
-    directory: Object<DirectoryFile>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    directory: Option<Object<DirectoryFile>>,
 }
 
 #[cfg(test)]
@@ -167,6 +168,16 @@ mod tests {
             .directory(Directory::builder().shop("de", Some("1")).build().unwrap());
         let text = settings.to_json().unwrap();
         assert_eq!(StoreSettings::parse(&text, &[]).unwrap().to_json().unwrap(), text);
+    }
+
+    #[test]
+    fn an_empty_directory_is_not_read_back_as_none() {
+        let declared = |directory| {
+            let text = StoreSettings::new().directory(directory).to_json().unwrap();
+            StoreSettings::parse(&text, &[]).unwrap().directory.is_declared()
+        };
+        assert!(declared(Directory::builder().build().unwrap()));
+        assert!(!declared(Directory::default()));
     }
 
     #[test]

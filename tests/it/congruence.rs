@@ -329,21 +329,27 @@ struct Place {
 
 struct Planner {
     gate: usize,
+    /// The prefix of the router that the gate is put around.
+    gate_prefix: String,
     nodes: usize,
     fallbacks: Vec<String>,
     places: Vec<Place>,
 }
 
 impl Planner {
-    fn plan(case: &Case) -> (Node, Vec<Place>) {
+    fn plan(case: &Case) -> (Node, Self) {
         let gate = case.gate.map_or(0, |index| index.index(count(&case.shape)));
-        let mut planner = Self { gate, nodes: 0, fallbacks: Vec::new(), places: Vec::new() };
+        let mut planner =
+            Self { gate, gate_prefix: String::new(), nodes: 0, fallbacks: Vec::new(), places: Vec::new() };
         let root = planner.node(&case.shape, "", false, true);
-        (root, planner.places)
+        (root, planner)
     }
 
     fn node(&mut self, shape: &Shape, prefix: &str, gated: bool, may_fall_back: bool) -> Node {
         let gate_here = self.nodes == self.gate;
+        if gate_here {
+            prefix.clone_into(&mut self.gate_prefix);
+        }
         let gated = gated || gate_here;
         self.nodes += 1;
         let mut node = Node { routes: Vec::new(), children: Vec::new(), fallback: None, gated: gate_here };
@@ -744,11 +750,13 @@ struct World {
     whole: Router,
     log: Log,
     gate_is_inner: bool,
+    /// axum does not strip `/x-{p}` off what it matches: below it nobody can tell what a `{*rest}` is to the handler.
+    rest_is_uncertain: bool,
 }
 
 impl World {
     fn new(case: &Case, gate: Gate) -> Self {
-        let (node, places) = Planner::plan(case);
+        let (node, Planner { places, gate_prefix, .. }) = Planner::plan(case);
         let log = Log::default();
         let policy = Arc::new(policy(&places, case.fallback, &log));
         let whole = router(&node, &places, &log, &|router| gated(router, gate, &policy));
@@ -759,7 +767,8 @@ impl World {
                     request.extensions().get::<MatchedPath>().map(|route| route.as_str().to_owned());
                 request
             }));
-        Self { places, fallback: case.fallback, bare, whole, log, gate_is_inner: !node.gated }
+        let (gate_is_inner, rest_is_uncertain) = (!node.gated, gate_prefix.contains("x-{"));
+        Self { places, fallback: case.fallback, bare, whole, log, gate_is_inner, rest_is_uncertain }
     }
 
     fn send(&self, router: &Router, method: &Method, uri: &Uri, key: bool) -> Events {
@@ -835,7 +844,11 @@ impl World {
                     method: run.method.clone(),
                     // A fallback below a parameter sees it, but its rule cannot ask.
                     parameters: match &place.pattern {
-                        Some(_) => parameters.into_iter().map(|(name, value)| (name, Some(value))).collect(),
+                        Some(pattern) => {
+                            let is_certain = !(self.rest_is_uncertain && pattern.contains("{*"));
+                            let known = |value| Some(value).filter(|_| is_certain);
+                            parameters.into_iter().map(|(name, value)| (name, known(value))).collect()
+                        }
                         None => Vec::new(),
                     },
                 };

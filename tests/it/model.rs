@@ -63,8 +63,19 @@ struct Ask {
 
 #[derive(Clone, Debug)]
 struct World {
+    /// Whether there is a directory at all.
+    declared: bool,
     company_of: BTreeMap<&'static str, &'static str>,
     shop_of: BTreeMap<&'static str, &'static str>,
+}
+
+/// S8: an empty exclude list is no restriction at all.
+fn restricted(list: &Option<List>) -> bool {
+    match list {
+        None => false,
+        Some(List::Include(_)) => true,
+        Some(List::Exclude(ids)) => !ids.is_empty(),
+    }
 }
 
 fn on_list(list: &Option<List>, id: &str) -> bool {
@@ -91,22 +102,24 @@ fn allowed(key: &Key, route: &Route, ask: &Ask, world: &World) -> bool {
     // S9: a rule that says nothing refuses keys that carry a restriction.
     let says = |stance: Stance| stance != Stance::Silent || route.rest_unscoped;
     let looks_at_shops = matches!(route.shop, Stance::Tied | Stance::Filtered | Stance::Pending) || route.country_tied;
-    if key.company.is_some() && !says(route.company) && !looks_at_shops {
+    if restricted(&key.company) && !says(route.company) && !looks_at_shops {
         return false;
     }
-    if key.shop.is_some() && !says(route.shop) && !looks_at_shops {
+    if restricted(&key.shop) && !says(route.shop) && !looks_at_shops {
         return false;
     }
-    if key.project.is_some() && !says(route.project) {
+    if restricted(&key.project) && !says(route.project) {
         return false;
     }
+    // S8: a gap in a directory never opens; who declares no hierarchy decides by what the rule names alone.
+    let company_may_be_unknown = !restricted(&key.company) || (!world.declared && route.company != Stance::Silent);
+    let shop_may_be_unknown = !restricted(&key.shop) || (!world.declared && route.shop != Stance::Silent);
     // S8: dimensions are ANDed; a shop obeys the list of its company where it is known.
     let shop_ok = |shop: &str| {
         on_list(&key.shop, shop)
             && match world.company_of.get(shop) {
                 Some(company) => on_list(&key.company, company),
-                // Whose it is may not matter only if the rule itself names companies.
-                None => key.company.is_none() || route.company != Stance::Silent,
+                None => company_may_be_unknown,
             }
     };
     if route.company == Stance::Tied && !on_list(&key.company, ask.company) {
@@ -119,7 +132,7 @@ fn allowed(key: &Key, route: &Route, ask: &Ask, world: &World) -> bool {
     if route.country_tied {
         let ok = match world.shop_of.get(ask.country) {
             Some(shop) => shop_ok(shop),
-            None => key.shop.is_none() && key.company.is_none(),
+            None => shop_may_be_unknown && company_may_be_unknown,
         };
         if !ok {
             return false;
@@ -181,13 +194,10 @@ fn decided(key: &Key, route: &Route, ask: &Ask, world: &World) -> bool {
     for (country, shop) in &world.shop_of {
         directory = directory.country(shop, "xx", Some(country));
     }
+    let directory = if world.declared { directory.build().unwrap() } else { Directory::default() };
     let path = format!("/{}/{}/{}/{}", ask.company, ask.shop, ask.country, ask.project);
     let mut request = Request::builder().method(&ask.method).uri(path).body(()).unwrap();
-    request.extensions_mut().insert(Principal::new(
-        Arc::new(record),
-        directory.build().unwrap(),
-        ClientAddress::UNKNOWN,
-    ));
+    request.extensions_mut().insert(Principal::new(Arc::new(record), directory, ClientAddress::UNKNOWN));
     policy.admit(&Head::of(&request)).is_ok()
 }
 
@@ -243,7 +253,10 @@ fn world() -> impl Strategy<Value = World> {
         prop::collection::btree_map(prop::sample::select(&SHOPS[..]), prop::sample::select(&COMPANIES[..]), 0..=3);
     let shop_of =
         prop::collection::btree_map(prop::sample::select(&COUNTRIES[..]), prop::sample::select(&SHOPS[..]), 0..=3);
-    (company_of, shop_of).prop_map(|(company_of, shop_of)| World { company_of, shop_of })
+    (prop::bool::weighted(0.8), company_of, shop_of).prop_map(|(declared, company_of, shop_of)| match declared {
+        true => World { declared, company_of, shop_of },
+        false => World { declared, company_of: BTreeMap::new(), shop_of: BTreeMap::new() },
+    })
 }
 
 /// Every grant that has one thing less: a permission, or an entity.

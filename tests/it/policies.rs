@@ -11,11 +11,13 @@ use http::{Method, Request, StatusCode};
 use http_body_util::Full;
 use tower::Layer as _;
 use tower_authz::{
-    Access, Authz, ClientAddress, Digest, Dimension, Directory, Grant, Head, IdGrammar, KeyRecord, Policy, Principal,
-    Rule, check::Tie,
+    Access, Authz, ClientAddress, Digest, Dimension, Directory, Grant, Head, IdGrammar, KeyFile, KeyRecord, Policy,
+    Principal, Rule,
+    check::{CleanPath, Tie},
+    store::{MemoryStore, StoreSettings},
 };
 
-use crate::support::{Handler, get, products_reader, send, store};
+use crate::support::{Handler, KEY, format, get, products_reader, record, send, store};
 
 fn policy() -> Policy {
     let shop = || Tie::path(Dimension::SHOP, "shop");
@@ -105,6 +107,9 @@ fn carried_operations_are_decided_by_the_same_rules() {
         assert_eq!(status(&clerk, &method, path), expected, "{method} {path}");
     }
     assert_eq!(status(&anyone, &Method::GET, "/shops"), 200, "who sees everything needs no filter");
+    // A list of companies holds for shops, too.
+    let company = principal(Grant::builder().read("shops").only("company", [1]).build().unwrap(), None);
+    assert_eq!(status(&company, &Method::GET, "/shops"), 403);
 }
 
 #[tokio::test]
@@ -160,7 +165,9 @@ async fn only_a_real_preflight_passes_and_only_if_switched_on() {
 #[test]
 fn what_could_never_match_is_refused_when_the_policy_is_built() {
     let rule = Rule::authenticated;
-    let tied = || rule().tied(Tie::path(Dimension::SHOP, "shop"));
+    let shop = || Tie::path(Dimension::SHOP, "shop");
+    let tied = || rule().tied(shop());
+    let purge = || "PURGE".parse::<Method>().unwrap();
     let numbered = Dimension::new("shop", IdGrammar::Number);
     for (broken, told) in [
         (Policy::builder().route("/shops/:shop", rule()), "write {shop}"),
@@ -181,6 +188,16 @@ fn what_could_never_match_is_refused_when_the_policy_is_built() {
             Policy::builder().route("/a", rule().pending("shop").unscoped_in("shop")),
             "says two things about the dimension shop",
         ),
+        (Policy::builder().route("/a/{shop}", tied().filtered("shop")), "says two things about the dimension shop"),
+        (Policy::builder().route("/a/{shop}", tied().pending("shop")), "says two things about the dimension shop"),
+        (Policy::builder().route("/a/{shop}", rule().unscoped_in("shop").tied(shop())), "says two things"),
+        (
+            Policy::builder().fallback(rule().tied(Tie::with("shop", |_| Vec::new())).filtered("shop")),
+            "fallback: no path has the parameters",
+        ),
+        (Policy::builder().method_public(purge(), "/a"), "PURGE is neither a reading nor a writing method"),
+        (Policy::builder().method_public(Method::CONNECT, "/a"), "CONNECT is neither a reading nor a writing method"),
+        (Policy::builder().method_route(purge(), "/a", rule()), "say what it does in a rule, with `Rule::method`"),
         (
             Policy::builder().route("/a/{shop}", tied()).route("/b", rule().filtered(numbered)),
             "the rule of /b reads ids of the dimension shop by another grammar than that of /a/{shop}",
@@ -262,4 +279,64 @@ async fn a_public_probe_can_be_exempt_from_https() {
         let request = http::Request::get(path).body(axum::body::Body::empty()).unwrap();
         assert_eq!(tower::ServiceExt::oneshot(app.clone(), request).await.unwrap().status(), status, "{path}");
     }
+}
+
+/// Several ties to one dimension say one thing; so does a rule that maps what it is for.
+#[test]
+fn what_says_one_thing_is_built() {
+    let tied = Rule::authenticated().tied(Tie::path(Dimension::SHOP, "shop"));
+    let twice = tied.clone().tied(Tie::header(Dimension::SHOP, http::HeaderName::from_static("x-shop")));
+    let purging = Rule::resource("cache").unscoped().method("PURGE".parse().unwrap(), Access::Write);
+    let policy = Policy::builder()
+        .route("/a/{shop}", twice)
+        .route("/b/{shop}", tied.unscoped().pending(Dimension::SHOP_COUNTRY))
+        .method_route("PURGE".parse().unwrap(), "/cache", purging);
+    assert!(policy.build().is_ok());
+}
+
+/// The two would have to spell ids alike, or no exclude list could be kept: nobody is let in, and the developer is
+/// told.
+#[tokio::test]
+async fn a_store_and_a_policy_that_spell_ids_differently_admit_nobody() {
+    let project = |ids| Dimension::new("project", ids);
+    let settings = |own: Option<Dimension>| match own {
+        Some(own) => StoreSettings::new().format(format()).dimension(own),
+        None => StoreSettings::new().format(format()),
+    };
+    let key = |grant: Grant| KeyFile::new([record("test-key", KEY, grant)], Directory::default());
+    let plain = || Grant::builder().read("products").build().unwrap();
+    let opaque_shops = Dimension::new("shop", IdGrammar::Opaque);
+    for (own, read, fits) in [
+        (Some(project(IdGrammar::Slug)), project(IdGrammar::Opaque), false),
+        (Some(project(IdGrammar::Opaque)), project(IdGrammar::Slug), false),
+        (Some(project(IdGrammar::Custom(|id| id.len() == 2))), project(IdGrammar::Opaque), false),
+        (None, opaque_shops.clone(), false),
+        (Some(opaque_shops.clone()), Dimension::SHOP, false),
+        (Some(opaque_shops.clone()), opaque_shops, true),
+        (Some(project(IdGrammar::Number)), project(IdGrammar::Number), true),
+        (None, project(IdGrammar::Number), true),
+        (None, Dimension::SHOP, true),
+    ] {
+        let policy = Policy::builder()
+            .public("/health")
+            .route("/products", Rule::resource("products").unscoped())
+            .route("/listed", Rule::resource("products").filtered(read.clone()))
+            .build()
+            .unwrap();
+        let keys = || MemoryStore::from_file(key(plain()), settings(own.clone())).unwrap();
+        assert_eq!(Authz::try_new(keys(), policy.clone()).is_ok(), fits, "{own:?} {read}");
+        // Whatever else is said of it.
+        let authz = Authz::new(keys(), policy).with_clean_path(CleanPath::new().allow_semicolon());
+        for path in ["/products", "/health"] {
+            let (status, body) = send(authz.clone().layer(Handler::default()), get(path)).await;
+            assert_eq!(status, if fits { 200 } else { 500 }, "{own:?} {read}");
+            assert!(fits || body.contains("different grammars"), "{body}");
+        }
+    }
+    // What a file has brought along counts, too.
+    let grant = Grant::builder().read("products").all_but(project(IdGrammar::Slug), ["apollo"]).build().unwrap();
+    let policy = Policy::builder().route("/listed", Rule::resource("products").filtered(project(IdGrammar::Opaque)));
+    let store = MemoryStore::from_file(key(grant), format()).unwrap();
+    let error = Authz::try_new(store, policy.build().unwrap()).unwrap_err().to_string();
+    assert!(error.contains("the rule of /listed reads ids of the dimension project as opaque"), "{error}");
 }

@@ -60,6 +60,7 @@ const SHOP_CLERK: &str = "token-shop-clerk";
 const BIDDEN: &str = "token-all-but-ay";
 const READER: &str = "token-reader";
 const OFFICE: &str = "token-office";
+const BOUND_OFFICE: &str = "token-bound-office";
 
 fn scayle_app(proxies: Option<Proxies>, https: bool) -> Router {
     let keys = file(&[
@@ -73,6 +74,10 @@ fn scayle_app(proxies: Option<Proxies>, https: bool) -> Router {
         ),
         (READER, r#""permissions":{"products":"read","customers":"read","reports":"read"}"#),
         (OFFICE, r#""permissions":{"customers":"read"},"ip_ranges":["203.0.113.0/24"]"#),
+        (
+            BOUND_OFFICE,
+            r#""permissions":{"customers":"read","reports":"read"},"restrictions":{"shop":{"include":["ay"]}},"ip_ranges":["127.0.0.0/8"]"#,
+        ),
         ("token-expired", r#""permissions":{"products":"read"},"expires_at":"2020-01-01T00:00:00Z""#),
     ]);
     scayle::app(keys, proxies, https).unwrap()
@@ -104,6 +109,9 @@ async fn scayle_restricts_by_resource_company_shop_and_network() {
         (BIDDEN, "GET", "/companies/+1", 400),
         (READER, "GET", "/customers/1/password-hash", 403),
         (OFFICE, "GET", "/customers/1/password-hash", 403),
+        // What belongs to shops, or is about all of them, is not for those who are restricted.
+        (BOUND_OFFICE, "GET", "/reports/run", 403),
+        (BOUND_OFFICE, "GET", "/customers/1/password-hash", 403),
         (READER, "GET", "/reports/run", 200),
         (READER, "OPTIONS", "/reports/run", 200),
         (READER, "PUT", "/reports/run", 403),
@@ -183,12 +191,15 @@ async fn scayle_reads_addresses_and_https_from_trusted_proxies() {
 const CI: &str = "l64_abc12345_0123456789abcdef0123456789abcdef";
 const ADMIN: &str = "l64_admin000_0123456789abcdef0123456789abcdef";
 const APOLLO: &str = "l64_apollo11_0123456789abcdef0123456789abcdef";
+/// An admin of one project.
+const BOUND: &str = "l64_bound000_0123456789abcdef0123456789abcdef";
 
 fn logic64_app() -> Router {
     let keys = file(&[
         (CI, r#""permissions":{"bundles":"write"}"#),
         (ADMIN, r#""kind":"admin""#),
         (APOLLO, r#""permissions":{"bundles":"write"},"restrictions":{"project":{"include":["apollo"]}}"#),
+        (BOUND, r#""kind":"admin","restrictions":{"project":{"include":["apollo"]}}"#),
     ]);
     logic64::app(keys, None).unwrap()
 }
@@ -235,6 +246,32 @@ async fn logic64_revokes_at_once_and_hides_foreign_projects() {
         assert_eq!(answer.status, status, "{project}");
         assert!(!answer.body.contains("project") || status == 200, "{}", answer.body);
     }
+    // Bundles are those of projects, whichever path they are reached by: 7 is apollo's, 6 and 8 are gemini's.
+    let mut hidden = Vec::new();
+    for (method, path, mine) in [
+        ("GET", "/bundles/7", true),
+        ("GET", "/bundles/7/download", true),
+        ("POST", "/bundles/7/ack", true),
+        ("GET", "/bundles/8", false),
+        ("GET", "/bundles/6/download", false),
+        ("POST", "/bundles/8/ack", false),
+        ("GET", "/bundles/9", false),
+    ] {
+        let answer = ask(&app, method, path, &[("authorization", &bearer(APOLLO))], "").await;
+        assert_eq!(answer.status, if mine { 200 } else { 404 }, "{method} {path}");
+        if !mine {
+            hidden.push((format!("{:?}", answer.headers), answer.body));
+        }
+        let all = ask(&app, method, path, &[("authorization", &bearer(CI))], "").await;
+        assert_eq!(all.status, if path == "/bundles/9" { 404 } else { 200 }, "{method} {path}");
+    }
+    assert!(hidden.iter().all(|one| *one == hidden[0]), "one of others is as one that is not: {hidden:?}");
+    for (key, latest) in [(APOLLO, r#""bundle":"7""#), (CI, r#""bundle":"8""#)] {
+        let answer = ask(&app, "GET", "/bundles/latest", &[("authorization", &bearer(key))], "").await;
+        assert!(answer.status == 200 && answer.body.contains(latest), "{}", answer.body);
+    }
+    let bound = ask(&app, "POST", "/admin/keys/l64_abc12345/revoke", &[("authorization", &bearer(BOUND))], "").await;
+    assert_eq!(bound.status, 403, "an admin of one project does not revoke the keys of others");
     let revoke = "/admin/keys/l64_abc12345/revoke";
     assert_eq!(ask(&app, "POST", revoke, &[("authorization", &bearer(CI))], "").await.status, 403);
     assert_eq!(ask(&app, "GET", "/bundles/7", &[("authorization", &bearer(CI))], "").await.status, 200);

@@ -58,7 +58,7 @@ pub(crate) async fn run(context: &Context, args: &Import) -> Result<Imported, Fa
         let file = file.map_err(|error| Failure::Other(error.to_string()))?;
         let done = write(context, file.records().to_vec()).await?;
         let directory = file.directory().clone();
-        let has_directory = directory.shops().next().is_some();
+        let has_directory = directory.is_declared();
         if has_directory && args.with_directory {
             let by = context.store.by(&context.by);
             by.change_settings(move |old| Ok(old.clone().directory(directory))).await?;

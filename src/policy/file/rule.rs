@@ -99,7 +99,7 @@ impl RuleFile {
         let Target::Rule(rule) = target else { return Self { public: true, ..place } };
         // Whole, so that a demand which is added to rules cannot be forgotten here.
         let Rule { resource, kind, networks_required, origin, relations, methods: mapped, checks, concealed } = rule;
-        let Relations { ties, stances, rest_unscoped, covered: _ } = &**relations;
+        let Relations { ties, stances, rest_unscoped, covered: _, said: _ } = &**relations;
         let over = |wanted: Stance| {
             let named = stances.iter().filter(|(_, stance)| *stance == wanted);
             named.map(|(dimension, _)| dimension.name().to_owned()).collect()

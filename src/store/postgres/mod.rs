@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 pub use self::options::PostgresOptions;
 use self::{admin::Admin, thread::Job};
 use crate::{
-    Digest, Directory, KeyFormat, KeyId, KeyRecord,
+    Digest, Dimension, Directory, KeyFormat, KeyId, KeyRecord,
     store::{
         AuditQuery, AuditRecord, KeyQuery, KeyStore, Lookup, Page, StoreError, StoreSettings,
         admin::{Ledger, Sealed, SealedOutcome},
@@ -120,6 +120,7 @@ pub struct PostgresStore(Arc<Handle>);
 struct Handle {
     index: Arc<Index>,
     format: KeyFormat,
+    dimensions: Vec<Dimension>,
     /// Whether look-ups ask the database.
     uncached: bool,
     /// None only while it is dropped.
@@ -217,6 +218,10 @@ impl KeyStore for PostgresStore {
 
     fn directory(&self) -> Directory {
         self.0.index.directory()
+    }
+
+    fn dimensions(&self) -> Option<Vec<Dimension>> {
+        Some(self.0.dimensions.clone())
     }
 }
 

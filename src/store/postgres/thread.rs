@@ -16,9 +16,9 @@ use tokio::{
 };
 
 use crate::{
-    KeyFormat,
+    Dimension, KeyFormat,
     store::{
-        StoreError,
+        StoreError, StoreSettings,
         index::{Index, StaleWhenGone},
         postgres::{
             Handle, PostgresOptions, PostgresStore,
@@ -43,6 +43,7 @@ const MEASURE: Duration = Duration::from_secs(1);
 struct Opened {
     index: Arc<Index>,
     format: KeyFormat,
+    dimensions: Vec<Dimension>,
     admin: Rc<Admin>,
     /// None if each look-up asks the database.
     replica: Option<Rc<Replica>>,
@@ -57,8 +58,8 @@ pub(super) async fn open(options: PostgresOptions, access: Access) -> Result<Pos
         .name("authz-postgres".to_owned())
         .spawn(move || run(options, access, inbox, ready))
         .map_err(|error| StoreError::unavailable(error.to_string()))?;
-    let (index, format) = when_ready.await.map_err(stopped)??;
-    Ok(PostgresStore(Arc::new(Handle { index, format, uncached, jobs: Some(jobs), thread: Some(thread) })))
+    let (index, format, dimensions) = when_ready.await.map_err(stopped)??;
+    Ok(PostgresStore(Arc::new(Handle { index, format, dimensions, uncached, jobs: Some(jobs), thread: Some(thread) })))
 }
 
 /// Does something with a runtime of its own, whatever the caller's is.
@@ -80,7 +81,7 @@ fn run(
     options: PostgresOptions,
     access: Access,
     inbox: mpsc::UnboundedReceiver<Job>,
-    ready: oneshot::Sender<Result<(Arc<Index>, KeyFormat), StoreError>>,
+    ready: oneshot::Sender<Result<(Arc<Index>, KeyFormat, Vec<Dimension>), StoreError>>,
 ) {
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
     let work = async move {
@@ -102,7 +103,7 @@ fn run(
                 return;
             }
         }
-        let _ = ready.send(Ok((Arc::clone(&opened.index), opened.format.clone())));
+        let _ = ready.send(Ok((Arc::clone(&opened.index), opened.format.clone(), opened.dimensions.clone())));
         serve(&opened, inbox).await;
         if let (Some(replica), Some(renewing)) = (&opened.replica, renewing) {
             renewing.abort();
@@ -123,7 +124,7 @@ async fn start(options: PostgresOptions, access: Access) -> Result<Opened, Store
         let index = Arc::new(Index::new([], settings.directory.clone()));
         let own = Rc::new(RefCell::new(options.own));
         let admin = Rc::new(Admin::new(access, own, wake, options.lease));
-        return Ok(Opened { index, format: settings.format, admin, replica: None });
+        return Ok(Opened { index, format: settings.format, dimensions: settings.dimensions, admin, replica: None });
     }
     let (state, slots, broken) = State::load(&mut client, &options.own).await?;
     // Of replicas that are gone without a word.
@@ -152,8 +153,8 @@ async fn start(options: PostgresOptions, access: Access) -> Result<Opened, Store
         state: RefCell::new(state),
     };
     replica.tell_broken(&broken);
-    let format = replica.state.borrow().settings.format.clone();
-    Ok(Opened { index, format, admin, replica: Some(Rc::new(replica)) })
+    let StoreSettings { format, dimensions, .. } = replica.state.borrow().settings.clone();
+    Ok(Opened { index, format, dimensions, admin, replica: Some(Rc::new(replica)) })
 }
 
 /// Until nobody has a job any more.

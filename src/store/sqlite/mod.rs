@@ -94,6 +94,7 @@ struct Handle {
     index: Arc<Index>,
     format: KeyFormat,
     is_cached: bool,
+    dimensions: Vec<Dimension>,
     /// None only while it is dropped.
     jobs: Option<mpsc::Sender<Job>>,
     thread: Option<JoinHandle<()>>,
@@ -201,13 +202,15 @@ impl SqliteOptions {
         let file = schema::find(path)?;
         let worker = Worker::new(schema::open(path)?, file, self)?;
         let index = Arc::clone(&worker.view.index);
-        let format = worker.view.settings.format.clone();
+        let settings = &worker.view.settings;
+        let (format, dimensions) = (settings.format.clone(), settings.dimensions.clone());
         let (jobs, inbox) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("authz-sqlite".to_owned())
             .spawn(move || worker.run(&inbox))
             .map_err(|error| StoreError::unavailable(error.to_string()))?;
-        Ok(SqliteStore(Arc::new(Handle { index, format, is_cached, jobs: Some(jobs), thread: Some(thread) })))
+        let jobs = Some(jobs);
+        Ok(SqliteStore(Arc::new(Handle { index, format, is_cached, dimensions, jobs, thread: Some(thread) })))
     }
 
     /// As [`SqliteStore::create`].
@@ -257,6 +260,10 @@ impl KeyStore for SqliteStore {
 
     fn directory(&self) -> Directory {
         self.0.index.directory()
+    }
+
+    fn dimensions(&self) -> Option<Vec<Dimension>> {
+        Some(self.0.dimensions.clone())
     }
 }
 

@@ -11,7 +11,11 @@ use http::{
     Method, StatusCode,
     header::{ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, ORIGIN},
 };
-use tower_authz::{Access, Authz, Dimension, Directory, Grant, GrantBuilder, IdGrammar, Policy, Rule, check::Tie};
+use tower_authz::{
+    Access, Authz, Dimension, Directory, Grant, GrantBuilder, IdGrammar, KeyFile, Policy, Rule,
+    check::Tie,
+    store::{MemoryStore, StoreSettings},
+};
 
 use crate::{
     cases::{
@@ -19,7 +23,7 @@ use crate::{
         exchange::{Line, Seen, lines, request, to_service},
         expand::expand,
     },
-    support::{KEY, record, store_of},
+    support::{KEY, format, record},
 };
 
 #[tokio::test]
@@ -117,7 +121,9 @@ impl Probe {
             lines.push((AUTHORIZATION.as_str().into(), format!("Bearer {KEY}").into()));
         }
         let grant = grant.unwrap_or_else(everything).build().map_err(|error| error.to_string())?;
-        let store = store_of([record("test-key", KEY, grant)], Directory::default());
+        let keys = KeyFile::new([record("test-key", KEY, grant)], Directory::default());
+        let settings = StoreSettings::new().format(format()).dimension(PRODUCT).dimension(SHOP);
+        let store = MemoryStore::from_file(keys, settings).map_err(|error| error.to_string())?;
         let mut app = router(&seen);
         if self.allow_preflight {
             let seen = seen.clone();
@@ -166,7 +172,11 @@ pub async fn needs(probe: &Probe, need: &str) -> Result<(), String> {
     let (resource, op) = scopes.next().and_then(|first| first.split_once(':')).ok_or("an odd expectation")?;
     let scopes: Vec<(Dimension, &str)> = scopes
         .map(|scope| scope.split_once('=').ok_or("an odd scope"))
-        .map(|scope| scope.map(|(name, id)| (Dimension::named(name), id)))
+        .map(|scope| {
+            scope.map(|(name, id)| {
+                ([PRODUCT, SHOP].into_iter().find(|own| own.name() == name).unwrap_or(Dimension::named(name)), id)
+            })
+        })
         .collect::<Result<_, _>>()?;
     let resource = RESOURCES.into_iter().find(|known| *known == resource).ok_or("an odd resource")?;
     let at_level = || match op {

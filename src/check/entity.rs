@@ -1,0 +1,244 @@
+//! Whether a key may touch one entity.
+
+use crate::{Dimension, Directory, Grant, Ids, Principal, Restriction, denial::Cause, directory::Difference};
+
+/// Whether a key may touch one entity. The one place where restrictions, shops, their countries and
+/// their companies come together. `said` are the bits of the dimensions that the rule itself names.
+pub(crate) fn reach(principal: &Principal, dimension: &Dimension, id: &str, said: u8) -> Result<(), Cause> {
+    if !dimension.accepts(id) {
+        return Err(Cause::MalformedId(dimension.clone()));
+    }
+    match is_allowed(principal.record().grant(), principal.directory(), dimension, id, said) {
+        true => Ok(()),
+        false => Err(Cause::ForeignEntity(dimension.clone())),
+    }
+}
+
+/// The same of an id that is canonical, as a function of all that it depends on.
+fn is_allowed(grant: &Grant, directory: &Directory, dimension: &Dimension, id: &str, said: u8) -> bool {
+    if *dimension == Dimension::SHOP_COUNTRY {
+        match directory.shop_of_country(id) {
+            // The directory may spell shops by a grammar of its own.
+            Some(shop) => {
+                allows_known(grant, &Dimension::SHOP, None, shop) && company_allows(grant, directory, shop, said)
+            }
+            None => allows_orphans(grant, dimension, directory, said),
+        }
+    } else if *dimension == Dimension::SHOP {
+        // Only where it matters: the directory is large, and a look into it costs more than one into a list.
+        allows(grant, dimension, id)
+            && (grant.restriction(&Dimension::COMPANY).is_none() || company_allows(grant, directory, id, said))
+    } else {
+        allows(grant, dimension, id)
+    }
+}
+
+/// Whether a change of the directory takes an entity away from a key, whose grant may change with it. Where that is not
+/// plain, it does.
+pub(crate) fn directory_narrows(
+    (old_grant, old): (&Grant, &Directory),
+    (new_grant, new): (&Grant, &Directory),
+    difference: &Difference,
+) -> bool {
+    let parents = [Dimension::COMPANY, Dimension::SHOP];
+    if difference.is_none() || parents.iter().all(|parent| new_grant.restriction(parent).is_none()) {
+        return false;
+    }
+    // Where none is declared, rules decide by what they name; from then on, whatever it does not know is foreign.
+    if difference.is_first && new.is_declared() {
+        return true;
+    }
+    // Whatever a rule says of the parents.
+    let loses = |dimension: &Dimension, id: &String| {
+        (0..=parents.iter().fold(0, |all, parent| all | parent.bit())).any(|said| {
+            is_allowed(old_grant, old, dimension, id, said) && !is_allowed(new_grant, new, dimension, id, said)
+        })
+    };
+    difference.shops.iter().any(|shop| loses(&Dimension::SHOP, shop))
+        || difference.countries.iter().any(|country| loses(&Dimension::SHOP_COUNTRY, country))
+}
+
+/// The grant's own list, for an id that was read by the grammar of `dimension`.
+fn allows(grant: &Grant, dimension: &Dimension, id: &str) -> bool {
+    match grant.listed(dimension) {
+        None => true,
+        Some((_, Restriction::Include(ids))) => ids.contains(id),
+        Some((over, Restriction::Exclude(ids))) => {
+            !ids.contains(id)
+                && excludes_reliably(dimension, over, ids)
+                && (dimension.is_within(over) == Some(true) || over.accepts(id))
+        }
+    }
+}
+
+/// Whether an exclude list, which a key spells by the grammar of `over`, can be kept where ids are read by that of
+/// `read`. If a spelling that only the rule accepts may name what the list excludes, the list lets nothing through, so
+/// that a filter, which cannot tell spellings apart, says the same as a question about one id.
+pub(crate) fn excludes_reliably(read: &Dimension, over: &Dimension, excluded: &Ids) -> bool {
+    // Functions cannot be compared. What they say of other spellings of the listed ids can.
+    let dodges = |id: String| read.accepts(&id) && !over.accepts(&id);
+    let may_dodge = |id: &str| dodges(id.to_ascii_lowercase()) || dodges(id.to_ascii_uppercase());
+    read.is_within(over).unwrap_or_else(|| !excluded.iter().take(16).any(may_dodge))
+}
+
+/// The grant's own list, for an id that the directory has, spelt by the grammar of `read` if that is known.
+fn allows_known(grant: &Grant, dimension: &Dimension, read: Option<&Dimension>, id: &str) -> bool {
+    let fits = |over: &Dimension| read.is_some_and(|read| read.is_within(over) == Some(true)) || over.accepts(id);
+    grant.listed(dimension).is_none_or(|(over, restriction)| restriction.allows(id) && fits(over))
+}
+
+/// A shop obeys the list of companies for its own.
+fn company_allows(grant: &Grant, directory: &Directory, shop: &str, said: u8) -> bool {
+    match directory.company_of(shop) {
+        Some(company) => allows_known(grant, &Dimension::COMPANY, Some(&Dimension::COMPANY), company),
+        None => allows_orphans(grant, &Dimension::SHOP, directory, said),
+    }
+}
+
+/// Whether entities whose parents the directory does not know are allowed: where the grant is not restricted over the
+/// parents, or nobody has declared a hierarchy and the rule itself says what the parents are to the route. A directory
+/// with a gap in it declares one.
+pub(crate) fn allows_orphans(grant: &Grant, dimension: &Dimension, directory: &Directory, said: u8) -> bool {
+    let free_of = |parent: &Dimension| {
+        grant.restriction(parent).is_none() || (!directory.is_declared() && said & parent.bit() != 0)
+    };
+    free_of(&Dimension::COMPANY) && (*dimension != Dimension::SHOP_COUNTRY || free_of(&Dimension::SHOP))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ClientAddress, Digest, IdGrammar, KeyRecord};
+
+    fn directory() -> Directory {
+        Directory::builder().shop("de", Some("1")).country("de", "at", Some("1001")).shop("xx", None).build().unwrap()
+    }
+
+    const NOTHING: u8 = 0;
+    const COMPANIES: u8 = 1;
+    const BOTH: u8 = 3;
+
+    fn principal(grant: &Grant, directory: Directory) -> Principal {
+        let record = KeyRecord::builder("k".parse().unwrap(), Digest::of(b"k")).grant(grant.clone()).build();
+        Principal::new(record.into(), directory, ClientAddress::UNKNOWN)
+    }
+
+    fn judged(grant: &Grant, dimension: &Dimension, id: &str, said: u8) -> Result<(), Cause> {
+        reach(&principal(grant, directory()), dimension, id, said)
+    }
+
+    #[test]
+    fn shops_obey_both_lists() {
+        assert_eq!((COMPANIES, BOTH), (Dimension::COMPANY.bit(), Dimension::COMPANY.bit() | Dimension::SHOP.bit()));
+        let allowed =
+            |grant: &Grant, dimension: Dimension, id: &str, said: u8| judged(grant, &dimension, id, said).is_ok();
+        let company_1 = Grant::builder().only("company", [1]).build().unwrap();
+        let not_company_1 = Grant::builder().all_but("company", [1]).build().unwrap();
+        assert!(allowed(&company_1, Dimension::SHOP, "de", NOTHING));
+        assert!(!allowed(&not_company_1, Dimension::SHOP, "de", COMPANIES), "said or not, what is known counts");
+        assert!(allowed(&company_1, Dimension::SHOP_COUNTRY, "1001", NOTHING));
+        assert!(!allowed(&not_company_1, Dimension::SHOP_COUNTRY, "1001", NOTHING));
+    }
+
+    /// A shop that is missing, one of no known company, a country that is missing, and one whose shop has no known
+    /// company: whatever the rule says, they are foreign where the directory declares a hierarchy, and are judged by
+    /// what the rule says where there is none.
+    #[test]
+    fn a_gap_in_a_directory_never_opens() {
+        let not_company_1 = Grant::builder().all_but("company", [1]).build().unwrap();
+        let not_ch = Grant::builder().all_but("shop", ["ch"]).build().unwrap();
+        let both = Grant::builder().all_but("shop", ["ch"]).only("company", [1]).build().unwrap();
+        let gaps = [
+            (Dimension::SHOP, "xx"),
+            (Dimension::SHOP, "yy"),
+            (Dimension::SHOP_COUNTRY, "9999"),
+            (Dimension::SHOP_COUNTRY, "1002"),
+        ];
+        let with_gaps = Directory::builder().shop("de", Some("1")).country("xx", "at", Some("1002")).build().unwrap();
+        for declared in [with_gaps, Directory::builder().build().unwrap()] {
+            for ((dimension, id), said) in
+                gaps.iter().flat_map(|gap| [NOTHING, COMPANIES, BOTH].map(|said| (gap, said)))
+            {
+                let refused = Err(Cause::ForeignEntity(dimension.clone()));
+                for grant in [&not_company_1, &both] {
+                    assert_eq!(reach(&principal(grant, declared.clone()), dimension, id, said), refused, "{id} {said}");
+                }
+                let free = reach(&principal(&Grant::default(), declared.clone()), dimension, id, said);
+                assert_eq!(free, Ok(()), "{id}: no list, no parent that matters");
+            }
+        }
+        for (grant, dimension, said, allowed) in [
+            (&not_company_1, Dimension::SHOP, NOTHING, false),
+            (&not_company_1, Dimension::SHOP, COMPANIES, true),
+            (&not_company_1, Dimension::SHOP_COUNTRY, NOTHING, false),
+            (&not_company_1, Dimension::SHOP_COUNTRY, COMPANIES, true),
+            (&not_ch, Dimension::SHOP_COUNTRY, NOTHING, false),
+            (&not_ch, Dimension::SHOP_COUNTRY, COMPANIES, false),
+            (&not_ch, Dimension::SHOP_COUNTRY, BOTH, true),
+            (&both, Dimension::SHOP, NOTHING, false),
+            (&both, Dimension::SHOP_COUNTRY, COMPANIES, false),
+            (&both, Dimension::SHOP_COUNTRY, BOTH, true),
+        ] {
+            let judged = reach(&principal(grant, Directory::default()), &dimension, "1001", said);
+            assert_eq!(judged.is_ok(), allowed, "{grant:?} {dimension} {said}");
+        }
+    }
+
+    /// A spelling that only one of the two accepts is nobody's: else it would get by an exclude list. And where there
+    /// may be such spellings the list lets nothing through, as no filter could tell them apart.
+    #[test]
+    fn an_exclude_list_holds_only_where_rule_and_key_spell_alike() {
+        let upper = |id: &str| id.bytes().all(|byte| byte.is_ascii_uppercase());
+        let any = |_: &str| true;
+        let project = |ids| Dimension::new("project", ids);
+        for (rule, key, excluded, id) in [
+            (IdGrammar::Opaque, IdGrammar::Slug, "apollo", "Apollo"),
+            (IdGrammar::Opaque, IdGrammar::Slug, "apollo", "gemini"),
+            (IdGrammar::Opaque, IdGrammar::Number, "3", "03"),
+            (IdGrammar::Custom(any), IdGrammar::Custom(upper), "DE", "de"),
+            (IdGrammar::Custom(any), IdGrammar::Custom(upper), "DE", "CH"),
+            (IdGrammar::Opaque, IdGrammar::Custom(upper), "DE", "de"),
+            (IdGrammar::Opaque, IdGrammar::Custom(upper), "DE", "CH"),
+        ] {
+            let grant = Grant::builder().all_but(project(key), [excluded]).build().unwrap();
+            let refused = Err(Cause::ForeignEntity(project(rule)));
+            assert_eq!(judged(&grant, &project(rule), id, BOTH), refused, "{id}");
+            assert_eq!(judged(&grant, &project(rule), excluded, BOTH), refused, "{excluded}");
+            // What an include list has is spelt as the key spells it.
+            let grant = Grant::builder().only(project(key), [excluded]).build().unwrap();
+            assert_eq!(judged(&grant, &project(rule), excluded, BOTH), Ok(()), "{excluded}");
+            assert_eq!(judged(&grant, &project(rule), id, BOTH), refused, "{id}");
+        }
+        // Where the key knows all that the rule does, and functions that disagree about nothing that is listed.
+        let same = |id: &str| id.bytes().all(|byte| byte.is_ascii_uppercase());
+        for (rule, key, excluded, other) in [
+            (IdGrammar::Slug, IdGrammar::Opaque, "apollo", "gemini"),
+            (IdGrammar::Slug, IdGrammar::Slug, "apollo", "gemini"),
+            (IdGrammar::Custom(upper), IdGrammar::Custom(upper), "DE", "CH"),
+            (IdGrammar::Custom(upper), IdGrammar::Custom(same), "DE", "CH"),
+            (IdGrammar::Custom(upper), IdGrammar::Custom(any), "DE", "CH"),
+        ] {
+            let grant = Grant::builder().all_but(project(key), [excluded]).build().unwrap();
+            assert_eq!(judged(&grant, &project(rule), other, BOTH), Ok(()), "{other}");
+            assert!(judged(&grant, &project(rule), excluded, BOTH).is_err(), "{excluded}");
+        }
+    }
+
+    #[test]
+    fn a_country_code_is_never_a_shop() {
+        let only_at = Grant::builder().only("shop", ["at"]).build().unwrap();
+        assert!(judged(&only_at, &Dimension::SHOP, "de", BOTH).is_err());
+    }
+
+    /// Of several lists over one company, shop and country, each counts.
+    #[test]
+    fn no_list_stands_in_for_another() {
+        let only = |shop: &str, company: u64| Grant::builder().only("shop", [shop]).only("company", [company]).build();
+        for (shop, company, allowed) in [("de", 1, true), ("de", 2, false), ("ch", 1, false), ("ch", 2, false)] {
+            let grant = only(shop, company).unwrap();
+            for (dimension, id) in [(Dimension::SHOP, "de"), (Dimension::SHOP_COUNTRY, "1001")] {
+                assert_eq!(judged(&grant, &dimension, id, BOTH).is_ok(), allowed, "{shop} {company} {dimension}");
+            }
+        }
+    }
+}
