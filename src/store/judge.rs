@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use crate::{
-    ConfigError, Digest, Grant, KeyRecord,
+    ConfigError, Digest, Grant, KeyRecord, Restriction,
     key::GrantFile,
     store::{StoreError, StoreSettings, lifecycle::Table},
     tenant::check_tenant,
@@ -59,6 +59,7 @@ pub(crate) fn sound(record: &KeyRecord, table: &impl Table, settings: &StoreSett
         no_secret(what, text, table, settings)?;
     }
     judge(record.grant(), settings)?;
+    no_secret_in_grant(record.grant(), table, settings)?;
     // Built anew: when it was revoked, once set, stays as it is.
     Ok(KeyRecord::builder(record.id().clone(), *record.digest())
         .name(record.name())
@@ -132,7 +133,30 @@ pub(crate) fn no_secret(
     Ok(())
 }
 
-fn a_secret(what: &str) -> StoreError {
+/// The same of all that a grant names.
+pub(crate) fn no_secret_in_grant(
+    grant: &Grant,
+    table: &impl Table,
+    settings: &StoreSettings,
+) -> Result<(), StoreError> {
+    texts_of(grant).try_for_each(|(what, text)| no_secret(what, text, table, settings))
+}
+
+/// The texts in a grant that could be a key, with what they are. Long lists are of numbers and short names.
+pub(crate) fn texts_of(grant: &Grant) -> impl Iterator<Item = (&str, &str)> {
+    let resources = grant.permissions().iter().map(|permission| ("resource", permission.resource()));
+    let ids = grant.restrictions().iter().flat_map(|(dimension, restriction)| {
+        let (Restriction::Include(ids) | Restriction::Exclude(ids)) = restriction;
+        ids.iter().map(|id| (dimension.name(), id))
+    });
+    let origins = grant.origins().into_iter().flatten().map(|origin| ("origins", &**origin));
+    resources.chain(ids).chain(origins).filter(|(_, text)| text.len() >= SHORTEST_KEY)
+}
+
+/// No format has shorter keys.
+const SHORTEST_KEY: usize = 8;
+
+pub(crate) fn a_secret(what: &str) -> StoreError {
     StoreError::invalid(format!("{what}: it holds a whole API key, which must not be stored in the clear"))
 }
 

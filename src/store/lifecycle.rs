@@ -9,7 +9,7 @@ use crate::{
         audit::Edit,
         change::{Applied, Change},
         index::Slot,
-        judge::{date, invalid, judge, label, named, no_secret, readable, sound},
+        judge::{date, invalid, judge, label, named, no_secret, no_secret_in_grant, readable, sound},
     },
     text,
 };
@@ -53,12 +53,14 @@ pub(crate) struct Plan {
 
 /// Works a change out.
 pub(crate) fn plan(
+    who: &str,
     change: Change,
     table: &impl Table,
     settings: &StoreSettings,
     now: SystemTime,
 ) -> Result<Plan, StoreError> {
     let now = text::whole_micros(now).map_err(invalid)?;
+    no_secret("who makes the change", who, table, settings)?;
     let mut plan = Plan::default();
     match change {
         Change::Issue(new) => issue(&mut plan, new, None, table, settings, now)?,
@@ -76,6 +78,7 @@ pub(crate) fn plan(
             }
             let grant = change.make(old.grant()).map_err(invalid)?;
             plan.applied.warnings = judge(&grant, settings)?;
+            no_secret_in_grant(&grant, table, settings)?;
             let changed = old.revise().grant(grant).build();
             plan.edit(Action::GrantChanged, Some(old), changed, None);
         }
@@ -119,6 +122,12 @@ pub(crate) fn plan(
             let (before, after) = (settings.to_json().map_err(invalid)?, new.to_json().map_err(invalid)?);
             if before != after {
                 readable(&new, table)?;
+                let names =
+                    new.dimensions.iter().map(|own| own.name()).chain(new.ip_restricted.iter().map(String::as_str));
+                for name in names {
+                    label("settings", name, 256)?;
+                    no_secret("settings", name, table, settings)?;
+                }
                 plan.edits.push(Edit {
                     action: Action::SettingsChanged,
                     key: None,
@@ -178,6 +187,7 @@ fn issue(
         no_secret(what, text.as_deref().unwrap_or_default(), table, settings)?;
     }
     plan.applied.warnings = judge(&new.grant, settings)?;
+    no_secret_in_grant(&new.grant, table, settings)?;
     if new.expires_at.is_some_and(|end| end <= now) {
         plan.applied.warnings.push("it is expired already".to_owned());
     }

@@ -122,7 +122,7 @@ impl MemoryStore {
     fn apply_now(&self, who: &str, Sealed(change): Sealed) -> Result<Applied, StoreError> {
         let now = SystemTime::now();
         let mut records = self.lock();
-        let plan = plan(change, &*records, &records.settings, now)?;
+        let plan = plan(who, change, &*records, &records.settings, now)?;
         let numbered = (records.changes + 1..).zip(&plan.edits);
         let audit: Result<Vec<_>, _> = numbered.map(|(number, edit)| edit.audit(number, now, who)).collect();
         let audit = audit.map_err(|error| StoreError::invalid(error.to_string()))?;

@@ -161,8 +161,9 @@ impl Admin {
         schema::readable(row.get(3))?;
         let (is_same_server, mut settled, bell_is_full): (bool, _, bool) = (row.get(4), row.get(5), row.get(6));
         let settings = parse(row.get(1), &self.own.borrow())?;
-        let fetched = Fetched::of(&transaction, &change, &settings.dimensions).await?;
-        let Plan { edits, settings, applied } = plan(change, &fetched, &settings, now)?;
+        let fetched = Fetched::of(&transaction, who, &change, &settings.dimensions).await?;
+        let Plan { edits, settings, applied } = plan(who, change, &fetched, &settings, now)?;
+        Fetched::assert_no_key(&transaction, &edits).await?;
         if !is_same_server {
             settled = Some(transaction.query_one(SETTLE, &[&micros(self.lease)]).await.map_err(told)?.get(0));
         }

@@ -9,13 +9,14 @@ use std::{
 use tokio_postgres::{Row as PgRow, Transaction, types::ToSql};
 
 use crate::{
-    ConfigError, Digest, Dimension, KeyId, KeyRecord,
+    ConfigError, Digest, Dimension, Grant, KeyId, KeyRecord,
     store::{
-        StoreError,
+        Action, StoreError,
+        audit::Edit,
         change::Change,
         grants::Grants,
         index::Slot,
-        judge::words,
+        judge::{a_secret, texts_of, words},
         lifecycle::{Row, Table},
         postgres::connection::failure,
     },
@@ -102,14 +103,17 @@ pub(super) struct Fetched {
 impl Fetched {
     pub(super) async fn of(
         transaction: &Transaction<'_>,
+        who: &str,
         change: &Change,
         dimensions: &[Dimension],
     ) -> Result<Self, StoreError> {
         let mut fetched = Self::default();
-        let (mut ids, mut texts, mut digests) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut ids, mut texts, mut digests) = (Vec::new(), vec![who.to_owned()], Vec::new());
+        let in_grant = |grant: &Grant| texts_of(grant).map(|(_, text)| text.to_owned()).collect::<Vec<_>>();
         match change {
             Change::Issue(new) => {
                 texts.extend([Some(&new.name), new.kind.as_ref(), new.tenant.as_ref()].into_iter().flatten().cloned());
+                texts.extend(in_grant(&new.grant));
             }
             Change::Import(records) => {
                 for record in records {
@@ -118,6 +122,7 @@ impl Fetched {
                     let own = [Some(record.id().as_str()), Some(record.name()), record.kind(), record.tenant()];
                     let own = own.into_iter().chain([record.revocation_reason()]).flatten();
                     texts.extend(own.map(str::to_owned));
+                    texts.extend(in_grant(record.grant()));
                 }
             }
             Change::Rename { id, name } => {
@@ -160,6 +165,21 @@ impl Fetched {
             }
         }
         Ok(fetched)
+    }
+
+    /// Refuses a new grant with a whole key in it, where only the database can tell a key from other words. What the grant
+    /// is, nobody knows before the change is worked out.
+    pub(super) async fn assert_no_key(transaction: &Transaction<'_>, edits: &[Edit]) -> Result<(), StoreError> {
+        let changed = edits.iter().filter(|edit| edit.action == Action::GrantChanged);
+        let texts = changed.filter_map(|edit| edit.after.as_ref()).flat_map(|record| texts_of(record.grant()));
+        let digests: Vec<Digest> =
+            texts.flat_map(|(_, text)| words(text)).map(|word| Digest::of(word.as_bytes())).collect();
+        let bytes: Vec<&[u8]> = digests.iter().map(|digest| digest.as_bytes().as_slice()).collect();
+        let known = "SELECT 1 FROM authz_keys WHERE digest = ANY($1) LIMIT 1";
+        match transaction.query_opt(known, &[&bytes]).await.map_err(|error| failure(&error))? {
+            None => Ok(()),
+            Some(_) => Err(a_secret("grant")),
+        }
     }
 
     async fn by_ids(

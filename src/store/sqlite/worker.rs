@@ -274,7 +274,7 @@ impl Worker {
         connection.execute_batch("UPDATE writer SET busy = 1").map_err(told)?;
         let now = SystemTime::now();
         let tables = Tables { connection, dimensions: &view.settings.dimensions };
-        let Plan { edits, settings, applied } = plan(change, &tables, &view.settings, now)?;
+        let Plan { edits, settings, applied } = plan(who, change, &tables, &view.settings, now)?;
         for edit in &edits {
             rows::write(connection, edit, now, who)?;
         }

@@ -1,0 +1,263 @@
+//! The command `authz`, as a shell calls it.
+
+use std::{
+    fs,
+    io::Write as _,
+    path::PathBuf,
+    process::{Command, Output, Stdio},
+};
+
+use crate::stores::Folder;
+
+struct Shell {
+    folder: Folder,
+}
+
+impl Shell {
+    fn new() -> Self {
+        let shell = Self { folder: Folder::new() };
+        assert!(shell.run(&["init"]).status.success());
+        shell
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_authz"));
+        command.args(arguments).env("AUTHZ_STORE", self.folder.file()).env_remove("AUTHZ_BY").env("USER", "tester");
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// What it prints, where it does what it is asked.
+    fn done(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// What it says, where it does not.
+    fn refused(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert!(!output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stdout));
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    fn issue(&self, more: &[&str]) -> (String, String) {
+        let output = self.command(&[&["issue", "--name", "k"], more].concat()).output().unwrap();
+        assert!(output.status.success(), "{more:?}: {}", String::from_utf8_lossy(&output.stderr));
+        let said = String::from_utf8(output.stderr).unwrap();
+        let id = said.split_whitespace().nth(1).unwrap().to_owned();
+        (id, String::from_utf8(output.stdout).unwrap().trim().to_owned())
+    }
+
+    fn file(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        fs::write(&path, content).unwrap();
+        path
+    }
+}
+
+#[test]
+fn a_time_is_what_was_written_or_an_error() {
+    let shell = Shell::new();
+    let (id, _) = shell.issue(&["--not-before", "2027-01-01T18:00:00Z", "--expires", "2027-06-01"]);
+    let shown = shell.done(&["show", &id]);
+    assert!(shown.contains("2027-01-01 18:00:00Z") && shown.contains("2027-06-01 00:00:00Z"), "{shown}");
+    for (time, told) in
+        [("2027-01-01T18:00:00", "no time zone"), ("9999-12-31", "leave --expires out"), ("", "not a time")]
+    {
+        for option in ["--not-before", "--expires"] {
+            let said = shell.refused(&["issue", "--name", "k", option, time]);
+            assert!(said.contains(told), "{said}");
+        }
+    }
+    let (_, key) = shell.issue(&[]);
+    let elsewhere = Shell::new();
+    let csv = elsewhere.file("keys.csv", &format!("key,not_before\n{key},2027-01-01T18:00:00\n"));
+    assert!(elsewhere.refused(&["import", csv.to_str().unwrap()]).contains("line 2"));
+}
+
+/// A variable of the shell that is not set leaves nothing behind the sign.
+#[test]
+fn what_is_empty_is_an_error() {
+    let shell = Shell::new();
+    for arguments in [
+        &["--exclude", "company="][..],
+        &["--include", "shop="],
+        &["--exclude", "company=1,"],
+        &["--exclude", ""],
+        &["--read", ""],
+        &["--write", "orders,"],
+        &["--ip", ""],
+        &["--origin", ""],
+        &["--kind", ""],
+        &["--tenant", ""],
+    ] {
+        shell.refused(&[&["issue", "--name", "k"], arguments].concat());
+    }
+    shell.refused(&["issue", "--name", ""]);
+    shell.refused(&["--by", "", "issue", "--name", "k"]);
+    shell.refused(&["list", "--tenant", ""]);
+    let (_, key) = shell.issue(&[]);
+    let elsewhere = Shell::new();
+    let csv = elsewhere.file("keys.csv", &format!("key,exclude\n{key},company=\n"));
+    assert!(elsewhere.refused(&["import", csv.to_str().unwrap()]).contains("column exclude"));
+    assert_eq!(shell.done(&["list", "--json"]).matches("\"id\"").count(), 1, "nothing was issued");
+}
+
+/// Wherever somebody writes a key by mistake, it is neither kept nor repeated.
+#[test]
+fn a_key_in_the_wrong_place_goes_no_further() {
+    let shell = Shell::new();
+    let (id, key) = shell.issue(&["--read", "orders"]);
+    let list = format!("shop={key}");
+    for arguments in [
+        &["issue", "--name", &key][..],
+        &["issue", "--name", "k", "--read", &key],
+        &["issue", "--name", "k", "--write", &key],
+        &["issue", "--name", "k", "--kind", &key],
+        &["issue", "--name", "k", "--tenant", &key],
+        &["issue", "--name", "k", "--include", &list],
+        &["issue", "--name", "k", "--include", &key],
+        &["issue", "--name", "k", "--ip", &key],
+        &["issue", "--name", "k", "--origin", &key],
+        &["issue", "--name", "k", "--expires", &key],
+        &["--by", &key, "issue", "--name", "k"],
+        &["grant", &id, "--read", &key],
+        &["grant", &id, "--remove", &key],
+        &["rename", &id, &key],
+        &["revoke", &key],
+        &["revoke", &id, "--reason", &key],
+        &["show", &key],
+        &["rotate", &id, "--overlap", &key],
+        &["purge", "--dead-for", &key],
+        &["settings", "--ip-restricted", &key],
+        &["settings", "--dimension", &key],
+        &["list", "--status", &key],
+        &["audit", "--limit", &key],
+        &["check", "--policy", &key, "GET", "/"],
+        &[&key],
+        &["list", &format!("--{key}")],
+    ] {
+        let said = shell.refused(arguments);
+        assert!(!said.contains(&key), "{arguments:?}: {said}");
+    }
+    let kept = ["", "-wal"].iter().map(|suffix| {
+        let mut name = shell.folder.file().into_os_string();
+        name.push(suffix);
+        fs::read(name).unwrap_or_default()
+    });
+    for content in kept {
+        assert!(!content.windows(key.len()).any(|window| window == key.as_bytes()), "it stands in the store");
+    }
+}
+
+#[test]
+fn addresses_of_stores_are_understood_or_refused_without_their_password() {
+    let folder = Folder::new();
+    let run = |store: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_authz"));
+        let output = command.args(["--store", store, "init"]).current_dir(folder.path()).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    for store in [
+        "mysql://user:hunter2@host/db",
+        "sqlite:x",
+        "sqlite://hunter2",
+        "postgre://user:hunter2@host/db",
+        "redis:hunter2",
+        "postgres://user:hunter2@host:port/db",
+        "postgres://user:hunter2@[::1/db",
+        "host=10.0.0.1 password=hunter2 user",
+        "host=10.0.0.1 user=u password=hunter2 dbname=d",
+    ] {
+        let (code, said) = run(store);
+        assert!(code != Some(0) && !said.contains("hunter2") && !said.is_empty(), "{store}: {said}");
+    }
+    assert!(run("mysql://u:p@h/db").1.contains("postgres://user@host/database"));
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "no file was made");
+    assert_eq!(run("./sqlite:x").0, Some(0));
+}
+
+/// A key that nobody gets is not made.
+#[cfg(unix)]
+#[test]
+fn a_key_that_nobody_would_get_is_not_made() {
+    let shell = Shell::new();
+    let (id, _) = shell.issue(&[]);
+    for arguments in [&["issue", "--name", "k"][..], &["rotate", &id]] {
+        for redirection in [">&-", ">/dev/null"] {
+            let script = format!("{} {} {redirection}", env!("CARGO_BIN_EXE_authz"), arguments.join(" "));
+            let mut sh = Command::new("sh");
+            let output = sh.args(["-c", &script]).env("AUTHZ_STORE", shell.folder.file()).output().unwrap();
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert!(!output.status.success() && said.contains("nothing was issued"), "{script}: {said}");
+        }
+    }
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = shell.command(&["issue", "--name", "k"]).stdout(full).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && said.contains("revoke it"), "{said}");
+    assert_eq!(shell.done(&["list"]).lines().count(), 3, "a heading, the first, and the one that was lost");
+}
+
+#[test]
+fn text_that_looks_like_another_is_refused() {
+    let shell = Shell::new();
+    for name in ["a\u{202e}b", "a\u{200b}b", "\u{feff}a", "a\u{ad}b", "a\u{2028}b", "a\u{e0041}b", "a\u{1b}[31mb"] {
+        let said = shell.refused(&["issue", "--name", name]);
+        assert!(said.contains("invisible"), "{name:?}: {said}");
+        shell.refused(&["--by", name, "issue", "--name", "k"]);
+    }
+    shell.issue(&["--kind", "münchen ❤️"]);
+}
+
+#[test]
+fn a_byte_order_mark_says_nothing() {
+    let shell = Shell::new();
+    let (_, key) = shell.issue(&["--read", "orders"]);
+    let file = shell.done(&["export"]);
+    let elsewhere = Shell::new();
+    let json = elsewhere.file("keys.json", &format!("\u{feff}{file}"));
+    assert_eq!(elsewhere.done(&["import", json.to_str().unwrap()]).trim(), "imported 1");
+    let third = Shell::new();
+    let csv = third.file("keys.csv", &format!("\u{feff}key,name\n{key},legacy\n"));
+    assert_eq!(third.done(&["import", csv.to_str().unwrap()]).trim(), "imported 1");
+}
+
+/// A list of any length is one document, and whoever reads only its head ends it quietly.
+#[test]
+fn lists_are_written_as_they_are_read() {
+    let shell = Shell::new();
+    assert_eq!(
+        serde_json::from_str::<serde_json::Value>(&shell.done(&["list", "--json"])).unwrap()["keys"],
+        serde_json::json!([])
+    );
+    let keys: String = (0..2500).map(|number| format!("{number:032}-legacy\n")).collect();
+    let any = Folder::new();
+    let store = any.file();
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_authz"));
+        command.args(arguments).env("AUTHZ_STORE", &store);
+        command
+    };
+    assert!(run(&["init", "--format", "{ascii:20-64}"]).output().unwrap().status.success());
+    let mut import =
+        run(&["import", "--csv", "-", "--read", "orders"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    import.stdin.take().unwrap().write_all(format!("key\n{keys}").as_bytes()).unwrap();
+    assert!(import.wait().unwrap().success());
+    let output = run(&["list", "--json"]).output().unwrap();
+    let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(document["keys"].as_array().unwrap().len(), 2500);
+    assert!(document["next"].is_null() && document["unreadable"].as_array().unwrap().is_empty());
+    let page = run(&["list", "--json", "--limit", "7"]).output().unwrap();
+    let document: serde_json::Value = serde_json::from_slice(&page.stdout).unwrap();
+    assert_eq!(document["keys"].as_array().unwrap().len(), 7);
+    assert!(document["next"].is_string());
+    let mut head = run(&["list"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(head.stdout.take());
+    let output = head.wait_with_output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+}
