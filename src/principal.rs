@@ -264,6 +264,10 @@ impl Principal {
         }
     }
 
+    pub(crate) fn into_duties(self) -> Vec<Duty> {
+        self.duties
+    }
+
     pub(crate) fn context(&self) -> Context {
         Context { key: Some(self.key_id().clone()), bearer: self.bearer, ..Context::default() }
     }

@@ -69,10 +69,15 @@ fn nested(extensions: &Extensions) -> Option<&str> {
     extensions.get::<axum::extract::NestedPath>().map(axum::extract::NestedPath::as_str)
 }
 
-/// The address of the connection's other end, as axum's `ConnectInfo` has it.
+/// The address of the connection's other end, as axum's `ConnectInfo` has it, or else `MockConnectInfo`, by which tests name
+/// one: as axum's own extractor looks for it.
 #[cfg(feature = "axum")]
 pub(crate) fn peer(extensions: &Extensions) -> Option<std::net::SocketAddr> {
-    extensions.get::<axum::extract::ConnectInfo<std::net::SocketAddr>>().map(|info| info.0)
+    use std::net::SocketAddr;
+
+    use axum::extract::{ConnectInfo, connect_info::MockConnectInfo};
+    let real = extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
+    real.or_else(|| extensions.get::<MockConnectInfo<SocketAddr>>().map(|info| info.0))
 }
 
 #[cfg(not(feature = "axum"))]

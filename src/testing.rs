@@ -1,6 +1,11 @@
-//! Helpers for tests of applications: does every route have a rule?
+//! Helpers for tests of applications: does every route have a rule, and is every route guarded?
 
-use crate::Policy;
+use std::{fmt::Debug, future::poll_fn};
+
+use http::{Method, Request, Response};
+use tower::Service;
+
+use crate::{Denial, Head, Policy, reject::Raised};
 
 /// Asserts that every route of an axum router has a rule, and every rule a route.
 ///
@@ -25,6 +30,102 @@ use crate::Policy;
 pub fn assert_covered<S>(policy: &Policy, router: &axum::Router<S>) {
     let audit = policy.audit(routes_of(router));
     assert!(audit.is_complete(), "{audit}");
+}
+
+/// The same of an application whose routes are known otherwise: by a list, as the router writes them.
+///
+/// # Panics
+/// If a route has no rule, or a rule no route.
+#[track_caller]
+pub fn assert_covers<T: AsRef<str>>(policy: &Policy, routes: impl IntoIterator<Item = T>) {
+    let audit = policy.audit(routes);
+    assert!(audit.is_complete(), "{audit}");
+}
+
+/// Asserts that no route of an axum router answers a request without a key, but those that the policy calls public.
+///
+/// [`assert_covered`] compares two lists, and cannot know where the layer stands: a route that is added or merged after
+/// `.layer(Authz)` has its rule and is open. This one asks: it sends each route a request for each method, without a key,
+/// and wants each to be refused by the gate. A handler that is reached is a finding, and has run: give it an application
+/// that can do no harm.
+///
+/// # Panics
+/// If a route answers, with the name of each that does.
+///
+/// # Example
+/// ```
+/// # futures::executor::block_on(async {
+/// use axum::{Router, routing::get};
+/// use tower_authz::{Authz, Policy, Rule, store::MemoryStore, testing::assert_guarded};
+///
+/// let policy = Policy::builder()
+///     .public("/health")
+///     .route("/products/{id}", Rule::resource("products").unscoped())
+///     .build()?;
+/// let app: Router = Router::new()
+///     .route("/health", get(|| async { "ok" }))
+///     .route("/products/{id}", get(|| async { "a product" }))
+///     .layer(Authz::new(MemoryStore::new(), policy.clone()));
+/// assert_guarded(&policy, &app).await;
+/// # Ok::<(), tower_authz::ConfigError>(())
+/// # }).unwrap();
+/// ```
+pub async fn assert_guarded(policy: &Policy, router: &axum::Router) {
+    assert_guarded_at(policy, router.clone(), routes_of(router)).await;
+}
+
+/// The same of any service, and a list of its routes.
+///
+/// # Panics
+/// As [`assert_guarded`].
+pub async fn assert_guarded_at<S, B, T>(policy: &Policy, service: S, routes: impl IntoIterator<Item = T>)
+where
+    S: Service<Request<axum::body::Body>, Response = Response<B>> + Clone,
+    S::Error: Debug,
+    T: AsRef<str>,
+{
+    let mut open = Vec::new();
+    for route in routes {
+        let path = example_of(route.as_ref());
+        for method in METHODS {
+            let request = Request::builder().method(&method).uri(&path).header("host", "localhost");
+            let Ok(request) = request.body(axum::body::Body::empty()) else {
+                open.push(format!("{method} {}: {path:?} is no path", route.as_ref()));
+                continue;
+            };
+            if policy.is_public(&Head::of(&request)) {
+                continue;
+            }
+            let mut service = service.clone();
+            let answer = match poll_fn(|cx| service.poll_ready(cx)).await {
+                Ok(()) => service.call(request).await,
+                Err(error) => Err(error),
+            };
+            match answer {
+                // A handler may say that it refuses; here it should not have been asked.
+                Ok(response)
+                    if response.extensions().get::<Denial>().is_some()
+                        && response.extensions().get::<Raised>().is_none() => {}
+                Ok(response) => {
+                    open.push(format!("{method} {} answers {}", route.as_ref(), response.status().as_u16()))
+                }
+                Err(error) => open.push(format!("{method} {} fails: {error:?}", route.as_ref())),
+            }
+        }
+    }
+    assert!(open.is_empty(), "without a key, and past the gate:\n{}", open.join("\n"));
+}
+
+const METHODS: [Method; 7] =
+    [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::HEAD, Method::OPTIONS];
+
+/// A path that fits a pattern.
+fn example_of(pattern: &str) -> String {
+    let segment = |segment: &str| match segment.split_once('{') {
+        Some((literal, _)) => format!("{literal}1"),
+        None => segment.to_owned(),
+    };
+    pattern.split('/').map(segment).collect::<Vec<_>>().join("/")
 }
 
 /// The patterns of all routes of a router, prefixes of nested routers included.
@@ -63,6 +164,30 @@ mod tests {
         routes.sort();
         assert_eq!(routes, ["/files", "/files/", "/files/{*rest}", "/health", "/shops", "/shops/{id}"]);
         assert!(routes_of(&Router::<()>::new()).is_empty());
+    }
+
+    /// The layer is around what was there when it was applied.
+    #[test]
+    fn a_route_that_came_after_the_layer_is_found() {
+        use futures::executor::block_on;
+
+        use crate::{Authz, store::MemoryStore};
+
+        let rule = || Rule::authenticated().unscoped();
+        let patterns = ["/files", "/files/", "/files/{*rest}", "/shops", "/shops/{id}", "/late"];
+        let policy =
+            patterns.into_iter().fold(Policy::builder().public("/health"), |policy, it| policy.route(it, rule()));
+        let policy = policy.build().unwrap();
+        let authz = Authz::new(MemoryStore::new(), policy.clone());
+        let late = || Router::new().route("/late", get(async || crate::Denial::refused("a handler says no")));
+        let guarded = router().merge(late()).layer(authz.clone());
+        assert_covered(&policy, &guarded);
+        block_on(assert_guarded(&policy, &guarded));
+        let open = router().layer(authz).merge(late());
+        assert_covered(&policy, &open);
+        let asserted = std::panic::AssertUnwindSafe(|| block_on(assert_guarded(&policy, &open)));
+        let told = std::panic::catch_unwind(asserted).unwrap_err().downcast::<String>().unwrap();
+        assert!(told.contains("GET /late answers 403") && !told.contains("/shops"), "{told}");
     }
 
     #[test]

@@ -23,6 +23,10 @@ pub(crate) fn allowed(head: &Head<'_>, principal: &Principal) {
 pub(crate) fn denied(denial: &Denial) {
     #[cfg(feature = "tracing")]
     {
+        if let Some(key_id) = denial.key_id() {
+            // Whose request was refused is what people look for first.
+            tracing::Span::current().record("key_id", key_id.as_str());
+        }
         let key_id = denial.key_id().map(tracing::field::display);
         let route = denial.route();
         let causes = tracing::field::display(Causes(denial));

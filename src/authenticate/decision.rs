@@ -90,6 +90,8 @@ pub(crate) struct Presented {
     /// Whom the host names, where hosts name tenants.
     tenant: Option<Box<str>>,
     pub(crate) notice: Option<Arc<Notice>>,
+    /// What a gate further out leaves to the handler.
+    duties: Vec<Duty>,
 }
 
 impl<R> Config<R> {
@@ -109,7 +111,9 @@ impl<R> Config<R> {
     #[inline]
     pub(crate) fn identify<B>(&self, request: &mut Request<B>) -> Result<Presented, Denial> {
         // Whoever stands in the extensions was put there by somebody else.
-        request.extensions_mut().remove::<Principal>();
+        let outer = request.extensions_mut().remove::<Principal>();
+        // But if that is a gate further out, it waits for the handler to do what its rule leaves to it.
+        let duties = outer.map(Principal::into_duties).unwrap_or_default();
         let tenant = self.tenants.as_ref().map(|hosts| hosts.tenant(&Head::of(request))).transpose();
         // Before anything is refused: a public route is open to a request of any host, and must not see a key either.
         let taken = self.sources.take(request.headers_mut());
@@ -118,7 +122,8 @@ impl<R> Config<R> {
         if !self.format.matches(key) {
             return Err(Cause::MalformedCredential.into());
         }
-        Ok(Presented { digest: Digest::of(key), bearer: source.is_bearer(), tenant, notice: source.notice().cloned() })
+        let (digest, bearer, notice) = (Digest::of(key), source.is_bearer(), source.notice().cloned());
+        Ok(Presented { digest, bearer, tenant, notice, duties })
     }
 
     /// Whether the key may be used here and now. Then it has been.
@@ -190,6 +195,7 @@ impl<R: Send + Sync + 'static> Share<R> {
         let (store, client) = (Arc::<Self>::clone(self), self.client(request));
         let mut principal = Principal::of_store(store, (record, directory), client, presented.bearer, by_clock);
         self.judge(presented, &principal)?;
+        presented.duties.iter().for_each(|duty| principal.add_duty(duty));
         // Before the policy, whose checks may be anybody's.
         if self.remove_credential {
             self.sources.remove(request.headers_mut());

@@ -105,12 +105,15 @@ impl<R> AuthenticateLayer<R> {
         self.change(|config| config.publish = false)
     }
 
-    /// Looks at no key on the routes that the policy calls public.
+    /// Looks at no key on the routes that the policy calls public. Requests in flight run to their end if the policy says so.
     pub fn except_public(self, policy: Arc<Policy>) -> Self
     where
         R: Clone,
     {
-        self.change(|config| (config.policy, config.enforced) = (Some(policy), false))
+        self.change(|config| {
+            config.finish_in_flight |= policy.finishes_in_flight();
+            (config.policy, config.enforced) = (Some(policy), false);
+        })
     }
 
     /// Demands what the policy demands, as a [`RequireLayer`](crate::RequireLayer) inside would. Here it is looked up

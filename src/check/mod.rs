@@ -50,8 +50,30 @@ pub trait Check: Send + Sync + 'static {
     /// The denial, with every cause that the check found.
     fn check(&self, head: &Head<'_>) -> Result<(), Denial>;
 
-    /// Admits or denies, and says what a handler still has to settle. Rules and policies leave such
-    /// duties, which may be empty; there is no need to implement this elsewhere.
+    /// Admits or denies, and says what a handler still has to settle. Rules and policies leave such duties, which may be
+    /// empty; a check of your own leaves none, and has no need of this. But **a wrapper around another check forwards
+    /// this method as well as [`check`](Self::check)**: what a rule leaves to the handler would else be lost, and the
+    /// rule refuses everybody with 500.
+    ///
+    /// # Example
+    /// ```
+    /// use tower_authz::{Check, Denial, Head, check::Duty};
+    ///
+    /// struct Timed<C>(C);
+    ///
+    /// impl<C: Check> Check for Timed<C> {
+    ///     fn check(&self, head: &Head<'_>) -> Result<(), Denial> {
+    ///         self.0.check(head)
+    ///     }
+    ///
+    ///     fn admit(&self, head: &Head<'_>) -> Result<Option<Duty>, Denial> {
+    ///         let begin = std::time::Instant::now();
+    ///         let admitted = self.0.admit(head);
+    ///         println!("judged in {:?}", begin.elapsed());
+    ///         admitted
+    ///     }
+    /// }
+    /// ```
     ///
     /// # Errors
     /// As [`check`](Self::check).

@@ -64,8 +64,6 @@ pub enum Cause {
         /// The kind that it demands.
         expected: Arc<str>,
     },
-    /// While the request was in flight something was taken away from what its key may do.
-    GrantNarrowed,
     /// The key lacks a permission.
     MissingPermission(Permission),
     /// The rule demands a key that is bound to networks, and this one is not.
@@ -84,6 +82,8 @@ pub enum Cause {
     UndeclaredDimension(Dimension),
     /// A check of your own refused.
     Refused(Cow<'static, str>),
+    /// While the request was in flight something was taken away from what its key may do.
+    GrantNarrowed,
     /// The handler found nothing: see [`Denial::not_found`](crate::Denial::not_found).
     NotFound,
 }
@@ -117,7 +117,6 @@ impl Cause {
             Self::NoRule => (18, StatusCode::NOT_FOUND, "no_rule"),
             Self::MethodNotAllowed { .. } => (19, StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::WrongKind { .. } => (20, NO, "wrong_kind"),
-            Self::GrantNarrowed => (30, NO, "grant_narrowed"),
             Self::MissingPermission(_) => (21, NO, "missing_permission"),
             Self::NetworksRequired => (22, NO, "networks_required"),
             Self::UnknownAddress => (23, NO, "unknown_address"),
@@ -127,6 +126,7 @@ impl Cause {
             Self::ForeignEntity(_) => (27, NO, "foreign_entity"),
             Self::UndeclaredDimension(_) => (28, NO, "undeclared_dimension"),
             Self::Refused(_) => (29, NO, "refused"),
+            Self::GrantNarrowed => (30, NO, "grant_narrowed"),
             Self::NotFound => (31, StatusCode::NOT_FOUND, "not_found"),
         }
     }

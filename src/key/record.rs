@@ -147,7 +147,8 @@ impl KeyRecord {
     /// A copy to change, one version newer.
     pub(crate) fn revise(&self) -> KeyRecordBuilder {
         let mut copy = self.clone();
-        copy.version += 1;
+        // The last version has none after it: a store then finds that nothing is newer, and refuses the change.
+        copy.version = copy.version.saturating_add(1);
         KeyRecordBuilder(copy)
     }
 

@@ -66,6 +66,10 @@ impl PolicyBuilder {
     /// Lets anyone reach the fallback handler of an axum router, a single-page application's files say,
     /// and every service under `nest_service` that no `{*rest}` pattern covers. Not under the path of a rule, however
     /// it is spelt: where `/admin` has one, `/%61dmin` is 404, since what serves the fallback may decode it.
+    ///
+    /// **The fallback of a nested router is open, too**: a request that it answers has matched no route, and nothing tells it
+    /// from one that the outer fallback answers. A nested router whose fallback is not for everybody has a route
+    /// instead, `/{*rest}`, with a rule of its own.
     pub fn public_fallback(self) -> Self {
         self.set_fallback(Target::Public)
     }

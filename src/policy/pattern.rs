@@ -89,6 +89,11 @@ impl Pattern {
                     "a clean path is visible ASCII without ?, #, \\ and ;; escape other characters with %",
                 ));
             }
+            if segment.contains("{{") || segment.contains("}}") {
+                return Err(wrong(
+                    "a brace that is meant as one ({{ or }}) cannot have a rule; give the route another path",
+                ));
+            }
             let parameter = "write a parameter as {name}, one in a segment and at its end";
             match Segment::of(segment).ok_or_else(|| wrong(parameter))? {
                 Segment::Literal => {}

@@ -145,6 +145,17 @@ impl Rule {
 
     /// Says what a method does here: a search by `POST` reads, a `PURGE` writes. What is said of `GET` holds for `HEAD`
     /// as well, unless something else is said of that: routers serve it with the same handler.
+    ///
+    /// **WebSockets** are opened by a `GET` over HTTP/1.1 and by a `CONNECT` over HTTP/2 (RFC 8441), which is neither a
+    /// reading nor a writing method until you say so. axum serves both with `any(handler)`:
+    ///
+    /// ```
+    /// use http::Method;
+    /// use tower_authz::{Access, Rule};
+    ///
+    /// let socket = Rule::resource("events").unscoped().method(Method::CONNECT, Access::Read);
+    /// # drop(socket);
+    /// ```
     pub fn method(mut self, method: Method, access: Access) -> Self {
         self.methods.push((method, access));
         self

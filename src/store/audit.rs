@@ -1,6 +1,8 @@
 //! Who changed what, when.
 
-use std::{fmt, time::SystemTime};
+use std::{collections::HashMap, fmt, time::SystemTime};
+
+use serde_json::{Map, Value};
 
 use crate::{ConfigError, Digest, KeyId, KeyRecord, key::KeyEntry};
 
@@ -20,7 +22,8 @@ pub struct AuditRecord {
     pub key: Option<KeyId>,
     /// The reason of a revocation, the other key of a rotation.
     pub note: Option<String>,
-    /// What it was before: the record as a key file writes it, without the digest, as JSON.
+    /// What it was before: the record as a key file writes it, without the digest, as JSON. Of settings only what differs,
+    /// and of a directory only the shops that do.
     pub before: Option<String>,
     /// What it was afterwards.
     pub after: Option<String>,
@@ -162,8 +165,40 @@ pub(crate) struct Edit {
     pub(crate) before: Option<std::sync::Arc<KeyRecord>>,
     pub(crate) after: Option<std::sync::Arc<KeyRecord>>,
     pub(crate) note: Option<String>,
-    /// Of a change to the settings: what they were, and are.
+    /// Of a change to the settings: what they were and are, as far as it differs.
     pub(crate) settings: Option<(String, String)>,
+}
+
+/// Of two settings, as JSON, the fields that differ, and of their directories the shops that do: a log that kept all of a
+/// large directory with each change of it would soon be larger than everything else.
+pub(crate) fn difference(before: &str, after: &str) -> Result<(String, String), ConfigError> {
+    let read = |text: &str| {
+        serde_json::from_str::<Map<String, Value>>(text).map_err(|error| ConfigError::new(error.to_string()))
+    };
+    let (before, after) = (read(before)?, read(after)?);
+    let only = |one: &Map<String, Value>, other: &Map<String, Value>| {
+        let differs = one.iter().filter(|(name, value)| other.get(*name) != Some(*value));
+        let differs = differs.map(|(name, value)| {
+            let value = match (name.as_str(), other.get(name)) {
+                ("directory", Some(known)) => without_shops_of(value, known),
+                _ => value.clone(),
+            };
+            (name.clone(), value)
+        });
+        Value::Object(differs.collect()).to_string()
+    };
+    Ok((only(&before, &after), only(&after, &before)))
+}
+
+/// A directory without the shops that another has in the same way.
+fn without_shops_of(directory: &Value, other: &Value) -> Value {
+    let shops = |directory: &Value| directory.get("shops").and_then(Value::as_array).cloned().unwrap_or_default();
+    let known: HashMap<String, Value> = shops(other)
+        .into_iter()
+        .map(|shop| (shop.get("key").map(Value::to_string).unwrap_or_default(), shop))
+        .collect();
+    let differs = |shop: &Value| known.get(&shop.get("key").map(Value::to_string).unwrap_or_default()) != Some(shop);
+    serde_json::json!({ "shops": shops(directory).into_iter().filter(differs).collect::<Vec<_>>() })
 }
 
 impl Edit {

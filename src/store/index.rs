@@ -290,6 +290,17 @@ fn follow(
 /// For stores that write down when keys were used.
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 impl Index {
+    /// Adds to records what memory knows of their latest use, and the tables do not know yet.
+    pub(crate) fn add_uses<'r>(&self, records: impl IntoIterator<Item = &'r Arc<KeyRecord>>) {
+        for record in records {
+            let used = self.newest.read(|keys| match keys.get(record.digest()) {
+                Some(Slot::Record(known)) => known.last_used(),
+                _ => None,
+            });
+            used.into_iter().for_each(|time| record.mark_used(time));
+        }
+    }
+
     /// The keys that were used at this time or later.
     pub(crate) fn used_since(&self, time: std::time::SystemTime) -> Vec<Arc<KeyRecord>> {
         let used = |slot: &Slot| match slot {

@@ -6,7 +6,7 @@ use crate::{
     Digest, KeyId, KeyRecord, Status,
     store::{
         Action, NewKey, Overlap, StoreError, StoreSettings,
-        audit::Edit,
+        audit::{self, Edit},
         change::{Applied, Change},
         index::Slot,
         judge::{date, invalid, judge, label, named, no_secret, no_secret_in_grant, readable, sound},
@@ -135,7 +135,7 @@ pub(crate) fn plan(
                     before: None,
                     after: None,
                     note: None,
-                    settings: Some((before, after)),
+                    settings: Some(audit::difference(&before, &after).map_err(invalid)?),
                 });
             }
             plan.settings = Some(new);

@@ -319,3 +319,45 @@ async fn filters_work_companies_in() {
     assert_eq!(filter(grant().only("company", [3]).all_but("shop", ["de"]), lenient()).await, r#"Only(["us"])"#);
     assert_eq!(filter(grant().only("company", [3]).only("shop", ["de", "us"]), strict()).await, r#"Only(["us"])"#);
 }
+
+/// A gate inside of another one: what the rule of each leaves to the handler is done by one question.
+#[tokio::test]
+async fn a_gate_that_is_applied_twice_asks_the_handler_once() {
+    let grant = Grant::builder().read("shops").only("shop", ["de"]).build().unwrap();
+    let policy = Policy::builder()
+        .route("/shops", Rule::resource("shops").filtered(Dimension::SHOP))
+        .route("/orders", Rule::resource("shops").pending(Dimension::SHOP))
+        .build()
+        .unwrap();
+    let authz = || Authz::new(store(grant.clone()), policy.clone());
+    let app = Router::new()
+        .route("/shops", axum::routing::get(async |scope: tower_authz::Scope| scope.allows("de").to_string()))
+        .route("/orders", axum::routing::get(async |principal: Principal| principal.require(Dimension::SHOP, "de")))
+        .layer(authz())
+        .layer(authz());
+    for path in ["/shops", "/orders"] {
+        let request = Request::get(path).header("x-api-key", KEY).body(axum::body::Body::empty()).unwrap();
+        assert_eq!(app.clone().oneshot(request).await.unwrap().status(), 200, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_mocked_connection_counts_where_there_is_no_real_one() {
+    use axum::extract::{ConnectInfo, connect_info::MockConnectInfo};
+    let grant = Grant::builder().read("shops").from_networks(["192.0.2.0/24"]).build().unwrap();
+    let policy = Policy::builder().route("/", Rule::resource("shops").unscoped()).build().unwrap();
+    let address = |last: u8| std::net::SocketAddr::from(([192, 0, 2, last], 1));
+    let elsewhere = std::net::SocketAddr::from(([198, 51, 100, 1], 1));
+    let app = Router::new().route("/", axum::routing::get(async || "")).layer(Authz::new(store(grant), policy));
+    for (mock, real, status) in [
+        (None, None, 403),
+        (Some(address(1)), None, 200),
+        (Some(elsewhere), None, 403),
+        (Some(address(1)), Some(elsewhere), 403),
+    ] {
+        let mut request = Request::get("/").header("x-api-key", KEY).body(axum::body::Body::empty()).unwrap();
+        mock.map(|mock| request.extensions_mut().insert(MockConnectInfo(mock)));
+        real.map(|real| request.extensions_mut().insert(ConnectInfo(real)));
+        assert_eq!(app.clone().oneshot(request).await.unwrap().status(), status, "{mock:?} {real:?}");
+    }
+}

@@ -199,11 +199,11 @@ impl Admin {
         Ok(Some((applied, Mark { version, settled })))
     }
 
-    pub(super) async fn page(&self, query: &KeyQuery) -> Result<Page, StoreError> {
-        self.with_connection(PATIENCE, async |client| self.page_of(client, query).await).await
+    pub(super) async fn page(&self, query: &KeyQuery, index: &Index) -> Result<Page, StoreError> {
+        self.with_connection(PATIENCE, async |client| self.page_of(client, query, index).await).await
     }
 
-    async fn page_of(&self, client: &Client, query: &KeyQuery) -> Result<Page, StoreError> {
+    async fn page_of(&self, client: &Client, query: &KeyQuery, index: &Index) -> Result<Page, StoreError> {
         let told = |error: tokio_postgres::Error| failure(&error);
         let dimensions = self.settings_of(client).await?.dimensions;
         let mut reader = Reader::new(&dimensions);
@@ -221,7 +221,7 @@ impl Admin {
                     return Ok(page);
                 }
                 after = row.get(0);
-                match reader.record(row) {
+                match reader.record(row).inspect(|record| index.add_uses([record])) {
                     Ok(record) if query.matches(&record, now) => page.records.push(record),
                     Ok(_) => {}
                     Err(Broken { id, why, .. }) => page.unreadable.push(UnreadableKey { id, why }),

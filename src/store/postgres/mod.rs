@@ -237,13 +237,17 @@ impl Ledger for PostgresStore {
 
     fn page<'a>(&'a self, query: &'a KeyQuery) -> BoxFuture<'a, Result<Page, StoreError>> {
         let query = query.clone();
-        self.ask(async move |admin: Rc<Admin>| admin.page(&query).await).boxed()
+        let index = Arc::clone(&self.0.index);
+        self.ask(async move |admin: Rc<Admin>| admin.page(&query, &index).await).boxed()
     }
 
     fn one<'a>(&'a self, id: &'a KeyId) -> BoxFuture<'a, Result<Arc<KeyRecord>, StoreError>> {
-        let id = id.clone();
+        let (id, index) = (id.clone(), Arc::clone(&self.0.index));
         let read = async move |admin: Rc<Admin>| match admin.one(&id).await? {
-            Row::Found(record) => Ok(record),
+            Row::Found(record) => {
+                index.add_uses([&record]);
+                Ok(record)
+            }
             Row::Absent => Err(unknown(&id)),
             Row::Unreadable(_, why) => Err(StoreError::unreadable(why)),
         };

@@ -16,8 +16,8 @@ BEGIN
   IF new.settings IS DISTINCT FROM old.settings AND new.version = old.version THEN
     new.version := old.version + 1;
     new.change := md5(random()::text || clock_timestamp()::text);
-    INSERT INTO authz_audit (number, change, at, who, action, before, after)
-      VALUES (new.version, new.change, clock_timestamp(), session_user, 'changed-by-sql', old.settings, new.settings);
+    INSERT INTO authz_audit (number, change, at, who, action)
+      VALUES (new.version, new.change, clock_timestamp(), session_user, 'changed-by-sql');
     PERFORM pg_notify('authz', '');
   END IF;
   RETURN new;

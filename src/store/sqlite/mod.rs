@@ -280,7 +280,8 @@ impl Ledger for SqliteStore {
     fn page<'a>(&'a self, query: &'a KeyQuery) -> BoxFuture<'a, Result<Page, StoreError>> {
         let query = query.clone();
         let read = move |worker: &mut Worker| {
-            let page = rows::page(&worker.connection, &worker.view.settings.dimensions, &query);
+            let uses = |record: &Arc<KeyRecord>| worker.view.index.add_uses([record]);
+            let page = rows::page(&worker.connection, &worker.view.settings.dimensions, &query, uses);
             page.map_err(|error| schema::failure(&error))
         };
         self.ask(read).boxed()
@@ -290,7 +291,10 @@ impl Ledger for SqliteStore {
         let id = id.clone();
         let read = move |worker: &mut Worker| match rows::one(&worker.connection, &worker.view.settings.dimensions, &id)
         {
-            Ok(Row::Found(record)) => Ok(record),
+            Ok(Row::Found(record)) => {
+                worker.view.index.add_uses([&record]);
+                Ok(record)
+            }
             Ok(Row::Absent) => Err(unknown(&id)),
             Ok(Row::Unreadable(_, why)) => Err(StoreError::unreadable(why)),
             Err(error) => Err(schema::failure(&error)),

@@ -137,7 +137,13 @@ fn row_of(
     })
 }
 
-pub(super) fn page(connection: &Connection, dimensions: &[Dimension], query: &KeyQuery) -> rusqlite::Result<Page> {
+/// `known` adds to each record what only memory knows of it, before the query looks at that.
+pub(super) fn page(
+    connection: &Connection,
+    dimensions: &[Dimension],
+    query: &KeyQuery,
+    known: impl Fn(&Arc<KeyRecord>),
+) -> rusqlite::Result<Page> {
     let now = SystemTime::now();
     let mut reader = Reader::new(dimensions);
     let mut statement = cached(connection, &format!("SELECT {COLUMNS} FROM keys WHERE id > ?1 ORDER BY id"))?;
@@ -148,7 +154,7 @@ pub(super) fn page(connection: &Connection, dimensions: &[Dimension], query: &Ke
             page.next = page.records.last().map(|last| last.id().clone());
             break;
         }
-        match reader.record(row) {
+        match reader.record(row).inspect(&known) {
             Ok(record) if query.matches(&record, now) => page.records.push(record),
             Ok(_) => {}
             Err(Broken { id, why, .. }) => page.unreadable.push(UnreadableKey { id, why }),

@@ -11,7 +11,7 @@ use std::{
 use http::Method;
 use tower_authz::{
     Directory, Grant, KeyRecord, Status,
-    store::{IssuedKey, KeyAdmin as _, MemoryStore, NewKey, Overlap, StoreErrorKind, StoreSettings},
+    store::{IssuedKey, KeyAdmin as _, KeyQuery, MemoryStore, NewKey, Overlap, StoreErrorKind, StoreSettings},
 };
 
 use crate::stores::{Fixture, Gate, all, audit, in_seconds, issue};
@@ -356,6 +356,20 @@ pub async fn who_belongs_to_whom_is_judged_by_the_newest_settings<F: Fixture>() 
         assert_eq!(gate.get(&key).await, status, "the shop belongs to {company:?}");
         assert_eq!(store.settings().await.unwrap().to_json().unwrap().contains("\"company\""), company.is_some());
     }
+}
+
+/// Before it is written down.
+pub async fn a_use_is_known_at_once_where_it_was_made<F: Fixture>() {
+    let fixture = F::fresh(StoreSettings::new()).await;
+    let store = fixture.store();
+    let (used, other) = (issue(store).await, issue(store).await);
+    assert_eq!(Gate::of(store).get(&used).await, 200);
+    let last_used = async |key: &IssuedKey| store.show(key.record.id()).await.unwrap().last_used();
+    assert!(last_used(&used).await.is_some() && last_used(&other).await.is_none());
+    let page = store.list(&KeyQuery::new()).await.unwrap();
+    assert_eq!(page.records.iter().filter(|record| record.last_used().is_some()).count(), 1);
+    let unused = store.list(&KeyQuery::new().unused_for(Duration::from_secs(60))).await.unwrap();
+    assert_eq!(unused.records.iter().map(|record| record.id()).collect::<Vec<_>>(), [other.record.id()]);
 }
 
 pub async fn only_an_admitted_request_is_a_use<F: Fixture>() {

@@ -130,6 +130,7 @@ macro_rules! conformance {
                 a_revocation_holds_for_every_request_that_begins_later
                 an_imported_key_is_admitted
                 who_belongs_to_whom_is_judged_by_the_newest_settings
+                a_use_is_known_at_once_where_it_was_made
                 only_an_admitted_request_is_a_use;
             changes:
                 a_record_is_kept_as_it_was_given
@@ -147,6 +148,7 @@ macro_rules! conformance {
                 what_is_hardly_meant_is_told;
             history:
                 every_change_leaves_one_record
+                a_directory_is_kept_by_what_changes
                 a_rotation_leaves_two_that_name_each_other
                 a_purge_leaves_one_for_each_key
                 pages_go_back_in_time
