@@ -254,6 +254,19 @@ mod tests {
         }
     }
 
+    /// A change of the list is a change of the record: else a store would go on with the old one.
+    #[test]
+    fn lists_are_the_same_if_their_ids_are() {
+        let list = |ids: &[&str]| Ids::new(&Dimension::SHOP, ids).unwrap();
+        assert_eq!(list(&["de", "ch"]), list(&["ch", "de"]));
+        for other in [&["de"][..], &["de", "at"], &["de", "ch", "at"], &[]] {
+            assert_ne!(list(&["de", "ch"]), list(other), "{other:?}");
+        }
+        let many =
+            |last: &str| Ids::new(&Dimension::SHOP, (0..60).map(|id| id.to_string()).chain([last.to_owned()])).unwrap();
+        assert!(many("de") == many("de") && many("de") != many("ch"));
+    }
+
     #[test]
     fn numbers_do_not_wrap() {
         let big = Restriction::include(&Dimension::COMPANY, [4_294_967_297_u64]).unwrap();

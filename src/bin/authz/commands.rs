@@ -426,7 +426,7 @@ impl Context {
 fn tell_reach(reach: &Reach) {
     if !reach.silent.is_empty() {
         let (silent, waited) = (reach.silent.join(", "), reach.waited.as_millis());
-        note(format!("note: no word from {silent}; waited {waited} ms until nobody there can be let in by what was"));
+        note(format!("note: {silent} did not acknowledge; waited {waited} ms for its lease to expire"));
     }
 }
 

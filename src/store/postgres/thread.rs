@@ -31,6 +31,9 @@ use crate::{
     trace,
 };
 
+/// What look-ups are answered from, and what of the settings stays as it is.
+pub(super) type Ready = (Arc<Index>, KeyFormat, Vec<Dimension>);
+
 /// Something to do with the database.
 pub(super) type Job = Box<dyn FnOnce(Rc<Admin>) -> LocalBoxFuture<'static, ()> + Send>;
 
@@ -81,7 +84,7 @@ fn run(
     options: PostgresOptions,
     access: Access,
     inbox: mpsc::UnboundedReceiver<Job>,
-    ready: oneshot::Sender<Result<(Arc<Index>, KeyFormat, Vec<Dimension>), StoreError>>,
+    ready: oneshot::Sender<Result<Ready, StoreError>>,
 ) {
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
     let work = async move {
