@@ -252,6 +252,16 @@ impl By<'_> {
         Ok(self.apply(Change::Purge { dead_since }).await?.count)
     }
 
+    /// Removes audit records that are older than this, and says how many. The newest one stays, and so does what was ever
+    /// revoked: that is remembered elsewhere. A replica or process that was cut off since such a change no longer
+    /// learns of it, and refuses everybody until it is restarted.
+    ///
+    /// # Errors
+    /// If the date is within the last hour, or the store fails.
+    pub async fn prune_audit(&self, before: SystemTime) -> Result<usize, StoreError> {
+        Ok(self.apply(Change::PruneAudit { before }).await?.count)
+    }
+
     /// Replaces the settings of the store, for every request from then on. The key format stays as it
     /// was when the store was made.
     ///

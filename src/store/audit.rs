@@ -53,6 +53,8 @@ pub enum Action {
     Purged,
     /// The settings of the store were changed.
     SettingsChanged,
+    /// Old audit records were removed; the note says how many.
+    AuditPruned,
     /// Somebody changed the key, or without a key the settings, past this program, by SQL.
     ChangedBySql,
     /// Something that this program does not know: a newer one has done it.
@@ -60,7 +62,7 @@ pub enum Action {
 }
 
 impl Action {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Issued,
         Self::Imported,
         Self::Renamed,
@@ -71,6 +73,7 @@ impl Action {
         Self::Deleted,
         Self::Purged,
         Self::SettingsChanged,
+        Self::AuditPruned,
         Self::ChangedBySql,
     ];
 
@@ -88,6 +91,7 @@ impl Action {
             Self::Deleted => "deleted",
             Self::Purged => "purged",
             Self::SettingsChanged => "settings-changed",
+            Self::AuditPruned => "audit-pruned",
             Self::ChangedBySql => "changed-by-sql",
             Self::Unknown => "unknown",
         }

@@ -19,6 +19,7 @@ pub(crate) enum Change {
     Revoke { id: KeyId, reason: String },
     Delete { id: KeyId },
     Purge { dead_since: SystemTime },
+    PruneAudit { before: SystemTime },
     Settings(Modify<StoreSettings>),
 }
 

@@ -1,6 +1,9 @@
 //! What a change does to the records: worked out here, once, and carried out by every store.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use crate::{
     Digest, KeyId, KeyRecord, Status,
@@ -26,6 +29,9 @@ pub(crate) trait Table {
     /// Whether a key with this digest was ever revoked here, though it may be forgotten by now.
     fn was_revoked(&self, digest: &Digest) -> Result<bool, StoreError>;
 
+    /// How many audit records are older than this, without the newest of all.
+    fn audit_before(&self, time: SystemTime) -> Result<usize, StoreError>;
+
     /// All keys whose records can be read.
     fn all(&self) -> Result<Vec<Arc<KeyRecord>>, StoreError>;
 }
@@ -48,8 +54,13 @@ pub(crate) enum Row {
 pub(crate) struct Plan {
     pub(crate) edits: Vec<Edit>,
     pub(crate) settings: Option<StoreSettings>,
+    /// Audit records older than this go, all but the newest: those who have seen that one know where they stand.
+    pub(crate) prune: Option<SystemTime>,
     pub(crate) applied: Applied,
 }
+
+/// So old audit records are at least when they go: whoever is behind learns from them what has changed.
+const YOUNGEST_PRUNED: Duration = Duration::from_secs(3600);
 
 /// Works a change out.
 pub(crate) fn plan(
@@ -111,6 +122,22 @@ pub(crate) fn plan(
             }
             plan.applied.count = plan.edits.len();
             plan.applied.records.clear();
+        }
+        Change::PruneAudit { before } => {
+            if now.duration_since(before).unwrap_or_default() < YOUNGEST_PRUNED {
+                let told = "audit records of the last hour are kept: other processes learn from them what has changed";
+                return Err(StoreError::invalid(told));
+            }
+            let before = text::whole_micros(before).map_err(invalid)?;
+            plan.applied.count = table.audit_before(before)?;
+            if plan.applied.count > 0 {
+                plan.prune = Some(before);
+                let note = Some(format!("{} records", plan.applied.count));
+                let action = Action::AuditPruned;
+                let nothing = (None, None, None, None, None);
+                let (key, digest, before, after, settings) = nothing;
+                plan.edits.push(Edit { action, key, digest, before, after, note, settings });
+            }
         }
         Change::Settings(change) => {
             let new = change.make(settings).map_err(invalid)?;

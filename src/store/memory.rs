@@ -127,6 +127,10 @@ impl MemoryStore {
         let audit: Result<Vec<_>, _> = numbered.map(|(number, edit)| edit.audit(number, now, who)).collect();
         let audit = audit.map_err(|error| StoreError::invalid(error.to_string()))?;
         // From here on nothing fails: all of it, or nothing, is done.
+        if let Some(before) = plan.prune {
+            let newest = records.audit.back().map(|audit| audit.number);
+            records.audit.retain(|audit| audit.at >= before || Some(audit.number) == newest);
+        }
         records.changes += audit.len() as u64;
         records.audit.extend(audit);
         let surplus = records.audit.len().saturating_sub(AUDIT_RECORDS);
@@ -188,6 +192,11 @@ impl Table for Records {
 
     fn dead_since(&self, time: SystemTime) -> Result<Vec<Arc<KeyRecord>>, StoreError> {
         Ok(self.by_id.values().filter(|record| lifecycle::dead_since(record, time)).cloned().collect())
+    }
+
+    fn audit_before(&self, time: SystemTime) -> Result<usize, StoreError> {
+        let older = self.audit.iter().rev().skip(1).filter(|audit| audit.at < time);
+        Ok(older.count())
     }
 
     fn all(&self) -> Result<Vec<Arc<KeyRecord>>, StoreError> {

@@ -303,6 +303,9 @@ pub(crate) struct Audit {
     /// Older than the record with this number, for the next page
     #[arg(long, value_name = "NUMBER")]
     pub(crate) before: Option<u64>,
+    /// Remove what is older than this, at least an hour: 365d. What was revoked stays so
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["id", "before"])]
+    pub(crate) prune: Option<String>,
 }
 
 #[derive(Group)]

@@ -367,6 +367,13 @@ impl Context {
     }
 
     async fn audit(&self, audit: &args::Audit) -> Result<(), Failure> {
+        if let Some(time) = &audit.prune {
+            let count = self.store.by(&self.by).prune_audit(moment::ago(time)?).await?;
+            return match self.json {
+                true => output::json(&json!({ "pruned": count })),
+                false => output::line(format!("pruned {count}")),
+            };
+        }
         let mut query = AuditQuery::new().limit(audit.limit);
         if let Some(id) = &audit.id {
             query = query.key(id.clone());

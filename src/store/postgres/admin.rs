@@ -25,7 +25,7 @@ use crate::{
             connection::{Access, ISOLATION, failure, impatience, standby},
             reach::{Mark, SETTLE, reach},
             replica::{micros, parse},
-            rows::{Broken, COLUMNS, Fetched, Reader},
+            rows::{Broken, COLUMNS, Fetched, OLD_AUDITS, Reader},
             schema,
             write::write,
         },
@@ -162,7 +162,7 @@ impl Admin {
         let (is_same_server, mut settled, bell_is_full): (bool, _, bool) = (row.get(4), row.get(5), row.get(6));
         let settings = parse(row.get(1), &self.own.borrow())?;
         let fetched = Fetched::of(&transaction, who, &change, &settings.dimensions).await?;
-        let Plan { edits, settings, applied } = plan(who, change, &fetched, &settings, now)?;
+        let Plan { edits, settings, prune, applied } = plan(who, change, &fetched, &settings, now)?;
         Fetched::assert_no_key(&transaction, &edits).await?;
         if !is_same_server {
             settled = Some(transaction.query_one(SETTLE, &[&micros(self.lease)]).await.map_err(told)?.get(0));
@@ -172,6 +172,10 @@ impl Admin {
             let mut random = [0; 16];
             getrandom::fill(&mut random).map_err(|error| StoreError::unavailable(error.to_string()))?;
             let identity = format!("{:032x}", u128::from_ne_bytes(random));
+            if let Some(oldest) = prune {
+                // Before the record of it is written: the newest one so far stays.
+                transaction.execute(&format!("DELETE {OLD_AUDITS}"), &[&oldest]).await.map_err(told)?;
+            }
             let first = before.checked_add(1).ok_or_else(no_more_versions)?;
             let count = i64::try_from(edits.len()).map_err(|_| no_more_versions())?;
             version = before.checked_add(count).ok_or_else(no_more_versions)?;
@@ -336,7 +340,7 @@ fn no_more_versions() -> StoreError {
 }
 
 const fn is_large(change: &Change) -> bool {
-    matches!(change, Change::Import(_) | Change::Purge { .. } | Change::Settings(_))
+    matches!(change, Change::Import(_) | Change::Purge { .. } | Change::PruneAudit { .. } | Change::Settings(_))
 }
 
 /// The newest version and all else that a change is worked out by, locked.

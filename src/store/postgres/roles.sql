@@ -7,5 +7,5 @@ GRANT UPDATE (last_used) ON authz_keys TO authz_replica;
 CREATE ROLE authz_admin;    -- for whoever changes keys; beside a server, give its user both
 GRANT SELECT, UPDATE ON authz_counter TO authz_admin;
 GRANT SELECT, INSERT, UPDATE, DELETE ON authz_keys TO authz_admin;
-GRANT SELECT, INSERT ON authz_audit TO authz_admin;
+GRANT SELECT, INSERT, DELETE ON authz_audit TO authz_admin;   -- DELETE, to thin it out
 GRANT SELECT ON authz_replicas, authz_revoked TO authz_admin;

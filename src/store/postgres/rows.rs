@@ -98,7 +98,11 @@ pub(super) struct Fetched {
     digests: HashSet<Digest>,
     revoked: HashSet<Digest>,
     many: Vec<Arc<KeyRecord>>,
+    old_audits: usize,
 }
+
+/// The audit records from before some time, without the newest of all.
+pub(super) const OLD_AUDITS: &str = "FROM authz_audit WHERE at < $1 AND number < (SELECT max(number) FROM authz_audit)";
 
 impl Fetched {
     pub(super) async fn of(
@@ -148,6 +152,11 @@ impl Fetched {
                 let sql =
                     format!("SELECT {COLUMNS} FROM authz_keys WHERE revoked_at <= $1 OR expires_at <= $1 ORDER BY id");
                 fetched.many(transaction, &sql, &[dead_since], dimensions).await?;
+            }
+            Change::PruneAudit { before } => {
+                let count = transaction.query_one(&format!("SELECT count(*) {OLD_AUDITS}"), &[before]).await;
+                let count: i64 = count.map_err(|error| failure(&error))?.get(0);
+                fetched.old_audits = usize::try_from(count).unwrap_or_default();
             }
             Change::Settings(_) => {
                 fetched.many(transaction, &format!("SELECT {COLUMNS} FROM authz_keys"), &[], dimensions).await?;
@@ -232,6 +241,10 @@ impl Table for Fetched {
 
     fn was_revoked(&self, digest: &Digest) -> Result<bool, StoreError> {
         Ok(self.revoked.contains(digest))
+    }
+
+    fn audit_before(&self, _: SystemTime) -> Result<usize, StoreError> {
+        Ok(self.old_audits)
     }
 
     fn dead_since(&self, _: SystemTime) -> Result<Vec<Arc<KeyRecord>>, StoreError> {

@@ -43,6 +43,14 @@ CREATE TRIGGER lease_is_cut AFTER UPDATE ON authz_replicas FOR EACH ROW
 CREATE TRIGGER leases_are_lost BEFORE TRUNCATE ON authz_replicas FOR EACH STATEMENT
   EXECUTE FUNCTION authz_lease_is_lost();
 
+-- The log is thinned out by the program alone, which leaves a record of that.
+DROP TRIGGER audit_is_kept ON authz_audit;
+CREATE TRIGGER audit_is_not_changed BEFORE UPDATE ON authz_audit FOR EACH ROW
+  EXECUTE FUNCTION authz_refuse('audit records are kept');
+CREATE TRIGGER audit_is_kept BEFORE DELETE ON authz_audit FOR EACH ROW
+  WHEN (current_setting('authz.writer', true) IS DISTINCT FROM 'yes')
+  EXECUTE FUNCTION authz_refuse('audit records are kept');
+
 -- Keys that are changed by hand, by SQL: the change is counted and leaves an audit record, by which every replica learns of
 -- it. A program writes the records itself, in the same transaction; so this is looked at when the transaction ends.
 CREATE FUNCTION authz_changed_by_sql(key text, its_digest bytea) RETURNS void LANGUAGE plpgsql AS $$

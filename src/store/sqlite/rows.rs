@@ -298,6 +298,12 @@ fn put(connection: &Connection, record: &KeyRecord) -> Result<(), StoreError> {
     }
 }
 
+/// Removes audit records from before this time, all but the newest.
+pub(super) fn prune(connection: &Connection, before: SystemTime) -> Result<(), StoreError> {
+    let sql = "DELETE FROM audit WHERE at < ?1 AND number < (SELECT max(number) FROM audit)";
+    connection.execute(sql, [micros(Some(before))?]).map(drop).map_err(|error| failure(&error))
+}
+
 /// Writes down when keys were last used, never an earlier time over a later one.
 pub(super) fn put_uses(connection: &Connection, used: &[Arc<KeyRecord>]) -> Result<(), StoreError> {
     let sql = "UPDATE keys SET last_used = max(coalesce(last_used, 0), ?2) WHERE id = ?1";
@@ -352,6 +358,14 @@ impl Table for Tables<'_> {
 
     fn dead_since(&self, time: SystemTime) -> Result<Vec<Arc<KeyRecord>>, StoreError> {
         self.records("revoked_at <= ?1 OR expires_at <= ?1", [micros(Some(time))?])
+    }
+
+    fn audit_before(&self, time: SystemTime) -> Result<usize, StoreError> {
+        let sql = "SELECT count(*) FROM audit WHERE at < ?1 AND number < (SELECT max(number) FROM audit)";
+        let count = |mut statement: CachedStatement<'_>, time| statement.query_row([time], |row| row.get::<_, i64>(0));
+        let time = micros(Some(time))?;
+        let count = cached(self.connection, sql).and_then(|statement| count(statement, time));
+        Ok(usize::try_from(count.map_err(|error| failure(&error))?).unwrap_or_default())
     }
 
     fn all(&self) -> Result<Vec<Arc<KeyRecord>>, StoreError> {

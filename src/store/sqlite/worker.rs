@@ -274,7 +274,9 @@ impl Worker {
         connection.execute_batch("UPDATE writer SET busy = 1").map_err(told)?;
         let now = SystemTime::now();
         let tables = Tables { connection, dimensions: &view.settings.dimensions };
-        let Plan { edits, settings, applied } = plan(who, change, &tables, &view.settings, now)?;
+        let Plan { edits, settings, prune, applied } = plan(who, change, &tables, &view.settings, now)?;
+        // Before the record of it is written: the newest one so far stays.
+        prune.map_or(Ok(()), |before| rows::prune(connection, before))?;
         for edit in &edits {
             rows::write(connection, edit, now, who)?;
         }

@@ -190,3 +190,16 @@ pub async fn neither_keys_nor_digests_are_in_it<F: Fixture>() {
         }
     }
 }
+
+/// Only what is old goes, never the newest, and what was revoked stays so.
+pub async fn a_log_is_thinned_out<F: Fixture>() {
+    let fixture = F::fresh(StoreSettings::new()).await;
+    let store = fixture.store();
+    let key = issue(store).await;
+    store.by("anna").revoke(key.record.id(), "lost").await.unwrap();
+    for young in [in_seconds(0), in_seconds(-3500), in_seconds(3600)] {
+        assert!(store.by("anna").prune_audit(young).await.unwrap_err().to_string().contains("last hour"));
+    }
+    assert_eq!(store.by("anna").prune_audit(in_seconds(-3700)).await.unwrap(), 0);
+    assert_eq!(audit(store).await.len(), 2, "where nothing is removed there is nothing to tell");
+}

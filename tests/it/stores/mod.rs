@@ -149,6 +149,7 @@ macro_rules! conformance {
             history:
                 every_change_leaves_one_record
                 a_directory_is_kept_by_what_changes
+                a_log_is_thinned_out
                 a_rotation_leaves_two_that_name_each_other
                 a_purge_leaves_one_for_each_key
                 pages_go_back_in_time

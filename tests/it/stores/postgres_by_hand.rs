@@ -133,3 +133,25 @@ async fn settings_and_poolers_are_told_for_what_they_are() {
     };
     assert!(error.to_string().contains("default_transaction_read_only"), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_was_thinned_out_is_followed_as_before() {
+    if server().is_none() {
+        return;
+    }
+    let (database, a) = first(LEASE).await;
+    let b = replica(&address(&database), "second", LEASE).await;
+    let [revoked, living] = [soon(issue(&a)).await, soon(issue(&a)).await];
+    let record = tower_authz::KeyRecord::clone(&revoked.record);
+    soon(a.by("anna").revoke(record.id(), "lost")).await.unwrap();
+    soon(a.by("anna").delete(record.id())).await.unwrap();
+    let old = "ALTER TABLE authz_audit DISABLE TRIGGER USER; UPDATE authz_audit SET at = now() - interval '2 hours';
+               ALTER TABLE authz_audit ENABLE TRIGGER USER";
+    raw(&database, old).await;
+    assert_eq!(soon(a.by("anna").prune_audit(super::in_seconds(-4000))).await.unwrap(), 3);
+    assert_eq!(a.audit(&AuditQuery::new()).await.unwrap().len(), 2);
+    assert_eq!(soon(a.by("anna").import([record])).await.unwrap().refused, 1);
+    soon(a.by("anna").revoke(living.record.id(), "lost")).await.unwrap();
+    assert_eq!(Gate::of(&b).get(&living).await, 401);
+    assert!(b.lease_left() > Duration::ZERO, "it goes on");
+}

@@ -169,3 +169,31 @@ async fn an_origin_that_no_browser_sends_keeps_no_key_from_being_read() {
     }
     assert_eq!(Gate::of(fixture.store()).get(&key).await, 200);
 }
+
+/// Other processes that have seen the newest record go on, and a revoked key stays one.
+#[tokio::test]
+async fn a_log_that_was_thinned_out_is_followed_as_before() {
+    let fixture = Sqlite::fresh(StoreSettings::new()).await;
+    let other = SqliteStore::open(fixture.file()).unwrap();
+    let store = fixture.store();
+    let [revoked, living] = [issue(store).await, issue(store).await];
+    let record = tower_authz::KeyRecord::clone(&revoked.record);
+    store.by("test").revoke(record.id(), "lost").await.unwrap();
+    store.by("test").delete(record.id()).await.unwrap();
+    let elsewhere = Gate::of(&other);
+    becomes(&elsewhere, &revoked, 401, "known").await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    raw(&fixture.file()).execute_batch("DROP TRIGGER audit_is_not_changed; UPDATE audit SET at = 1").unwrap();
+    // What was known of the newest record is no longer true of it.
+    drop((other, elsewhere));
+    let other = SqliteStore::open(fixture.file()).unwrap();
+    let elsewhere = Gate::of(&other);
+    let store = SqliteStore::open(fixture.file()).unwrap();
+    assert_eq!(store.by("anna").prune_audit(crate::stores::in_seconds(-4000)).await.unwrap(), 3);
+    let log = store.audit(&AuditQuery::new()).await.unwrap();
+    let actions: Vec<_> = log.iter().map(|record| (record.action, record.note.as_deref())).collect();
+    assert_eq!(actions, [(Action::AuditPruned, Some("3 records")), (Action::Deleted, None)]);
+    assert_eq!(store.by("test").import([record]).await.unwrap().refused, 1);
+    store.by("test").revoke(living.record.id(), "lost").await.unwrap();
+    becomes(&elsewhere, &living, 401, "and what follows is learnt").await;
+}
