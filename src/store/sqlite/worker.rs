@@ -296,7 +296,8 @@ impl Worker {
         if !as_known {
             // The file says something else of a key than what look-ups find: only all of it anew is sure to be true.
             // The change is made; should this fail, nobody is let in.
-            if let Err(error) = view.reload(connection, newest) {
+            let moment = connection.unchecked_transaction();
+            if let Err(error) = moment.and_then(|moment| view.reload(&moment, newest)) {
                 view.index.set_stale(true);
                 (view.report)(&format!("the key store cannot be read, requests are refused: {error}"));
             }
