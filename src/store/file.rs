@@ -1,6 +1,7 @@
 //! Keys in a key file that is read again when it changes.
 
 use std::{
+    collections::HashSet,
     fmt, fs,
     io::{self, Read as _},
     path::{Path, PathBuf},
@@ -34,6 +35,8 @@ use crate::{
 /// * A bad edit changes nothing: the last good state stays in force, the fault is reported with its
 ///   place in the file, and [`status`](Self::status) says how old the state is.
 /// * At start a bad file is an error, never a store without keys.
+/// * Revoked is for good: a key that this process has seen revoked in the file is refused whatever a later edit says, and
+///   that is reported. The file itself remembers nothing: after a restart it counts as it is.
 ///
 /// # What it does not
 /// * Nothing issues or revokes keys here: edit the file. `authz export` writes one, and `authz import`
@@ -127,6 +130,7 @@ impl FileStore {
         let now = SystemTime::now();
         let status = FileStatus { loaded_at: now, checked_at: now, keys: slots.len(), fault: None };
         let status = Arc::new(ArcSwap::from_pointee(status));
+        let revoked = slots.iter().filter(|(_, slot)| is_revoked(slot)).map(|(digest, _)| *digest).collect();
         let index = Arc::new(Index::new(slots, directory));
         let (format, dimensions) = (settings.format.clone(), settings.dimensions.clone());
         let watcher = Watcher {
@@ -137,6 +141,7 @@ impl FileStore {
             report,
             stamp: Some(stamp),
             seen: Some(Digest::of(&content)),
+            revoked,
         };
         let (alive, inbox) = mpsc::channel();
         let (end, ended) = mpsc::channel();
@@ -179,6 +184,10 @@ fn read(path: &Path) -> io::Result<(Stamp, Vec<u8>)> {
     Ok((Stamp::of(&metadata), content))
 }
 
+fn is_revoked(slot: &Slot) -> bool {
+    matches!(slot, Slot::Record(record) if record.revoked_at().is_some())
+}
+
 fn parse(
     content: &[u8],
     path: &Path,
@@ -201,6 +210,8 @@ struct Watcher {
     stamp: Option<Stamp>,
     /// The digest of the content that was last judged; none if there was no content.
     seen: Option<Digest>,
+    /// Of all keys that were ever seen revoked.
+    revoked: HashSet<Digest>,
 }
 
 impl Watcher {
@@ -211,6 +222,20 @@ impl Watcher {
             let status = FileStatus::clone(&self.status.load());
             self.status.store(Arc::new(FileStatus { checked_at: SystemTime::now(), ..status }));
         }
+    }
+
+    /// Leaves out the keys that were revoked in the file before, and are not any more.
+    fn without_revoked(&mut self, mut slots: Vec<(Digest, Slot)>) -> Vec<(Digest, Slot)> {
+        slots.retain(|(digest, slot)| {
+            if is_revoked(slot) {
+                self.revoked.insert(*digest);
+            } else if let (true, Slot::Record(record)) = (self.revoked.contains(digest), slot) {
+                (self.report)(&format!("the key {} was revoked in the key file, and stays so", record.id()));
+                return false;
+            }
+            true
+        });
+        slots
     }
 
     fn look(&mut self) {
@@ -235,6 +260,7 @@ impl Watcher {
         let unread = |error: io::Error| ConfigError::new(error.to_string()).at(self.path.display());
         match content.map_err(unread).and_then(|content| parse(&content, &self.path, &self.settings)) {
             Ok((slots, directory)) => {
+                let slots = self.without_revoked(slots);
                 let now = SystemTime::now();
                 let status = FileStatus { loaded_at: now, checked_at: now, keys: slots.len(), fault: None };
                 self.index.replace(slots, directory);

@@ -212,6 +212,22 @@ async fn a_file_that_changes_both_keys_and_directory_is_seen_at_once() {
     }
 }
 
+/// No edit brings a key back, not one that takes it out in between either.
+#[test]
+fn what_was_revoked_in_the_file_stays_so() {
+    let watched = watched(&text(&[0, 1, 2], &[2]));
+    fs::write(&watched.path, text(&[0, 1, 2], &[1, 2])).unwrap();
+    watched.becomes(&[0]);
+    for edit in [text(&[0, 1, 2], &[]), text(&[0], &[]), text(&[1, 2], &[])] {
+        fs::write(&watched.path, &edit).unwrap();
+        let alive: &[usize] = if edit.contains("\"k0\"") { &[0] } else { &[] };
+        watched.becomes(alive);
+        std::thread::sleep(Duration::from_millis(600));
+        watched.becomes(alive);
+    }
+    assert!(watched.heard.lock().unwrap().iter().any(|told| told.contains("the key k1 was revoked")));
+}
+
 /// What is no file is a fault in time, and the good state stays; the watcher goes on, and is not waited for for ever.
 #[cfg(unix)]
 #[test]
