@@ -43,8 +43,11 @@ pub(crate) fn without_keys(text: &str) -> String {
     while !rest.is_empty() {
         let length = rest.find(|character| !is_part(character)).unwrap_or(rest.len());
         let (word, tail) = rest.split_at(length);
-        // A path or an address is no key.
-        let is_path = shown.ends_with('/') || tail.starts_with('/');
+        // A path, an address or the name of a file is no key.
+        let is_file = word
+            .rsplit_once('.')
+            .is_some_and(|(_, end)| (1..=6).contains(&end.len()) && end.bytes().all(|byte| byte.is_ascii_lowercase()));
+        let is_path = is_file || shown.ends_with('/') || tail.starts_with('/');
         shown.push_str(if looks_like_a_key(word) && !is_path { "<withheld: it looks like a key>" } else { word });
         let mut characters = tail.chars();
         shown.extend(characters.next());
@@ -277,4 +280,29 @@ pub(crate) fn show(record: &KeyRecord) -> Result<(), Failure> {
     lines.push(("last used", moment::shown(record.last_used())));
     lines.push(("may", grant::shown(record.grant())));
     lines.into_iter().try_for_each(|(name, value)| line(format!("{name:<10} {}", plain(&value))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_looks_like_a_key_is_withheld_and_what_names_a_file_is_not() {
+        let withheld = "<withheld: it looks like a key>";
+        for (text, shown) in [
+            ("--read key_3jWz9Qb2Lx_0123456789abcdefABCDEF: no", format!("--read {withheld}: no")),
+            ("\"l64_abc12345_0123456789abcdef0123456789abcdef\"", format!("\"{withheld}\"")),
+            ("key_3jWz9Qb2Lx is revoked", "key_3jWz9Qb2Lx is revoked".to_owned()),
+            ("production-keys-2026-eu-west-1.sqlite: no", "production-keys-2026-eu-west-1.sqlite: no".to_owned()),
+            (
+                "/srv/authz/production-keys-2026-eu-west-1: no",
+                "/srv/authz/production-keys-2026-eu-west-1: no".to_owned(),
+            ),
+            ("2027-01-01T18:00:00+01:00", "2027-01-01T18:00:00+01:00".to_owned()),
+            ("ünïcode 0123456789012345678901234567890", "ünïcode 0123456789012345678901234567890".to_owned()),
+            ("", String::new()),
+        ] {
+            assert_eq!(without_keys(text), shown);
+        }
+    }
 }
