@@ -54,7 +54,9 @@ use crate::{
 /// * A full disk keeps the file from being opened anew: a server that is restarted then does not start.
 /// * If the file can no longer be read, or another stands in its place, or somebody removes, replaces or writes over it or
 ///   what SQLite keeps beside it (`-wal`, `-shm`), requests go on for a few seconds ([`SqliteOptions::stale_after`]) and
-///   are then refused with 503, and changes fail.
+///   are then refused with 503, and changes of this program fail. **What another program changes meanwhile may be lost**
+///   when this one ends, or when what was moved is brought back: a key that was revoked then lives again. Stop every
+///   program before you touch these files.
 ///
 /// # Containers, links and copies
 /// **Mount the directory of the file, never the file alone.** SQLite names `-wal` and `-shm` after the path: a process that
