@@ -252,9 +252,9 @@ impl By<'_> {
         Ok(self.apply(Change::Purge { dead_since }).await?.count)
     }
 
-    /// Removes audit records that are older than this, and says how many. The newest one stays, and so does what was ever
-    /// revoked: that is remembered elsewhere. A replica or process that was cut off since such a change no longer
-    /// learns of it, and refuses everybody until it is restarted.
+    /// Removes audit records that are older than this, and says how many. The newest of them stays, and so does what was
+    /// ever revoked: that is remembered elsewhere. A replica or process that has been paused or cut off since before that
+    /// time no longer learns what it has missed, and refuses everybody until it is restarted; others go on.
     ///
     /// # Errors
     /// If the date is within the last hour, or the store fails.

@@ -29,7 +29,7 @@ pub(crate) trait Table {
     /// Whether a key with this digest was ever revoked here, though it may be forgotten by now.
     fn was_revoked(&self, digest: &Digest) -> Result<bool, StoreError>;
 
-    /// How many audit records are older than this, without the newest of all.
+    /// How many audit records are older than this, without the newest of them.
     fn audit_before(&self, time: SystemTime) -> Result<usize, StoreError>;
 
     /// All keys whose records can be read.
@@ -54,7 +54,8 @@ pub(crate) enum Row {
 pub(crate) struct Plan {
     pub(crate) edits: Vec<Edit>,
     pub(crate) settings: Option<StoreSettings>,
-    /// Audit records older than this go, all but the newest: those who have seen that one know where they stand.
+    /// Audit records older than this go, all but the newest of them: whoever has looked since has seen that one at least,
+    /// and finds there where he stood and all that followed, though he has not looked for a moment.
     pub(crate) prune: Option<SystemTime>,
     pub(crate) applied: Applied,
 }

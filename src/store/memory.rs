@@ -128,7 +128,7 @@ impl MemoryStore {
         let audit = audit.map_err(|error| StoreError::invalid(error.to_string()))?;
         // From here on nothing fails: all of it, or nothing, is done.
         if let Some(before) = plan.prune {
-            let newest = records.audit.back().map(|audit| audit.number);
+            let newest = records.audit.iter().rev().find(|audit| audit.at < before).map(|audit| audit.number);
             records.audit.retain(|audit| audit.at >= before || Some(audit.number) == newest);
         }
         records.changes += audit.len() as u64;
@@ -195,8 +195,7 @@ impl Table for Records {
     }
 
     fn audit_before(&self, time: SystemTime) -> Result<usize, StoreError> {
-        let older = self.audit.iter().rev().skip(1).filter(|audit| audit.at < time);
-        Ok(older.count())
+        Ok(self.audit.iter().filter(|audit| audit.at < time).count().saturating_sub(1))
     }
 
     fn all(&self) -> Result<Vec<Arc<KeyRecord>>, StoreError> {

@@ -173,12 +173,12 @@ impl Admin {
             getrandom::fill(&mut random).map_err(|error| StoreError::unavailable(error.to_string()))?;
             let identity = format!("{:032x}", u128::from_ne_bytes(random));
             if let Some(oldest) = prune {
-                // Before the record of it is written: the newest one so far stays.
                 transaction.execute(&format!("DELETE {OLD_AUDITS}"), &[&oldest]).await.map_err(told)?;
             }
             let first = before.checked_add(1).ok_or_else(no_more_versions)?;
             let count = i64::try_from(edits.len()).map_err(|_| no_more_versions())?;
-            version = before.checked_add(count).ok_or_else(no_more_versions)?;
+            // Not up to the last number of all: whoever counts the records one by one could not go past it.
+            version = before.checked_add(count).filter(|last| *last < i64::MAX).ok_or_else(no_more_versions)?;
             if !write(&transaction, &edits, first, &identity, now, who).await? {
                 return Ok(None);
             }
@@ -311,7 +311,7 @@ impl Admin {
         let status = |row: &tokio_postgres::Row| ReplicaStatus {
             name: row.get(0),
             applied: number(row.get(1)),
-            behind: number(row.get::<_, i64>(2) - row.get::<_, i64>(1)),
+            behind: number(row.get::<_, i64>(2).saturating_sub(row.get(1))),
             lease_left: Duration::try_from_secs_f64(row.get(3)).unwrap_or_default(),
         };
         Ok(rows.iter().map(status).collect())

@@ -101,8 +101,9 @@ pub(super) struct Fetched {
     old_audits: usize,
 }
 
-/// The audit records from before some time, without the newest of all.
-pub(super) const OLD_AUDITS: &str = "FROM authz_audit WHERE at < $1 AND number < (SELECT max(number) FROM authz_audit)";
+/// The audit records from before some time, without the newest of them.
+pub(super) const OLD_AUDITS: &str =
+    "FROM authz_audit WHERE at < $1 AND number < (SELECT max(number) FROM authz_audit WHERE at < $1)";
 
 impl Fetched {
     pub(super) async fn of(

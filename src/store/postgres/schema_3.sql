@@ -4,9 +4,10 @@ CREATE TABLE authz_revoked (
 );
 
 INSERT INTO authz_revoked SELECT digest FROM authz_keys WHERE revoked_at IS NOT NULL;
--- A record that is written down has this field where it is revoked, and nowhere else a field of this name.
+-- A record that is written down has a date in this field where it is revoked. A resource may be of the same name, and has an
+-- access level there.
 INSERT INTO authz_revoked SELECT DISTINCT digest FROM authz_audit WHERE digest IS NOT NULL
-    AND (action = 'revoked' OR before LIKE '%"revoked_at":"%' OR after LIKE '%"revoked_at":"%')
+    AND (action = 'revoked' OR before ~ '"revoked_at":"[0-9-]' OR after ~ '"revoked_at":"[0-9-]')
   ON CONFLICT DO NOTHING;
 
 CREATE TRIGGER revoked_is_never_taken_out BEFORE UPDATE OR DELETE ON authz_revoked FOR EACH ROW

@@ -38,7 +38,8 @@ pub(super) async fn write(
                 (_, Some(record), _) => update(transaction, record).await?,
                 // Only of a record that cannot be read is there nothing to write afterwards.
                 (Some(id), None, Action::Revoked) => {
-                    let sql = "UPDATE authz_keys SET revoked_at = $2, revocation_reason = $3, version = version + 1
+                    let sql = "UPDATE authz_keys SET revoked_at = $2, revocation_reason = $3,
+                                 version = least(version, 9223372036854775806) + 1
                                WHERE id = $1 AND revoked_at IS NULL";
                     transaction.execute(sql, &[&id.as_str(), &now, &edit.note]).await.map_err(told)?;
                 }

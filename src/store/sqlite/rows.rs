@@ -234,7 +234,8 @@ pub(super) fn write(connection: &Connection, edit: &Edit, now: SystemTime, who: 
         (_, Some(record), _) => put(connection, record)?,
         // Only of a record that cannot be read is there nothing to write afterwards.
         (Some(id), None, Action::Revoked) => {
-            let sql = "UPDATE keys SET revoked_at = ?2, revocation_reason = ?3, version = version + 1
+            let sql = "UPDATE keys SET revoked_at = ?2, revocation_reason = ?3,
+                         version = min(version, 9223372036854775806) + 1
                        WHERE id = ?1 AND revoked_at IS NULL";
             let values = params![id.as_str(), micros(Some(now))?, edit.note];
             cached(connection, sql).and_then(|mut statement| statement.execute(values)).map_err(told)?;
@@ -298,10 +299,13 @@ fn put(connection: &Connection, record: &KeyRecord) -> Result<(), StoreError> {
     }
 }
 
-/// Removes audit records from before this time, all but the newest.
+/// The audit records from before some time, without the newest of them.
+const OLD_AUDITS: &str = "FROM audit WHERE at < ?1 AND number < (SELECT max(number) FROM audit WHERE at < ?1)";
+
+/// Removes them.
 pub(super) fn prune(connection: &Connection, before: SystemTime) -> Result<(), StoreError> {
-    let sql = "DELETE FROM audit WHERE at < ?1 AND number < (SELECT max(number) FROM audit)";
-    connection.execute(sql, [micros(Some(before))?]).map(drop).map_err(|error| failure(&error))
+    let deleted = connection.execute(&format!("DELETE {OLD_AUDITS}"), [micros(Some(before))?]);
+    deleted.map(drop).map_err(|error| failure(&error))
 }
 
 /// Writes down when keys were last used, never an earlier time over a later one.
@@ -361,10 +365,10 @@ impl Table for Tables<'_> {
     }
 
     fn audit_before(&self, time: SystemTime) -> Result<usize, StoreError> {
-        let sql = "SELECT count(*) FROM audit WHERE at < ?1 AND number < (SELECT max(number) FROM audit)";
+        let sql = format!("SELECT count(*) {OLD_AUDITS}");
         let count = |mut statement: CachedStatement<'_>, time| statement.query_row([time], |row| row.get::<_, i64>(0));
         let time = micros(Some(time))?;
-        let count = cached(self.connection, sql).and_then(|statement| count(statement, time));
+        let count = cached(self.connection, &sql).and_then(|statement| count(statement, time));
         Ok(usize::try_from(count.map_err(|error| failure(&error))?).unwrap_or_default())
     }
 

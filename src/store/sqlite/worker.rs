@@ -275,7 +275,6 @@ impl Worker {
         let now = SystemTime::now();
         let tables = Tables { connection, dimensions: &view.settings.dimensions };
         let Plan { edits, settings, prune, applied } = plan(who, change, &tables, &view.settings, now)?;
-        // Before the record of it is written: the newest one so far stays.
         prune.map_or(Ok(()), |before| rows::prune(connection, before))?;
         for edit in &edits {
             rows::write(connection, edit, now, who)?;

@@ -155,3 +155,124 @@ async fn a_log_that_was_thinned_out_is_followed_as_before() {
     assert_eq!(Gate::of(&b).get(&living).await, 401);
     assert!(b.lease_left() > Duration::ZERO, "it goes on");
 }
+
+/// A change is missed, and the log thinned out up to it, while a replica is cut off for a moment.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_was_cut_off_follows_a_log_that_was_thinned_out() {
+    if server().is_none() {
+        return;
+    }
+    let (database, a) = first(LEASE).await;
+    let proxy = Proxy::to(&database).await;
+    let b = replica(&proxy.address(), "cut off", LEASE).await;
+    let [revoked, living] = [soon(issue(&a)).await, soon(issue(&a)).await];
+    let gate = Gate::of(&b);
+    assert_eq!((gate.get(&revoked).await, gate.get(&living).await), (200, 200));
+    let old = "ALTER TABLE authz_audit DISABLE TRIGGER USER; UPDATE authz_audit SET at = now() - interval '2 hours';
+               ALTER TABLE authz_audit ENABLE TRIGGER USER";
+    raw(&database, old).await;
+    proxy.stall();
+    soon(a.by("anna").revoke(revoked.record.id(), "lost")).await.unwrap();
+    assert_eq!(soon(a.by("anna").prune_audit(super::in_seconds(-4000))).await.unwrap(), 1);
+    proxy.open();
+    until("it is back", async || {
+        assert!([401, 503].contains(&gate.get(&revoked).await), "revoked");
+        gate.get(&living).await == 200
+    })
+    .await;
+    assert_eq!(gate.get(&revoked).await, 401);
+}
+
+/// Functions that run with the rights of the owner are of no use to anybody else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_owner_may_do_is_done_for_these_tables_alone() {
+    if server().is_none() {
+        return;
+    }
+    let (database, a) = first(LEASE).await;
+    let stranger = format!("stranger_{database}");
+    raw(&database, &format!("CREATE ROLE {stranger} LOGIN")).await;
+    let address = address(&database).replace("user=postgres", &format!("user={stranger}"));
+    let (client, connection) = tokio_postgres::connect(&address, tokio_postgres::NoTls).await.unwrap();
+    let driven = tokio::spawn(connection);
+    for function in [
+        "authz_remember_revoked",
+        "authz_refuse_revoked",
+        "authz_counter_changes",
+        "authz_lease_is_lost",
+        "authz_key_changes",
+        "authz_keys_are_gone",
+    ] {
+        let own = format!(
+            "CREATE TEMP TABLE own (digest bytea);
+             CREATE TRIGGER own AFTER INSERT ON own FOR EACH ROW EXECUTE FUNCTION {function}()"
+        );
+        let error = client.batch_execute(&own).await.unwrap_err();
+        let told = error.as_db_error().unwrap().message().to_owned();
+        assert!(told.contains("permission denied for function"), "{function}: {told}");
+    }
+    driven.abort();
+
+    // Nor does a temporary table take the place of one of them: what is revoked is remembered all the same.
+    let key = soon(issue(&a)).await;
+    let record = tower_authz::KeyRecord::clone(&key.record);
+    let sql = format!(
+        "CREATE TEMP TABLE authz_revoked (digest bytea PRIMARY KEY);
+         UPDATE authz_keys SET revoked_at = now() WHERE id = '{id}'; DELETE FROM authz_keys WHERE id = '{id}'",
+        id = record.id()
+    );
+    raw(&database, &sql).await;
+    assert_eq!(soon(a.by("anna").import([record])).await.unwrap().refused, 1);
+}
+
+/// A permission for a resource of that name is no revocation.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tables_of_an_earlier_version_tell_who_was_revoked() {
+    if server().is_none() {
+        return;
+    }
+    let database = super::postgres::database().await;
+    let key = |name: &str| tower_authz::Digest::of(name.as_bytes());
+    let log = |number: u8, name: &str, after: &str| {
+        let digest = key(name);
+        format!(
+            "INSERT INTO authz_audit (number, change, at, who, action, key_id, digest, after)
+             VALUES ({number}, 'c', now(), 'x', 'imported', '{name}', '\\x{digest}', '{after}')"
+        )
+    };
+    let old = [
+        include_str!("../../../src/store/postgres/schema_1.sql").to_owned(),
+        include_str!("../../../src/store/postgres/schema_2.sql").to_owned(),
+        format!(
+            "INSERT INTO authz_counter (version, change, settings, schema, oldest) VALUES (2, 'c', '{}', 2, 1)",
+            StoreSettings::new().to_json().unwrap()
+        ),
+        log(1, "dead", r#"{"revoked_at":"2026-01-01T00:00:00Z"}"#),
+        log(2, "alive", r#"{"permissions":{"revoked_at":"write"}}"#),
+    ];
+    raw(&database, &old.join(";\n")).await;
+    soon(PostgresStore::migrate(&address(&database))).await.unwrap();
+    let store = soon(PostgresOptions::new().lease(LEASE).connect(&address(&database))).await.unwrap();
+    let records =
+        ["dead", "alive"].map(|name| tower_authz::KeyRecord::builder(name.parse().unwrap(), key(name)).build());
+    let back = soon(store.by("anna").import(records)).await.unwrap();
+    assert_eq!((back.added, back.refused), (1, 1));
+}
+
+/// A counter that was set by hand to the last numbers is an error, and ends nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_counter_that_has_come_to_its_end_is_an_error() {
+    if server().is_none() {
+        return;
+    }
+    let (database, a) = first(LEASE).await;
+    drop(a);
+    let store = soon(PostgresOptions::new().uncached().lease(LEASE).connect(&address(&database))).await.unwrap();
+    for version in [i64::MAX - 1, i64::MAX] {
+        raw(&database, &format!("UPDATE authz_counter SET version = {version}")).await;
+        let grant = tower_authz::Grant::default();
+        let issued = soon(store.by("anna").issue(tower_authz::store::NewKey::new("k", grant))).await;
+        let error = issued.unwrap_err().to_string();
+        assert!(error.contains("counted as many changes as it can"), "{error}");
+    }
+}

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rusqlite::params;
 use tower_authz::{
     Directory, Grant,
-    store::{Action, AuditQuery, IssuedKey, KeyAdmin as _, NewKey, SqliteStore, StoreSettings},
+    store::{Action, AuditQuery, IssuedKey, KeyAdmin as _, KeyStore as _, NewKey, SqliteStore, StoreSettings},
 };
 
 use super::{
@@ -196,4 +196,49 @@ async fn a_log_that_was_thinned_out_is_followed_as_before() {
     assert_eq!(store.by("test").import([record]).await.unwrap().refused, 1);
     store.by("test").revoke(living.record.id(), "lost").await.unwrap();
     becomes(&elsewhere, &living, 401, "and what follows is learnt").await;
+}
+
+/// `REPLACE` removes rows without a word: what made way for another is as gone as what is deleted.
+#[tokio::test]
+async fn what_is_replaced_by_sql_is_gone() {
+    let fixture = Sqlite::fresh(StoreSettings::new()).await;
+    let store = fixture.store();
+    assert!(store.audit(&AuditQuery::new()).await.unwrap().is_empty(), "a new store has no history");
+    let gate = Gate::of(store);
+    let [renewed, ousted, moved] = [issue(store).await, issue(store).await, issue(store).await];
+    let by_hand = raw(&fixture.file());
+    let sql = "REPLACE INTO keys (id, digest, name, may, version)
+               SELECT id, randomblob(32), name, may, version FROM keys WHERE id = ?1";
+    assert_eq!(by_hand.execute(sql, [renewed.record.id().as_str()]), Ok(1));
+    becomes(&gate, &renewed, 401, "its secret was replaced").await;
+    let sql = "UPDATE OR REPLACE keys SET id = ?1 WHERE id = ?2";
+    let ids = [&ousted, &moved].map(|key| key.record.id().as_str());
+    assert_eq!(by_hand.execute(sql, ids), Ok(1));
+    becomes(&gate, &ousted, 401, "another has its id").await;
+    assert_eq!(gate.get(&moved).await, 200);
+    let directory = Directory::builder().shop("de", Some("7")).build().unwrap();
+    let settings = StoreSettings::new().directory(directory).to_json().unwrap();
+    by_hand.execute("REPLACE INTO settings VALUES ('settings', ?1)", [settings]).unwrap();
+    let begin = Instant::now();
+    while store.directory().company_of("de") != Some("7") {
+        assert!(begin.elapsed() < Duration::from_secs(3), "settings");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// The newest record that another process has seen may be as old as one likes, and it has not looked for a moment.
+#[tokio::test]
+async fn a_process_that_has_not_looked_yet_follows_a_log_that_was_thinned_out() {
+    let folder = Folder::new();
+    let made = SqliteStore::create(folder.file(), StoreSettings::new()).unwrap();
+    let [one, other] = [issue(&made).await, issue(&made).await];
+    drop(made);
+    raw(&folder.file()).execute_batch("DROP TRIGGER audit_is_not_changed; UPDATE audit SET at = 1").unwrap();
+    let (store, late) = (SqliteStore::open(folder.file()).unwrap(), SqliteStore::open(folder.file()).unwrap());
+    let gate = Gate::of(&late);
+    store.by("anna").revoke(one.record.id(), "lost").await.unwrap();
+    assert_eq!(store.by("anna").prune_audit(crate::stores::in_seconds(-4000)).await.unwrap(), 1);
+    becomes(&gate, &one, 401, "it goes on").await;
+    store.by("anna").revoke(other.record.id(), "lost").await.unwrap();
+    becomes(&gate, &other, 401, "and on").await;
 }

@@ -133,7 +133,12 @@ async fn a_digest_of_another_length_is_refused_alone_and_reported() {
     assert_eq!((gate.get(&good).await, gate.get(&broken).await), (200, 401));
     assert!(heard.lock().unwrap()[0].contains(broken.record.id().as_str()));
     assert_eq!(store.list(&KeyQuery::new()).await.unwrap().unreadable.len(), 1);
-    store.by("test").delete(broken.record.id()).await.unwrap();
+    assert!(store.by("test").revoke(broken.record.id(), "lost").await.unwrap().changed);
+    // By hand as well.
+    let file = raw(&folder.file());
+    for sql in ["UPDATE keys SET name = 'x' WHERE id = ?1", "DELETE FROM keys WHERE id = ?1"] {
+        assert_eq!(file.execute(sql, [broken.record.id().as_str()]), Ok(1), "{sql}");
+    }
     assert!(store.list(&KeyQuery::new()).await.unwrap().unreadable.is_empty());
 }
 
