@@ -222,8 +222,33 @@ async fn serve(store: impl KeyStore + KeyAdmin) -> Result<(), Box<dyn Error>> {
     // Should nobody read it (a closed pipe), the server goes on.
     let _ = std::io::stdout().write_all(tour(listener.local_addr()?, &keys).as_bytes());
     // The peer's address is what networks are judged by: without `connect_info` it is unknown.
-    axum::serve(listener, app(store)?.into_make_service_with_connect_info::<SocketAddr>()).await?;
+    let app = app(store)?.into_make_service_with_connect_info::<SocketAddr>();
+    // The store is dropped with the application, and writes down when keys were last used: not so if the process is killed.
+    tokio::select! {
+        served = axum::serve(listener, app).with_graceful_shutdown(asked_to_stop()) => served?,
+        () = async { asked_to_stop().await; tokio::time::sleep(LAST_WORDS).await } => {}
+    }
     Ok(())
+}
+
+/// Requests in flight have so long when the server is asked to stop.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+
+/// Ctrl-C, or the word of a supervisor.
+async fn asked_to_stop() {
+    #[cfg(unix)]
+    let told = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut signals) => drop(signals.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    #[cfg(not(unix))]
+    let told = std::future::pending();
+    tokio::select! {
+        Ok(()) = tokio::signal::ctrl_c() => {}
+        () = told => {}
+    }
 }
 
 #[cfg(feature = "sqlite")]

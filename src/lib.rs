@@ -20,6 +20,12 @@ mod error;
 mod head;
 mod in_flight;
 mod key;
+#[cfg(any(feature = "file", feature = "sqlite"))]
+#[cfg_attr(
+    not(all(target_os = "linux", feature = "file")),
+    allow(dead_code, reason = "only Linux says where a mount comes from, and only a key file asks")
+)]
+mod mount;
 mod name;
 mod policy;
 mod principal;

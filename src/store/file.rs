@@ -16,7 +16,9 @@ use std::{
 use arc_swap::ArcSwap;
 
 use crate::{
-    ConfigError, Digest, Dimension, Directory, KeyFile, KeyFormat, regular_file,
+    ConfigError, Digest, Dimension, Directory, KeyFile, KeyFormat,
+    mount::SingleMount,
+    regular_file,
     store::{
         KeyStore, Lookup, StoreSettings,
         index::{Index, Slot, StaleWhenGone},
@@ -45,8 +47,8 @@ use crate::{
 ///   file, a FIFO say, and for a file system that does not answer.
 /// * **Containers**: mount the directory of the file, not the file. A file that is mounted singly (`--volume
 ///   keys.json:/keys.json`, a `subPath` in Kubernetes) shows what is written into it, and never what is put in its place by
-///   a rename, which is how editors and config maps bring a new version. Once that has happened the status says so; until
-///   then nothing can.
+///   a rename, which is how editors and config maps bring a new version. Once that has happened the status says so (on
+///   Linux, where `/proc` is there); until then nothing can.
 /// * When a key was last used is forgotten with the process.
 ///
 /// # Example
@@ -93,6 +95,9 @@ pub struct FileStatus {
 const TICK: Duration = Duration::from_millis(250);
 /// A look that takes longer is a fault: a file system that does not answer, say.
 const LONGEST_LOOK: Duration = Duration::from_secs(2);
+/// Why a file that is mounted singly is not in force any more.
+const LEFT_BEHIND: &str = "it was replaced, moved or deleted where it comes from, and is mounted here as a single file, which \
+                           goes on showing the old one: mount its directory instead";
 
 impl FileStore {
     /// Reads the file, and goes on watching it. The directory is that of the file; of the settings the
@@ -141,6 +146,7 @@ impl FileStore {
             report,
             stamp: Some(stamp),
             seen: Some(Digest::of(&content)),
+            mount: SingleMount::of(&path),
             revoked,
         };
         let (alive, inbox) = mpsc::channel();
@@ -174,10 +180,7 @@ fn read(path: &Path) -> io::Result<(Stamp, Vec<u8>)> {
     let metadata = file.metadata()?;
     #[cfg(unix)]
     if std::os::unix::fs::MetadataExt::nlink(&metadata) == 0 {
-        return Err(io::Error::other(
-            "it was replaced or deleted where it comes from, and is mounted here as a single file, which goes on showing \
-             the old one: mount its directory instead",
-        ));
+        return Err(io::Error::other(LEFT_BEHIND));
     }
     let mut content = Vec::new();
     file.read_to_end(&mut content)?;
@@ -210,6 +213,8 @@ struct Watcher {
     stamp: Option<Stamp>,
     /// The digest of the content that was last judged; none if there was no content.
     seen: Option<Digest>,
+    /// How the file was mounted when it was last in order, if it is mounted singly.
+    mount: Option<SingleMount>,
     /// Of all keys that were ever seen revoked.
     revoked: HashSet<Digest>,
 }
@@ -238,16 +243,31 @@ impl Watcher {
         slots
     }
 
+    /// Whether another file may stand where this one comes from: then nobody else would say so. The old file may live on
+    /// there under another name, as editors keep it, so that the number of its names tells nothing.
+    fn is_left_behind(&mut self) -> bool {
+        let Some(then) = &self.mount else { return false };
+        let now = SingleMount::of(&self.path);
+        if now.as_ref().is_some_and(|now| then.is_left_behind(now)) {
+            return true;
+        }
+        self.mount = now;
+        false
+    }
+
     fn look(&mut self) {
+        let is_left_behind = self.is_left_behind();
         let stamp = fs::metadata(&self.path).map(|metadata| Stamp::of(&metadata));
         // Clocks of file systems are coarse: what was written just now may be written again unnoticed.
         if let (Ok(now), Some(then)) = (&stamp, &self.stamp)
             && now == then
             && now.is_settled()
+            && !is_left_behind
         {
             return;
         }
-        let (stamp, content) = read(&self.path).map_or_else(
+        let found = if is_left_behind { Err(io::Error::other(LEFT_BEHIND)) } else { read(&self.path) };
+        let (stamp, content) = found.map_or_else(
             |error| (None, Err(error)), // without the content the stamp says nothing
             |(stamp, content)| (Some(stamp), Ok(content)),
         );

@@ -126,12 +126,17 @@ fn has_one_name(_: &Metadata) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether the file is the root of a mount. Linux tells since 5.8.
+/// Whether the file is the root of a mount. Linux tells since 5.8; before that, and where `statx` is forbidden, `/proc` does.
 #[cfg(target_os = "linux")]
 fn is_mounted_alone(path: &Path) -> bool {
     use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
-    let found = statx(CWD, path, AtFlags::empty(), StatxFlags::TYPE);
-    found.is_ok_and(|found| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+    match statx(CWD, path, AtFlags::empty(), StatxFlags::TYPE) {
+        Ok(found) if found.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT) => {
+            found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)
+        }
+        // An older kernel, or a sandbox that forbids the call: the list of mounts says it too.
+        _ => crate::mount::SingleMount::of(path).is_some(),
+    }
 }
 
 #[cfg(not(target_os = "linux"))]

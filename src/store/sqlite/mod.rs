@@ -54,16 +54,18 @@ use crate::{
 /// * A full disk keeps the file from being opened anew: a server that is restarted then does not start.
 /// * If the file can no longer be read, or another stands in its place, or somebody removes, replaces or writes over it or
 ///   what SQLite keeps beside it (`-wal`, `-shm`), requests go on for a few seconds ([`SqliteOptions::stale_after`]) and
-///   are then refused with 503, and changes of this program fail. **What another program changes meanwhile may be lost**
-///   when this one ends, or when what was moved is brought back: a key that was revoked then lives again. Stop every
-///   program before you touch these files.
+///   are then refused with 503, and changes fail. The same holds if it was changed by another name meanwhile, moved away
+///   and back, say. Nothing more is written to it then: what others have changed stays, and a restart finds it. A `-shm`
+///   that is truncated ends the process (SIGBUS); it admits nobody.
+/// * Whoever writes over `-wal` or `-shm` in place writes over the store itself: changes can be lost, as from any file that
+///   is written over.
 ///
 /// # Containers, links and copies
 /// **Mount the directory of the file, never the file alone.** SQLite names `-wal` and `-shm` after the path: a process that
 /// comes to the file by another name, a hard link or a mount of the single file, would have others, and see no change of
-/// the others. Such a file is not opened, and a link that is made later is a fault. (A mount is told by Linux 5.8 and
-/// later. Symbolic links are followed, and do no harm.) All containers and programs that mount the directory have to run on
-/// one machine, by one kernel. Copy a store that is open with `sqlite3 STORE '.backup COPY'`, and bring a copy back only
+/// the others. Such a file is not opened, and a link that is made later is a fault. (A mount is told by Linux, from
+/// 5.8 on or where `/proc` is there. Symbolic links are followed, and do no harm.) All containers and programs that
+/// mount the directory have to run on one machine, by one kernel. Copy a store that is open with `sqlite3 STORE '.backup COPY'`, and bring a copy back only
 /// while no program has the store open.
 ///
 /// The work is done by one thread of its own (and by another, while the file is opened); any async runtime will do.
@@ -282,6 +284,7 @@ impl Ledger for SqliteStore {
     fn page<'a>(&'a self, query: &'a KeyQuery) -> BoxFuture<'a, Result<Page, StoreError>> {
         let query = query.clone();
         let read = move |worker: &mut Worker| {
+            worker.is_there()?;
             let uses = |record: &Arc<KeyRecord>| worker.view.index.add_uses([record]);
             let page = rows::page(&worker.connection, &worker.view.settings.dimensions, &query, uses);
             page.map_err(|error| schema::failure(&error))
@@ -291,23 +294,28 @@ impl Ledger for SqliteStore {
 
     fn one<'a>(&'a self, id: &'a KeyId) -> BoxFuture<'a, Result<Arc<KeyRecord>, StoreError>> {
         let id = id.clone();
-        let read = move |worker: &mut Worker| match rows::one(&worker.connection, &worker.view.settings.dimensions, &id)
-        {
-            Ok(Row::Found(record)) => {
-                worker.view.index.add_uses([&record]);
-                Ok(record)
+        let read = move |worker: &mut Worker| {
+            worker.is_there()?;
+            match rows::one(&worker.connection, &worker.view.settings.dimensions, &id) {
+                Ok(Row::Found(record)) => {
+                    worker.view.index.add_uses([&record]);
+                    Ok(record)
+                }
+                Ok(Row::Absent) => Err(unknown(&id)),
+                Ok(Row::Unreadable(_, why)) => Err(StoreError::unreadable(why)),
+                Err(error) => Err(schema::failure(&error)),
             }
-            Ok(Row::Absent) => Err(unknown(&id)),
-            Ok(Row::Unreadable(_, why)) => Err(StoreError::unreadable(why)),
-            Err(error) => Err(schema::failure(&error)),
         };
         self.ask(read).boxed()
     }
 
     fn history<'a>(&'a self, query: &'a AuditQuery) -> BoxFuture<'a, Result<Vec<AuditRecord>, StoreError>> {
         let query = query.clone();
-        let read = move |worker: &mut Worker| rows::history(&worker.connection, &query);
-        self.ask(move |worker| read(worker).map_err(|error| schema::failure(&error))).boxed()
+        let read = move |worker: &mut Worker| {
+            worker.is_there()?;
+            rows::history(&worker.connection, &query).map_err(|error| schema::failure(&error))
+        };
+        self.ask(read).boxed()
     }
 
     fn current_settings(&self) -> BoxFuture<'_, Result<StoreSettings, StoreError>> {

@@ -213,6 +213,11 @@ fn marked(connection: &Connection, number: &str, values: impl rusqlite::Params) 
     Ok(found?.unwrap_or_default())
 }
 
+/// Moves with each commit of others, as this connection learns of them, and with none of its own.
+pub(super) fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
+    cached(connection, "PRAGMA data_version")?.query_row([], |row| row.get(0))
+}
+
 /// The id and the digest of a key that has changed; no id stands for the settings.
 pub(super) type ChangedKey = (Option<String>, Option<Digest>);
 

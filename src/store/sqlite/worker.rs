@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, TransactionBehavior, config::DbConfig};
 
 use crate::{
     Digest, Dimension, Directory,
@@ -33,8 +33,9 @@ const TICK: Duration = Duration::from_millis(200);
 /// How often uses are written down.
 const FLUSH: Duration = Duration::from_secs(20);
 /// Why a store is not served any more.
-const WENT_BACK: &str = "the file lacks a change that it had: it was restored or written over, and keys that were revoked \
-                         since may be live in it; restart the program to serve it as it is";
+const WENT_BACK: &str = "the file lacks a change that it had, or has one that never was in its journal: it was restored, \
+                         written over, or changed by another name, and keys that were revoked since may be live in it; \
+                         restart every program that has it open to serve it as it is";
 /// How long a change waits for another process that writes.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -48,6 +49,8 @@ pub(super) struct Worker {
     stamp: Stamp,
     stale_after: Duration,
     failing_since: Option<Instant>,
+    /// Whether the file was not in its place when it was looked at last.
+    was_away: bool,
     next_tick: Instant,
     next_flush: Instant,
     used_since: SystemTime,
@@ -68,6 +71,9 @@ pub(super) struct View {
     own: Vec<Dimension>,
     /// The newest change that the index has in it.
     known: Mark,
+    /// What SQLite said then of the commits of others. It counts what goes through the journal and the shared memory of this
+    /// process: a change that leaves it as it was came by another name, and this connection may see half of it.
+    version: i64,
     /// Whether the index has all keys in it, or none.
     is_cached: bool,
     report: Report,
@@ -78,12 +84,12 @@ fn read_all(
     connection: &Connection,
     own: &[Dimension],
     is_cached: bool,
-) -> Result<(StoreSettings, Mark, All), StoreError> {
+) -> Result<(StoreSettings, (Mark, i64), All), StoreError> {
     let moment = connection.unchecked_transaction().map_err(|error| failure(&error))?;
     let settings = schema::settings(&moment, own)?;
     let read = || {
         let all = if is_cached { rows::all(&moment, &settings.dimensions)? } else { All::default() };
-        Ok((rows::newest(&moment)?, all))
+        Ok(((rows::newest(&moment)?, rows::data_version(&moment)?), all))
     };
     let (known, found) = read().map_err(|error| failure(&error))?;
     Ok((settings, known, found))
@@ -97,7 +103,7 @@ impl Worker {
         SqliteOptions { own, report, stale_after, is_cached }: SqliteOptions,
     ) -> Result<Self, StoreError> {
         // Both look at all of the file, and neither waits for the other.
-        let (settings, known, All { slots, broken }) = thread::scope(|scope| {
+        let (settings, (known, version), All { slots, broken }) = thread::scope(|scope| {
             if !is_cached {
                 return read_all(&connection, &own, is_cached);
             }
@@ -110,7 +116,7 @@ impl Worker {
         // Look-ups have no use for the pages that were read.
         let _ = connection.execute_batch("PRAGMA shrink_memory");
         let index = Arc::new(Index::new(slots, settings.directory.clone()));
-        let view = View { index, settings, own, known, is_cached, report };
+        let view = View { index, settings, own, known, version, is_cached, report };
         view.tell_broken(&broken);
         let unsure = |why: String| StoreError::unavailable(format!("{}: {why}", file.path.display()));
         let file = file.clone().with_companions().map_err(unsure)?;
@@ -124,6 +130,7 @@ impl Worker {
             file,
             stale_after,
             failing_since: None,
+            was_away: false,
             next_tick: now + TICK,
             next_flush: now + FLUSH,
             used_since: a_second_before(SystemTime::now()),
@@ -148,19 +155,51 @@ impl Worker {
                 self.tick();
             }
         }
-        let _ = self.flush();
+        self.end();
+    }
+
+    /// Writes down what is left, unless the file is in doubt: then SQLite must not move what its journal holds over what
+    /// others have changed since, nor remove their journal, as it does when the last connection is closed.
+    fn end(&mut self) {
+        let _ = self.connection.busy_timeout(PATIENCE);
+        let written = match self.look() {
+            Ok(_) => self.flush(),
+            Err(why) => {
+                let _ = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+                Err(StoreError::unavailable(why))
+            }
+        };
+        if let Err(error) = written {
+            (self.view.report)(&format!("when keys were last used could not be written down: {error}"));
+        }
+    }
+
+    /// Looks for changes, and whether the file still is what it was.
+    fn look(&mut self) -> Result<Looked, String> {
+        if let Err(why) = self.file.check() {
+            self.was_away = true;
+            return Err(why);
+        }
+        if self.was_away {
+            // What was committed meanwhile was committed by another name, whatever has moved the version before.
+            self.view.version = rows::data_version(&self.connection).map_err(|error| failure(&error).to_string())?;
+            self.was_away = false;
+        }
+        match self.catch_up() {
+            Err(error) if is_busy(&error) => Ok(Looked::Locked),
+            Err(error) => Err(failure(&error).to_string()),
+            Ok(true) => self.look_at_disk().map(|()| Looked::Current),
+            Ok(false) => Err(WENT_BACK.to_owned()),
+        }
     }
 
     /// Looks for changes of other processes. A file that is locked has none that could be read, and keeps
     /// what is known; one that cannot be read for a while makes it stale.
     fn tick(&mut self) {
-        let looked = self.file.check().and_then(|()| match self.catch_up() {
-            Err(error) if is_busy(&error) => Ok(Looked::Locked),
-            Err(error) => Err(failure(&error).to_string()),
-            Ok(true) => self.look_at_disk().map(|()| Looked::Current),
-            Ok(false) => Err(WENT_BACK.to_owned()),
-        });
+        let looked = self.look();
         let now = Instant::now();
+        // Nothing is written to a file that is in doubt: it would hide what others have changed.
+        let may_write = looked.is_ok();
         match looked {
             Ok(Looked::Locked) => {}
             Ok(Looked::Current) => {
@@ -178,7 +217,7 @@ impl Worker {
                 }
             }
         }
-        if now >= self.next_flush {
+        if may_write && now >= self.next_flush {
             self.next_flush = now + FLUSH;
             // What was not written down is tried again.
             if let Err(error) = self.flush() {
@@ -200,7 +239,7 @@ impl Worker {
     fn look_at_disk(&mut self) -> Result<(), String> {
         let stamp = self.file.stamp()?;
         if !stamp.follows(&self.stamp) {
-            match schema::connect(&self.file.path).and_then(|fresh| rows::is_still(&fresh, &self.view.known)) {
+            match self.is_as_known() {
                 Ok(true) => {}
                 Ok(false) => return Err(WENT_BACK.to_owned()),
                 Err(error) if is_busy(&error) => return Ok(()),
@@ -209,6 +248,26 @@ impl Worker {
         }
         self.stamp = stamp;
         Ok(())
+    }
+
+    /// Whether a connection that keeps no pages yet finds what is known, and nothing else that was not committed through the
+    /// journal of this process. Asked in this order: what is committed in between is counted.
+    fn is_as_known(&self) -> rusqlite::Result<bool> {
+        let fresh = schema::connect(&self.file.path)?;
+        Ok(rows::is_still(&fresh, &self.view.known)?
+            && (rows::newest(&fresh)? == self.view.known || rows::data_version(&self.connection)? != self.view.version))
+    }
+
+    /// Moves what was written from the journal to the file itself, and empties it, so that neither whoever removes the journal
+    /// nor whoever comes by another name loses it. Should it fail (a reader is at it, the disk is full), the change stays
+    /// in the journal, as durable as before, and the next one moves both.
+    fn settle(&self) {
+        let _ = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+    }
+
+    /// Fails if the file is not the one that was opened.
+    pub(super) fn is_there(&self) -> Result<(), StoreError> {
+        self.file.check().map_err(StoreError::unavailable)
     }
 
     /// Writes down when keys were last used.
@@ -221,6 +280,7 @@ impl Worker {
             let transaction = self.connection.transaction_with_behavior(behavior).map_err(told)?;
             rows::put_uses(&transaction, &used)?;
             transaction.commit().map_err(told)?;
+            self.settle();
         }
         self.used_since = a_second_before(until);
         Ok(())
@@ -239,17 +299,19 @@ impl Worker {
                 self.tick();
             }
         }
-        let applied = self.apply_in_turn(who, change);
-        if applied.is_err() {
+        // While it waited, somebody may have moved the file.
+        let applied = self.is_there().and_then(|()| self.apply_in_turn(who, change));
+        match applied {
+            Ok(_) => self.settle(),
             // Whatever of it was written is taken back. A failed commit may have done so already.
-            let _ = self.connection.execute_batch("ROLLBACK");
+            Err(_) => drop(self.connection.execute_batch("ROLLBACK")),
         }
         applied
     }
 
     /// What a look-up finds that asks the file.
     pub(super) fn by_digest(&mut self, digest: &Digest) -> Result<(Found, Directory), StoreError> {
-        self.file.check().map_err(StoreError::unavailable)?;
+        self.is_there()?;
         let moment = self.connection.unchecked_transaction().map_err(|error| failure(&error))?;
         let settings = schema::settings(&moment, &self.view.own)?;
         let found = match rows::by_digest(&moment, &settings.dimensions, digest).map_err(|error| failure(&error))? {
@@ -308,26 +370,32 @@ impl Worker {
 impl View {
     /// Takes over what has changed in the file since. False if it is not the file that it was.
     fn catch_up(&mut self, connection: &Connection) -> rusqlite::Result<bool> {
+        let version = rows::data_version(connection)?;
         let newest = rows::newest(connection)?;
-        if newest == self.known {
-            return Ok(true);
+        if newest != self.known {
+            if version == self.version || !rows::is_still(connection, &self.known)? {
+                return Ok(false);
+            }
+            self.take_over(connection, newest)?;
         }
-        if !rows::is_still(connection, &self.known)? {
-            return Ok(false);
-        }
+        self.version = version;
+        Ok(true)
+    }
+
+    fn take_over(&mut self, connection: &Connection, newest: Mark) -> rusqlite::Result<()> {
         if !self.is_cached {
-            return self.reload(connection, newest).map(|()| true);
+            return self.reload(connection, newest);
         }
         // An id may have another digest by now, a digest another id: what is gone comes first, so that what is
         // there has the last word.
         let (mut gone, mut there) = (Vec::new(), Vec::new());
         for (id, digest) in rows::changed_since(connection, self.known.number)? {
             let Some(id) = id else {
-                return self.reload(connection, newest).map(|()| true);
+                return self.reload(connection, newest);
             };
             let row = match id.parse() {
                 Ok(id) => rows::one(connection, &self.settings.dimensions, &id)?,
-                Err(_) => return self.reload(connection, newest).map(|()| true),
+                Err(_) => return self.reload(connection, newest),
             };
             match (row, digest) {
                 (Row::Found(record), digest) => {
@@ -341,12 +409,12 @@ impl View {
                     let digests = found.into_iter().chain(digest);
                     gone.extend(digests.map(|digest| (digest, Some(Slot::Unreadable(Arc::clone(&why))))));
                 }
-                (Row::Absent, None) => return self.reload(connection, newest).map(|()| true),
+                (Row::Absent, None) => return self.reload(connection, newest),
             }
         }
         self.index.publish(gone.into_iter().chain(there), None);
         self.known = newest;
-        Ok(true)
+        Ok(())
     }
 
     /// Reads everything anew. The caller holds a transaction, so that it is of one moment.

@@ -263,6 +263,14 @@ fn what_is_no_file_is_a_fault_and_stops_nobody() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_file_that_is_mounted_singly_and_replaced_is_a_fault() {
+    // Gone at once, or kept under another name, as editors do.
+    for is_kept in [false, true] {
+        replaced_under_a_mount(is_kept);
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn replaced_under_a_mount(is_kept: bool) {
     let folder = super::sqlite::Folder::new();
     let (outside, inside) = (folder.file(), folder.file().with_file_name("mounted.json"));
     fs::write(&outside, text(&[0], &[])).unwrap();
@@ -272,6 +280,9 @@ fn a_file_that_is_mounted_singly_and_replaced_is_a_fault() {
     assert_eq!(store.status().fault, None);
     let new = outside.with_extension("new");
     fs::write(&new, text(&[], &[])).unwrap();
+    if is_kept {
+        fs::rename(&outside, outside.with_extension("old")).unwrap();
+    }
     fs::rename(&new, &outside).unwrap();
     let begin = Instant::now();
     while store.status().fault.is_none() && begin.elapsed() < Duration::from_secs(3) {
@@ -279,5 +290,5 @@ fn a_file_that_is_mounted_singly_and_replaced_is_a_fault() {
     }
     let fault = store.status().fault;
     drop(mount);
-    assert!(fault.is_some_and(|fault| fault.contains("mount its directory")));
+    assert!(fault.is_some_and(|fault| fault.contains("mount its directory")), "kept: {is_kept}");
 }

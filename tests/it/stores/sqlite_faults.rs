@@ -381,7 +381,7 @@ async fn no_key_is_in_any_file() {
         names.sort();
         names
     };
-    assert_eq!(search(fixture.folder()), ["sqlite-wal"], "not moved to the main file yet");
+    assert_eq!(search(fixture.folder()), ["sqlite"], "each change is moved to the main file");
     let folder = fixture.close();
     assert_eq!(search(folder.path()), ["sqlite"]);
 }

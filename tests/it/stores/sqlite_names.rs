@@ -13,8 +13,10 @@ use std::{
 use tower_authz::store::{IssuedKey, KeyAdmin as _, SqliteOptions, SqliteStore, StoreErrorKind, StoreSettings};
 
 use super::{
-    Gate, issue,
-    sqlite::{Folder, raw},
+    Gate,
+    child::Process,
+    issue,
+    sqlite::{Folder, Sqlite, raw},
 };
 
 const STALE_AFTER: Duration = Duration::from_millis(500);
@@ -180,19 +182,111 @@ async fn a_link_that_leads_elsewhere_is_a_fault() {
 /// An old copy over the open file: what was revoked since must not live again unnoticed.
 #[tokio::test]
 async fn a_copy_that_is_written_over_the_open_file_is_a_fault() {
+    // A newer change that stands in the journal alone would hide what the file lacks.
+    for is_in_journal in [false, true] {
+        written_over(is_in_journal).await;
+    }
+}
+
+async fn written_over(is_in_journal: bool) {
     let open = open().await;
     let checkpoint = || raw(&open.file).query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
     checkpoint();
     let old = fs::read(&open.file).unwrap();
     let revoked = issue(&open.store).await;
     open.store.by("test").revoke(revoked.record.id(), "lost").await.unwrap();
-    checkpoint();
+    if !is_in_journal {
+        checkpoint();
+    }
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(open.gate.get(&open.key).await, 200, "a checkpoint is no fault");
     // In place, as `cp` does it.
     fs::write(&open.file, old).unwrap();
     open.refuses("written over").await;
     assert_ne!(open.gate.get(&revoked).await, 200);
+}
+
+impl Open {
+    /// A command, in a process of its own, revokes the key in the file of this name.
+    fn revoke_elsewhere(&self, file: &Path) {
+        let mut command = Process::start::<Sqlite>(file.to_str().unwrap());
+        assert_eq!(command.ask(&format!("revoke {} lost", self.key.record.id())), "done");
+        command.end();
+    }
+
+    /// The server ends in peace, and another one takes its place: what was revoked stays so.
+    async fn is_revoked_after_a_restart(self) {
+        let Self { store, gate, key, file, _folder, .. } = self;
+        drop((store, gate));
+        let store = SqliteStore::open(&file).unwrap();
+        assert_eq!(Gate::of(&store).get(&key).await, 401);
+    }
+}
+
+/// What a command has revoked stays so, whatever the server, which knows nothing of it, writes when it ends.
+#[tokio::test]
+async fn a_server_that_ends_takes_nothing_back() {
+    let open = open().await;
+    raw(&open.file).query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    open.store.by("test").rename(open.key.record.id(), "another").await.unwrap();
+    for suffix in ["-wal", "-shm"] {
+        fs::remove_file(beside(&open.file, suffix)).unwrap();
+    }
+    open.revoke_elsewhere(&open.file);
+    open.refuses("its companions removed").await;
+    open.is_revoked_after_a_restart().await;
+}
+
+#[tokio::test]
+async fn a_change_by_another_name_is_noticed_when_the_file_is_back() {
+    // It is away for a moment, in which nobody looks, or for longer, just after somebody has committed in its journal.
+    for (before, away) in [(500, 0), (0, 500)] {
+        let open = open().await;
+        raw(&open.file).query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+        tokio::time::sleep(Duration::from_millis(before)).await;
+        let aside = beside(&open.file, ".aside");
+        fs::rename(&open.file, &aside).unwrap();
+        open.revoke_elsewhere(&aside);
+        tokio::time::sleep(Duration::from_millis(away)).await;
+        fs::rename(&aside, &open.file).unwrap();
+        open.refuses("moved away, changed and moved back").await;
+        open.is_revoked_after_a_restart().await;
+    }
+}
+
+/// What is acknowledged stands in the file itself: a journal that somebody has truncated takes nothing along.
+#[tokio::test]
+async fn a_truncated_journal_loses_no_change() {
+    let folder = Folder::new();
+    let file = folder.file();
+    let store = SqliteStore::create(&file, StoreSettings::new()).unwrap();
+    let key = issue(&store).await;
+    drop(store); // which moves it to the file itself
+    let mut server = Process::start::<Sqlite>(file.to_str().unwrap());
+    let id = key.record.id();
+    assert_eq!(server.ask(&format!("rename {id} another")), "done");
+    let journal = fs::OpenOptions::new().write(true).open(beside(&file, "-wal")).unwrap();
+    journal.set_len(0).unwrap();
+    assert_eq!(server.ask(&format!("revoke {id} lost")), "done");
+    server.kill();
+    let store = SqliteStore::open(&file).unwrap();
+    assert_eq!(Gate::of(&store).get(&key).await, 401);
+}
+
+/// The last uses are written down although a command is at the file at that moment.
+#[tokio::test]
+async fn uses_are_written_down_at_the_end_though_the_file_is_locked_for_a_moment() {
+    let Open { store, gate, key, file, _folder, .. } = open().await;
+    let lock = raw(&file);
+    lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let release = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(400));
+        lock.execute_batch("ROLLBACK").unwrap();
+    });
+    drop((store, gate));
+    release.join().unwrap();
+    let store = SqliteStore::open(&file).unwrap();
+    assert!(store.show(key.record.id()).await.unwrap().last_used().is_some());
 }
 
 /// A store for commands finds and changes what another one serves.
