@@ -215,7 +215,7 @@ impl Open {
     }
 
     /// The server ends in peace, and another one takes its place: what was revoked stays so.
-    async fn is_revoked_after_a_restart(self) {
+    async fn finds_it_revoked_after_a_restart(self) {
         let Self { store, gate, key, file, _folder, .. } = self;
         drop((store, gate));
         let store = SqliteStore::open(&file).unwrap();
@@ -234,7 +234,7 @@ async fn a_server_that_ends_takes_nothing_back() {
     }
     open.revoke_elsewhere(&open.file);
     open.refuses("its companions removed").await;
-    open.is_revoked_after_a_restart().await;
+    open.finds_it_revoked_after_a_restart().await;
 }
 
 #[tokio::test]
@@ -250,7 +250,7 @@ async fn a_change_by_another_name_is_noticed_when_the_file_is_back() {
         tokio::time::sleep(Duration::from_millis(away)).await;
         fs::rename(&aside, &open.file).unwrap();
         open.refuses("moved away, changed and moved back").await;
-        open.is_revoked_after_a_restart().await;
+        open.finds_it_revoked_after_a_restart().await;
     }
 }
 
