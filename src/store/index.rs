@@ -331,9 +331,10 @@ impl Index {
         std::time::Duration::from_nanos(left)
     }
 
-    /// Until when look-ups are answered, by the clock that goes on while the machine sleeps.
-    pub(crate) fn set_deadline(&self, deadline: u64) {
-        self.deadline.store(deadline, Ordering::Release);
+    /// Sets until when look-ups are answered, by the clock that goes on while the machine sleeps, and returns until when they
+    /// were.
+    pub(crate) fn set_deadline(&self, deadline: u64) -> u64 {
+        self.deadline.swap(deadline, Ordering::AcqRel)
     }
 }
 

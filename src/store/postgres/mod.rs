@@ -75,8 +75,11 @@ use crate::{
 ///   unless somebody changed them), `synchronous_standby_names` set, and an old primary that is surely gone. After a
 ///   change of servers the first change waits for one lease, because the old one may have given leases that the new
 ///   one has not heard of. Name both in the address: `host=a,b target_session_attrs=read-write`.
-/// * A long import holds up renewals: while a hundred thousand keys are imported, replicas answer 503 for
-///   some seconds, a million a minute. Import before replicas serve.
+/// * A renewal waits for whoever holds the counter's row, and for the disk of the database. If that takes more than half a
+///   lease, the lease runs out and requests are answered 503 until the renewal is through, which is reported
+///   ([`PostgresOptions::on_fault`]). So does a long import: while a hundred thousand keys are imported, replicas answer
+///   503 for some seconds, a million a minute. Import before replicas serve, and choose a longer lease for a database
+///   whose answers are slow at times.
 ///
 /// # Connections
 /// A replica holds one connection, and up to eight more once it changes keys. A database on another machine is

@@ -234,12 +234,27 @@ impl Replica {
             return Ok(Renewed::Behind);
         }
         let deadline = if self.serves_stale { u64::MAX } else { clock::deadline(asked, self.lease) };
-        self.index.set_deadline(deadline);
+        self.report_lapse(asked, self.index.set_deadline(deadline));
         if version != known {
             let applied = "UPDATE authz_replicas SET applied = greatest(applied, $2) WHERE id = $1";
             client.execute(applied, &[&self.id, &version]).await.map_err(told)?;
         }
         Ok(Renewed::Held)
+    }
+
+    /// Reports a lease that ran out while the renewal was waiting for its answer. What comes of a lost connection is reported
+    /// as that.
+    fn report_lapse(&self, asked: u64, deadline: u64) {
+        let now = clock::now();
+        if asked < deadline && deadline < now {
+            let millis = |nanos: u64| Duration::from_nanos(nanos).as_millis();
+            (self.report)(&format!(
+                "requests were refused for {} ms because the lease ran out: the database took {} ms to renew it; is a \
+                 transaction holding the row of authz_counter, or is the database or its disk overloaded?",
+                millis(now - deadline),
+                millis(now - asked),
+            ));
+        }
     }
 
     /// Learns some of what has changed, and says up to where.

@@ -504,6 +504,39 @@ async fn a_late_answer_makes_no_lease_longer() {
     assert_eq!(revoked.reach.silent, ["slow"]);
 }
 
+/// A renewal waits for whoever holds the counter. A lease that runs out meanwhile is told apart from a database that is out
+/// of reach.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_that_runs_out_behind_a_writer_is_reported() {
+    if server().is_none() {
+        return;
+    }
+    let lease = Duration::from_secs(2);
+    let (database, a) = first(lease).await;
+    let key = soon(issue(&a)).await;
+    let (heard, options) = listening();
+    let b = soon(options.lease(lease).connect(&address(&database))).await.unwrap();
+    let gate = Gate::of(&b);
+    let hold = |seconds: f64| {
+        let database = database.clone();
+        let sql = format!("BEGIN; SELECT * FROM authz_counter FOR UPDATE; SELECT pg_sleep({seconds}); COMMIT");
+        tokio::spawn(async move { try_raw(&database, &sql).await.unwrap() })
+    };
+    // The lease outlives a third of itself, and not four fifths.
+    let held = hold(lease.as_secs_f64() / 3.0);
+    while !held.is_finished() {
+        assert_eq!(gate.get(&key).await, 200);
+        sleep(Duration::from_millis(5)).await;
+    }
+    assert!(heard.lock().unwrap().is_empty());
+    let held = hold(lease.as_secs_f64() * 0.8);
+    until("the lease runs out", async || gate.get(&key).await == 503).await;
+    held.await.unwrap();
+    until("it is renewed", async || gate.get(&key).await == 200).await;
+    let heard = heard.lock().unwrap().clone();
+    assert!(heard.len() == 1 && heard[0].contains("because the lease ran out"), "{heard:?}");
+}
+
 /// What a renewal reads and the lease that it is given are one: no change comes in between.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_change_comes_between_what_a_renewal_reads_and_the_lease() {
