@@ -26,7 +26,8 @@ use tokio::{
 };
 use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_authz::{
-    Authz, Cause, Denial, Grant, LiveBody, LiveBodyError, LiveBodyLayer, Policy, Principal, Rule,
+    AuthenticateLayer, Authz, Cause, Denial, Grant, LiveBody, LiveBodyError, LiveBodyLayer, Policy, Principal,
+    RequireLayer, Rule,
     store::{IssuedKey, KeyAdmin, MemoryStore, NewKey},
 };
 
@@ -180,6 +181,26 @@ async fn a_policy_can_let_requests_finish() {
     assert_eq!(gate.counts(), (1, 0));
     let later = gate.app.clone().oneshot(gate.request("/slow")).await.unwrap();
     assert_eq!(later.status(), 401);
+}
+
+/// The same where the two layers stand apart.
+#[tokio::test]
+async fn a_policy_outside_of_authz_lets_requests_finish_too() {
+    for finish in [false, true] {
+        let gate = gate(false).await;
+        let policy = Policy::builder().route("/slow", Rule::resource("orders").unscoped());
+        let policy = Arc::new(if finish { policy.finish_in_flight() } else { policy }.build().unwrap());
+        let app = Router::new()
+            .route("/slow", any(slow))
+            .with_state(gate.meeting.clone())
+            .layer(RequireLayer::new(Arc::clone(&policy)))
+            .layer(AuthenticateLayer::new(gate.store.clone()).except_public(policy));
+        let gate = Gate { app, ..gate };
+        let response = gate.begin().await;
+        gate.store.by("test").revoke(gate.key.record.id(), "").await.unwrap();
+        gate.meeting.go_on.notify_one();
+        assert_eq!(soon(response).await.unwrap().status(), if finish { 200 } else { 401 });
+    }
 }
 
 #[tokio::test]

@@ -200,6 +200,49 @@ pub async fn what_cannot_be_done_changes_nothing<F: Fixture>() {
     store.by(&"ü".repeat(256)).revoke(id, "ü".repeat(1024)).await.unwrap();
 }
 
+/// A whole API key is refused in each text that is kept, and the error does not repeat it: one with a prefix by its form, an
+/// opaque one because the store knows it.
+pub async fn no_whole_key_is_kept_in_any_text<F: Fixture>() {
+    const DOCUMENT: Dimension = Dimension::new("document", IdGrammar::Opaque);
+    for format in [KeyFormat::default(), KeyFormat::opaque(24, 64).unwrap()] {
+        let told = format!("{format:?}");
+        let fixture = F::fresh(StoreSettings::from(format).dimension(DOCUMENT)).await;
+        let store = fixture.store();
+        let (anna, issued) = (store.by("anna"), issue(store).await);
+        let (id, key) = (issued.record.id(), issued.api_key.expose());
+        let before = (all(store).await, audit(store).await);
+        let new = |name: &str| NewKey::new(name, Grant::default());
+        let quoted = format!("\"{key}\",");
+        let outcomes = [
+            anna.issue(new(key)).await.map(drop),
+            anna.issue(new(&format!("the key {key}"))).await.map(drop),
+            anna.issue(new(&quoted)).await.map(drop),
+            anna.issue(new("k").kind(key)).await.map(drop),
+            anna.issue(new("k").tenant(key)).await.map(drop),
+            anna.rename(id, key).await.map(drop),
+            anna.revoke(id, format!("{key} was lost")).await.map(drop),
+            store.by(key).rename(id, "another").await.map(drop),
+            store.by(key).revoke(id, "").await.map(drop),
+            store.by(key).delete(id).await.map(drop),
+        ];
+        let grants = [
+            Grant::builder().only(DOCUMENT, [key]).build().unwrap(),
+            Grant::builder().all_but(DOCUMENT, ["a", key]).build().unwrap(),
+        ];
+        let mut outcomes = Vec::from(outcomes);
+        for grant in grants {
+            outcomes.push(anna.issue(NewKey::new("k", grant.clone())).await.map(drop));
+            outcomes.push(anna.set_grant(id, grant).await.map(drop));
+        }
+        for (number, outcome) in outcomes.into_iter().enumerate() {
+            let error = outcome.expect_err(&format!("outcome {number}, {told}"));
+            assert!(!error.to_string().contains(key) && !format!("{error:?}").contains(key), "outcome {number}");
+            assert_eq!(error.kind(), StoreErrorKind::Invalid, "outcome {number}: {error}");
+        }
+        assert_eq!((all(store).await, audit(store).await), before);
+    }
+}
+
 pub async fn an_import_is_whole_or_not_at_all<F: Fixture>() {
     use StoreErrorKind::{Conflict, Invalid};
     let fixture = F::fresh(StoreSettings::new()).await;

@@ -139,6 +139,7 @@ macro_rules! conformance {
                 keys_are_issued_and_revoked_at_once
                 ids_are_unique_even_where_they_are_short
                 what_cannot_be_done_changes_nothing
+                no_whole_key_is_kept_in_any_text
                 what_never_matches_is_refused
                 an_import_is_whole_or_not_at_all
                 dimensions_are_declared

@@ -504,6 +504,26 @@ async fn a_late_answer_makes_no_lease_longer() {
     assert_eq!(revoked.reach.silent, ["slow"]);
 }
 
+/// However long leases are, a change waits for them, and says that it is made.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_waits_for_a_lease_longer_than_any_question_takes() {
+    if server().is_none() {
+        return;
+    }
+    let (database, a) = first(LEASE).await;
+    let key = soon(issue(&a)).await;
+    // Longer than the patience with one answer of the database (30 s).
+    let gone = "INSERT INTO authz_replicas (id, name, applied, lease, lease_until)
+                VALUES ('0', 'gone', 0, interval '36 s', clock_timestamp() + interval '36 s')";
+    raw(&database, gone).await;
+    let begin = Instant::now();
+    let revoked = timeout(Duration::from_secs(60), a.by("anna").revoke(key.record.id(), "lost")).await;
+    let revoked = revoked.expect("it hangs").unwrap();
+    assert_eq!(revoked.reach.silent, ["gone"]);
+    assert!(begin.elapsed() > Duration::from_secs(35), "{:?}", begin.elapsed());
+    assert_eq!(Gate::of(&a).get(&key).await, 401);
+}
+
 /// A renewal waits for whoever holds the counter. A lease that runs out meanwhile is told apart from a database that is out
 /// of reach.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
