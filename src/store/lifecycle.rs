@@ -73,7 +73,7 @@ pub(crate) fn plan(
 ) -> Result<Plan, StoreError> {
     let now = text::whole_micros(now).map_err(invalid)?;
     no_secret("who makes the change", who, table, settings)?;
-    let mut plan = Plan::default();
+    let (mut plan, mut is_repeated) = (Plan::default(), false);
     match change {
         Change::Issue(new) => issue(&mut plan, new, None, table, settings, now)?,
         Change::Import(records) => import(&mut plan, records, table, settings)?,
@@ -147,29 +147,28 @@ pub(crate) fn plan(
                     "the format of keys stays as it was when the store was made: its keys would be malformed",
                 ));
             }
-            let (before, after) = (settings.to_json().map_err(invalid)?, new.to_json().map_err(invalid)?);
-            if before != after {
-                readable(&new, table)?;
-                let names =
-                    new.dimensions.iter().map(|own| own.name()).chain(new.ip_restricted.iter().map(String::as_str));
-                for name in names {
-                    label("settings", name, 256)?;
-                    no_secret("settings", name, table, settings)?;
-                }
-                plan.edits.push(Edit {
-                    action: Action::SettingsChanged,
-                    key: None,
-                    digest: None,
-                    before: None,
-                    after: None,
-                    note: None,
-                    settings: Some(audit::difference(&before, &after).map_err(invalid)?),
-                });
+            readable(&new, table)?;
+            let names = new.dimensions.iter().map(|own| own.name()).chain(new.ip_restricted.iter().map(String::as_str));
+            for name in names {
+                label("settings", name, 256)?;
+                no_secret("settings", name, table, settings)?;
             }
+            let (before, after) = (settings.to_json().map_err(invalid)?, new.to_json().map_err(invalid)?);
+            // Settings that are the same again are published again (S18), as a key is that is revoked twice.
+            is_repeated = before == after;
+            plan.edits.push(Edit {
+                action: Action::SettingsChanged,
+                key: None,
+                digest: None,
+                before: None,
+                after: None,
+                note: is_repeated.then(|| "they were the same; published again".to_owned()),
+                settings: Some(audit::difference(&before, &after).map_err(invalid)?),
+            });
             plan.settings = Some(new);
         }
     }
-    plan.applied.changed = plan.edits.iter().any(|edit| edit.action != Action::RevokedAgain);
+    plan.applied.changed = !is_repeated && plan.edits.iter().any(|edit| edit.action != Action::RevokedAgain);
     Ok(plan)
 }
 

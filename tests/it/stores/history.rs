@@ -99,6 +99,19 @@ pub async fn a_directory_is_kept_by_what_changes<F: Fixture>() {
     assert!(records.iter().all(|record| record.before.as_ref().unwrap().len() < 200));
 }
 
+/// Whoever did not hear of settings hears of them when they are set again.
+pub async fn settings_that_are_set_again_are_published_again<F: Fixture>() {
+    let settings = || StoreSettings::new().ip_restricted(["ledger"]);
+    let fixture = F::fresh(settings()).await;
+    let store = fixture.store();
+    store.by("anna").set_settings(settings()).await.unwrap();
+    let records = audit(store).await;
+    let [record] = &records[..] else { panic!("{records:?}") };
+    assert_eq!(record.action, Action::SettingsChanged);
+    assert_eq!(record.note.as_deref(), Some("they were the same; published again"));
+    assert_eq!((record.before.as_deref(), record.after.as_deref()), (Some("{}"), Some("{}")));
+}
+
 pub async fn a_rotation_leaves_two_that_name_each_other<F: Fixture>() {
     let fixture = F::fresh(StoreSettings::new()).await;
     let store = fixture.store();

@@ -150,6 +150,7 @@ macro_rules! conformance {
             history:
                 every_change_leaves_one_record
                 a_directory_is_kept_by_what_changes
+                settings_that_are_set_again_are_published_again
                 a_log_is_thinned_out
                 a_rotation_leaves_two_that_name_each_other
                 a_purge_leaves_one_for_each_key

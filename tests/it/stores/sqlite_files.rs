@@ -159,28 +159,39 @@ async fn settings_that_cannot_be_read_are_an_error() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn only_its_owner_can_read_it_and_without_permission_it_is_an_error() {
+async fn only_its_owner_can_read_it() {
     use std::os::unix::fs::PermissionsExt as _;
     let fixture = Sqlite::fresh(StoreSettings::new()).await;
-    let file = fixture.file();
     issue(fixture.store()).await;
     for entry in fs::read_dir(fixture.folder()).unwrap() {
         let entry = entry.unwrap();
         let mode = entry.metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{}", entry.path().display());
     }
-    let folder = fixture.close();
+}
+
+/// Root may read and write whatever the permissions say, so there the test runs once more, without that privilege.
+#[cfg(unix)]
+#[tokio::test]
+async fn without_permission_it_is_an_error() {
+    use std::os::unix::fs::PermissionsExt as _;
+    const UNPRIVILEGED: &str = "TOWER_AUTHZ_TEST_UNPRIVILEGED";
+    let folder = filled().await;
+    let file = folder.file();
     for mode in [0o000, 0o400] {
         fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
         if fs::OpenOptions::new().write(true).open(&file).is_ok() {
-            use std::io::Write as _;
-            let told = "skipped: this user may write whatever the permissions say; run the tests as another than root";
-            writeln!(std::io::stderr(), "{told}").unwrap();
-            break;
+            assert!(std::env::var_os(UNPRIVILEGED).is_none(), "setpriv has left the privilege");
+            let caps = "-dac_override,-dac_read_search";
+            let mut command = std::process::Command::new("setpriv");
+            command.args(["--bounding-set", caps, "--inh-caps", caps]).arg(std::env::current_exe().unwrap());
+            command.args(["--exact", "stores::sqlite_files::without_permission_it_is_an_error"]);
+            let output = command.env(UNPRIVILEGED, "1").output().unwrap();
+            assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "{output:?}");
+            return;
         }
         refused(SqliteStore::open(&file), &file, StoreErrorKind::Unavailable, "no permission");
     }
-    drop(folder);
 }
 
 #[tokio::test]
