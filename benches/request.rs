@@ -1,7 +1,7 @@
 //! What the gate costs: the whole allowed path and the refused ones, beside the bare service and one
 //! SHA-256 of the same key, in one run.
 //!
-//! `cargo bench --bench request`
+//! `cargo bench -p tower-authz --bench request`
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a bench that is surprised should stop")]
 #![allow(missing_docs, reason = "nobody links to a bench")]

@@ -1,7 +1,7 @@
 //! Each step of a decision alone, and how it grows: parse, digest, look up, permission, restriction, network, path,
 //! client address; each layer alone; the whole chain with more rules; and look-ups among more keys.
 //!
-//! `cargo bench --bench steps`; `KEYS=10000000` for more keys than a million.
+//! `cargo bench -p tower-authz --bench steps`; `KEYS=10000000` for more keys than a million.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a bench that is surprised should stop")]
 #![allow(missing_docs, reason = "nobody links to a bench")]

@@ -1,7 +1,7 @@
 //! What 100,000 keys cost in each store of one machine: import, list, look-up, reload. What they take of the memory, and
 //! how long they take to load, says the bench `scale`.
 //!
-//! `cargo bench --features file,sqlite --bench stores`; `KEYS=1000000` takes another number.
+//! `cargo bench -p tower-authz --features file,sqlite --bench stores`; `KEYS=1000000` takes another number.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a bench that is surprised should stop")]
 #![allow(clippy::print_stdout, reason = "a bench prints what it measures")]

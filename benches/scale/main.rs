@@ -2,7 +2,7 @@
 //! takes of the memory, and how long all of them take to load. What is asked for are ratios, so whatever is compared
 //! is measured in turns, and the ratio is taken within a round: a neighbour who slows the machine slows both.
 //!
-//! `cargo bench --features file,sqlite --bench scale`, or with the names of sections: `-- keys threads`.
+//! `cargo bench -p tower-authz --features file,sqlite --bench scale`, or with the names of sections: `-- keys threads`.
 //! `KEYS=10000000` for more keys than a million, `ROUNDS=5` for a glance, `-- --test` to see only that everything runs.
 //! With the feature `postgres` and an empty database in `DATABASE_URL`, PostgreSQL is loaded as well.
 

@@ -17,8 +17,6 @@ mod cases;
 mod client;
 #[cfg(feature = "client")]
 mod client_config;
-#[cfg(feature = "cli")]
-mod command;
 mod congruence;
 mod contract;
 mod denials;

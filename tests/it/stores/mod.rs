@@ -35,9 +35,6 @@ mod sqlite_files;
 #[cfg(feature = "sqlite")]
 mod sqlite_names;
 
-#[cfg(feature = "sqlite")]
-pub use self::sqlite::Folder;
-
 use std::{
     convert::Infallible,
     sync::Arc,

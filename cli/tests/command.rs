@@ -1,5 +1,13 @@
 //! The command `authz`, as a shell calls it.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that is surprised should fail on the spot"
+)]
+
 use std::{
     fs,
     io::Write as _,
@@ -7,22 +15,26 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use crate::stores::Folder;
+use tempfile::TempDir;
 
 struct Shell {
-    folder: Folder,
+    folder: TempDir,
 }
 
 impl Shell {
     fn new() -> Self {
-        let shell = Self { folder: Folder::new() };
+        let shell = Self { folder: TempDir::new().unwrap() };
         assert!(shell.run(&["init"]).status.success());
         shell
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_authz"));
-        command.args(arguments).env("AUTHZ_STORE", self.folder.file()).env_remove("AUTHZ_BY").env("USER", "tester");
+        command
+            .args(arguments)
+            .env("AUTHZ_STORE", self.folder.path().join("keys.sqlite"))
+            .env_remove("AUTHZ_BY")
+            .env("USER", "tester");
         command
     }
 
@@ -145,7 +157,7 @@ fn a_key_in_the_wrong_place_goes_no_further() {
         assert!(!said.contains(&key), "{arguments:?}: {said}");
     }
     let kept = ["", "-wal"].iter().map(|suffix| {
-        let mut name = shell.folder.file().into_os_string();
+        let mut name = shell.folder.path().join("keys.sqlite").into_os_string();
         name.push(suffix);
         fs::read(name).unwrap_or_default()
     });
@@ -156,7 +168,7 @@ fn a_key_in_the_wrong_place_goes_no_further() {
 
 #[test]
 fn addresses_of_stores_are_understood_or_refused_without_their_password() {
-    let folder = Folder::new();
+    let folder = TempDir::new().unwrap();
     let run = |store: &str| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_authz"));
         let output = command.args(["--store", store, "init"]).current_dir(folder.path()).output().unwrap();
@@ -191,7 +203,8 @@ fn a_key_that_nobody_would_get_is_not_made() {
         for redirection in [">&-", ">/dev/null"] {
             let script = format!("{} {} {redirection}", env!("CARGO_BIN_EXE_authz"), arguments.join(" "));
             let mut sh = Command::new("sh");
-            let output = sh.args(["-c", &script]).env("AUTHZ_STORE", shell.folder.file()).output().unwrap();
+            let output =
+                sh.args(["-c", &script]).env("AUTHZ_STORE", shell.folder.path().join("keys.sqlite")).output().unwrap();
             let said = String::from_utf8(output.stderr).unwrap();
             assert!(!output.status.success() && said.contains("nothing was issued"), "{script}: {said}");
         }
@@ -236,8 +249,8 @@ fn lists_are_written_as_they_are_read() {
         serde_json::json!([])
     );
     let keys: String = (0..2500).map(|number| format!("{number:032}-legacy\n")).collect();
-    let any = Folder::new();
-    let store = any.file();
+    let any = TempDir::new().unwrap();
+    let store = any.path().join("keys.sqlite");
     let run = |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_authz"));
         command.args(arguments).env("AUTHZ_STORE", &store);
