@@ -3,11 +3,17 @@ use std::{fmt, sync::Arc, time::SystemTime};
 use tower_layer::Layer;
 
 use crate::{
-    Authenticate, AuthenticateLayer, Check, ConfigError, Denial, Head, Policy, Proxies, Sources, TenantHosts,
-    check::{CleanPath, judge_https},
-    denial::Cause,
+    authenticate::{Authenticate, AuthenticateLayer},
+    check::{Check, CleanPath, judge_https},
+    client_address::Proxies,
+    credential::Sources,
+    denial::{Cause, Denial},
+    error::ConfigError,
+    head::Head,
+    policy::Policy,
     reject::Problem,
     store::KeyStore,
+    tenant::TenantHosts,
 };
 
 /// All layers in the right order, as one: what an [`AuthenticateLayer`] around a

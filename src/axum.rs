@@ -9,9 +9,11 @@ use axum::{
 };
 
 use crate::{
-    ClientAddress, Denial, Principal, Reject, Scope,
-    denial::Cause,
-    reject::{self, Problem, Raised},
+    client_address::ClientAddress,
+    denial::{Cause, Denial},
+    principal::Principal,
+    reject::{self, Problem, Raised, Reject},
+    scope::Scope,
 };
 
 /// Refuses with 500 and a message for the developer if no key was authenticated: on a public route,

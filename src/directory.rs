@@ -9,7 +9,8 @@ use foldhash::fast::RandomState;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ConfigError, Dimension,
+    entity::Dimension,
+    error::ConfigError,
     text::{Id, Object},
 };
 

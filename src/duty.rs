@@ -6,9 +6,10 @@ use std::sync::{
 };
 
 use crate::{
-    Denial, Dimension, Grant,
     check::{Relations, Stance},
-    denial::{Cause, Context},
+    denial::{Cause, Context, Denial},
+    entity::Dimension,
+    key::Grant,
     name::Name,
 };
 

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::{
-    ConfigError,
+    error::ConfigError,
     name::Name,
     text::{Class, every},
 };

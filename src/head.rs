@@ -6,8 +6,9 @@ use http::{Extensions, HeaderMap, HeaderName, Method, Request, Uri};
 use percent_encoding::percent_decode_str;
 
 use crate::{
-    ClientAddress, Principal,
+    client_address::ClientAddress,
     policy::{Pattern, Values},
+    principal::Principal,
     routed::{self, Rewriting},
     text::holds,
 };

@@ -13,7 +13,7 @@ use pin_project_lite::pin_project;
 use tower::Service;
 use tower_layer::Layer;
 
-use crate::{Principal, key::Watch};
+use crate::{key::Watch, principal::Principal};
 
 pin_project! {
     /// A response body that is ended with an error when the key of its request expires, is revoked or deleted,

@@ -3,13 +3,16 @@
 use std::{fmt, sync::Arc, time::SystemTime};
 
 use crate::{
-    ClientAddress, Denial, Dimension, Directory, KeyId, KeyRecord, Scope,
     authenticate::known,
     check::{Stance, directory_narrows, reach},
-    denial::{Cause, Context},
+    client_address::ClientAddress,
+    denial::{Cause, Context, Denial},
+    directory::Directory,
     duty::Duty,
-    key::{Watch, narrows},
+    entity::Dimension,
+    key::{KeyId, KeyRecord, Watch, narrows},
     policy::status,
+    scope::Scope,
     store::{Found, KeyStore},
 };
 

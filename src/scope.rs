@@ -1,9 +1,11 @@
 //! Which entities a key may see, for handlers that list or filter.
 
 use crate::{
-    Denial, Dimension, Principal, Restriction,
     check::{Stance, allows_orphans, excludes_reliably, reach},
-    denial::Cause,
+    denial::{Cause, Denial},
+    entity::Dimension,
+    key::Restriction,
+    principal::Principal,
 };
 
 /// The part of one dimension that a key may see.

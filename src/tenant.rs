@@ -4,7 +4,13 @@ use std::{borrow::Cow, collections::HashSet, net::Ipv6Addr};
 
 use http::{HeaderMap, HeaderName, Uri, header::HOST};
 
-use crate::{Check, ClientAddress, ConfigError, Denial, Head, Proxies, denial::Cause};
+use crate::{
+    check::Check,
+    client_address::{ClientAddress, Proxies},
+    denial::{Cause, Denial},
+    error::ConfigError,
+    head::Head,
+};
 
 /// Hosts that name a tenant: `{tenant}.{sector}.example.com`, `{tenant}-{space}.admin.example.com`.
 ///
@@ -252,7 +258,7 @@ mod tests {
         let tenant = |hosts: &TenantHosts, peer: [u8; 4]| {
             let mut request = http::Request::get("/").header("host", "own.example.com").body(()).unwrap();
             request.headers_mut().insert("x-forwarded-host", "other.example.com".parse().unwrap());
-            request.extensions_mut().insert(crate::PeerAddress((peer, 1).into()));
+            request.extensions_mut().insert(crate::client_address::PeerAddress((peer, 1).into()));
             hosts.tenant(&Head::of(&request)).unwrap()
         };
         assert_eq!(tenant(&hosts, [10, 0, 0, 1]), "own");

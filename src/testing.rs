@@ -5,7 +5,7 @@ use std::{fmt::Debug, future::poll_fn};
 use http::{Method, Request, Response};
 use tower::Service;
 
-use crate::{Denial, Head, Policy, reject::Raised};
+use crate::{denial::Denial, head::Head, policy::Policy, reject::Raised};
 
 /// Asserts that every route of an axum router has a rule, and every rule a route.
 ///
@@ -148,7 +148,7 @@ mod tests {
     use axum::{Router, routing::get};
 
     use super::*;
-    use crate::Rule;
+    use crate::policy::Rule;
 
     fn router() -> Router {
         let inner = Router::new().route("/", get(async || "")).route("/{id}", get(async || ""));
@@ -171,7 +171,7 @@ mod tests {
     fn a_route_that_came_after_the_layer_is_found() {
         use futures::executor::block_on;
 
-        use crate::{Authz, store::MemoryStore};
+        use crate::{authz::Authz, store::MemoryStore};
 
         let rule = || Rule::authenticated().unscoped();
         let patterns = ["/files", "/files/", "/files/{*rest}", "/shops", "/shops/{id}", "/late"];
@@ -179,7 +179,7 @@ mod tests {
             patterns.into_iter().fold(Policy::builder().public("/health"), |policy, it| policy.route(it, rule()));
         let policy = policy.build().unwrap();
         let authz = Authz::new(MemoryStore::new(), policy.clone());
-        let late = || Router::new().route("/late", get(async || crate::Denial::refused("a handler says no")));
+        let late = || Router::new().route("/late", get(async || crate::denial::Denial::refused("a handler says no")));
         let guarded = router().merge(late()).layer(authz.clone());
         assert_covered(&policy, &guarded);
         block_on(assert_guarded(&policy, &guarded));

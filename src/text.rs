@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
-use crate::ConfigError;
+use crate::error::ConfigError;
 
 /// Whether two short texts are the same. For names and parts of paths this is half the price of the call that `==` is.
 /// Not for secrets: it ends at the first difference.

@@ -1,7 +1,7 @@
 //! One event and one count for each decision. The only file that names `tracing` and `metrics`; without
 //! the features its functions are empty.
 
-use crate::{Denial, Head, Principal};
+use crate::{denial::Denial, head::Head, principal::Principal};
 
 /// A key was let through to a handler.
 #[allow(unused_variables, reason = "without the features there is nothing to tell")]

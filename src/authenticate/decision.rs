@@ -36,15 +36,19 @@ use http::{HeaderValue, Request, Response};
 
 use super::{future::Passage, shared::Share};
 use crate::{
-    Check, ClientAddress, Denial, Digest, Directory, Head, KeyFormat, KeyRecord, Policy, Principal, Proxies, Reject,
-    Sources, TenantHosts,
-    check::Duty,
+    check::{Check, Duty},
+    client_address::{ClientAddress, Proxies},
     clock,
-    credential::{Credential, Notice},
-    denial::{Cause, Context, Form},
-    policy::{Sought, Values, status},
-    reject,
+    credential::{Credential, Digest, KeyFormat, Notice, Sources},
+    denial::{Cause, Context, Denial, Form},
+    directory::Directory,
+    head::Head,
+    key::KeyRecord,
+    policy::{Policy, Sought, Values, status},
+    principal::Principal,
+    reject::{self, Reject},
     store::{Found, KeyStore, StoreErrorKind},
+    tenant::TenantHosts,
     trace,
 };
 

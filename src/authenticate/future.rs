@@ -11,14 +11,16 @@ use pin_project_lite::pin_project;
 use tower::Service;
 
 use crate::{
-    Denial, Directory, Head, KeyRecord, Reject,
     authenticate::{decision::Presented, shared::Share},
     check::Duty,
     credential::Notice,
-    denial::{self, Form},
+    denial::{self, Denial, Form},
+    directory::Directory,
+    head::Head,
     in_flight,
-    key::{End, Watch},
+    key::{End, KeyRecord, Watch},
     policy::Values,
+    reject::Reject,
     require::raised_or_unsettled,
     store::Found,
 };

@@ -7,10 +7,14 @@ use std::{
 use tower_layer::Layer;
 
 use crate::{
-    Authenticate, Check, Policy, Proxies, Sources, TenantHosts,
-    authenticate::{decision::Config, shared::Shared},
+    authenticate::{Authenticate, decision::Config, shared::Shared},
+    check::Check,
+    client_address::Proxies,
+    credential::Sources,
+    policy::Policy,
     reject::Problem,
     store::KeyStore,
+    tenant::TenantHosts,
 };
 
 /// Finds out which key a request carries, and refuses requests without a valid one.

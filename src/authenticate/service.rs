@@ -8,14 +8,14 @@ use http::{Request, Response};
 use tower::Service;
 
 use crate::{
-    Head, Reject,
     authenticate::{
         future::{Held, ResponseFuture},
         shared::Shared,
     },
     denial::Form,
+    head::Head,
     policy::Values,
-    reject::Problem,
+    reject::{Problem, Reject},
     store::Answer,
 };
 

@@ -9,8 +9,9 @@ use std::{
 };
 
 use crate::{
-    Digest, Directory, KeyFormat,
     authenticate::decision::Config,
+    credential::{Digest, KeyFormat},
+    directory::Directory,
     store::{KeyStore, Lookup},
 };
 
@@ -73,7 +74,7 @@ impl<R: Send + Sync + 'static> KeyStore for Share<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{AuthenticateLayer, store::MemoryStore};
+    use crate::{authenticate::AuthenticateLayer, store::MemoryStore};
 
     #[test]
     fn threads_count_in_places_of_their_own() {

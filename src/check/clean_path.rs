@@ -1,4 +1,8 @@
-use crate::{Check, Denial, Head, denial::Cause};
+use crate::{
+    check::Check,
+    denial::{Cause, Denial},
+    head::Head,
+};
 
 /// Demands a path that can be read in one way only.
 ///

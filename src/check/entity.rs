@@ -1,6 +1,12 @@
 //! Whether a key may touch one entity.
 
-use crate::{Dimension, Directory, Grant, Ids, Principal, Restriction, denial::Cause, directory::Difference};
+use crate::{
+    denial::Cause,
+    directory::{Difference, Directory},
+    entity::Dimension,
+    key::{Grant, Ids, Restriction},
+    principal::Principal,
+};
 
 /// Whether a key may touch one entity. The one place where restrictions, shops, their countries and
 /// their companies come together. `said` are the bits of the dimensions that the rule itself names.
@@ -108,7 +114,7 @@ pub(crate) fn allows_orphans(grant: &Grant, dimension: &Dimension, directory: &D
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ClientAddress, Digest, IdGrammar, KeyRecord};
+    use crate::{client_address::ClientAddress, credential::Digest, entity::IdGrammar, key::KeyRecord};
 
     fn directory() -> Directory {
         Directory::builder().shop("de", Some("1")).country("de", "at", Some("1001")).shop("xx", None).build().unwrap()

@@ -1,4 +1,9 @@
-use crate::{Check, ClientAddress, Denial, Head, Proxies, denial::Cause};
+use crate::{
+    check::Check,
+    client_address::{ClientAddress, Proxies},
+    denial::{Cause, Denial},
+    head::Head,
+};
 
 /// Marks a connection as TLS. Whatever accepts TLS connections inserts it into the extensions of each
 /// request; it cannot come from a client.

@@ -21,7 +21,10 @@ pub(crate) use self::{
     simple::judge_networks,
 };
 pub use crate::duty::Duty;
-use crate::{Denial, Head, denial::Cause};
+use crate::{
+    denial::{Cause, Denial},
+    head::Head,
+};
 
 /// A pure check of a request head: it admits or denies, and touches nothing.
 ///

@@ -5,11 +5,13 @@ use std::{fmt, sync::Arc};
 use http::HeaderName;
 
 use crate::{
-    Dimension, Head, Principal,
     check::reach,
     denial::Cause,
+    entity::Dimension,
+    head::Head,
     name::Name,
     policy::{Demand, Verdicts},
+    principal::Principal,
 };
 
 /// Which entity of a dimension a request is about, and where the request says so.
@@ -222,7 +224,14 @@ mod tests {
     use http::Request;
 
     use super::*;
-    use crate::{Check as _, ClientAddress, Digest, Directory, Grant, KeyRecord, Rule};
+    use crate::{
+        check::Check as _,
+        client_address::ClientAddress,
+        credential::Digest,
+        directory::Directory,
+        key::{Grant, KeyRecord},
+        policy::Rule,
+    };
 
     /// A header may stand in a request more than once, and a function may find many: each of them is judged.
     #[test]

@@ -5,8 +5,12 @@ use std::sync::Arc;
 use http::header::ORIGIN;
 
 use crate::{
-    Check, ClientAddress, Denial, Grant, Head, Networks, Permission, Principal, Proxies, check::NO_PRINCIPAL,
-    denial::Cause, key::as_browsers_write,
+    check::{Check, NO_PRINCIPAL},
+    client_address::{ClientAddress, Proxies},
+    denial::{Cause, Denial},
+    head::Head,
+    key::{Grant, Networks, Permission, as_browsers_write},
+    principal::Principal,
 };
 
 /// The principal, or a denial that tells the developer what is missing. The networks of the key are

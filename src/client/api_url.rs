@@ -2,7 +2,7 @@ use std::fmt;
 
 use http::{Uri, uri::PathAndQuery};
 
-use crate::{ConfigError, client::origin::Origin};
+use crate::{client::origin::Origin, error::ConfigError};
 
 /// Where an API is, and the only place that its key is sent to: `https://api.example.com`, or with a
 /// path that all its resources begin with.

@@ -9,8 +9,9 @@ use tower::Service;
 use tower_layer::Layer;
 
 use crate::{
-    ApiKey, ConfigError,
     client::{ApiUrl, credentials::check_key},
+    credential::ApiKey,
+    error::ConfigError,
 };
 
 /// Attaches an API key to requests that go to its API, and keeps it from all others.

@@ -7,8 +7,9 @@ use std::{
 use zeroize::Zeroizing;
 
 use crate::{
-    ApiKey, ConfigError,
     client::{ApiUrl, Credentials, credentials::check_key, disk, fields},
+    credential::ApiKey,
+    error::ConfigError,
 };
 
 /// Much more than a key and a URL.

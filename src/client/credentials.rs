@@ -2,7 +2,7 @@ use std::io::Read;
 
 use zeroize::Zeroizing;
 
-use crate::{ApiKey, ConfigError, client::ApiUrl};
+use crate::{client::ApiUrl, credential::ApiKey, error::ConfigError};
 
 /// A key that was found, the API that it is for, and where it was.
 ///

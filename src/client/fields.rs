@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{error::Category, value::RawValue};
 use zeroize::Zeroizing;
 
-use crate::{ApiKey, ConfigError, client::ApiUrl, text};
+use crate::{client::ApiUrl, credential::ApiKey, error::ConfigError, text};
 
 /// The key and the URL, neither of them looked at.
 pub(super) fn parse(text: &str) -> Result<(ApiKey, String), ConfigError> {

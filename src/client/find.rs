@@ -1,8 +1,9 @@
 use std::{env, ffi::OsString};
 
 use crate::{
-    ApiKey, ConfigError,
     client::{ApiUrl, ConfigFile, Credentials, credentials::check_key},
+    credential::ApiKey,
+    error::ConfigError,
 };
 
 /// Finds an API key: given by the program, else in an environment variable, else in the config file.

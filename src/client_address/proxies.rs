@@ -3,11 +3,13 @@ use std::{net::IpAddr, num::NonZeroUsize};
 use http::{HeaderMap, HeaderName};
 
 use crate::{
-    ClientAddress, ConfigError, Networks,
     client_address::{
+        ClientAddress,
         element::{address, trim},
         forwarded, is_tls,
     },
+    error::ConfigError,
+    key::Networks,
 };
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");

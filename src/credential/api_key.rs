@@ -2,7 +2,7 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
-use crate::Digest;
+use crate::credential::Digest;
 
 /// A whole API key in the clear: the secret itself.
 ///

@@ -3,7 +3,7 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest as _, block_api::compress256};
 
-use crate::ConfigError;
+use crate::error::ConfigError;
 
 /// SHA-256 of a whole API key: the only form of a key that is ever stored.
 ///

@@ -1,6 +1,6 @@
 use crate::{
-    ApiKey, ConfigError,
-    credential::generate,
+    credential::{ApiKey, generate},
+    error::ConfigError,
     text::{Class, every, same},
 };
 

@@ -2,7 +2,7 @@ use std::{borrow::Cow, fmt, sync::Arc};
 
 use http::StatusCode;
 
-use crate::{Dimension, Permission};
+use crate::{entity::Dimension, key::Permission};
 
 /// One thing that was wrong with a request.
 ///

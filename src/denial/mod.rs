@@ -9,7 +9,7 @@ use http::{HeaderValue, StatusCode};
 
 pub use self::cause::Cause;
 pub(crate) use self::form::Form;
-use crate::{KeyId, name::Name};
+use crate::{key::KeyId, name::Name};
 
 /// Why a request is refused: every check that failed, the first of them shown.
 ///
@@ -267,7 +267,7 @@ impl std::error::Error for Denial {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Dimension, Permission};
+    use crate::{entity::Dimension, key::Permission};
 
     #[test]
     fn the_first_in_the_fixed_order_is_shown() {

@@ -4,9 +4,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{
-    Access, ConfigError, Digest, Dimension, Directory, KeyRecord, Networks,
-    directory::DirectoryFile,
-    key::{grant_file::GrantFile, restriction::RestrictionFile},
+    credential::Digest,
+    directory::{Directory, DirectoryFile},
+    entity::Dimension,
+    error::ConfigError,
+    key::{Access, KeyRecord, Networks, grant_file::GrantFile, restriction::RestrictionFile},
     tenant::check_tenant,
     text::{self, Object},
 };
@@ -157,7 +159,7 @@ impl KeyFile {
 fn place(index: usize, raw: &str) -> String {
     #[derive(Deserialize)]
     struct IdOnly {
-        id: crate::KeyId,
+        id: crate::key::KeyId,
     }
     match serde_json::from_str::<IdOnly>(raw) {
         // Longer than any id is likely to be: somebody may have put a whole key there.
@@ -170,7 +172,7 @@ fn place(index: usize, raw: &str) -> String {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct KeyEntry {
-    id: crate::KeyId,
+    id: crate::key::KeyId,
     #[serde(default)]
     name: String,
     digest: Digest,
@@ -189,9 +191,9 @@ pub(crate) struct KeyEntry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     revocation_reason: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    replaces: Option<crate::KeyId>,
+    replaces: Option<crate::key::KeyId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    replaced_by: Option<crate::KeyId>,
+    replaced_by: Option<crate::key::KeyId>,
     #[serde(default, with = "text::unique")]
     permissions: Vec<(String, Access)>,
     #[serde(default, with = "text::unique", skip_serializing_if = "Vec::is_empty")]
@@ -265,13 +267,13 @@ impl KeyEntry {
     }
 }
 
-impl Serialize for crate::KeyId {
+impl Serialize for crate::key::KeyId {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.as_str())
     }
 }
 
-impl<'de> Deserialize<'de> for crate::KeyId {
+impl<'de> Deserialize<'de> for crate::key::KeyId {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }

@@ -1,6 +1,12 @@
 use std::{borrow::Cow, net::IpAddr};
 
-use crate::{Access, ConfigError, Dimension, Networks, Permission, Restriction, key::origin, name::Name, text::same};
+use crate::{
+    entity::Dimension,
+    error::ConfigError,
+    key::{Access, Networks, Permission, Restriction, origin},
+    name::Name,
+    text::same,
+};
 
 /// What a key may do: permissions, restrictions, networks, origins.
 ///

@@ -1,8 +1,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Access, ConfigError, Dimension, Grant, GrantBuilder, Networks,
-    key::restriction::RestrictionFile,
+    entity::Dimension,
+    error::ConfigError,
+    key::{Access, Grant, GrantBuilder, Networks, restriction::RestrictionFile},
     text::{self, Object},
 };
 

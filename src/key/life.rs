@@ -10,9 +10,11 @@ use std::{
 };
 
 use crate::{
-    Grant, KeyRecord, Restriction,
     denial::Cause,
-    key::expiry::{self, RECHECK},
+    key::{
+        Grant, KeyRecord, Restriction,
+        expiry::{self, RECHECK},
+    },
 };
 
 /// The signal that all versions of a record share, until one takes something away from the one before.
@@ -327,7 +329,7 @@ fn covers(wide: &Grant, narrow: &Grant) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Digest, GrantBuilder};
+    use crate::{credential::Digest, key::GrantBuilder};
 
     fn record(grant: GrantBuilder) -> KeyRecord {
         KeyRecord::builder("k".parse().unwrap(), Digest::of(b"k")).grant(grant.build().unwrap()).build()

@@ -3,7 +3,7 @@ use std::{fmt, net::IpAddr, str::FromStr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::{ConfigError, key::runs::Runs};
+use crate::{error::ConfigError, key::runs::Runs};
 
 /// One network in CIDR notation, parsed strictly and kept canonical.
 ///

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use crate::ConfigError;
+use crate::error::ConfigError;
 
 /// The origin as every browser sends it (the HTML standard's serialization of an origin, the ASCII form of WHATWG's URL): a
 /// scheme and a host in lower case, no default port, nothing behind. None if the text names no origin.

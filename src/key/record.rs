@@ -8,7 +8,12 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use crate::{Alphabet, ConfigError, Digest, Grant, credential::generate, key::life::LifeCell, name::Name};
+use crate::{
+    credential::{Alphabet, Digest, generate},
+    error::ConfigError,
+    key::{Grant, life::LifeCell},
+    name::Name,
+};
 
 /// The public part of a key, `l64_abc12345`: it names the key in logs, lists and commands, and opens
 /// nothing.

@@ -5,7 +5,8 @@ use hashbrown::HashTable;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ConfigError, Dimension,
+    entity::Dimension,
+    error::ConfigError,
     text::{Id, head},
 };
 

@@ -3,9 +3,10 @@ use std::{collections::HashMap, mem::discriminant};
 use http::Method;
 
 use crate::{
-    ConfigError, Dimension, Policy, Rule,
+    entity::Dimension,
+    error::ConfigError,
     policy::{
-        Entry, Pattern, Target,
+        Entry, Pattern, Policy, Rule, Target,
         rule::{access, misspelt},
         rules,
         table::Table,

@@ -1,9 +1,12 @@
 use std::{fmt, time::SystemTime};
 
 use crate::{
-    Access, Denial, Dimension, Head, Principal, Status,
-    denial::Cause,
+    denial::{Cause, Denial},
+    entity::Dimension,
+    head::Head,
+    key::{Access, Status},
     policy::{Policy, Sought, Values},
+    principal::Principal,
 };
 
 /// What one verdict is about.

@@ -32,10 +32,11 @@ pub(crate) use self::{
     values::Values,
 };
 use crate::{
-    Check, Denial, Head, Principal,
-    check::{self, CleanPath},
-    denial::{Cause, Context},
+    check::{self, Check, CleanPath},
+    denial::{Cause, Context, Denial},
     duty::Duty,
+    head::Head,
+    principal::Principal,
     routed::Rewriting,
     text::holds,
 };

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::values::Values;
-use crate::{ConfigError, name::Name, text::same};
+use crate::{error::ConfigError, name::Name, text::same};
 
 /// A path pattern in the syntax of axum and `matchit`: `/shops/{shop}`, `/public/{*rest}`.
 #[derive(Clone, Debug)]

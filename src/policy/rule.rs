@@ -3,12 +3,15 @@ use std::{borrow::Cow, sync::Arc};
 use http::Method;
 
 use crate::{
-    Access, Check, Denial, Dimension, Head, Permission, Principal,
-    check::{Kind, NO_PRINCIPAL, Origin, Relations, Stance, Tie, judge_networks, without_duty},
-    denial::Cause,
+    check::{Check, Kind, NO_PRINCIPAL, Origin, Relations, Stance, Tie, judge_networks, without_duty},
+    denial::{Cause, Denial},
     duty::Duty,
+    entity::Dimension,
+    head::Head,
+    key::{Access, Permission},
     name::Name,
     policy::{Demand, Verdicts},
+    principal::Principal,
 };
 
 /// What one route demands of the key that calls it.

@@ -1,6 +1,6 @@
 use http::{HeaderValue, Response, header::CONTENT_LENGTH};
 
-use crate::{Denial, Reject};
+use crate::{denial::Denial, reject::Reject};
 
 /// Status and headers, no body.
 ///

@@ -1,7 +1,10 @@
 use http::{HeaderName, HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
-use crate::{Denial, Reject, reject::Problem};
+use crate::{
+    denial::Denial,
+    reject::{Problem, Reject},
+};
 
 /// gRPC: a trailers-only response, HTTP 200 with `grpc-status` and `grpc-message` among the headers, as
 /// the gRPC protocol over HTTP/2 has it. Only for gRPC calls ([`Denial::answers_grpc`]): any other request is

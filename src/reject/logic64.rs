@@ -2,7 +2,10 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use serde::Serialize;
 
-use crate::{Denial, Reject, reject::json};
+use crate::{
+    denial::Denial,
+    reject::{Reject, json},
+};
 
 /// The style of the Logic64 API: `{"code","hint"}`. A 401 is always `INVALID_API_KEY` with the hint of
 /// its public page.

@@ -3,8 +3,8 @@ use http::{Response, StatusCode};
 use serde::Serialize;
 
 use crate::{
-    Denial, Reject,
-    reject::{Empty, json},
+    denial::Denial,
+    reject::{Empty, Reject, json},
 };
 
 /// The style of the Logik.io API: 401 and 403 are empty, all else is

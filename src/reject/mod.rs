@@ -15,7 +15,7 @@ use http::{
 use serde::Serialize;
 
 pub use self::{empty::Empty, grpc::Grpc, logic64::Logic64, logik::Logik, problem::Problem, scayle::Scayle};
-use crate::{Denial, denial::Cause};
+use crate::denial::{Cause, Denial};
 
 /// Turns a [`Denial`] into a response, in the dialect that the API speaks.
 ///

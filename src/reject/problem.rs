@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, header::CONTENT_TYPE};
 use serde::Serialize;
 
-use crate::{Denial, Reject};
+use crate::{denial::Denial, reject::Reject};
 
 /// `application/problem+json` as in RFC 9457, the default dialect:
 ///

@@ -2,7 +2,10 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use serde::Serialize;
 
-use crate::{Denial, Reject, reject::json};
+use crate::{
+    denial::Denial,
+    reject::{Reject, json},
+};
 
 /// The style of the SCAYLE Admin API: `{"errors":[{"errorKey","message","context"}]}`.
 ///

@@ -8,7 +8,12 @@ use std::{
 use http::Response;
 use pin_project_lite::pin_project;
 
-use crate::{Denial, Reject, check::Duty, denial::Context, reject::Raised, require::layer::Config};
+use crate::{
+    check::Duty,
+    denial::{Context, Denial},
+    reject::{Raised, Reject},
+    require::layer::Config,
+};
 
 pin_project! {
     /// The response of [`Require`](crate::Require).

@@ -4,8 +4,9 @@ use http::Response;
 use tower_layer::Layer;
 
 use crate::{
-    Denial, Reject, Require,
-    reject::{self, Problem},
+    denial::Denial,
+    reject::{self, Problem, Reject},
+    require::Require,
 };
 
 /// Lets a request through if a [`Check`](crate::Check) admits it.

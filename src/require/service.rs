@@ -8,9 +8,11 @@ use http::{Request, Response};
 use tower::Service;
 
 use crate::{
-    Check, Head, Principal, Reject,
+    check::Check,
     denial::{Context as DenialContext, Form},
-    reject::Problem,
+    head::Head,
+    principal::Principal,
+    reject::{Problem, Reject},
     require::{future::ResponseFuture, layer::Config},
     trace,
 };

@@ -5,7 +5,8 @@ use std::{sync::Arc, time::SystemTime};
 use futures::future::{BoxFuture, FutureExt as _};
 
 use crate::{
-    ConfigError, Grant, KeyFile, KeyId, KeyRecord,
+    error::ConfigError,
+    key::{Grant, KeyFile, KeyId, KeyRecord},
     store::{
         AuditQuery, AuditRecord, Changed, Imported, IssuedKey, KeyQuery, NewKey, Overlap, Page, StoreError,
         StoreSettings,

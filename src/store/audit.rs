@@ -4,7 +4,11 @@ use std::{collections::HashMap, fmt, time::SystemTime};
 
 use serde_json::{Map, Value};
 
-use crate::{ConfigError, Digest, KeyId, KeyRecord, key::KeyEntry};
+use crate::{
+    credential::Digest,
+    error::ConfigError,
+    key::{KeyEntry, KeyId, KeyRecord},
+};
 
 /// One change, as a store remembers it. It is written together with the change, or neither is.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,7 +6,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::{ApiKey, ConfigError, Grant, KeyId, KeyRecord, store::StoreSettings};
+use crate::{
+    credential::ApiKey,
+    error::ConfigError,
+    key::{Grant, KeyId, KeyRecord},
+    store::StoreSettings,
+};
 
 /// What is to be done to keys.
 #[derive(Debug)]

@@ -16,7 +16,11 @@ use std::{
 use arc_swap::ArcSwap;
 
 use crate::{
-    ConfigError, Digest, Dimension, Directory, KeyFile, KeyFormat,
+    credential::{Digest, KeyFormat},
+    directory::Directory,
+    entity::Dimension,
+    error::ConfigError,
+    key::KeyFile,
     mount::SingleMount,
     regular_file,
     store::{

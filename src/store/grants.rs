@@ -4,7 +4,12 @@ use std::{collections::HashMap, sync::Arc};
 
 use foldhash::fast::RandomState;
 
-use crate::{ConfigError, Dimension, Grant, key::GrantFile, text};
+use crate::{
+    entity::Dimension,
+    error::ConfigError,
+    key::{Grant, GrantFile},
+    text,
+};
 
 /// Reads grants, and lets records with the same one share it.
 pub(crate) struct Grants<'d> {

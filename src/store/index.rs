@@ -9,10 +9,10 @@ use std::sync::{
 use std::sync::atomic::AtomicU64;
 
 use crate::{
-    Digest, Directory, KeyRecord,
     check::directory_narrows,
-    directory::Difference,
-    key::{End, LifeCell},
+    credential::Digest,
+    directory::{Difference, Directory},
+    key::{End, KeyRecord, LifeCell},
     store::{
         Lookup, StoreError,
         snapshot::{Newest, Part, Snapshot},
@@ -406,7 +406,7 @@ mod tests {
     #[test]
     fn a_look_up_finds_a_record_and_a_directory_of_one_moment() {
         let of = |company: u8| {
-            let grant = crate::Grant::builder().only("company", [company]).build().unwrap();
+            let grant = crate::key::Grant::builder().only("company", [company]).build().unwrap();
             let directory = Directory::builder().shop("de", Some(&company.to_string())).build().unwrap();
             (Arc::new(KeyRecord::builder("k".parse().unwrap(), Digest::of(b"k")).grant(grant).build()), directory)
         };
@@ -419,7 +419,7 @@ mod tests {
                     let (found, directory) = futures::executor::block_on(index.lookup(&Digest::of(b"k")).answer());
                     let (record, directory) = (found.unwrap().unwrap(), directory.unwrap());
                     let company = directory.company_of("de").unwrap();
-                    assert!(record.grant().restriction(&crate::Dimension::COMPANY).unwrap().allows(company));
+                    assert!(record.grant().restriction(&crate::entity::Dimension::COMPANY).unwrap().allows(company));
                 }
             });
             for (record, directory) in moments.iter().cycle() {

@@ -3,8 +3,9 @@
 use std::time::SystemTime;
 
 use crate::{
-    ConfigError, Digest, Grant, KeyRecord, Restriction,
-    key::GrantFile,
+    credential::Digest,
+    error::ConfigError,
+    key::{Grant, GrantFile, KeyRecord, Restriction},
     store::{StoreError, StoreSettings, lifecycle::Table},
     tenant::check_tenant,
     text,
@@ -17,7 +18,8 @@ pub(crate) fn judge(grant: &Grant, settings: &StoreSettings) -> Result<Vec<Strin
         return Err(StoreError::invalid("the grant would not be read back as it is"));
     }
     let mut warnings = Vec::new();
-    let starred = grant.permissions().iter().map(crate::Permission::resource).filter(|resource| resource.contains('*'));
+    let starred =
+        grant.permissions().iter().map(crate::key::Permission::resource).filter(|resource| resource.contains('*'));
     warnings.extend(starred.map(|resource| format!("the resource {resource:?} is a name like any other, no wildcard")));
     if grant.permissions().is_empty() {
         warnings.push("it has no permissions".to_owned());
@@ -34,7 +36,7 @@ pub(crate) fn judge(grant: &Grant, settings: &StoreSettings) -> Result<Vec<Strin
         Some(networks) => warnings.extend(
             networks
                 .iter()
-                .filter(crate::Network::is_everything)
+                .filter(crate::key::Network::is_everything)
                 .map(|network| format!("the network {network} is every address of its family")),
         ),
     }

@@ -6,7 +6,8 @@ use std::{
 };
 
 use crate::{
-    Digest, KeyId, KeyRecord, Status,
+    credential::Digest,
+    key::{KeyId, KeyRecord, Status},
     store::{
         Action, NewKey, Overlap, StoreError, StoreSettings,
         audit::{self, Edit},

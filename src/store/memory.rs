@@ -10,7 +10,11 @@ use std::{
 use futures::future::{BoxFuture, FutureExt as _};
 
 use crate::{
-    ConfigError, Digest, Dimension, Directory, KeyFile, KeyFormat, KeyId, KeyRecord,
+    credential::{Digest, KeyFormat},
+    directory::Directory,
+    entity::Dimension,
+    error::ConfigError,
+    key::{KeyFile, KeyId, KeyRecord},
     store::{
         AuditQuery, AuditRecord, KeyQuery, KeyStore, Lookup, Page, StoreError, StoreSettings,
         admin::{Ledger, Sealed, SealedOutcome},

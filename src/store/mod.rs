@@ -39,7 +39,12 @@ pub use self::{
     query::{KeyQuery, Page, UnreadableKey},
     settings::StoreSettings,
 };
-use crate::{Digest, Dimension, Directory, KeyFormat, KeyRecord};
+use crate::{
+    credential::{Digest, KeyFormat},
+    directory::Directory,
+    entity::Dimension,
+    key::KeyRecord,
+};
 
 /// Answers which key a digest belongs to.
 ///

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::{KeyId, KeyRecord, Status};
+use crate::key::{KeyId, KeyRecord, Status};
 
 /// Which keys to list. All conditions must hold; none means all keys.
 ///

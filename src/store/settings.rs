@@ -3,8 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ConfigError, Dimension, Directory, KeyFormat,
-    directory::DirectoryFile,
+    credential::KeyFormat,
+    directory::{Directory, DirectoryFile},
+    entity::Dimension,
+    error::ConfigError,
     text::{self, Object},
 };
 
@@ -157,7 +159,7 @@ struct SettingsFile {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::IdGrammar;
+    use crate::entity::IdGrammar;
 
     #[test]
     fn what_is_written_is_read() {

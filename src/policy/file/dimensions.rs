@@ -1,7 +1,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ConfigError, Dimension, IdGrammar,
+    entity::{Dimension, IdGrammar},
+    error::ConfigError,
     text::{self, Object},
 };
 

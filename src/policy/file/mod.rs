@@ -15,8 +15,9 @@ use self::{
     rule::RuleFile,
 };
 use crate::{
-    ConfigError, Dimension, Policy,
-    policy::{Entry, Target, rules},
+    entity::Dimension,
+    error::ConfigError,
+    policy::{Entry, Policy, Target, rules},
     text::{Object, from_json, given},
 };
 

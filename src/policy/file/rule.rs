@@ -5,9 +5,11 @@ use serde::{Deserialize, Serialize};
 
 use super::dimensions::Known;
 use crate::{
-    Access, ConfigError, Dimension, Rule,
     check::{Origin, Relations, Stance, Tie},
-    policy::Target,
+    entity::Dimension,
+    error::ConfigError,
+    key::Access,
+    policy::{Rule, Target},
     text::{self, Object, given},
 };
 

@@ -13,7 +13,9 @@ use tokio::{
 use tokio_postgres::Client;
 
 use crate::{
-    Digest, Dimension, KeyId,
+    credential::Digest,
+    entity::Dimension,
+    key::KeyId,
     store::{
         Action, AuditQuery, AuditRecord, Found, KeyQuery, Page, StoreError, StoreErrorKind, StoreSettings,
         UnreadableKey,

@@ -23,7 +23,10 @@ use tokio::sync::mpsc;
 pub use self::options::PostgresOptions;
 use self::{admin::Admin, thread::Job};
 use crate::{
-    Digest, Dimension, Directory, KeyFormat, KeyId, KeyRecord,
+    credential::{Digest, KeyFormat},
+    directory::Directory,
+    entity::Dimension,
+    key::{KeyId, KeyRecord},
     store::{
         AuditQuery, AuditRecord, KeyQuery, KeyStore, Lookup, Page, StoreError, StoreSettings,
         admin::{Ledger, Sealed, SealedOutcome},

@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use crate::{
-    Dimension,
+    entity::Dimension,
     store::{
         PostgresStore, StoreError, StoreSettings,
         postgres::{connection::Access, schema, thread},

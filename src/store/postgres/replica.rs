@@ -13,7 +13,9 @@ use tokio::sync::Notify;
 use tokio_postgres::{Client, IsolationLevel, Statement, types::ToSql};
 
 use crate::{
-    Digest, Dimension, clock,
+    clock,
+    credential::Digest,
+    entity::Dimension,
     store::{
         StoreError, StoreSettings,
         index::{Index, Slot},

@@ -9,7 +9,10 @@ use std::{
 use tokio_postgres::{Row as PgRow, Transaction, types::ToSql};
 
 use crate::{
-    ConfigError, Digest, Dimension, Grant, KeyId, KeyRecord,
+    credential::Digest,
+    entity::Dimension,
+    error::ConfigError,
+    key::{Grant, KeyId, KeyRecord},
     store::{
         Action, StoreError,
         audit::Edit,

@@ -16,7 +16,8 @@ use tokio::{
 };
 
 use crate::{
-    Dimension, KeyFormat,
+    credential::KeyFormat,
+    entity::Dimension,
     store::{
         StoreError, StoreSettings,
         index::{Index, StaleWhenGone},

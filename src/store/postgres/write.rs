@@ -5,8 +5,7 @@ use std::time::SystemTime;
 use tokio_postgres::{Transaction, types::ToSql};
 
 use crate::{
-    KeyId, KeyRecord,
-    key::GrantFile,
+    key::{GrantFile, KeyId, KeyRecord},
     store::{
         Action, StoreError,
         audit::Edit,

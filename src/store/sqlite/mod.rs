@@ -20,7 +20,10 @@ use futures::{
 
 use self::worker::{Job, Worker};
 use crate::{
-    Digest, Dimension, Directory, KeyFormat, KeyId, KeyRecord,
+    credential::{Digest, KeyFormat},
+    directory::Directory,
+    entity::Dimension,
+    key::{KeyId, KeyRecord},
     store::{
         AuditQuery, AuditRecord, KeyQuery, KeyStore, Lookup, Page, StoreError, StoreErrorKind, StoreSettings,
         admin::{Ledger, Sealed, SealedOutcome},

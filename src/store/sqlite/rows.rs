@@ -5,8 +5,10 @@ use std::{sync::Arc, time::SystemTime};
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _, Row as SqlRow, params, types::ValueRef};
 
 use crate::{
-    ConfigError, Digest, Dimension, KeyId, KeyRecord,
-    key::GrantFile,
+    credential::Digest,
+    entity::Dimension,
+    error::ConfigError,
+    key::{GrantFile, KeyId, KeyRecord},
     store::{
         Action, AuditQuery, AuditRecord, KeyQuery, Page, StoreError, UnreadableKey,
         audit::Edit,

@@ -12,7 +12,9 @@ use std::{
 use rusqlite::{Connection, TransactionBehavior, config::DbConfig};
 
 use crate::{
-    Digest, Dimension, Directory,
+    credential::Digest,
+    directory::Directory,
+    entity::Dimension,
     store::{
         Found, StoreError, StoreSettings,
         change::{Applied, Change},
