@@ -230,6 +230,55 @@ mod tests {
         }
     }
 
+    /// All directories of two shops, two companies and a country, in pairs: whatever a change takes from a key, however
+    /// a rule asks for it, is noticed.
+    #[test]
+    fn no_change_of_a_directory_takes_an_entity_away_unnoticed() {
+        let mut directories = vec![Directory::default()];
+        let companies = [None, Some(None), Some(Some("1")), Some(Some("2"))];
+        for (a, b) in companies.iter().flat_map(|a| companies.iter().map(move |b| (a, b))) {
+            for of in [None, Some("a"), Some("b")] {
+                let shops = [("a", a), ("b", b)];
+                let mut builder = Directory::builder();
+                for (shop, company) in shops {
+                    let Some(company) = company else { continue };
+                    builder = builder.shop(shop, *company);
+                    if of == Some(shop) {
+                        builder = builder.country(shop, "at", Some("at-1"));
+                    }
+                }
+                directories.push(builder.build().unwrap());
+            }
+        }
+        let grants = [
+            Grant::default(),
+            Grant::builder().only("company", [1]).build().unwrap(),
+            Grant::builder().all_but("company", [1]).build().unwrap(),
+            Grant::builder().only("shop", ["a"]).build().unwrap(),
+            Grant::builder().all_but("shop", ["a"]).build().unwrap(),
+            Grant::builder().only("shop", ["a"]).all_but("company", [2]).build().unwrap(),
+        ];
+        let entities = [("shop", "a"), ("shop", "b"), ("shop", "zz"), ("country", "at-1"), ("country", "zz")]
+            .map(|(kind, id)| (if kind == "shop" { Dimension::SHOP } else { Dimension::SHOP_COUNTRY }, id));
+        let (mut lost, mut quiet) = (0, 0);
+        for (grant, old) in grants.iter().flat_map(|grant| directories.iter().map(move |old| (grant, old))) {
+            for new in &directories {
+                let loses = entities.iter().any(|(dimension, id)| {
+                    (NOTHING..=BOTH).any(|said| {
+                        is_allowed(grant, old, dimension, id, said) && !is_allowed(grant, new, dimension, id, said)
+                    })
+                });
+                let noticed = directory_narrows((grant, old), (grant, new), &old.difference(new));
+                assert!(noticed || !loses, "{grant:?} {old:?} {new:?}");
+                lost += usize::from(loses);
+                quiet += usize::from(!noticed);
+            }
+            let same = directory_narrows((grant, old), (grant, old), &old.difference(old));
+            assert!(!same, "{grant:?} {old:?}: nothing has changed");
+        }
+        assert!(lost > 1000 && quiet > 4000, "{lost} {quiet}");
+    }
+
     #[test]
     fn a_country_code_is_never_a_shop() {
         let only_at = Grant::builder().only("shop", ["at"]).build().unwrap();
