@@ -16,8 +16,8 @@ use futures::FutureExt as _;
 use http::{HeaderMap, Request};
 use tower::{Layer as _, ServiceBuilder};
 use tower_authz::{
-    AuthenticateLayer, ClientAddress, Digest, Dimension, Grant, Networks, Permission, Policy, Proxies, RequireLayer,
-    Restriction, Rule, check::CleanPath, reject::Empty, store::KeyStore as _,
+    AuthenticateLayer, CleanPath, ClientAddress, Digest, Dimension, Grant, Networks, Permission, Policy, Proxies,
+    RequireLayer, Restriction, Rule, reject::Empty, store::KeyStore as _,
 };
 
 type Group<'a> = BenchmarkGroup<'a, WallTime>;

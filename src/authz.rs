@@ -3,13 +3,15 @@ use std::{fmt, sync::Arc, time::SystemTime};
 use tower_layer::Layer;
 
 use crate::{
-    authenticate::{Authenticate, AuthenticateLayer},
-    check::{Check, CleanPath, judge_https},
+    check::Check,
+    clean_path::CleanPath,
     client_address::Proxies,
     credential::Sources,
     denial::{Cause, Denial},
     error::ConfigError,
+    gate::{Authenticate, AuthenticateLayer},
     head::Head,
+    https::judge_https,
     policy::Policy,
     reject::Problem,
     store::KeyStore,
@@ -152,7 +154,7 @@ impl<R: Clone> Authz<R> {
         self.with_entrance(|entrance| entrance.proxies = Some(proxies))
     }
 
-    /// Refuses plain HTTP, on public routes too: see [`HttpsOnly`](crate::check::HttpsOnly).
+    /// Refuses plain HTTP, on public routes too: see [`HttpsOnly`](crate::https::HttpsOnly).
     pub fn https_only(self) -> Self {
         self.with_entrance(|entrance| entrance.https_only = true)
     }

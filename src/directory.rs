@@ -9,9 +9,9 @@ use foldhash::fast::RandomState;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    entity::Dimension,
+    dimension::Dimension,
     error::ConfigError,
-    text::{Id, Object},
+    json::{Id, Object},
 };
 
 /// Which company a shop belongs to, and which shop a shop country belongs to.

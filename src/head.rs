@@ -6,11 +6,13 @@ use http::{Extensions, HeaderMap, HeaderName, Method, Request, Uri};
 use percent_encoding::percent_decode_str;
 
 use crate::{
+    bytes::holds,
     client_address::ClientAddress,
-    policy::{Pattern, Values},
     principal::Principal,
-    routed::{self, Rewriting},
-    text::holds,
+    route::{
+        Pattern, Values,
+        matched::{self, Rewriting},
+    },
 };
 
 /// What a [`Check`](crate::Check) sees of a request.
@@ -46,7 +48,7 @@ impl<'a> Head<'a> {
     /// The head of a request. Inside an axum router it knows the matched route.
     #[inline]
     pub fn of<B>(request: &'a Request<B>) -> Self {
-        let original = crate::routed::uri(request.extensions());
+        let original = crate::route::matched::uri(request.extensions());
         Self {
             method: request.method(),
             inner_uri: request.uri(),
@@ -113,7 +115,7 @@ impl<'a> Head<'a> {
 
     /// The pattern that a router has matched, whatever a policy has found.
     pub(crate) fn matched(&self) -> Option<&'a str> {
-        crate::routed::pattern(self.extensions)
+        crate::route::matched::pattern(self.extensions)
     }
 
     /// The head of an operation that is carried inside of a request.
@@ -166,7 +168,7 @@ impl<'a> Head<'a> {
     pub(crate) fn rewriting(&self) -> Rewriting {
         match std::ptr::eq(self.inner_uri, self.uri) {
             true => Rewriting::Nesting,
-            false => routed::rewriting(self.extensions, self.path(), self.inner_uri.path()),
+            false => matched::rewriting(self.extensions, self.path(), self.inner_uri.path()),
         }
     }
 

@@ -2,23 +2,27 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod authenticate;
 mod authz;
 #[cfg(feature = "axum")]
 mod axum;
+mod body;
+mod bytes;
 pub mod check;
+mod clean_path;
 #[cfg(feature = "client")]
 pub mod client;
 mod client_address;
 mod clock;
 mod credential;
 mod denial;
+mod dimension;
 mod directory;
-mod duty;
 mod entity;
 mod error;
+mod gate;
 mod head;
-mod in_flight;
+mod https;
+mod json;
 mod key;
 #[cfg(any(feature = "file", feature = "sqlite"))]
 #[cfg_attr(
@@ -33,43 +37,42 @@ mod principal;
 mod regular_file;
 pub mod reject;
 mod require;
-mod routed;
-mod scope;
+mod route;
 pub mod store;
+mod telemetry;
 mod tenant;
-#[cfg(feature = "axum")]
-pub mod testing;
-mod text;
-mod trace;
+mod timestamp;
 
+#[cfg(feature = "axum")]
+pub use crate::axum::testing;
 pub use crate::{
-    authenticate::{Authenticate, AuthenticateLayer},
     authz::Authz,
+    body::{LiveBodies, LiveBody, LiveBodyError, LiveBodyLayer},
     check::Check,
+    clean_path::CleanPath,
     client_address::{ClientAddress, PeerAddress, Proxies},
-    credential::{Alphabet, ApiKey, Digest, KeyFormat, Source, Sources, StructuredFormat},
+    credential::{Source, Sources},
     denial::{Cause, Denial},
+    dimension::{Dimension, IdGrammar},
     directory::{Directory, DirectoryBuilder},
-    entity::{Dimension, IdGrammar},
     error::ConfigError,
+    gate::{Authenticate, AuthenticateLayer},
     head::Head,
-    in_flight::{LiveBodies, LiveBody, LiveBodyError, LiveBodyLayer},
+    https::{HttpsOnly, SecureConnection},
     key::{
-        Access, Grant, GrantBuilder, Ids, KeyFile, KeyId, KeyRecord, KeyRecordBuilder, Network, Networks, Permission,
-        Restriction, Status,
+        Access, Alphabet, ApiKey, Digest, Grant, GrantBuilder, Ids, KeyFile, KeyFormat, KeyId, KeyRecord,
+        KeyRecordBuilder, Network, Networks, Permission, Restriction, Status, StructuredFormat,
     },
     policy::{Audit, Difference, Explanation, Finding, Policy, PolicyBuilder, Rule},
-    principal::Principal,
+    principal::{Filter, Principal, Scope},
     reject::Reject,
     require::{Require, RequireLayer},
-    scope::{Filter, Scope},
     tenant::TenantHosts,
 };
 
 /// The futures of the services, for those who have to name them.
 pub mod future {
     pub use crate::{
-        authenticate::ResponseFuture as AuthenticateFuture, in_flight::LiveBodyFuture,
-        require::ResponseFuture as RequireFuture,
+        body::LiveBodyFuture, gate::ResponseFuture as AuthenticateFuture, require::ResponseFuture as RequireFuture,
     };
 }

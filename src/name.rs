@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, fmt, hash, sync::Arc};
 
-use crate::text::same;
+use crate::{bytes::same, error::ConfigError};
 
 /// A string that is cheap to clone: denials carry names, and a flood of refused requests must not
 /// become a flood of allocations.
@@ -67,5 +67,16 @@ impl fmt::Debug for Name {
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+/// Refuses the name of a tenant that no host would ever name: hosts are compared in lower case.
+pub(crate) fn check_tenant(name: &str) -> Result<(), ConfigError> {
+    let lower = name.to_lowercase();
+    match lower == name {
+        true => Ok(()),
+        false => Err(ConfigError::new(format!(
+            "tenant: a host names its tenant in lower case, so {name:?} would never match; write {lower:?}"
+        ))),
     }
 }

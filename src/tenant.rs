@@ -108,17 +108,6 @@ impl TenantHosts {
     }
 }
 
-/// Refuses the name of a tenant that no host would ever name: hosts are compared in lower case.
-pub(crate) fn check_tenant(name: &str) -> Result<(), ConfigError> {
-    let lower = name.to_lowercase();
-    match lower == name {
-        true => Ok(()),
-        false => Err(ConfigError::new(format!(
-            "tenant: a host names its tenant in lower case, so {name:?} would never match; write {lower:?}"
-        ))),
-    }
-}
-
 impl Check for TenantHosts {
     fn check(&self, head: &Head<'_>) -> Result<(), Denial> {
         Ok(self.tenant(head).map(drop)?)

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use http::{HeaderName, HeaderValue, Method, Request};
 use serde_json::json;
-use tower_authz::{Check as _, ClientAddress, Head, KeyId, Policy, Principal, check::CleanPath};
+use tower_authz::{Check as _, CleanPath, ClientAddress, Head, KeyId, Policy, Principal};
 
 use crate::{
     Failure,

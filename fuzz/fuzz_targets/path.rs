@@ -15,7 +15,7 @@ use http::{Request, Uri};
 use libfuzzer_sys::fuzz_target;
 use percent_encoding::percent_decode_str;
 use tower_authz::{
-    Check as _, ClientAddress, Digest, Directory, Head, KeyRecord, Policy, Principal, Rule, check::CleanPath,
+    Check as _, ClientAddress, Digest, Directory, Head, KeyRecord, Policy, Principal, Rule, CleanPath,
 };
 
 type Judged = (String, Vec<(&'static str, Option<String>)>);

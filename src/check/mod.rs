@@ -1,26 +1,21 @@
 //! Pure decisions: a request head goes in, nothing or a denial comes out.
 
-mod clean_path;
-mod entity;
-mod https;
+mod findings;
 mod relation;
 mod simple;
 
 use std::sync::Arc;
 
+pub(crate) use self::{
+    findings::{Demand, Verdicts},
+    relation::Relations,
+    simple::judge_networks,
+};
 pub use self::{
-    clean_path::CleanPath,
-    https::{HttpsOnly, SecureConnection},
     relation::Tie,
     simple::{Kind, Origin, RestrictedNetworks, WithinNetworks},
 };
-pub(crate) use self::{
-    entity::{allows_orphans, directory_narrows, excludes_reliably, reach},
-    https::judge_https,
-    relation::{Relations, Stance},
-    simple::judge_networks,
-};
-pub use crate::duty::Duty;
+pub use crate::principal::Duty;
 use crate::{
     denial::{Cause, Denial},
     head::Head,

@@ -5,13 +5,13 @@ use std::{fmt, sync::Arc};
 use http::HeaderName;
 
 use crate::{
-    check::reach,
+    check::{Demand, Verdicts},
     denial::Cause,
-    entity::Dimension,
+    dimension::Dimension,
+    entity::entity_allowed,
     head::Head,
     name::Name,
-    policy::{Demand, Verdicts},
-    principal::Principal,
+    principal::{Principal, Stance},
 };
 
 /// Which entity of a dimension a request is about, and where the request says so.
@@ -121,17 +121,6 @@ impl fmt::Debug for Tie {
     }
 }
 
-/// How a route stands to a dimension that it is not tied to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stance {
-    /// It shows nothing that belongs to one entity.
-    Unscoped,
-    /// The handler filters by [`Scope`](crate::Scope).
-    Filtered,
-    /// The handler finds the entities, in the body say, and asks for each.
-    Pending,
-}
-
 /// All that a rule says of dimensions.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Relations {
@@ -144,12 +133,15 @@ pub(crate) struct Relations {
     pub(crate) covered: u8,
     /// The same of those that the rule itself names, by a tie or otherwise. Fewer would refuse here too.
     pub(crate) said: u8,
+    /// The dimensions that a handler has to settle, and how.
+    pub(crate) open: Arc<[(Dimension, Stance)]>,
 }
 
 impl Relations {
     /// Says something more of dimensions.
     pub(crate) fn relate(&mut self, say: impl FnOnce(&mut Self)) {
         say(self);
+        self.open = self.stances.iter().filter(|(_, stance)| *stance != Stance::Unscoped).cloned().collect();
         self.covered =
             Dimension::STANDARD.iter().filter(|over| self.names(over)).fold(0, |bits, over| bits | over.bit());
         self.said = self.named().fold(0, |bits, over| bits | over.bit());
@@ -166,7 +158,7 @@ impl Relations {
 
     /// The dimensions that a handler has to settle.
     pub(crate) fn open(&self) -> impl Iterator<Item = (&Dimension, Stance)> {
-        self.stances.iter().filter(|(_, stance)| *stance != Stance::Unscoped).map(|(over, stance)| (over, *stance))
+        self.open.iter().map(|(over, stance)| (over, *stance))
     }
 
     /// The dimensions whose ids are read here or by a [`Scope`](crate::Scope): how they are spelt matters.
@@ -203,13 +195,14 @@ impl Relations {
 
     /// Judges a request.
     pub(crate) fn judge(&self, head: &Head<'_>, principal: &Principal, verdicts: &mut impl Verdicts) {
+        let (grant, directory) = (principal.record().grant(), principal.directory());
         for tie in &self.ties {
             tie.judge_each(head, &mut |id| {
-                let verdict = id.and_then(|id| reach(principal, &tie.dimension, id, self.said));
+                let verdict = id.and_then(|id| entity_allowed(grant, directory, &tie.dimension, id, self.said));
                 verdicts.hear(|| Demand::Entity(&tie.dimension), verdict);
             });
         }
-        for (dimension, _) in principal.record().grant().restrictions() {
+        for (dimension, _) in grant.restrictions() {
             let verdict = match self.covers(dimension) {
                 true => Ok(()),
                 false => Err(Cause::UndeclaredDimension(dimension.clone())),
@@ -227,9 +220,8 @@ mod tests {
     use crate::{
         check::Check as _,
         client_address::ClientAddress,
-        credential::Digest,
         directory::Directory,
-        key::{Grant, KeyRecord},
+        key::{Digest, Grant, KeyRecord},
         policy::Rule,
     };
 

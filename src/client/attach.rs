@@ -10,8 +10,8 @@ use tower_layer::Layer;
 
 use crate::{
     client::{ApiUrl, credentials::check_key},
-    credential::ApiKey,
     error::ConfigError,
+    key::ApiKey,
 };
 
 /// Attaches an API key to requests that go to its API, and keeps it from all others.

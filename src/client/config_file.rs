@@ -8,8 +8,8 @@ use zeroize::Zeroizing;
 
 use crate::{
     client::{ApiUrl, Credentials, credentials::check_key, disk, fields},
-    credential::ApiKey,
     error::ConfigError,
+    key::ApiKey,
 };
 
 /// Much more than a key and a URL.

@@ -2,7 +2,7 @@ use std::io::Read;
 
 use zeroize::Zeroizing;
 
-use crate::{client::ApiUrl, credential::ApiKey, error::ConfigError};
+use crate::{client::ApiUrl, error::ConfigError, key::ApiKey};
 
 /// A key that was found, the API that it is for, and where it was.
 ///

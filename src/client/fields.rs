@@ -5,13 +5,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{error::Category, value::RawValue};
 use zeroize::Zeroizing;
 
-use crate::{client::ApiUrl, credential::ApiKey, error::ConfigError, text};
+use crate::{client::ApiUrl, error::ConfigError, json, key::ApiKey};
 
 /// The key and the URL, neither of them looked at.
 pub(super) fn parse(text: &str) -> Result<(ApiKey, String), ConfigError> {
     #[derive(Deserialize)]
     #[serde(transparent)]
-    struct Entries<'a>(#[serde(borrow, deserialize_with = "text::unique::deserialize")] Vec<(String, &'a RawValue)>);
+    struct Entries<'a>(#[serde(borrow, deserialize_with = "json::unique::deserialize")] Vec<(String, &'a RawValue)>);
 
     if !text.trim_start().starts_with('{') {
         return Err(ConfigError::new(r#"a JSON object is expected, {"api_key": "...", "api_url": "https://..."}"#));

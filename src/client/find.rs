@@ -2,8 +2,8 @@ use std::{env, ffi::OsString};
 
 use crate::{
     client::{ApiUrl, ConfigFile, Credentials, credentials::check_key},
-    credential::ApiKey,
     error::ConfigError,
+    key::ApiKey,
 };
 
 /// Finds an API key: given by the program, else in an environment variable, else in the config file.

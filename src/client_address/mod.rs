@@ -46,9 +46,25 @@ impl ClientAddress {
     pub(crate) fn of_peer(extensions: &Extensions) -> Self {
         match extensions.get() {
             Some(&PeerAddress(peer)) => peer.into(),
-            None => crate::routed::peer(extensions).map_or(Self::UNKNOWN, Self::from),
+            None => peer(extensions).map_or(Self::UNKNOWN, Self::from),
         }
     }
+}
+
+/// The address of the connection's other end, as axum's `ConnectInfo` has it, or else `MockConnectInfo`, by which tests name
+/// one: as axum's own extractor looks for it.
+#[cfg(feature = "axum")]
+fn peer(extensions: &Extensions) -> Option<std::net::SocketAddr> {
+    use std::net::SocketAddr;
+
+    use axum::extract::{ConnectInfo, connect_info::MockConnectInfo};
+    let real = extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
+    real.or_else(|| extensions.get::<MockConnectInfo<SocketAddr>>().map(|info| info.0))
+}
+
+#[cfg(not(feature = "axum"))]
+fn peer(_: &Extensions) -> Option<SocketAddr> {
+    None
 }
 
 impl From<SocketAddr> for ClientAddress {

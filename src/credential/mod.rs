@@ -1,18 +1,7 @@
-//! What a request carries to say who calls: where it stands, what it looks like, and the digest
-//! that is the only form of it ever kept.
+//! Where credentials stand in a request.
 
-mod api_key;
-mod digest;
-mod format;
-pub(crate) mod generate;
-mod notice;
+mod deprecation;
 mod source;
-mod template;
 
-pub use self::{
-    api_key::ApiKey,
-    digest::Digest,
-    format::{Alphabet, KeyFormat, StructuredFormat},
-    source::{Source, Sources},
-};
-pub(crate) use self::{notice::Notice, source::Credential};
+pub use self::source::{Source, Sources};
+pub(crate) use self::{deprecation::Notice, source::Credential};

@@ -5,8 +5,8 @@ use std::{
 
 use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
 
-use super::notice::Notice;
-use crate::{denial::Cause, text::same};
+use super::deprecation::Notice;
+use crate::{bytes::same, denial::Cause};
 
 /// One place in a request where an API key may stand: a header, with or without a scheme in front.
 ///

@@ -2,7 +2,10 @@ use std::{borrow::Cow, fmt, sync::Arc};
 
 use http::StatusCode;
 
-use crate::{entity::Dimension, key::Permission};
+use crate::{
+    dimension::Dimension,
+    key::{End, Permission, Status},
+};
 
 /// One thing that was wrong with a request.
 ///
@@ -193,6 +196,27 @@ impl fmt::Display for Cause {
             }
             Self::Refused(why) => f.write_str(why),
             Self::NotFound => f.write_str("the handler found nothing"),
+        }
+    }
+}
+
+/// What a key's status means for a request.
+pub(crate) const fn status(status: Status) -> Result<(), Cause> {
+    match status {
+        Status::Active => Ok(()),
+        Status::NotYetValid => Err(Cause::NotYetValid),
+        Status::Expired => Err(Cause::Expired),
+        Status::Revoked => Err(Cause::Revoked),
+    }
+}
+
+impl From<End> for Cause {
+    fn from(end: End) -> Self {
+        match end {
+            End::Revoked => Self::Revoked,
+            End::Gone => Self::UnknownKey,
+            End::Narrowed => Self::GrantNarrowed,
+            End::Expired => Self::Expired,
         }
     }
 }

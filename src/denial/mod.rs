@@ -8,7 +8,7 @@ use std::{borrow::Cow, fmt, time::Duration};
 use http::{HeaderValue, StatusCode};
 
 pub use self::cause::Cause;
-pub(crate) use self::form::Form;
+pub(crate) use self::{cause::status, form::Form};
 use crate::{key::KeyId, name::Name};
 
 /// Why a request is refused: every check that failed, the first of them shown.
@@ -80,7 +80,7 @@ impl Denial {
     }
 
     /// Every cause, in the fixed order.
-    pub fn causes(&self) -> impl Iterator<Item = &Cause> {
+    pub fn causes(&self) -> impl Iterator<Item = &Cause> + Clone {
         std::iter::once(&self.0.first).chain(&self.0.rest)
     }
 
@@ -267,7 +267,7 @@ impl std::error::Error for Denial {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{entity::Dimension, key::Permission};
+    use crate::{dimension::Dimension, key::Permission};
 
     #[test]
     fn the_first_in_the_fixed_order_is_shown() {

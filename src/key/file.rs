@@ -4,13 +4,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{
-    credential::Digest,
+    dimension::Dimension,
     directory::{Directory, DirectoryFile},
-    entity::Dimension,
     error::ConfigError,
-    key::{Access, KeyRecord, Networks, grant_file::GrantFile, restriction::RestrictionFile},
-    tenant::check_tenant,
-    text::{self, Object},
+    json::{self, Object},
+    key::{Access, Digest, KeyRecord, Networks, grant_file::GrantFile, restriction::RestrictionFile},
+    name::check_tenant,
+    timestamp,
 };
 
 /// A key file: the records of all keys and the directory of shops, as JSON.
@@ -93,7 +93,7 @@ impl KeyFile {
             directory: Option<Object<DirectoryFile>>,
         }
         let shops = dimensions.iter().find(|own| **own == Dimension::SHOP).cloned().unwrap_or(Dimension::SHOP);
-        let file: File<'_> = text::from_json(text, true)?;
+        let file: File<'_> = json::from_json(text, true)?;
         let directory = file.directory.map(|Object(directory)| Directory::from_file(directory, &shops)).transpose()?;
         let directory = directory.unwrap_or_default();
         let mut ids = HashSet::new();
@@ -180,13 +180,13 @@ pub(crate) struct KeyEntry {
     kind: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     tenant: Option<String>,
-    #[serde(default, with = "text::time", skip_serializing_if = "Option::is_none")]
+    #[serde(default, with = "timestamp", skip_serializing_if = "Option::is_none")]
     created_at: Option<SystemTime>,
-    #[serde(default, with = "text::time", skip_serializing_if = "Option::is_none")]
+    #[serde(default, with = "timestamp", skip_serializing_if = "Option::is_none")]
     not_before: Option<SystemTime>,
-    #[serde(default, with = "text::time", skip_serializing_if = "Option::is_none")]
+    #[serde(default, with = "timestamp", skip_serializing_if = "Option::is_none")]
     expires_at: Option<SystemTime>,
-    #[serde(default, with = "text::time", skip_serializing_if = "Option::is_none")]
+    #[serde(default, with = "timestamp", skip_serializing_if = "Option::is_none")]
     revoked_at: Option<SystemTime>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     revocation_reason: Option<String>,
@@ -194,9 +194,9 @@ pub(crate) struct KeyEntry {
     replaces: Option<crate::key::KeyId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     replaced_by: Option<crate::key::KeyId>,
-    #[serde(default, with = "text::unique")]
+    #[serde(default, with = "json::unique")]
     permissions: Vec<(String, Access)>,
-    #[serde(default, with = "text::unique", skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, with = "json::unique", skip_serializing_if = "Vec::is_empty")]
     restrictions: Vec<(String, Option<Object<RestrictionFile>>)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ip_ranges: Option<Networks>,
@@ -207,7 +207,7 @@ pub(crate) struct KeyEntry {
 impl KeyEntry {
     fn parse(raw: &str, dimensions: &[Dimension]) -> Result<KeyRecord, ConfigError> {
         // A line counted from the beginning of the key would point at the wrong line of the file.
-        let entry: Self = text::from_json(raw, false)?;
+        let entry: Self = json::from_json(raw, false)?;
         for (field, name) in [("kind", &entry.kind), ("tenant", &entry.tenant)] {
             if name.as_deref() == Some("") {
                 return Err(ConfigError::new("leave it out, or give it a name").at(field));

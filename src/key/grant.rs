@@ -1,11 +1,11 @@
 use std::{borrow::Cow, net::IpAddr};
 
 use crate::{
-    entity::Dimension,
+    bytes::same,
+    dimension::Dimension,
     error::ConfigError,
     key::{Access, Networks, Permission, Restriction, origin},
     name::Name,
-    text::same,
 };
 
 /// What a key may do: permissions, restrictions, networks, origins.

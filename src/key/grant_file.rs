@@ -1,19 +1,19 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    entity::Dimension,
+    dimension::Dimension,
     error::ConfigError,
+    json::{self, Object},
     key::{Access, Grant, GrantBuilder, Networks, restriction::RestrictionFile},
-    text::{self, Object},
 };
 
 /// A grant as key files and databases write it.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct GrantFile {
-    #[serde(default, with = "text::unique")]
+    #[serde(default, with = "json::unique")]
     pub(crate) permissions: Vec<(String, Access)>,
-    #[serde(default, with = "text::unique", skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, with = "json::unique", skip_serializing_if = "Vec::is_empty")]
     pub(crate) restrictions: Vec<(String, Option<Object<RestrictionFile>>)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) ip_ranges: Option<Networks>,

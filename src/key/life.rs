@@ -9,12 +9,9 @@ use std::{
     time::SystemTime,
 };
 
-use crate::{
-    denial::Cause,
-    key::{
-        Grant, KeyRecord, Restriction,
-        expiry::{self, RECHECK},
-    },
+use crate::key::{
+    Grant, KeyRecord, Restriction,
+    expiry::{self, RECHECK},
 };
 
 /// The signal that all versions of a record share, until one takes something away from the one before.
@@ -92,15 +89,6 @@ impl End {
             2 => Some(Self::Gone),
             4 => Some(Self::Expired),
             _ => Some(Self::Narrowed),
-        }
-    }
-
-    pub(crate) const fn cause(self) -> Cause {
-        match self {
-            Self::Revoked => Cause::Revoked,
-            Self::Gone => Cause::UnknownKey,
-            Self::Narrowed => Cause::GrantNarrowed,
-            Self::Expired => Cause::Expired,
         }
     }
 }
@@ -329,7 +317,7 @@ fn covers(wide: &Grant, narrow: &Grant) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{credential::Digest, key::GrantBuilder};
+    use crate::key::{Digest, GrantBuilder};
 
     fn record(grant: GrantBuilder) -> KeyRecord {
         KeyRecord::builder("k".parse().unwrap(), Digest::of(b"k")).grant(grant.build().unwrap()).build()

@@ -1,7 +1,11 @@
 //! What a key is: its record, and the grant that says what it may do.
 
+mod api_key;
+mod digest;
 mod expiry;
 mod file;
+mod format;
+pub(crate) mod generate;
 mod grant;
 mod grant_file;
 mod life;
@@ -11,18 +15,22 @@ mod permission;
 mod record;
 mod restriction;
 mod runs;
+mod template;
 
-pub(crate) use self::{
-    file::KeyEntry,
-    grant_file::GrantFile,
-    life::{End, LifeCell, Watch, narrows},
-    origin::as_browsers_write,
-};
 pub use self::{
+    api_key::ApiKey,
+    digest::Digest,
     file::KeyFile,
+    format::{Alphabet, KeyFormat, StructuredFormat},
     grant::{Grant, GrantBuilder},
     network::{Network, Networks},
     permission::{Access, Permission},
     record::{KeyId, KeyRecord, KeyRecordBuilder, Status},
     restriction::{Ids, Restriction},
+};
+pub(crate) use self::{
+    file::KeyEntry,
+    grant_file::GrantFile,
+    life::{End, LifeCell, Watch, narrows},
+    origin::as_browsers_write,
 };

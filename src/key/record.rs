@@ -9,9 +9,8 @@ use std::{
 };
 
 use crate::{
-    credential::{Alphabet, Digest, generate},
     error::ConfigError,
-    key::{Grant, life::LifeCell},
+    key::{Alphabet, Digest, Grant, generate, life::LifeCell},
     name::Name,
 };
 

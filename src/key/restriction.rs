@@ -4,11 +4,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    entity::Dimension,
-    error::ConfigError,
-    text::{Id, head},
-};
+use crate::{bytes::head, dimension::Dimension, error::ConfigError, json::Id};
 
 /// Which entities of one dimension a key may touch: those of a list, or all but those of a list.
 ///

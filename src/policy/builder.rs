@@ -3,14 +3,14 @@ use std::{collections::HashMap, mem::discriminant};
 use http::Method;
 
 use crate::{
-    entity::Dimension,
+    dimension::Dimension,
     error::ConfigError,
     policy::{
-        Entry, Pattern, Policy, Rule, Target,
+        Entry, Policy, Rule, Target,
         rule::{access, misspelt},
         rules,
-        table::Table,
     },
+    route::{Pattern, Table},
 };
 
 /// Collects rules; the first mistake is told by [`build`](Self::build).

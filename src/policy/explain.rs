@@ -1,37 +1,13 @@
 use std::{fmt, time::SystemTime};
 
 use crate::{
-    denial::{Cause, Denial},
-    entity::Dimension,
+    check::{Demand, Verdicts},
+    denial::{Cause, Denial, status},
     head::Head,
-    key::{Access, Status},
-    policy::{Policy, Sought, Values},
+    policy::{Policy, Sought},
     principal::Principal,
+    route::Values,
 };
-
-/// What one verdict is about.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Demand<'a> {
-    Status,
-    Route,
-    Permission(&'a str, Option<Access>),
-    Method,
-    Kind,
-    Networks,
-    Origin,
-    Entity(&'a Dimension),
-    Restriction(&'a Dimension),
-    Own,
-}
-
-/// Who hears every verdict of a rule, those that admit as well.
-pub(crate) trait Verdicts {
-    /// `demand` is only asked by who wants to know: while requests are served, nobody does.
-    fn hear<'a>(&mut self, demand: impl FnOnce() -> Demand<'a>, verdict: Result<(), Cause>);
-
-    /// The same of a check of the user's own.
-    fn hear_own(&mut self, verdict: Result<(), Denial>);
-}
 
 impl Verdicts for Vec<Finding> {
     fn hear<'a>(&mut self, demand: impl FnOnce() -> Demand<'a>, verdict: Result<(), Cause>) {
@@ -42,24 +18,6 @@ impl Verdicts for Vec<Finding> {
         match verdict {
             Ok(()) => self.hear(|| Demand::Own, Ok(())),
             Err(denial) => denial.causes().for_each(|cause| self.hear(|| Demand::Own, Err(cause.clone()))),
-        }
-    }
-}
-
-impl fmt::Display for Demand<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Permission(resource, Some(access)) => write!(f, "permission {resource}:{access}"),
-            Self::Permission(resource, None) => write!(f, "permission {resource}"),
-            Self::Status => f.write_str("status"),
-            Self::Route => f.write_str("route"),
-            Self::Method => f.write_str("method"),
-            Self::Kind => f.write_str("kind"),
-            Self::Networks => f.write_str("networks"),
-            Self::Origin => f.write_str("origin"),
-            Self::Entity(dimension) => write!(f, "this {dimension}"),
-            Self::Restriction(dimension) => write!(f, "{dimension} declared"),
-            Self::Own => f.write_str("own check"),
         }
     }
 }
@@ -178,15 +136,5 @@ impl Policy {
             }
         };
         Explanation { route, findings }
-    }
-}
-
-/// What a key's status means for a request.
-pub(crate) const fn status(status: Status) -> Result<(), Cause> {
-    match status {
-        Status::Active => Ok(()),
-        Status::NotYetValid => Err(Cause::NotYetValid),
-        Status::Expired => Err(Cause::Expired),
-        Status::Revoked => Err(Cause::Revoked),
     }
 }

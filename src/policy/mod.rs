@@ -4,11 +4,8 @@ mod audit;
 mod builder;
 mod explain;
 mod file;
-mod pattern;
 mod rule;
 mod shadow;
-mod table;
-mod values;
 
 use std::{collections::HashMap, iter};
 
@@ -18,7 +15,6 @@ use http::{
 };
 use percent_encoding::percent_decode_str;
 
-use self::table::Table;
 pub use self::{
     audit::Audit,
     builder::PolicyBuilder,
@@ -26,19 +22,15 @@ pub use self::{
     rule::Rule,
     shadow::Difference,
 };
-pub(crate) use self::{
-    explain::{Demand, Verdicts, status},
-    pattern::Pattern,
-    values::Values,
-};
+
 use crate::{
-    check::{self, Check, CleanPath},
+    bytes::holds,
+    check::{self, Check, Demand, Verdicts},
+    clean_path::CleanPath,
     denial::{Cause, Context, Denial},
-    duty::Duty,
     head::Head,
-    principal::Principal,
-    routed::Rewriting,
-    text::holds,
+    principal::{Duty, Principal},
+    route::{Pattern, Table, Values, matched::Rewriting},
 };
 
 /// The rules of an application: which route demands what. A route without a rule is refused.

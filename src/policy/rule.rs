@@ -3,15 +3,13 @@ use std::{borrow::Cow, sync::Arc};
 use http::Method;
 
 use crate::{
-    check::{Check, Kind, NO_PRINCIPAL, Origin, Relations, Stance, Tie, judge_networks, without_duty},
+    check::{Check, Demand, Kind, NO_PRINCIPAL, Origin, Relations, Tie, Verdicts, judge_networks, without_duty},
     denial::{Cause, Denial},
-    duty::Duty,
-    entity::Dimension,
+    dimension::Dimension,
     head::Head,
     key::{Access, Permission},
     name::Name,
-    policy::{Demand, Verdicts},
-    principal::Principal,
+    principal::{Duty, Principal, Stance},
 };
 
 /// What one route demands of the key that calls it.
@@ -277,7 +275,7 @@ impl Check for Rule {
         let mut denial: Option<Denial> = None;
         self.judge(head, principal, &mut denial);
         match denial {
-            None => Ok(Some(Duty::new(&self.relations, head.route(), self.concealed))),
+            None => Ok(Some(Duty::new(self.relations.said, &self.relations.open, head.route(), self.concealed))),
             Some(denial) if self.concealed => Err(denial.concealed()),
             Some(denial) => Err(denial),
         }

@@ -1,6 +1,6 @@
 use std::{fmt, sync::Arc};
 
-use crate::{check::Check as _, denial::Denial, duty::Duty, head::Head, policy::Policy};
+use crate::{check::Check as _, denial::Denial, head::Head, policy::Policy, principal::Duty};
 
 /// A candidate that is judged beside the enforced policy.
 #[derive(Clone)]

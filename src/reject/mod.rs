@@ -15,7 +15,11 @@ use http::{
 use serde::Serialize;
 
 pub use self::{empty::Empty, grpc::Grpc, logic64::Logic64, logik::Logik, problem::Problem, scayle::Scayle};
-use crate::denial::{Cause, Denial};
+use crate::{
+    denial::{Cause, Denial},
+    key::KeyId,
+    telemetry::Refusal,
+};
 
 /// Turns a [`Denial`] into a response, in the dialect that the API speaks.
 ///
@@ -101,7 +105,15 @@ const ALL_METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS, P
 /// Renders the denial and lets it ride in the response.
 #[cold]
 pub(crate) fn refuse<B: 'static>(reject: &impl Reject<B>, denial: Denial) -> Response<B> {
-    crate::trace::denied(&denial);
+    Refusal {
+        key_id: denial.key_id().map(KeyId::as_str),
+        route: denial.route(),
+        status: denial.status().as_u16(),
+        cause: denial.cause().code(),
+        causes: denial.causes().map(Cause::code),
+        reason: &denial,
+    }
+    .record();
     let mut response = reject.reject(&denial);
     complete(&mut response, &denial);
     response.extensions_mut().insert(denial);

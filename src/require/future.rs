@@ -9,8 +9,8 @@ use http::Response;
 use pin_project_lite::pin_project;
 
 use crate::{
-    check::Duty,
     denial::{Context, Denial},
+    principal::Duty,
     reject::{Raised, Reject},
     require::layer::Config,
 };

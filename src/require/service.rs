@@ -14,7 +14,7 @@ use crate::{
     principal::Principal,
     reject::{Problem, Reject},
     require::{future::ResponseFuture, layer::Config},
-    trace,
+    telemetry,
 };
 
 /// The service of a [`RequireLayer`](crate::RequireLayer).
@@ -75,7 +75,7 @@ where
         match admitted {
             Ok(duty) => {
                 if let Some(principal) = head.principal() {
-                    trace::allowed(&head, principal);
+                    telemetry::allowed(principal.key_id().as_str(), head.route().unwrap_or_else(|| head.path()));
                 }
                 if let (Some(duty), Some(principal)) = (&duty, request.extensions_mut().get_mut::<Principal>()) {
                     principal.add_duty(duty);

@@ -5,9 +5,8 @@ use std::{collections::HashMap, fmt, time::SystemTime};
 use serde_json::{Map, Value};
 
 use crate::{
-    credential::Digest,
     error::ConfigError,
-    key::{KeyEntry, KeyId, KeyRecord},
+    key::{Digest, KeyEntry, KeyId, KeyRecord},
 };
 
 /// One change, as a store remembers it. It is written together with the change, or neither is.

@@ -7,9 +7,8 @@ use std::{
 };
 
 use crate::{
-    credential::ApiKey,
     error::ConfigError,
-    key::{Grant, KeyId, KeyRecord},
+    key::{ApiKey, Grant, KeyId, KeyRecord},
     store::StoreSettings,
 };
 

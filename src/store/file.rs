@@ -16,11 +16,10 @@ use std::{
 use arc_swap::ArcSwap;
 
 use crate::{
-    credential::{Digest, KeyFormat},
+    dimension::Dimension,
     directory::Directory,
-    entity::Dimension,
     error::ConfigError,
-    key::KeyFile,
+    key::{Digest, KeyFile, KeyFormat},
     mount::SingleMount,
     regular_file,
     store::{

@@ -5,10 +5,10 @@ use std::{collections::HashMap, sync::Arc};
 use foldhash::fast::RandomState;
 
 use crate::{
-    entity::Dimension,
+    dimension::Dimension,
     error::ConfigError,
+    json,
     key::{Grant, GrantFile},
-    text,
 };
 
 /// Reads grants, and lets records with the same one share it.
@@ -26,7 +26,7 @@ impl<'d> Grants<'d> {
         if let Some(known) = self.known.get(text) {
             return Ok(Arc::clone(known));
         }
-        let grant = text::from_json::<GrantFile>(text, false).and_then(|file| file.read_stored(self.dimensions));
+        let grant = json::from_json::<GrantFile>(text, false).and_then(|file| file.read_stored(self.dimensions));
         let grant = Arc::new(grant.map_err(|error| error.at("may"))?);
         self.known.insert(text.into(), Arc::clone(&grant));
         Ok(grant)

@@ -9,10 +9,9 @@ use std::sync::{
 use std::sync::atomic::AtomicU64;
 
 use crate::{
-    check::directory_narrows,
-    credential::Digest,
     directory::{Difference, Directory},
-    key::{End, KeyRecord, LifeCell},
+    entity::directory_narrows,
+    key::{Digest, End, KeyRecord, LifeCell},
     store::{
         Lookup, StoreError,
         snapshot::{Newest, Part, Snapshot},
@@ -419,7 +418,7 @@ mod tests {
                     let (found, directory) = futures::executor::block_on(index.lookup(&Digest::of(b"k")).answer());
                     let (record, directory) = (found.unwrap().unwrap(), directory.unwrap());
                     let company = directory.company_of("de").unwrap();
-                    assert!(record.grant().restriction(&crate::entity::Dimension::COMPANY).unwrap().allows(company));
+                    assert!(record.grant().restriction(&crate::dimension::Dimension::COMPANY).unwrap().allows(company));
                 }
             });
             for (record, directory) in moments.iter().cycle() {

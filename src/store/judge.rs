@@ -3,12 +3,11 @@
 use std::time::SystemTime;
 
 use crate::{
-    credential::Digest,
     error::ConfigError,
-    key::{Grant, GrantFile, KeyRecord, Restriction},
+    key::{Digest, Grant, GrantFile, KeyRecord, Restriction},
+    name::check_tenant,
     store::{StoreError, StoreSettings, lifecycle::Table},
-    tenant::check_tenant,
-    text,
+    timestamp,
 };
 
 /// Refuses a grant that would not be read back as it is, and says what about it is hardly meant.
@@ -182,7 +181,7 @@ pub(crate) fn named(what: &str, name: Option<String>) -> Result<Option<String>, 
 }
 
 pub(crate) fn date(time: Option<SystemTime>) -> Result<Option<SystemTime>, StoreError> {
-    time.map(text::whole_micros).transpose().map_err(invalid)
+    time.map(timestamp::whole_micros).transpose().map_err(invalid)
 }
 
 pub(crate) fn invalid(error: ConfigError) -> StoreError {

@@ -6,8 +6,7 @@ use std::{
 };
 
 use crate::{
-    credential::Digest,
-    key::{KeyId, KeyRecord, Status},
+    key::{Digest, KeyId, KeyRecord, Status},
     store::{
         Action, NewKey, Overlap, StoreError, StoreSettings,
         audit::{self, Edit},
@@ -15,7 +14,7 @@ use crate::{
         index::Slot,
         judge::{date, invalid, judge, label, named, no_secret, no_secret_in_grant, readable, sound},
     },
-    text,
+    timestamp,
 };
 
 /// The records as they stand when a change is worked out. Nobody else changes them meanwhile.
@@ -72,7 +71,7 @@ pub(crate) fn plan(
     settings: &StoreSettings,
     now: SystemTime,
 ) -> Result<Plan, StoreError> {
-    let now = text::whole_micros(now).map_err(invalid)?;
+    let now = timestamp::whole_micros(now).map_err(invalid)?;
     no_secret("who makes the change", who, table, settings)?;
     let (mut plan, mut is_repeated) = (Plan::default(), false);
     match change {
@@ -118,7 +117,7 @@ pub(crate) fn plan(
         },
         Change::Purge { dead_since } => {
             // No store has later ones, and each would make something else of it.
-            let dead_since = text::whole_micros(dead_since).map_err(invalid)?;
+            let dead_since = timestamp::whole_micros(dead_since).map_err(invalid)?;
             for old in table.dead_since(dead_since)? {
                 plan.forget(Action::Purged, old);
             }
@@ -130,7 +129,7 @@ pub(crate) fn plan(
                 let told = "audit records of the last hour are kept: other processes learn from them what has changed";
                 return Err(StoreError::invalid(told));
             }
-            let before = text::whole_micros(before).map_err(invalid)?;
+            let before = timestamp::whole_micros(before).map_err(invalid)?;
             plan.applied.count = table.audit_before(before)?;
             if plan.applied.count > 0 {
                 plan.prune = Some(before);
@@ -271,7 +270,7 @@ fn rotate(
     let mut ending = old.revise().replaced_by(successor);
     if let Overlap::For(time) = overlap {
         let end = now.checked_add(time).ok_or_else(|| StoreError::invalid("the overlap is too long"))?;
-        let end = text::whole_micros(end).map_err(invalid)?;
+        let end = timestamp::whole_micros(end).map_err(invalid)?;
         // An overlap never prolongs a life.
         ending = ending.expires_at(old.expires_at().map_or(end, |own| own.min(end)));
     }

@@ -10,11 +10,10 @@ use std::{
 use futures::future::{BoxFuture, FutureExt as _};
 
 use crate::{
-    credential::{Digest, KeyFormat},
+    dimension::Dimension,
     directory::Directory,
-    entity::Dimension,
     error::ConfigError,
-    key::{KeyFile, KeyId, KeyRecord},
+    key::{Digest, KeyFile, KeyFormat, KeyId, KeyRecord},
     store::{
         AuditQuery, AuditRecord, KeyQuery, KeyStore, Lookup, Page, StoreError, StoreSettings,
         admin::{Ledger, Sealed, SealedOutcome},

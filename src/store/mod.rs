@@ -40,10 +40,10 @@ pub use self::{
     settings::StoreSettings,
 };
 use crate::{
-    credential::{Digest, KeyFormat},
+    denial::{Cause, Denial},
+    dimension::Dimension,
     directory::Directory,
-    entity::Dimension,
-    key::KeyRecord,
+    key::{Digest, KeyFormat, KeyRecord},
 };
 
 /// Answers which key a digest belongs to.
@@ -122,6 +122,22 @@ impl<S: KeyStore + ?Sized> KeyStore for Arc<S> {
 
 /// What a look-up finds: the record, or none if no such key was issued.
 pub type Found = Result<Option<Arc<KeyRecord>>, StoreError>;
+
+/// The record that a look-up has found, or why nobody is let in.
+pub(crate) fn resolve_lookup(found: Found, digest: &Digest) -> Result<Arc<KeyRecord>, Denial> {
+    match found {
+        // The digest decides, not the store's word: and it is compared whole, in constant time.
+        Ok(Some(record)) if record.digest() == digest => Ok(record),
+        Ok(_) => Err(Cause::UnknownKey.into()),
+        Err(error) => {
+            let why = error.to_string().into();
+            Err(match error.kind() {
+                StoreErrorKind::Unreadable => Cause::UnreadableRecord { why }.into(),
+                _ => Denial::from(Cause::StoreUnavailable { why }).with_retry_after(error.retry_after()),
+            })
+        }
+    }
+}
 
 /// The answer to a look-up, now or later.
 pub struct Lookup(pub(crate) Answer);

@@ -10,14 +10,14 @@ pub(crate) type Report = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// To the log, or to standard error if there is none: it must not be lost.
 pub(crate) fn standard() -> Report {
-    Arc::new(crate::trace::fault)
+    Arc::new(crate::telemetry::fault)
 }
 
 /// To a function of the user's own, whose panic must not end the thread that watches over the keys.
 pub(crate) fn to(hear: impl Fn(&str) + Send + Sync + 'static) -> Report {
     Arc::new(move |message| {
         if catch_unwind(AssertUnwindSafe(|| hear(message))).is_err() {
-            crate::trace::fault(message);
+            crate::telemetry::fault(message);
         }
     })
 }

@@ -3,11 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    credential::KeyFormat,
+    dimension::Dimension,
     directory::{Directory, DirectoryFile},
-    entity::Dimension,
     error::ConfigError,
-    text::{self, Object},
+    json::{self, Object},
+    key::KeyFormat,
 };
 
 /// What a store knows beside its keys: how they look, which dimensions they can be restricted over,
@@ -116,7 +116,7 @@ impl StoreSettings {
     /// # Errors
     /// At the first thing that is wrong, with the field.
     pub fn parse(text: &str, own: &[Dimension]) -> Result<Self, ConfigError> {
-        let file: SettingsFile = text::from_json(text, true)?;
+        let file: SettingsFile = json::from_json(text, true)?;
         let mut dimensions = Vec::new();
         for (name, grammar) in file.dimensions {
             dimensions.push(match own.iter().find(|own| own.name() == name && own.ids().name() == grammar) {
@@ -148,7 +148,7 @@ impl From<KeyFormat> for StoreSettings {
 #[serde(deny_unknown_fields)]
 struct SettingsFile {
     format: String,
-    #[serde(default, with = "text::unique")]
+    #[serde(default, with = "json::unique")]
     dimensions: Vec<(String, String)>,
     #[serde(default)]
     ip_restricted: Vec<String>,
@@ -159,7 +159,7 @@ struct SettingsFile {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::entity::IdGrammar;
+    use crate::dimension::IdGrammar;
 
     #[test]
     fn what_is_written_is_read() {

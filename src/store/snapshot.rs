@@ -12,7 +12,7 @@ use std::{
 use arc_swap::ArcSwap;
 use hashbrown::HashMap;
 
-use crate::{credential::Digest, directory::Directory, store::index::Slot};
+use crate::{directory::Directory, key::Digest, store::index::Slot};
 
 /// In parts, and those in branches: a change copies one part and one branch, and shares all others. With a million keys
 /// a part has about a thousand.

@@ -8,8 +8,7 @@ use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::Full;
 use tower::{Layer as _, ServiceBuilder, ServiceExt as _, service_fn, util::BoxCloneSyncService};
 use tower_authz::{
-    AuthenticateLayer, Authz, Denial, Dimension, Policy, Reject, RequireLayer, Rule, Source,
-    check::CleanPath,
+    AuthenticateLayer, Authz, CleanPath, Denial, Dimension, Policy, Reject, RequireLayer, Rule, Source,
     reject::{Empty, Grpc, Logic64, Logik, Problem, Scayle},
 };
 

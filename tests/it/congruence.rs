@@ -26,8 +26,7 @@ use proptest::{
 };
 use tower::{ServiceExt as _, util::MapRequestLayer};
 use tower_authz::{
-    Access, AuthenticateLayer, Authz, Denial, Grant, Head, Policy, RequireLayer, Rule, check::CleanPath,
-    store::MemoryStore,
+    Access, AuthenticateLayer, Authz, CleanPath, Denial, Grant, Head, Policy, RequireLayer, Rule, store::MemoryStore,
 };
 
 use crate::support::{KEY, store};

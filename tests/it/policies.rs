@@ -11,9 +11,9 @@ use http::{Method, Request, StatusCode};
 use http_body_util::Full;
 use tower::Layer as _;
 use tower_authz::{
-    Access, Authz, ClientAddress, Digest, Dimension, Directory, Grant, Head, IdGrammar, KeyFile, KeyRecord, Policy,
-    Principal, Rule,
-    check::{CleanPath, Tie},
+    Access, Authz, CleanPath, ClientAddress, Digest, Dimension, Directory, Grant, Head, IdGrammar, KeyFile, KeyRecord,
+    Policy, Principal, Rule,
+    check::Tie,
     store::{MemoryStore, StoreSettings},
 };
 
@@ -267,7 +267,7 @@ async fn a_public_probe_can_be_exempt_from_https() {
     ] {
         assert_eq!(send(service.clone(), get(path)).await.0, status, "{path}");
         let mut secure = get(path);
-        secure.extensions_mut().insert(tower_authz::check::SecureConnection);
+        secure.extensions_mut().insert(tower_authz::SecureConnection);
         assert_ne!(send(service.clone(), secure).await.0, 403, "{path}");
     }
     // In an axum router, the route that was matched counts.

@@ -1,15 +1,15 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    entity::{Dimension, IdGrammar},
+    dimension::{Dimension, IdGrammar},
     error::ConfigError,
-    text::{self, Object},
+    json::{self, Object},
 };
 
 /// How the ids of each dimension are spelt, where that is not known without a file.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(super) struct Grammars(#[serde(with = "text::unique")] Vec<(String, Grammar)>);
+pub(super) struct Grammars(#[serde(with = "json::unique")] Vec<(String, Grammar)>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -15,10 +15,10 @@ use self::{
     rule::RuleFile,
 };
 use crate::{
-    entity::Dimension,
+    dimension::Dimension,
     error::ConfigError,
+    json::{Object, from_json, given},
     policy::{Entry, Policy, Target, rules},
-    text::{Object, from_json, given},
 };
 
 /// # As a file

@@ -5,12 +5,13 @@ use serde::{Deserialize, Serialize};
 
 use super::dimensions::Known;
 use crate::{
-    check::{Origin, Relations, Stance, Tie},
-    entity::Dimension,
+    check::{Origin, Relations, Tie},
+    dimension::Dimension,
     error::ConfigError,
+    json::{self, Object, given},
     key::Access,
     policy::{Rule, Target},
-    text::{self, Object, given},
+    principal::Stance,
 };
 
 /// A rule as the file has it, in the order in which it is written: what it is for, what it demands, what it
@@ -55,7 +56,7 @@ pub(super) struct RuleFile {
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(transparent)]
-struct Methods(#[serde(with = "text::unique")] Vec<(String, Access)>);
+struct Methods(#[serde(with = "json::unique")] Vec<(String, Access)>);
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -101,7 +102,7 @@ impl RuleFile {
         let Target::Rule(rule) = target else { return Self { public: true, ..place } };
         // Whole, so that a demand which is added to rules cannot be forgotten here.
         let Rule { resource, kind, networks_required, origin, relations, methods: mapped, checks, concealed } = rule;
-        let Relations { ties, stances, rest_unscoped, covered: _, said: _ } = &**relations;
+        let Relations { ties, stances, rest_unscoped, covered: _, said: _, open: _ } = &**relations;
         let over = |wanted: Stance| {
             let named = stances.iter().filter(|(_, stance)| *stance == wanted);
             named.map(|(dimension, _)| dimension.name().to_owned()).collect()

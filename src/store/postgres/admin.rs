@@ -13,9 +13,8 @@ use tokio::{
 use tokio_postgres::Client;
 
 use crate::{
-    credential::Digest,
-    entity::Dimension,
-    key::KeyId,
+    dimension::Dimension,
+    key::{Digest, KeyId},
     store::{
         Action, AuditQuery, AuditRecord, Found, KeyQuery, Page, StoreError, StoreErrorKind, StoreSettings,
         UnreadableKey,
@@ -32,7 +31,7 @@ use crate::{
             write::write,
         },
     },
-    trace,
+    telemetry,
 };
 
 pub(super) struct Admin {
@@ -82,7 +81,7 @@ impl Admin {
             Ok(applied)
         };
         let applied = self.with_connection(Duration::MAX, work).await?;
-        trace::changed(begin.elapsed());
+        telemetry::changed(begin.elapsed());
         Ok(applied)
     }
 

@@ -23,10 +23,9 @@ use tokio::sync::mpsc;
 pub use self::options::PostgresOptions;
 use self::{admin::Admin, thread::Job};
 use crate::{
-    credential::{Digest, KeyFormat},
+    dimension::Dimension,
     directory::Directory,
-    entity::Dimension,
-    key::{KeyId, KeyRecord},
+    key::{Digest, KeyFormat, KeyId, KeyRecord},
     store::{
         AuditQuery, AuditRecord, KeyQuery, KeyStore, Lookup, Page, StoreError, StoreSettings,
         admin::{Ledger, Sealed, SealedOutcome},

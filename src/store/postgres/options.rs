@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use crate::{
-    entity::Dimension,
+    dimension::Dimension,
     store::{
         PostgresStore, StoreError, StoreSettings,
         postgres::{connection::Access, schema, thread},

@@ -14,8 +14,8 @@ use tokio_postgres::{Client, IsolationLevel, Statement, types::ToSql};
 
 use crate::{
     clock,
-    credential::Digest,
-    entity::Dimension,
+    dimension::Dimension,
+    key::Digest,
     store::{
         StoreError, StoreSettings,
         index::{Index, Slot},

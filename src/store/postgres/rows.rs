@@ -9,10 +9,9 @@ use std::{
 use tokio_postgres::{Row as PgRow, Transaction, types::ToSql};
 
 use crate::{
-    credential::Digest,
-    entity::Dimension,
+    dimension::Dimension,
     error::ConfigError,
-    key::{Grant, KeyId, KeyRecord},
+    key::{Digest, Grant, KeyId, KeyRecord},
     store::{
         Action, StoreError,
         audit::Edit,

@@ -92,7 +92,10 @@ pub(super) fn readable(oldest: i32) -> Result<(), StoreError> {
 }
 
 /// The settings of a new store, as text that can be read back.
-pub(super) fn settings_text(settings: &StoreSettings, own: &[crate::entity::Dimension]) -> Result<String, StoreError> {
+pub(super) fn settings_text(
+    settings: &StoreSettings,
+    own: &[crate::dimension::Dimension],
+) -> Result<String, StoreError> {
     let invalid = |error: crate::error::ConfigError| StoreError::invalid(error.to_string());
     let text = settings.to_json().map_err(invalid)?;
     let _ = StoreSettings::parse(&text, own).map_err(invalid)?;

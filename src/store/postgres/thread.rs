@@ -16,8 +16,8 @@ use tokio::{
 };
 
 use crate::{
-    credential::KeyFormat,
-    entity::Dimension,
+    dimension::Dimension,
+    key::KeyFormat,
     store::{
         StoreError, StoreSettings,
         index::{Index, StaleWhenGone},
@@ -29,7 +29,7 @@ use crate::{
             schema,
         },
     },
-    trace,
+    telemetry,
 };
 
 /// What look-ups are answered from, and what of the settings stays as it is.
@@ -179,7 +179,7 @@ async fn serve(opened: &Opened, mut inbox: mpsc::UnboundedReceiver<Job>) {
             },
             _ = measure.tick() => {
                 let state = replica.state.borrow();
-                trace::replica(state.version, state.newest, replica.index.lease_left());
+                telemetry::replica(state.version, state.newest, replica.index.lease_left());
             }
         }
     }

@@ -20,10 +20,9 @@ use futures::{
 
 use self::worker::{Job, Worker};
 use crate::{
-    credential::{Digest, KeyFormat},
+    dimension::Dimension,
     directory::Directory,
-    entity::Dimension,
-    key::{KeyId, KeyRecord},
+    key::{Digest, KeyFormat, KeyId, KeyRecord},
     store::{
         AuditQuery, AuditRecord, KeyQuery, KeyStore, Lookup, Page, StoreError, StoreErrorKind, StoreSettings,
         admin::{Ledger, Sealed, SealedOutcome},

@@ -5,10 +5,9 @@ use std::{sync::Arc, time::SystemTime};
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _, Row as SqlRow, params, types::ValueRef};
 
 use crate::{
-    credential::Digest,
-    entity::Dimension,
+    dimension::Dimension,
     error::ConfigError,
-    key::{GrantFile, KeyId, KeyRecord},
+    key::{Digest, GrantFile, KeyId, KeyRecord},
     store::{
         Action, AuditQuery, AuditRecord, KeyQuery, Page, StoreError, UnreadableKey,
         audit::Edit,
@@ -17,7 +16,7 @@ use crate::{
         lifecycle::{Row, Table},
         sqlite::schema::failure,
     },
-    text,
+    timestamp,
 };
 
 const COLUMNS: &str = "id, digest, name, kind, tenant, created_at, not_before, expires_at, revoked_at, \
@@ -84,11 +83,11 @@ fn text_of<'r>(row: &'r SqlRow<'_>, place: usize) -> Result<&'r str, ConfigError
 
 fn time_of(row: &SqlRow<'_>, place: usize) -> Result<Option<SystemTime>, ConfigError> {
     let micros: Option<i64> = row.get(place).map_err(|error| wrong(&error))?;
-    micros.map(text::from_micros).transpose()
+    micros.map(timestamp::from_micros).transpose()
 }
 
 fn micros(time: Option<SystemTime>) -> Result<Option<i64>, StoreError> {
-    time.map(text::to_micros).transpose().map_err(|error| StoreError::invalid(error.to_string()))
+    time.map(timestamp::to_micros).transpose().map_err(|error| StoreError::invalid(error.to_string()))
 }
 
 /// What look-ups find, and the rows that make no record.
@@ -178,7 +177,7 @@ pub(super) fn history(connection: &Connection, query: &AuditQuery) -> rusqlite::
         let key: Option<String> = row.get(4)?;
         Ok(AuditRecord {
             number: u64::try_from(row.get::<_, i64>(0)?).map_err(|_| odd(0))?,
-            at: text::from_micros(row.get(1)?).map_err(|_| odd(1))?,
+            at: timestamp::from_micros(row.get(1)?).map_err(|_| odd(1))?,
             by: row.get(2)?,
             action: Action::named(&row.get::<_, String>(3)?),
             key: key.map(|key| key.parse()).transpose().map_err(|_| odd(4))?,

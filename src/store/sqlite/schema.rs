@@ -5,7 +5,7 @@ use std::{fs, io, path::Path, time::Duration};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::{
-    entity::Dimension,
+    dimension::Dimension,
     store::{StoreError, StoreSettings, sqlite::identity::Identity},
 };
 

@@ -12,9 +12,9 @@ use std::{
 use rusqlite::{Connection, TransactionBehavior, config::DbConfig};
 
 use crate::{
-    credential::Digest,
+    dimension::Dimension,
     directory::Directory,
-    entity::Dimension,
+    key::Digest,
     store::{
         Found, StoreError, StoreSettings,
         change::{Applied, Change},

@@ -6,9 +6,8 @@ use axum::{Router, body::Body, routing::any};
 use http::{Request, header::AUTHORIZATION};
 use serde_json::{Map, Value, json};
 use tower_authz::{
-    ApiKey, Authz, Denial, Dimension, Filter, KeyFile, PeerAddress, Policy, Principal, Proxies, Rule,
-    check::{SecureConnection, Tie},
-    store::MemoryStore,
+    ApiKey, Authz, Denial, Dimension, Filter, KeyFile, PeerAddress, Policy, Principal, Proxies, Rule, SecureConnection,
+    check::Tie, store::MemoryStore,
 };
 
 use crate::{

@@ -11,17 +11,17 @@ use pin_project_lite::pin_project;
 use tower::Service;
 
 use crate::{
-    authenticate::{decision::Presented, shared::Share},
-    check::Duty,
+    body,
     credential::Notice,
-    denial::{self, Denial, Form},
+    denial::{self, Cause, Denial, Form},
     directory::Directory,
+    gate::{decision::Presented, shared::Share},
     head::Head,
-    in_flight,
     key::{End, KeyRecord, Watch},
-    policy::Values,
+    principal::Duty,
     reject::Reject,
     require::raised_or_unsettled,
+    route::Values,
     store::Found,
 };
 
@@ -103,7 +103,7 @@ impl<R> Passage<R> {
     {
         // What the handler has done by then is done, but its answer is not for a key that is gone.
         if let Some(end) = self.end() {
-            *response = self.refuse(end.cause().into());
+            *response = self.refuse(Cause::from(end).into());
             return;
         }
         if self.config.enforced
@@ -113,7 +113,7 @@ impl<R> Passage<R> {
             return;
         }
         if !self.config.finish_in_flight {
-            in_flight::end_stream(response, &mut self.watch);
+            body::end_stream(response, &mut self.watch);
         }
         if let Some(notice) = &self.notice {
             notice.write(response.headers_mut());
@@ -181,7 +181,7 @@ where
                             }
                         }
                     };
-                    State::Denied { response: Some(passage.refuse(end.cause().into())) }
+                    State::Denied { response: Some(passage.refuse(Cause::from(end).into())) }
                 }
                 StateProj::Lookup { answer, held } => {
                     let found = ready!(answer.as_mut().poll(cx));

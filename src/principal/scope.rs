@@ -1,11 +1,11 @@
 //! Which entities a key may see, for handlers that list or filter.
 
 use crate::{
-    check::{Stance, allows_orphans, excludes_reliably, reach},
     denial::{Cause, Denial},
-    entity::Dimension,
+    dimension::Dimension,
+    entity::{allows_orphans, entity_allowed, excludes_reliably},
     key::Restriction,
-    principal::Principal,
+    principal::{Principal, Stance},
 };
 
 /// The part of one dimension that a key may see.
@@ -74,7 +74,10 @@ impl Scope {
     }
 
     fn shows(&self, id: &str) -> bool {
-        reach(&self.principal, &self.dimension, id, self.principal.said()).is_ok()
+        {
+            let (grant, directory) = (self.principal.record().grant(), self.principal.directory());
+            entity_allowed(grant, directory, &self.dimension, id, self.principal.said()).is_ok()
+        }
     }
 
     /// The key's own list over this dimension, if it has one. For shops it is not the whole story

@@ -14,7 +14,7 @@ use crate::{
 ///
 /// # Example
 /// ```
-/// use tower_authz::{RequireLayer, check::CleanPath};
+/// use tower_authz::{RequireLayer, CleanPath};
 ///
 /// assert!(CleanPath::new().judge("/shops/d%65").is_ok());
 /// assert!(CleanPath::new().judge("/public/%2e%2e/admin").is_err());

@@ -19,7 +19,7 @@ pub struct SecureConnection;
 ///
 /// # Example
 /// ```
-/// use tower_authz::{Proxies, RequireLayer, check::HttpsOnly};
+/// use tower_authz::{Proxies, RequireLayer, HttpsOnly};
 ///
 /// let behind_a_proxy = RequireLayer::new(HttpsOnly::new().behind(Proxies::trusted(["10.0.0.0/8"])?));
 /// # drop(behind_a_proxy);

@@ -6,10 +6,10 @@ use std::collections::HashMap;
 use foldhash::fast::RandomState;
 
 use super::{
+    params::Values,
     pattern::{OwnPart, Segment, measure, parts, segment_length, segments},
-    values::Values,
 };
-use crate::text::same;
+use crate::bytes::same;
 
 /// A tree over the segments of all patterns.
 #[derive(Clone, Debug, Default)]
@@ -203,7 +203,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::policy::{Pattern, values::MOST};
+    use crate::route::{Pattern, params::MOST};
 
     #[test]
     fn of_many_parameters_the_places_are_not_kept() {

@@ -2,7 +2,7 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
-use crate::credential::Digest;
+use crate::key::Digest;
 
 /// A whole API key in the clear: the secret itself.
 ///

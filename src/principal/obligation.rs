@@ -6,12 +6,22 @@ use std::sync::{
 };
 
 use crate::{
-    check::{Relations, Stance},
     denial::{Cause, Context, Denial},
-    entity::Dimension,
+    dimension::Dimension,
     key::Grant,
     name::Name,
 };
+
+/// How a route stands to a dimension that it is not tied to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stance {
+    /// It shows nothing that belongs to one entity.
+    Unscoped,
+    /// The handler filters by [`Scope`](crate::Scope).
+    Filtered,
+    /// The handler finds the entities, in the body say, and asks for each.
+    Pending,
+}
 
 /// What a rule leaves to the handler: to filter by a [`Scope`](crate::Scope), or to ask for entities that it finds. It
 /// may be nothing.
@@ -28,8 +38,8 @@ pub struct Duty {
 
 #[derive(Debug)]
 struct Left {
-    relations: Arc<Relations>,
-    /// For each open dimension of the relations, whether the handler has asked.
+    open: Arc<[(Dimension, Stance)]>,
+    /// For each open dimension, whether the handler has asked.
     settled: Box<[AtomicBool]>,
     route: Option<Name>,
     concealed: bool,
@@ -37,14 +47,13 @@ struct Left {
 
 impl Duty {
     /// Nothing is left if the handler has nothing to do, and its denials have nothing to hide.
-    pub(crate) fn new(relations: &Arc<Relations>, route: Option<&str>, concealed: bool) -> Self {
-        let said = relations.said;
-        if relations.open().next().is_none() && !concealed {
+    pub(crate) fn new(said: u8, open: &Arc<[(Dimension, Stance)]>, route: Option<&str>, concealed: bool) -> Self {
+        if open.is_empty() && !concealed {
             return Self { said, left: None };
         }
-        let settled = relations.open().map(|_| AtomicBool::new(false)).collect();
+        let settled = open.iter().map(|_| AtomicBool::new(false)).collect();
         let route = route.map(|route| route.to_owned().into());
-        let left = Left { relations: Arc::clone(relations), settled, route, concealed };
+        let left = Left { open: Arc::clone(open), settled, route, concealed };
         Self { said, left: Some(Arc::new(left)) }
     }
 
@@ -62,8 +71,8 @@ impl Duty {
 
     /// Each dimension that is left open, how, and whether the handler has asked.
     fn open(&self) -> impl Iterator<Item = (&Dimension, Stance, &AtomicBool)> {
-        let all = self.left.iter().flat_map(|left| left.relations.open().zip(&left.settled));
-        all.map(|((dimension, stance), settled)| (dimension, stance, settled))
+        let all = self.left.iter().flat_map(|left| left.open.iter().zip(&left.settled));
+        all.map(|((dimension, stance), settled)| (dimension, *stance, settled))
     }
 
     /// A question settles what it is about, and what wants a question of its kind.

@@ -36,37 +36,22 @@ use http::{HeaderValue, Request, Response};
 
 use super::{future::Passage, shared::Share};
 use crate::{
-    check::{Check, Duty},
+    check::Check,
     client_address::{ClientAddress, Proxies},
     clock,
-    credential::{Credential, Digest, KeyFormat, Notice, Sources},
-    denial::{Cause, Context, Denial, Form},
+    credential::{Credential, Notice, Sources},
+    denial::{Cause, Context, Denial, Form, status},
     directory::Directory,
     head::Head,
-    key::KeyRecord,
-    policy::{Policy, Sought, Values, status},
-    principal::Principal,
+    key::{Digest, KeyFormat, KeyRecord},
+    policy::{Policy, Sought},
+    principal::{Duty, Principal},
     reject::{self, Reject},
-    store::{Found, KeyStore, StoreErrorKind},
+    route::Values,
+    store::{Found, KeyStore, resolve_lookup},
+    telemetry,
     tenant::TenantHosts,
-    trace,
 };
-
-/// The record that a look-up has found, or why nobody is let in.
-pub(crate) fn known(found: Found, digest: &Digest) -> Result<Arc<KeyRecord>, Denial> {
-    match found {
-        // The digest decides, not the store's word: and it is compared whole, in constant time.
-        Ok(Some(record)) if record.digest() == digest => Ok(record),
-        Ok(_) => Err(Cause::UnknownKey.into()),
-        Err(error) => {
-            let why = error.to_string().into();
-            Err(match error.kind() {
-                StoreErrorKind::Unreadable => Cause::UnreadableRecord { why }.into(),
-                _ => Denial::from(Cause::StoreUnavailable { why }).with_retry_after(error.retry_after()),
-            })
-        }
-    }
-}
 
 /// What every clone of a service shares, and the decisions themselves.
 #[derive(Clone)]
@@ -156,7 +141,7 @@ impl<R> Config<R> {
         let admitted = policy.admit_sought(sought, values, head);
         let Some(principal) = head.principal() else { return admitted };
         let duty = admitted.map_err(|denial| denial.in_context(principal.context()))?;
-        trace::allowed(&head, principal);
+        telemetry::allowed(principal.key_id().as_str(), head.route().unwrap_or_else(|| head.path()));
         Ok(duty)
     }
 
@@ -194,7 +179,7 @@ impl<R: Send + Sync + 'static> Share<R> {
         request: &mut Request<B>,
         sought: Option<(&Sought<'_>, &Values)>,
     ) -> Result<Passage<R>, Denial> {
-        let record = known(found, &presented.digest)?;
+        let record = resolve_lookup(found, &presented.digest)?;
         let directory = directory.unwrap_or_else(|| self.store.directory());
         let by_clock = self.clock.is_none();
         // All that is counted up, at once: a processor does nothing else meanwhile.

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
-use super::values::Values;
-use crate::{error::ConfigError, name::Name, text::same};
+use super::params::Values;
+use crate::{bytes::same, error::ConfigError, name::Name};
 
 /// A path pattern in the syntax of axum and `matchit`: `/shops/{shop}`, `/public/{*rest}`.
 #[derive(Clone, Debug)]

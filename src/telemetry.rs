@@ -1,45 +1,59 @@
 //! One event and one count for each decision. The only file that names `tracing` and `metrics`; without
 //! the features its functions are empty.
 
-use crate::{denial::Denial, head::Head, principal::Principal};
+use std::fmt;
 
 /// A key was let through to a handler.
-#[allow(unused_variables, reason = "without the features there is nothing to tell")]
-pub(crate) fn allowed(head: &Head<'_>, principal: &Principal) {
+#[allow(unused_variables, reason = "without the features there is nothing to record")]
+pub(crate) fn allowed(key_id: &str, route: &str) {
     #[cfg(feature = "tracing")]
     {
-        let key_id = principal.key_id().as_str();
         // A span that declares the field `key_id` learns who calls.
         tracing::Span::current().record("key_id", key_id);
-        let route = head.route().unwrap_or_else(|| head.path());
         tracing::debug!(target: "tower_authz", key_id, route, outcome = "allowed");
     }
     #[cfg(feature = "metrics")]
     metrics::counter!("tower_authz_decisions_total", "outcome" => "allowed", "cause" => "").increment(1);
 }
 
-/// A request was refused.
-#[allow(unused_variables, reason = "without the features there is nothing to tell")]
-pub(crate) fn denied(denial: &Denial) {
-    #[cfg(feature = "tracing")]
-    {
-        if let Some(key_id) = denial.key_id() {
-            // Whose request was refused is what people look for first.
-            tracing::Span::current().record("key_id", key_id.as_str());
+/// A request that was refused.
+#[cfg_attr(
+    not(all(feature = "tracing", feature = "metrics")),
+    allow(dead_code, reason = "without the features there is nothing to record")
+)]
+pub(crate) struct Refusal<'a, C, R> {
+    pub(crate) key_id: Option<&'a str>,
+    pub(crate) route: Option<&'a str>,
+    pub(crate) status: u16,
+    /// The code of the cause that the response shows.
+    pub(crate) cause: &'static str,
+    /// The codes of all causes.
+    pub(crate) causes: C,
+    /// The whole denial, for people.
+    pub(crate) reason: R,
+}
+
+impl<'a, C: Iterator<Item = &'a str> + Clone, R: fmt::Display> Refusal<'_, C, R> {
+    /// Records it as one event and one count.
+    #[allow(clippy::unused_self, reason = "without the features there is nothing to record")]
+    pub(crate) fn record(self) {
+        #[cfg(feature = "tracing")]
+        {
+            let Self { key_id, route, status, reason, .. } = &self;
+            if let Some(key_id) = key_id {
+                // Whose request was refused is what people look for first.
+                tracing::Span::current().record("key_id", key_id);
+            }
+            let causes = tracing::field::display(Codes(self.causes.clone()));
+            if *status >= 500 {
+                tracing::error!(target: "tower_authz", key_id, route, status, outcome = "denied", %causes, %reason);
+            } else {
+                tracing::info!(target: "tower_authz", key_id, route, status, outcome = "denied", %causes, %reason);
+            }
         }
-        let key_id = denial.key_id().map(tracing::field::display);
-        let route = denial.route();
-        let causes = tracing::field::display(Causes(denial));
-        let status = denial.status().as_u16();
-        if status >= 500 {
-            tracing::error!(target: "tower_authz", key_id, route, status, outcome = "denied", %causes, reason = %denial);
-        } else {
-            tracing::info!(target: "tower_authz", key_id, route, status, outcome = "denied", %causes, reason = %denial);
-        }
+        #[cfg(feature = "metrics")]
+        metrics::counter!("tower_authz_decisions_total", "outcome" => "denied", "cause" => self.cause).increment(1);
     }
-    #[cfg(feature = "metrics")]
-    metrics::counter!("tower_authz_decisions_total", "outcome" => "denied", "cause" => denial.cause().code())
-        .increment(1);
 }
 
 /// How a replica is, once a second.
@@ -75,16 +89,16 @@ pub(crate) fn fault(message: &str) {
     }
 }
 
-/// The codes of all causes, with commas.
+/// The codes of all causes, separated by commas.
 #[cfg(feature = "tracing")]
-struct Causes<'a>(&'a Denial);
+struct Codes<C>(C);
 
 #[cfg(feature = "tracing")]
-impl std::fmt::Display for Causes<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for (index, cause) in self.0.causes().enumerate() {
+impl<'a, C: Iterator<Item = &'a str> + Clone> fmt::Display for Codes<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, code) in self.0.clone().enumerate() {
             let comma = if index == 0 { "" } else { "," };
-            write!(f, "{comma}{}", cause.code())?;
+            write!(f, "{comma}{code}")?;
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 use crate::{
-    credential::{ApiKey, generate},
+    bytes::{Class, every, same},
     error::ConfigError,
-    text::{Class, every, same},
+    key::{ApiKey, generate},
 };
 
 /// The characters that a part of a key may have.

@@ -7,5 +7,4 @@ mod layer;
 mod service;
 mod shared;
 
-pub(crate) use self::decision::known;
 pub use self::{future::ResponseFuture, layer::AuthenticateLayer, service::Authenticate};

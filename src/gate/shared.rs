@@ -9,9 +9,9 @@ use std::{
 };
 
 use crate::{
-    authenticate::decision::Config,
-    credential::{Digest, KeyFormat},
     directory::Directory,
+    gate::decision::Config,
+    key::{Digest, KeyFormat},
     store::{KeyStore, Lookup},
 };
 
@@ -74,7 +74,7 @@ impl<R: Send + Sync + 'static> KeyStore for Share<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{authenticate::AuthenticateLayer, store::MemoryStore};
+    use crate::{gate::AuthenticateLayer, store::MemoryStore};
 
     #[test]
     fn threads_count_in_places_of_their_own() {

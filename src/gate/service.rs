@@ -8,14 +8,14 @@ use http::{Request, Response};
 use tower::Service;
 
 use crate::{
-    authenticate::{
+    denial::Form,
+    gate::{
         future::{Held, ResponseFuture},
         shared::Shared,
     },
-    denial::Form,
     head::Head,
-    policy::Values,
     reject::{Problem, Reject},
+    route::Values,
     store::Answer,
 };
 

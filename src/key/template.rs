@@ -3,11 +3,11 @@
 use std::{fmt, str::FromStr};
 
 use crate::{
-    credential::{
+    error::ConfigError,
+    key::{
         Alphabet, KeyFormat,
         format::{Shape, StructuredFormat},
     },
-    error::ConfigError,
 };
 
 /// `l64_{a-z0-9:8}_{0-9a-f:32}`: prefix, public id and secret, each with its characters and length,

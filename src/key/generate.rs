@@ -2,7 +2,7 @@
 
 use zeroize::Zeroizing;
 
-use crate::credential::Alphabet;
+use crate::key::Alphabet;
 
 /// `length` characters, each drawn evenly from the alphabet.
 pub(crate) fn random(alphabet: Alphabet, length: usize) -> Result<Zeroizing<String>, getrandom::Error> {

@@ -1,5 +1,7 @@
 //! For axum: [`Principal`] and [`Scope`] as extractors, [`Denial`] as a response.
 
+pub mod testing;
+
 use std::convert::Infallible;
 
 use axum::{
@@ -11,9 +13,8 @@ use axum::{
 use crate::{
     client_address::ClientAddress,
     denial::{Cause, Denial},
-    principal::Principal,
+    principal::{Principal, Scope},
     reject::{self, Problem, Raised, Reject},
-    scope::Scope,
 };
 
 /// Refuses with 500 and a message for the developer if no key was authenticated: on a public route,

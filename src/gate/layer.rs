@@ -7,10 +7,10 @@ use std::{
 use tower_layer::Layer;
 
 use crate::{
-    authenticate::{Authenticate, decision::Config, shared::Shared},
     check::Check,
     client_address::Proxies,
     credential::Sources,
+    gate::{Authenticate, decision::Config, shared::Shared},
     policy::Policy,
     reject::Problem,
     store::KeyStore,
@@ -147,7 +147,7 @@ impl<R> AuthenticateLayer<R> {
         self.change(|config| config.clock = Some(Arc::new(now)))
     }
 
-    /// Runs a check before all else, on public routes too: [`CleanPath`](crate::check::CleanPath) say. It
+    /// Runs a check before all else, on public routes too: [`CleanPath`](crate::clean_path::CleanPath) say. It
     /// sees no principal, and the credential headers, marked sensitive.
     pub fn entrance(self, check: impl Check) -> Self
     where

@@ -69,17 +69,6 @@ fn nested(extensions: &Extensions) -> Option<&str> {
     extensions.get::<axum::extract::NestedPath>().map(axum::extract::NestedPath::as_str)
 }
 
-/// The address of the connection's other end, as axum's `ConnectInfo` has it, or else `MockConnectInfo`, by which tests name
-/// one: as axum's own extractor looks for it.
-#[cfg(feature = "axum")]
-pub(crate) fn peer(extensions: &Extensions) -> Option<std::net::SocketAddr> {
-    use std::net::SocketAddr;
-
-    use axum::extract::{ConnectInfo, connect_info::MockConnectInfo};
-    let real = extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
-    real.or_else(|| extensions.get::<MockConnectInfo<SocketAddr>>().map(|info| info.0))
-}
-
 #[cfg(not(feature = "axum"))]
 pub(crate) fn pattern(_: &Extensions) -> Option<&str> {
     None
@@ -92,11 +81,6 @@ pub(crate) fn uri(_: &Extensions) -> Option<&Uri> {
 
 #[cfg(not(feature = "axum"))]
 fn nested(_: &Extensions) -> Option<&str> {
-    None
-}
-
-#[cfg(not(feature = "axum"))]
-pub(crate) fn peer(_: &Extensions) -> Option<std::net::SocketAddr> {
     None
 }
 

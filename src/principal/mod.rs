@@ -1,19 +1,24 @@
 //! Who calls, as handlers see it.
 
+mod obligation;
+mod scope;
+
 use std::{fmt, sync::Arc, time::SystemTime};
 
+pub(crate) use self::obligation::Stance;
+pub use self::{
+    obligation::Duty,
+    scope::{Filter, Scope},
+};
+
 use crate::{
-    authenticate::known,
-    check::{Stance, directory_narrows, reach},
     client_address::ClientAddress,
-    denial::{Cause, Context, Denial},
+    denial::{Cause, Context, Denial, status},
+    dimension::Dimension,
     directory::Directory,
-    duty::Duty,
-    entity::Dimension,
+    entity::{directory_narrows, entity_allowed},
     key::{KeyId, KeyRecord, Watch, narrows},
-    policy::status,
-    scope::Scope,
-    store::{Found, KeyStore},
+    store::{Found, KeyStore, resolve_lookup},
 };
 
 /// The authenticated key of a request. Handlers find it in the request's extensions, or as an axum
@@ -105,11 +110,11 @@ impl Principal {
     }
 
     fn judge_live(&self, found: Found, directory: &Directory) -> Result<(), Denial> {
-        let now = known(found, self.record.digest())?;
+        let now = resolve_lookup(found, self.record.digest())?;
         status(now.status(SystemTime::now()))?;
         let (before, after) = ((self.record.grant(), &self.directory), (now.grant(), directory));
         match self.record.life_cell().end() {
-            Some(end) => Err(end.cause().into()),
+            Some(end) => Err(Cause::from(end).into()),
             None if narrows(&self.record, &now) => Err(Cause::GrantNarrowed.into()),
             None if directory_narrows(before, after, &self.directory.difference(directory)) => {
                 Err(Cause::GrantNarrowed.into())
@@ -181,7 +186,8 @@ impl Principal {
     /// is not canonical, 403 for one that the key may not touch. Return it from the handler.
     pub fn require(&self, dimension: impl Into<Dimension>, id: &str) -> Result<(), Denial> {
         let dimension = dimension.into();
-        reach(self, &dimension, id, self.said()).map_err(|cause| self.deny(cause))?;
+        entity_allowed(self.record.grant(), &self.directory, &dimension, id, self.said())
+            .map_err(|cause| self.deny(cause))?;
         self.settle(&dimension, Stance::Pending);
         Ok(())
     }

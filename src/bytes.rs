@@ -1,0 +1,134 @@
+//! Comparing and classifying bytes: of names, ids, keys and paths.
+
+/// Whether two short texts are the same. For names and parts of paths this is half the price of the call that `==` is.
+/// Not for secrets: it ends at the first difference.
+pub(crate) fn same(one: impl AsRef<[u8]>, other: impl AsRef<[u8]>) -> bool {
+    let (one, other) = (one.as_ref(), other.as_ref());
+    if one.len() != other.len() || head(one) != head(other) {
+        return false;
+    }
+    // Of up to sixteen bytes, what comes after the first eight is in the last eight.
+    one.len() <= 8 || one.last_chunk::<8>() == other.last_chunk() && (one.len() <= 16 || one == other)
+}
+
+/// The first eight bytes as a number, as if zeros followed.
+pub(crate) fn head(text: &[u8]) -> u64 {
+    let part = |bytes: Option<&[u8; 4]>| bytes.map_or(0, |bytes| u64::from(u32::from_le_bytes(*bytes)));
+    match (text.first_chunk(), text.len()) {
+        (Some(eight), _) => u64::from_le_bytes(*eight),
+        // Of four and more, the first four and the last four: what both hold is the same.
+        (None, 4..) => part(text.first_chunk()) | part(text.last_chunk()) << (8 * (text.len() - 4)),
+        (None, _) => text.iter().rev().fold(0, |all, &byte| all << 8 | u64::from(byte)),
+    }
+}
+
+/// Whether the byte is in the text.
+pub(crate) fn holds(text: &str, wanted: u8) -> bool {
+    !all(text.as_bytes(), |byte| byte != wanted)
+}
+
+/// Kinds of bytes.
+#[derive(Clone, Copy)]
+pub(crate) enum Class {
+    LowerHex,
+    LowerAlphanumeric,
+    Alphanumeric,
+    /// `[a-z0-9_-]`
+    Slug,
+    /// `[A-Za-z0-9._~-]`
+    Unreserved,
+    /// Visible ASCII.
+    Graphic,
+}
+
+/// Whether all bytes are of the class.
+pub(crate) fn every(bytes: &[u8], class: Class) -> bool {
+    let digit = |byte: u8| byte.wrapping_sub(b'0') < 10;
+    let lower = |byte: u8| byte.wrapping_sub(b'a') < 26;
+    let letter = |byte: u8| lower(byte | 0x20);
+    let dash = |byte: u8| (byte == b'-') | (byte == b'_');
+    match class {
+        Class::LowerHex => all(bytes, |byte| digit(byte) | (byte.wrapping_sub(b'a') < 6)),
+        Class::LowerAlphanumeric => all(bytes, |byte| digit(byte) | lower(byte)),
+        Class::Alphanumeric => all(bytes, |byte| digit(byte) | letter(byte)),
+        Class::Slug => all(bytes, |byte| digit(byte) | lower(byte) | dash(byte)),
+        Class::Unreserved => {
+            all(bytes, |byte| digit(byte) | letter(byte) | dash(byte) | (byte == b'.') | (byte == b'~'))
+        }
+        Class::Graphic => all(bytes, |byte| byte.wrapping_sub(b'!') < 94),
+    }
+}
+
+/// Sixteen or eight at a time, the last of them once more so that none are left over: without a branch in between, the
+/// compiler does them all at once.
+#[inline]
+fn all(bytes: &[u8], accepts: impl Fn(u8) -> bool) -> bool {
+    let part = |bytes: &[u8]| bytes.iter().fold(true, |all, &byte| all & accepts(byte));
+    if let Some(last) = bytes.last_chunk::<16>() {
+        bytes.as_chunks::<16>().0.iter().fold(part(last), |all, bytes| all & part(bytes))
+    } else if let (Some(first), Some(last)) = (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
+        part(first) & part(last)
+    } else {
+        part(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_hold_what_they_are_named_after_wherever_it_stands() {
+        let slug = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
+        let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+        let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        let kinds: [(Class, &dyn Fn(u8) -> bool); 6] = [
+            (Class::LowerHex, &hex),
+            (Class::LowerAlphanumeric, &|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()),
+            (Class::Alphanumeric, &|byte| byte.is_ascii_alphanumeric()),
+            (Class::Slug, &slug),
+            (Class::Unreserved, &unreserved),
+            (Class::Graphic, &|byte| byte.is_ascii_graphic()),
+        ];
+        for (class, accepts) in kinds {
+            for length in 1..40 {
+                for (place, byte) in (0..length).flat_map(|place| (0..=255).map(move |byte| (place, byte))) {
+                    let mut text = vec![b'0'; length];
+                    text[place] = byte;
+                    assert_eq!(every(&text, class), accepts(byte), "{text:?}");
+                    let text: String = text.iter().map(|byte| char::from(byte & 0x7f)).collect();
+                    assert_eq!(holds(&text, b'%'), text.contains('%'));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_same_is_the_same() {
+        let long = b"abcdefghijklmnopqrstuvwxyz";
+        let mut texts = vec![b"a\0".to_vec()];
+        for length in 0..long.len() {
+            let text = long.get(..length).unwrap().to_vec();
+            texts.extend((0..length).map(|place| {
+                let mut other = text.clone();
+                other[place] = b'!';
+                other
+            }));
+            texts.push(text);
+        }
+        for (one, other) in texts.iter().flat_map(|one| texts.iter().map(move |other| (one, other))) {
+            assert_eq!(same(one, other), one == other, "{one:?} {other:?}");
+        }
+    }
+
+    #[test]
+    fn heads_are_the_first_eight_bytes() {
+        let text = b"abcdefghijk";
+        for length in 0..text.len() {
+            let mut bytes = [0; 8];
+            let kept = length.min(8);
+            bytes[..kept].copy_from_slice(&text[..kept]);
+            assert_eq!(head(&text[..length]), u64::from_le_bytes(bytes), "{length}");
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! What the checks of a rule are called, and who records their verdicts.
+
+use std::fmt;
+
+use crate::{
+    denial::{Cause, Denial},
+    dimension::Dimension,
+    key::Access,
+};
+
+/// What one verdict is about.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Demand<'a> {
+    Status,
+    Route,
+    Permission(&'a str, Option<Access>),
+    Method,
+    Kind,
+    Networks,
+    Origin,
+    Entity(&'a Dimension),
+    Restriction(&'a Dimension),
+    Own,
+}
+
+/// Who hears every verdict of a rule, those that admit as well.
+pub(crate) trait Verdicts {
+    /// `demand` is only asked by who wants to know: while requests are served, nobody does.
+    fn hear<'a>(&mut self, demand: impl FnOnce() -> Demand<'a>, verdict: Result<(), Cause>);
+
+    /// The same of a check of the user's own.
+    fn hear_own(&mut self, verdict: Result<(), Denial>);
+}
+
+impl fmt::Display for Demand<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Permission(resource, Some(access)) => write!(f, "permission {resource}:{access}"),
+            Self::Permission(resource, None) => write!(f, "permission {resource}"),
+            Self::Status => f.write_str("status"),
+            Self::Route => f.write_str("route"),
+            Self::Method => f.write_str("method"),
+            Self::Kind => f.write_str("kind"),
+            Self::Networks => f.write_str("networks"),
+            Self::Origin => f.write_str("origin"),
+            Self::Entity(dimension) => write!(f, "this {dimension}"),
+            Self::Restriction(dimension) => write!(f, "{dimension} declared"),
+            Self::Own => f.write_str("own check"),
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Reading and writing JSON files, and the single values in them.
+
+use serde::{Deserialize, Deserializer, Serialize, de};
+
+use crate::error::ConfigError;
+
+/// Reads a JSON object; an error names the field. Without `with_line`, for an object that is a part of its
+/// file, no line is told: it would be counted from the beginning of the part.
+pub(crate) fn from_json<'a, T: Deserialize<'a>>(text: &'a str, with_line: bool) -> Result<T, ConfigError> {
+    // Editors on Windows write a byte order mark, which says nothing of a text in UTF-8.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    // Serde would take an array as well, its values in the order of the fields.
+    if !text.trim_start().starts_with('{') {
+        return Err(ConfigError::new("a JSON object, { … }, is expected here"));
+    }
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let path = error.path().to_string();
+        let error = error.into_inner();
+        let message = error.to_string();
+        let line = format!(" at line {} column {}", error.line(), error.column());
+        let message = message.strip_suffix(&line).filter(|_| !with_line).unwrap_or(&message).to_owned();
+        let message = ConfigError::new(message);
+        if matches!(&*path, "." | "?") { message } else { message.at(path) }
+    })?;
+    deserializer.end().map_err(|error| ConfigError::new(error.to_string()))?;
+    Ok(value)
+}
+
+/// An id given as a string or as a number, kept as text: `1` and `"1"` name one company.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub(crate) struct Id(String);
+
+impl Id {
+    pub(crate) fn new(id: impl Into<String>) -> Self {
+        Self(id.into())
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub(crate) fn into_string(self) -> String {
+        self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for Id {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl de::Visitor<'_> for Visitor {
+            type Value = Id;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an id: a string or a whole number")
+            }
+
+            fn visit_str<E: de::Error>(self, id: &str) -> Result<Id, E> {
+                Ok(Id::new(id))
+            }
+
+            fn visit_u64<E: de::Error>(self, id: u64) -> Result<Id, E> {
+                Ok(Id::new(id.to_string()))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+/// A struct that is written as a JSON object. Serde would take an array too, its values in the order of the
+/// fields.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(transparent)]
+pub(crate) struct Object<T>(pub(crate) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor<T>(std::marker::PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> de::Visitor<'de> for Visitor<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object, { … }")
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+                T::deserialize(de::value::MapAccessDeserializer::new(map))
+            }
+        }
+        deserializer.deserialize_map(Visitor(std::marker::PhantomData)).map(Object)
+    }
+}
+
+/// For a field that is given or left out: null, which a template may leave where a value was meant, is refused.
+pub(crate) fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+/// A map in which no key stands twice: with two, one of them would silently lose.
+pub(crate) mod unique {
+    use std::{fmt, marker::PhantomData};
+
+    use super::{Deserialize, Deserializer, de};
+
+    pub(crate) fn deserialize<'de, D, V>(deserializer: D) -> Result<Vec<(String, V)>, D::Error>
+    where
+        D: Deserializer<'de>,
+        V: Deserialize<'de>,
+    {
+        struct Visitor<V>(PhantomData<V>);
+        impl<'de, V: Deserialize<'de>> de::Visitor<'de> for Visitor<V> {
+            type Value = Vec<(String, V)>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut entries: Self::Value = Vec::new();
+                let mut known = std::collections::HashSet::new();
+                while let Some((key, value)) = map.next_entry::<String, V>()? {
+                    if !known.insert(key.clone()) {
+                        return Err(de::Error::custom(format_args!("{key:?} is given twice")));
+                    }
+                    entries.push((key, value));
+                }
+                Ok(entries)
+            }
+
+            fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
+                Ok(Vec::new())
+            }
+        }
+        deserializer.deserialize_any(Visitor(PhantomData))
+    }
+
+    pub(crate) fn serialize<S: serde::Serializer, V: serde::Serialize>(
+        entries: &[(String, V)],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(entries.iter().map(|(key, value)| (key, value)))
+    }
+}
