@@ -16,8 +16,8 @@ use futures::FutureExt as _;
 use http::{HeaderMap, Request};
 use tower::{Layer as _, ServiceBuilder};
 use tower_authz::{
-    AuthenticateLayer, CleanPath, ClientAddress, Digest, Dimension, Grant, Networks, Permission, Policy, Proxies,
-    RequireLayer, Restriction, Rule, reject::Empty, store::KeyStore as _,
+    AuthenticateLayer, CleanPath, ClientAddress, Digest, Dimension, Grant, Networks, Permission, Policy, RequireLayer,
+    Restriction, Rule, TrustedProxies, reject::Empty, store::KeyStore as _,
 };
 
 type Group<'a> = BenchmarkGroup<'a, WallTime>;
@@ -75,7 +75,7 @@ fn steps(criterion: &mut Criterion) {
             });
         }
     }
-    let proxies = Proxies::trusted(["10.0.0.0/8"]).unwrap();
+    let proxies = TrustedProxies::new(["10.0.0.0/8"]).unwrap();
     let peer = ClientAddress::from("10.0.0.1".parse::<IpAddr>().unwrap());
     for hops in [1, 5] {
         let mut headers = HeaderMap::new();
@@ -105,8 +105,8 @@ fn round(group: &mut Group<'_>, name: BenchmarkId, mut service: Boxed, request: 
 fn layers(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("layer");
     let asked = || request(&key(500), PATH);
-    let authenticate = || AuthenticateLayer::new(store(1000)).with_reject(Empty);
-    let require = || RequireLayer::new(Rule::resource("orders").unscoped()).with_reject(Empty);
+    let authenticate = || AuthenticateLayer::new(store(1000)).with_rejection(Empty);
+    let require = || RequireLayer::new(Rule::resource("orders").unscoped()).with_rejection(Empty);
     // Whom `RequireLayer` asks about, another layer has found out.
     let authenticated = || {
         let response = boxed(authenticate().layer(carry_back()))(asked());
@@ -116,7 +116,7 @@ fn layers(criterion: &mut Criterion) {
     round(&mut group, BenchmarkId::new("bare", "service"), boxed(carry_back()), asked());
     round(&mut group, alone("AuthenticateLayer"), boxed(authenticate().layer(carry_back())), asked());
     round(&mut group, alone("RequireLayer of a rule"), boxed(require().layer(carry_back())), authenticated());
-    let clean_path = RequireLayer::new(CleanPath::new()).with_reject(Empty);
+    let clean_path = RequireLayer::new(CleanPath::new()).with_rejection(Empty);
     round(&mut group, alone("RequireLayer of a clean path"), boxed(clean_path.layer(carry_back())), asked());
     let both = ServiceBuilder::new().layer(authenticate()).layer(require()).service(carry_back());
     round(&mut group, BenchmarkId::new("AuthenticateLayer and RequireLayer", "of a rule"), boxed(both), asked());

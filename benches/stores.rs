@@ -70,18 +70,18 @@ fn stores(c: &mut Criterion) {
     let file = KeyFile::new(records(), Directory::default()).to_json().unwrap();
     std::fs::write(&json, &file).unwrap();
     let store = fresh_sqlite(&sqlite);
-    block_on(store.by("bench").import(records())).unwrap();
+    block_on(store.as_actor("bench").import(records())).unwrap();
     drop(store);
 
     let mut group = c.benchmark_group("stores");
     group.sample_size(10);
     let scratch = folder.join("scratch.sqlite");
     group.bench_function("import/memory", |bench| {
-        let import = |store: MemoryStore| block_on(store.by("bench").import(records())).unwrap().added;
+        let import = |store: MemoryStore| block_on(store.as_actor("bench").import(records())).unwrap().added;
         bench.iter_with_large_drop(|| assert_eq!(import(MemoryStore::with_settings(format())), keys()));
     });
     group.bench_function("import/sqlite", |bench| {
-        let import = |store: &SqliteStore| block_on(store.by("bench").import(records())).unwrap().added;
+        let import = |store: &SqliteStore| block_on(store.as_actor("bench").import(records())).unwrap().added;
         bench.iter(|| assert_eq!(import(&fresh_sqlite(&scratch)), keys()));
     });
     group.bench_function("reload/file", |bench| bench.iter(|| FileStore::open(&json, format()).unwrap()));
@@ -103,7 +103,7 @@ fn stores(c: &mut Criterion) {
         use tower_authz::store::NewKey;
         let grant = std::sync::Arc::new(Grant::builder().read("orders").build().unwrap());
         let store = fresh_sqlite(&scratch);
-        bench.iter(|| block_on(store.by("bench").issue(NewKey::new("k", grant.clone()))).unwrap());
+        bench.iter(|| block_on(store.as_actor("bench").issue(NewKey::new("k", grant.clone()))).unwrap());
     });
     group.finish();
 

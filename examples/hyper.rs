@@ -19,22 +19,23 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tower::{Layer as _, service_fn};
 use tower_authz::{
-    Authz, ConfigError, Dimension, Head, KeyFile, KeyFormat, PeerAddress, Policy, Principal, Proxies, Rule, check::Tie,
+    Authz, ConfigError, Dimension, Head, KeyFile, KeyFormat, PeerAddress, Policy, Principal, Rule, TrustedProxies,
+    check::EntityRef,
 };
 
 const DEMO: common::Demo =
     common::Demo { file: include_str!("data/scayle.json"), keys: include_str!("data/scayle.keys.txt") };
 
 /// Around any tower service: here one that tells what it saw.
-fn authz(file: KeyFile, proxies: Option<Proxies>) -> Result<Authz, ConfigError> {
+fn authz(file: KeyFile, proxies: Option<TrustedProxies>) -> Result<Authz, ConfigError> {
     let policy = Policy::builder()
         .public("/health")
         .route("/products", Rule::resource("products").unscoped())
-        .route("/shops/{shop}", Rule::resource("shops").tied(Tie::path(Dimension::SHOP, "shop")))
+        .route("/shops/{shop}", Rule::resource("shops").scoped(EntityRef::from_path(Dimension::SHOP, "shop")))
         .build()?;
     let authz = Authz::new(common::store(file, KeyFormat::opaque(8, 512)?)?, policy);
     Ok(match proxies {
-        Some(proxies) => authz.behind(proxies),
+        Some(proxies) => authz.with_trusted_proxies(proxies),
         None => authz,
     })
 }
@@ -59,7 +60,7 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Inf
 pub async fn serve(
     listener: TcpListener,
     file: KeyFile,
-    proxies: Option<Proxies>,
+    proxies: Option<TrustedProxies>,
 ) -> Result<(), Box<dyn Error + Send + Sync>> {
     let service = authz(file, proxies)?.layer(service_fn(answer));
     loop {

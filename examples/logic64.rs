@@ -23,8 +23,9 @@ use axum::{
 };
 use serde_json::Value;
 use tower_authz::{
-    Alphabet, Authz, ConfigError, Denial, KeyFile, KeyFormat, KeyId, Policy, Principal, Proxies, Rule, Scope, Source,
-    check::Tie,
+    Alphabet, Authz, ConfigError, Denial, KeyFile, KeyFormat, KeyId, Policy, Principal, Rule, Scope, Source,
+    TrustedProxies,
+    check::EntityRef,
     reject::Logic64,
     store::{KeyAdmin as _, MemoryStore, StoreErrorKind},
 };
@@ -39,7 +40,7 @@ fn format() -> Result<KeyFormat, ConfigError> {
 
 fn policy() -> Result<Policy, ConfigError> {
     // A bundle belongs to a project, which only the handler finds out. One of others is not there.
-    let bundle = || Rule::resource("bundles").pending(common::PROJECT).concealed();
+    let bundle = || Rule::resource("bundles").deferred(common::PROJECT).concealed();
     Policy::builder()
         .route("/bundles/latest", Rule::resource("bundles").filtered(common::PROJECT))
         .route("/bundles/{id}", bundle())
@@ -48,7 +49,7 @@ fn policy() -> Result<Policy, ConfigError> {
         // A project of others is not there.
         .route(
             "/projects/{project}/bundles/repackage",
-            Rule::resource("bundles").tied(Tie::path(common::PROJECT, "project")).concealed(),
+            Rule::resource("bundles").scoped(EntityRef::from_path(common::PROJECT, "project")).concealed(),
         )
         // It says nothing of projects: whoever is bound to one does not revoke the keys of others.
         .route("/admin/keys/{id}/revoke", Rule::authenticated().kind("admin"))
@@ -56,16 +57,16 @@ fn policy() -> Result<Policy, ConfigError> {
 }
 
 /// The routes, and the gate around them.
-pub fn app(file: KeyFile, proxies: Option<Proxies>) -> Result<Router, ConfigError> {
+pub fn app(file: KeyFile, proxies: Option<TrustedProxies>) -> Result<Router, ConfigError> {
     let store = common::store(file, format()?)?;
     // 2026-01-01 and 2027-07-01.
     let (since, until) = (Duration::from_secs(1_767_225_600), Duration::from_secs(1_814_400_000));
     let legacy =
         Source::header(HeaderName::from_static("x-api-key")).deprecated(UNIX_EPOCH + since).sunset(UNIX_EPOCH + until);
     let mut authz =
-        Authz::new(store.clone(), policy()?).with_sources([Source::bearer_exact(), legacy]).with_reject(Logic64);
+        Authz::new(store.clone(), policy()?).with_sources([Source::bearer_exact(), legacy]).with_rejection(Logic64);
     if let Some(proxies) = proxies {
-        authz = authz.behind(proxies);
+        authz = authz.with_trusted_proxies(proxies);
     }
     Ok(Router::new()
         .route("/bundles/latest", get(latest))
@@ -104,7 +105,7 @@ async fn revoke(
     State(store): State<MemoryStore>,
 ) -> Result<Json<Value>, StatusCode> {
     let id: KeyId = id.parse().map_err(|_| StatusCode::NOT_FOUND)?;
-    match store.by("admin").revoke(&id, "").await {
+    match store.as_actor("admin").revoke(&id, "").await {
         Ok(_) => Ok(seen.with("revoked", id.as_str()).json()),
         Err(error) if error.kind() == StoreErrorKind::NotFound => Err(StatusCode::NOT_FOUND),
         Err(_) => Err(StatusCode::SERVICE_UNAVAILABLE),

@@ -16,14 +16,16 @@ use axum::{
     middleware::map_response,
     routing::{get, post},
 };
-use tower_authz::{Authz, ConfigError, KeyFile, KeyFormat, Policy, Proxies, Rule, Source, TenantHosts, reject::Logik};
+use tower_authz::{
+    Authz, ConfigError, KeyFile, KeyFormat, Policy, Rule, Source, TenantHosts, TrustedProxies, reject::Logik,
+};
 
 const DEMO: common::Demo =
     common::Demo { file: include_str!("data/logik.json"), keys: include_str!("data/logik.keys.txt") };
 
 fn policy() -> Result<Policy, ConfigError> {
     // Keys of this API are bound to a tenant and to nothing within it: one that is restricted further is refused.
-    let runtime = |resource: &'static str| Rule::resource(resource).kind("runtime").origin_required();
+    let runtime = |resource: &'static str| Rule::resource(resource).kind("runtime").require_origin();
     let admin = |resource: &'static str| Rule::resource(resource).kind("admin");
     Policy::builder()
         .route("/api", runtime("configuration"))
@@ -38,13 +40,14 @@ fn policy() -> Result<Policy, ConfigError> {
 }
 
 /// The routes, and the gate around them.
-pub fn app(file: KeyFile, proxies: Option<Proxies>) -> Result<Router, ConfigError> {
+pub fn app(file: KeyFile, proxies: Option<TrustedProxies>) -> Result<Router, ConfigError> {
     let tenants: Vec<String> = file.records().iter().filter_map(|record| record.tenant().map(str::to_owned)).collect();
     let hosts = TenantHosts::new("{tenant}.{sector}.localhost")?.known(tenants);
     let store = common::store(file, KeyFormat::opaque(8, 512)?)?;
-    let mut authz = Authz::new(store, policy()?).with_sources([Source::bearer()]).tenants(hosts).with_reject(Logik);
+    let mut authz =
+        Authz::new(store, policy()?).with_sources([Source::bearer()]).with_tenant_hosts(hosts).with_rejection(Logik);
     if let Some(proxies) = proxies {
-        authz = authz.behind(proxies);
+        authz = authz.with_trusted_proxies(proxies);
     }
     Ok(Router::new()
         .route("/api", post(answer))

@@ -25,23 +25,23 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tower_authz::{
     Authz, Denial, Dimension, Directory, Grant, Policy, Principal, Rule, Scope,
-    check::Tie,
+    check::EntityRef,
     store::{KeyAdmin, KeyQuery, KeyStore, MemoryStore, NewKey, StoreSettings},
 };
 
 /// Who may do what: one rule for each route.
 fn policy() -> Result<Policy, tower_authz::ConfigError> {
-    let shop = || Tie::path(Dimension::SHOP, "shop");
-    let company = || Tie::path(Dimension::COMPANY, "company");
+    let shop = || EntityRef::from_path(Dimension::SHOP, "shop");
+    let company = || EntityRef::from_path(Dimension::COMPANY, "company");
     Policy::builder()
         .public("/health")
         .route("/products", Rule::resource("products").unscoped())
-        .route("/shops/{shop}/countries/{country}/orders/{id}", Rule::resource("orders").tied(shop()))
+        .route("/shops/{shop}/countries/{country}/orders/{id}", Rule::resource("orders").scoped(shop()))
         .route("/shops", Rule::resource("shops").filtered(Dimension::SHOP))
-        .route("/companies/{company}", Rule::resource("companies").tied(company()).unscoped_in(Dimension::SHOP))
-        .route("/shipments", Rule::resource("orders").pending(Dimension::SHOP))
+        .route("/companies/{company}", Rule::resource("companies").scoped(company()).unscoped_for(Dimension::SHOP))
+        .route("/shipments", Rule::resource("orders").deferred(Dimension::SHOP))
         // It is about all companies, and says nothing of them: a key that is restricted is refused.
-        .route("/ledger", Rule::resource("ledger").ip_restricted())
+        .route("/ledger", Rule::resource("ledger").require_networks())
         .build()
 }
 
@@ -140,8 +140,8 @@ pub async fn issue_keys(store: &dyn KeyAdmin) -> Result<Vec<(&'static str, Strin
                 .read("orders")
                 .read("shops")
                 .write("companies")
-                .all_but(Dimension::SHOP, ["de"])
-                .all_but(Dimension::COMPANY, [3])
+                .except(Dimension::SHOP, ["de"])
+                .except(Dimension::COMPANY, [3])
                 .build()?,
         ),
         NewKey::new(
@@ -156,9 +156,9 @@ pub async fn issue_keys(store: &dyn KeyAdmin) -> Result<Vec<(&'static str, Strin
     let names = ["reader", "clerk", "partner", "office", "remote", "roaming", "expired", "revoked"];
     let mut issued = Vec::new();
     for (name, key) in names.into_iter().zip(keys) {
-        let key = store.by("quickstart").issue(key).await?;
+        let key = store.as_actor("quickstart").issue(key).await?;
         if name == "revoked" {
-            store.by("quickstart").revoke(key.record.id(), "to show what a revoked key gets").await?;
+            store.as_actor("quickstart").revoke(key.record.id(), "to show what a revoked key gets").await?;
         }
         issued.push((name, key.api_key.expose().to_owned()));
     }
@@ -169,7 +169,7 @@ pub async fn issue_keys(store: &dyn KeyAdmin) -> Result<Vec<(&'static str, Strin
 /// demands keys with networks, so that whoever issues one without is warned.
 pub fn settings() -> Result<StoreSettings, tower_authz::ConfigError> {
     let directory = Directory::builder().shop("de", Some("1")).shop("ch", Some("1")).shop("us", Some("2"));
-    Ok(StoreSettings::new().directory(directory.build()?).ip_restricted(["ledger"]))
+    Ok(StoreSettings::new().with_directory(directory.build()?).with_networks_required_for(["ledger"]))
 }
 
 /// What a person needs to try it.
@@ -256,8 +256,10 @@ async fn serve_from(path: &str) -> Result<(), Box<dyn Error>> {
     let (store, own) = (tower_authz::store::SqliteStore::open_or_create(path, settings()?)?, settings()?);
     // A store that `authz init` has made does not know who belongs to whom.
     store
-        .by("quickstart")
-        .change_settings(move |old| Ok(old.clone().directory(own.known_directory().clone()).ip_restricted(["ledger"])))
+        .as_actor("quickstart")
+        .change_settings(move |old| {
+            Ok(old.clone().with_directory(own.directory().clone()).with_networks_required_for(["ledger"]))
+        })
         .await?;
     serve(store).await
 }

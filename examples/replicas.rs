@@ -66,10 +66,14 @@ async fn revoke(
     State(store): State<PostgresStore>,
 ) -> Result<Json<Value>, StatusCode> {
     let id: KeyId = id.parse().map_err(|_| StatusCode::NOT_FOUND)?;
-    match store.by(principal.key_id().as_str()).revoke(&id, "by the example").await {
+    match store.as_actor(principal.key_id().as_str()).revoke(&id, "by the example").await {
         Ok(changed) => {
-            let waited = u64::try_from(changed.reach.waited.as_millis()).unwrap_or(u64::MAX);
-            Ok(seen.with("revoked", id.as_str()).with("waited_ms", waited).with("silent", changed.reach.silent).json())
+            let waited = u64::try_from(changed.propagation.waited.as_millis()).unwrap_or(u64::MAX);
+            Ok(seen
+                .with("revoked", id.as_str())
+                .with("waited_ms", waited)
+                .with("silent", changed.propagation.unacknowledged)
+                .json())
         }
         Err(error) if error.kind() == StoreErrorKind::NotFound => Err(StatusCode::NOT_FOUND),
         Err(_) => Err(StatusCode::SERVICE_UNAVAILABLE),

@@ -20,8 +20,8 @@ use axum::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tower_authz::{
-    Access, Authz, ConfigError, Denial, Dimension, KeyFile, KeyFormat, Policy, Principal, Proxies, Rule, Scope, Source,
-    check::Tie, reject::Scayle,
+    Access, Authz, ConfigError, Denial, Dimension, KeyFile, KeyFormat, Policy, Principal, Rule, Scope, Source,
+    TrustedProxies, check::EntityRef, reject::Scayle,
 };
 
 const BASE: &str = "/api/admin/v1";
@@ -32,7 +32,7 @@ const DEMO: common::Demo =
 pub fn policy() -> Result<Policy, ConfigError> {
     let at = |path: &str| format!("{BASE}{path}");
     let products = || Rule::resource("products").unscoped();
-    let shop = || Tie::path(Dimension::SHOP, "shopKey");
+    let shop = || EntityRef::from_path(Dimension::SHOP, "shopKey");
     let company_header = HeaderName::from_static("x-company-id");
     Policy::builder()
         .public("/health")
@@ -43,22 +43,30 @@ pub fn policy() -> Result<Policy, ConfigError> {
         .route(&at("/products/bulk-requests"), products())
         .route(&at("/variants/{id}"), products())
         .route(&at("/shops"), Rule::resource("shops").filtered(Dimension::SHOP))
-        .route(&at("/shops/{shopKey}"), Rule::resource("shops").tied(shop()))
-        .route(&at("/shops/{shopKey}/countries/{countryCode}/orders/{id}"), Rule::resource("orders").tied(shop()))
-        .route(&at("/shop-countries/{id}"), Rule::resource("shops").tied(Tie::path(Dimension::SHOP_COUNTRY, "id")))
-        .route(&at("/companies"), Rule::resource("companies").filtered(Dimension::COMPANY).unscoped_in(Dimension::SHOP))
+        .route(&at("/shops/{shopKey}"), Rule::resource("shops").scoped(shop()))
+        .route(&at("/shops/{shopKey}/countries/{countryCode}/orders/{id}"), Rule::resource("orders").scoped(shop()))
+        .route(
+            &at("/shop-countries/{id}"),
+            Rule::resource("shops").scoped(EntityRef::from_path(Dimension::SHOP_COUNTRY, "id")),
+        )
+        .route(
+            &at("/companies"),
+            Rule::resource("companies").filtered(Dimension::COMPANY).unscoped_for(Dimension::SHOP),
+        )
         .route(
             &at("/companies/{id}"),
-            Rule::resource("companies").tied(Tie::path(Dimension::COMPANY, "id")).unscoped_in(Dimension::SHOP),
+            Rule::resource("companies")
+                .scoped(EntityRef::from_path(Dimension::COMPANY, "id"))
+                .unscoped_for(Dimension::SHOP),
         )
         .route(
             &at("/fulfillment/shipments"),
             Rule::resource("fulfillment")
-                .tied(Tie::header(Dimension::COMPANY, company_header))
-                .pending(Dimension::SHOP),
+                .scoped(EntityRef::from_header(Dimension::COMPANY, company_header))
+                .deferred(Dimension::SHOP),
         )
         // Customers are those of shops, and reports are about all of them: a key that is restricted is refused.
-        .route(&at("/customers/{id}/password-hash"), Rule::resource("customers").ip_restricted())
+        .route(&at("/customers/{id}/password-hash"), Rule::resource("customers").require_networks())
         .route(&at("/reports/run"), Rule::resource("reports"))
         .build()
 }
@@ -88,7 +96,7 @@ fn routes(policy: Arc<Policy>) -> Router {
 }
 
 /// The routes, and the gate around them.
-pub fn app(file: KeyFile, proxies: Option<Proxies>, https: bool) -> Result<Router, ConfigError> {
+pub fn app(file: KeyFile, proxies: Option<TrustedProxies>, https: bool) -> Result<Router, ConfigError> {
     let policy = Arc::new(policy()?);
     let routes = routes(Arc::clone(&policy));
     // A route that somebody forgot is told at start-up, not by a customer.
@@ -98,9 +106,9 @@ pub fn app(file: KeyFile, proxies: Option<Proxies>, https: bool) -> Result<Route
     }
     let store = common::store(file, KeyFormat::opaque(8, 512)?)?;
     let access_token = Source::header(HeaderName::from_static("x-access-token"));
-    let mut authz = Authz::new(store, policy).with_sources([Source::bearer(), access_token]).with_reject(Scayle);
+    let mut authz = Authz::new(store, policy).with_sources([Source::bearer(), access_token]).with_rejection(Scayle);
     if let Some(proxies) = proxies {
-        authz = authz.behind(proxies);
+        authz = authz.with_trusted_proxies(proxies);
     }
     if https {
         authz = authz.https_only();
@@ -158,7 +166,7 @@ async fn bulk(
             false => format!("{BASE}{}", operation.url),
         };
         let outcome = match operation.method.parse::<Method>() {
-            Ok(method) => policy.decide(&principal, &method, &url),
+            Ok(method) => policy.authorize_operation(&principal, &method, &url),
             Err(_) => Err(Denial::refused("the method is not one")),
         };
         match outcome {

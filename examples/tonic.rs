@@ -31,7 +31,8 @@ const DEMO: common::Demo =
 fn authz(file: KeyFile) -> Result<Authz<Grpc<Empty>>, ConfigError> {
     let reads = Rule::resource("health").unscoped().method(http::Method::POST, tower_authz::Access::Read);
     let policy = Policy::builder().route("/grpc.health.v1.Health/Check", reads).build()?;
-    Ok(Authz::new(common::store(file, KeyFormat::opaque(8, 512)?)?, policy).with_reject(Grpc::new().otherwise(Empty)))
+    Ok(Authz::new(common::store(file, KeyFormat::opaque(8, 512)?)?, policy)
+        .with_rejection(Grpc::new().otherwise(Empty)))
 }
 
 /// Serves until the listener fails.

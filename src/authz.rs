@@ -5,7 +5,7 @@ use tower_layer::Layer;
 use crate::{
     check::Check,
     clean_path::CleanPath,
-    client_address::Proxies,
+    client_address::TrustedProxies,
     credential::Sources,
     denial::{Cause, Denial},
     error::ConfigError,
@@ -32,7 +32,7 @@ use crate::{
 /// router's fallback, outside of it, would answer otherwise than a refusal, and tell which routes exist.
 ///
 /// # Deployment
-/// * **Proxies**: without [`behind`](Self::behind) the client is the connection's other end. Behind a
+/// * **TrustedProxies**: without [`with_trusted_proxies`](Self::with_trusted_proxies) the client is the connection's other end. Behind a
 ///   proxy that is the proxy.
 /// * **CORS**: browsers send preflight requests without credentials; put the CORS layer outside.
 /// * **Caches**: an answer to a key in another header than `Authorization` is kept from caches that many share:
@@ -90,9 +90,9 @@ impl Authz {
     /// const PROJECT: Dimension = Dimension::new("project", IdGrammar::Number);
     /// let policy = Policy::builder().route("/projects", Rule::resource("projects").filtered(PROJECT)).build()?;
     ///
-    /// let slugs = StoreSettings::new().dimension(Dimension::named("project"));
+    /// let slugs = StoreSettings::new().with_dimension(Dimension::named("project"));
     /// assert!(Authz::try_new(MemoryStore::with_settings(slugs), policy.clone()).is_err());
-    /// let authz = Authz::try_new(MemoryStore::with_settings(StoreSettings::new().dimension(PROJECT)), policy)?;
+    /// let authz = Authz::try_new(MemoryStore::with_settings(StoreSettings::new().with_dimension(PROJECT)), policy)?;
     /// # drop(authz);
     /// # Ok::<(), tower_authz::ConfigError>(())
     /// ```
@@ -113,7 +113,7 @@ impl Authz {
             policy: Arc::clone(&policy),
             disagrees,
         };
-        let authenticate = AuthenticateLayer::new(store).entrance(entrance.clone());
+        let authenticate = AuthenticateLayer::new(store).with_pre_check(entrance.clone());
         let authenticate = if policy.finishes_in_flight() { authenticate.finish_in_flight() } else { authenticate };
         Self { authenticate: authenticate.enforce(policy), entrance }
     }
@@ -135,9 +135,9 @@ impl<R: Clone> Authz<R> {
     /// Puts no [`Principal`](crate::Principal) into the extensions of requests, for services that do not ask who calls:
     /// a gateway, say. It spares each request the only allocation of ours.
     ///
-    /// Handlers cannot extract `Principal` or `Scope` then, and a [`LiveBodyLayer`](crate::LiveBodyLayer) ends no
+    /// Handlers cannot extract `Principal` or `Scope` then, and a [`RevocableBodyLayer`](crate::RevocableBodyLayer) ends no
     /// stream. A rule that leaves something to its handler ([`filtered`](crate::Rule::filtered),
-    /// [`pending`](crate::Rule::pending)) refuses everybody with 500, as nobody could do it.
+    /// [`deferred`](crate::Rule::deferred)) refuses everybody with 500, as nobody could do it.
     pub fn without_principal(mut self) -> Self {
         self.authenticate = self.authenticate.without_principal();
         self
@@ -149,8 +149,8 @@ impl<R: Clone> Authz<R> {
     }
 
     /// Which proxies may say where a request comes from, and whether it came by HTTPS.
-    pub fn behind(mut self, proxies: Proxies) -> Self {
-        self.authenticate = self.authenticate.behind(proxies.clone());
+    pub fn with_trusted_proxies(mut self, proxies: TrustedProxies) -> Self {
+        self.authenticate = self.authenticate.with_trusted_proxies(proxies.clone());
         self.with_entrance(|entrance| entrance.proxies = Some(proxies))
     }
 
@@ -180,14 +180,14 @@ impl<R: Clone> Authz<R> {
 
     fn with_entrance(mut self, change: impl FnOnce(&mut Entrance)) -> Self {
         change(&mut self.entrance);
-        self.authenticate = self.authenticate.entrance(self.entrance.clone());
+        self.authenticate = self.authenticate.with_pre_check(self.entrance.clone());
         self
     }
 
     /// Binds keys to tenants by the host of the request: see [`TenantHosts`]. Public routes are open on
     /// every host.
-    pub fn tenants(mut self, hosts: TenantHosts) -> Self {
-        self.authenticate = self.authenticate.tenants(hosts);
+    pub fn with_tenant_hosts(mut self, hosts: TenantHosts) -> Self {
+        self.authenticate = self.authenticate.with_tenant_hosts(hosts);
         self
     }
 
@@ -198,8 +198,8 @@ impl<R: Clone> Authz<R> {
     }
 
     /// The dialect of all denials. Default: [`Problem`].
-    pub fn with_reject<R2>(self, reject: R2) -> Authz<R2> {
-        Authz { entrance: self.entrance, authenticate: self.authenticate.with_reject(reject) }
+    pub fn with_rejection<R2>(self, reject: R2) -> Authz<R2> {
+        Authz { entrance: self.entrance, authenticate: self.authenticate.with_rejection(reject) }
     }
 }
 
@@ -233,7 +233,7 @@ struct Entrance {
     https_only: bool,
     /// The patterns of public routes that plain HTTP may come to.
     plain: Arc<[String]>,
-    proxies: Option<Proxies>,
+    proxies: Option<TrustedProxies>,
     policy: Arc<Policy>,
     /// Whether store and policy do not fit each other.
     disagrees: bool,

@@ -74,7 +74,7 @@ impl CleanPath {
         if is_plain(path.as_bytes()) {
             return Ok(());
         }
-        let wrong = |what| Err(Cause::UncleanPath(what));
+        let wrong = |what| Err(Cause::AmbiguousPath(what));
         // `OPTIONS *` is about the server, not a path of it; no rule names it.
         let Some(rest) = path.strip_prefix('/') else { return wrong("it does not begin with a slash") };
         let mut segments = rest.split('/').peekable();
@@ -88,7 +88,7 @@ impl CleanPath {
     }
 
     fn judge_segment(&self, segment: &[u8]) -> Result<(), Cause> {
-        let wrong = |what| Err(Cause::UncleanPath(what));
+        let wrong = |what| Err(Cause::AmbiguousPath(what));
         let mut bytes = segment.iter().copied();
         let mut decoded = Vec::with_capacity(segment.len());
         while let Some(byte) = bytes.next() {

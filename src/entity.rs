@@ -21,7 +21,7 @@ pub(crate) fn entity_allowed(
     }
     match is_allowed(grant, directory, dimension, id, said) {
         true => Ok(()),
-        false => Err(Cause::ForeignEntity(dimension.clone())),
+        false => Err(Cause::EntityNotAllowed(dimension.clone())),
     }
 }
 
@@ -139,7 +139,7 @@ mod tests {
         let allowed =
             |grant: &Grant, dimension: Dimension, id: &str, said: u8| judged(grant, &dimension, id, said).is_ok();
         let company_1 = Grant::builder().only("company", [1]).build().unwrap();
-        let not_company_1 = Grant::builder().all_but("company", [1]).build().unwrap();
+        let not_company_1 = Grant::builder().except("company", [1]).build().unwrap();
         assert!(allowed(&company_1, Dimension::SHOP, "de", NOTHING));
         assert!(!allowed(&not_company_1, Dimension::SHOP, "de", COMPANIES), "said or not, what is known counts");
         assert!(allowed(&company_1, Dimension::SHOP_COUNTRY, "1001", NOTHING));
@@ -151,9 +151,9 @@ mod tests {
     /// what the rule says where there is none.
     #[test]
     fn a_gap_in_a_directory_never_opens() {
-        let not_company_1 = Grant::builder().all_but("company", [1]).build().unwrap();
-        let not_ch = Grant::builder().all_but("shop", ["ch"]).build().unwrap();
-        let both = Grant::builder().all_but("shop", ["ch"]).only("company", [1]).build().unwrap();
+        let not_company_1 = Grant::builder().except("company", [1]).build().unwrap();
+        let not_ch = Grant::builder().except("shop", ["ch"]).build().unwrap();
+        let both = Grant::builder().except("shop", ["ch"]).only("company", [1]).build().unwrap();
         let gaps = [
             (Dimension::SHOP, "xx"),
             (Dimension::SHOP, "yy"),
@@ -165,7 +165,7 @@ mod tests {
             for ((dimension, id), said) in
                 gaps.iter().flat_map(|gap| [NOTHING, COMPANIES, BOTH].map(|said| (gap, said)))
             {
-                let refused = Err(Cause::ForeignEntity(dimension.clone()));
+                let refused = Err(Cause::EntityNotAllowed(dimension.clone()));
                 for grant in [&not_company_1, &both] {
                     assert_eq!(entity_allowed(grant, &declared, dimension, id, said), refused, "{id} {said}");
                 }
@@ -206,8 +206,8 @@ mod tests {
             (IdGrammar::Opaque, IdGrammar::Custom(upper), "DE", "de"),
             (IdGrammar::Opaque, IdGrammar::Custom(upper), "DE", "CH"),
         ] {
-            let grant = Grant::builder().all_but(project(key), [excluded]).build().unwrap();
-            let refused = Err(Cause::ForeignEntity(project(rule)));
+            let grant = Grant::builder().except(project(key), [excluded]).build().unwrap();
+            let refused = Err(Cause::EntityNotAllowed(project(rule)));
             assert_eq!(judged(&grant, &project(rule), id, BOTH), refused, "{id}");
             assert_eq!(judged(&grant, &project(rule), excluded, BOTH), refused, "{excluded}");
             // What an include list has is spelt as the key spells it.
@@ -224,7 +224,7 @@ mod tests {
             (IdGrammar::Custom(upper), IdGrammar::Custom(same), "DE", "CH"),
             (IdGrammar::Custom(upper), IdGrammar::Custom(any), "DE", "CH"),
         ] {
-            let grant = Grant::builder().all_but(project(key), [excluded]).build().unwrap();
+            let grant = Grant::builder().except(project(key), [excluded]).build().unwrap();
             assert_eq!(judged(&grant, &project(rule), other, BOTH), Ok(()), "{other}");
             assert!(judged(&grant, &project(rule), excluded, BOTH).is_err(), "{excluded}");
         }
@@ -253,10 +253,10 @@ mod tests {
         let grants = [
             Grant::default(),
             Grant::builder().only("company", [1]).build().unwrap(),
-            Grant::builder().all_but("company", [1]).build().unwrap(),
+            Grant::builder().except("company", [1]).build().unwrap(),
             Grant::builder().only("shop", ["a"]).build().unwrap(),
-            Grant::builder().all_but("shop", ["a"]).build().unwrap(),
-            Grant::builder().only("shop", ["a"]).all_but("company", [2]).build().unwrap(),
+            Grant::builder().except("shop", ["a"]).build().unwrap(),
+            Grant::builder().only("shop", ["a"]).except("company", [2]).build().unwrap(),
         ];
         let entities = [("shop", "a"), ("shop", "b"), ("shop", "zz"), ("country", "at-1"), ("country", "zz")]
             .map(|(kind, id)| (if kind == "shop" { Dimension::SHOP } else { Dimension::SHOP_COUNTRY }, id));

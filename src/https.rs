@@ -1,6 +1,6 @@
 use crate::{
     check::Check,
-    client_address::{ClientAddress, Proxies},
+    client_address::{ClientAddress, TrustedProxies},
     denial::{Cause, Denial},
     head::Head,
 };
@@ -19,15 +19,15 @@ pub struct SecureConnection;
 ///
 /// # Example
 /// ```
-/// use tower_authz::{Proxies, RequireLayer, HttpsOnly};
+/// use tower_authz::{TrustedProxies, RequireLayer, HttpsOnly};
 ///
-/// let behind_a_proxy = RequireLayer::new(HttpsOnly::new().behind(Proxies::trusted(["10.0.0.0/8"])?));
+/// let behind_a_proxy = RequireLayer::new(HttpsOnly::new().with_trusted_proxies(TrustedProxies::new(["10.0.0.0/8"])?));
 /// # drop(behind_a_proxy);
 /// # Ok::<(), tower_authz::ConfigError>(())
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct HttpsOnly {
-    proxies: Option<Proxies>,
+    proxies: Option<TrustedProxies>,
 }
 
 impl HttpsOnly {
@@ -39,7 +39,7 @@ impl HttpsOnly {
 
     /// Or those that a trusted proxy vouches for.
     #[must_use]
-    pub fn behind(mut self, proxies: Proxies) -> Self {
+    pub fn with_trusted_proxies(mut self, proxies: TrustedProxies) -> Self {
         self.proxies = Some(proxies);
         self
     }
@@ -51,8 +51,9 @@ impl Check for HttpsOnly {
     }
 }
 
-pub(crate) fn judge_https(head: &Head<'_>, proxies: Option<&Proxies>) -> Result<(), Cause> {
+pub(crate) fn judge_https(head: &Head<'_>, proxies: Option<&TrustedProxies>) -> Result<(), Cause> {
     let marked = head.extensions().get::<SecureConnection>().is_some();
-    let vouched = |proxies: &Proxies| proxies.by_https(ClientAddress::of_peer(head.extensions()), head.headers());
+    let vouched =
+        |proxies: &TrustedProxies| proxies.is_https(ClientAddress::of_peer(head.extensions()), head.headers());
     if marked || proxies.is_some_and(vouched) { Ok(()) } else { Err(Cause::PlainHttp) }
 }

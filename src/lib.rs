@@ -47,10 +47,10 @@ mod timestamp;
 pub use crate::axum::testing;
 pub use crate::{
     authz::Authz,
-    body::{LiveBodies, LiveBody, LiveBodyError, LiveBodyLayer},
+    body::{RevocableBody, RevocableBodyError, RevocableBodyLayer, RevocableBodyService},
     check::Check,
     clean_path::CleanPath,
-    client_address::{ClientAddress, PeerAddress, Proxies},
+    client_address::{ClientAddress, PeerAddress, TrustedProxies},
     credential::{Source, Sources},
     denial::{Cause, Denial},
     dimension::{Dimension, IdGrammar},
@@ -73,6 +73,6 @@ pub use crate::{
 /// The futures of the services, for those who have to name them.
 pub mod future {
     pub use crate::{
-        body::LiveBodyFuture, gate::ResponseFuture as AuthenticateFuture, require::ResponseFuture as RequireFuture,
+        body::RevocableBodyFuture, gate::ResponseFuture as AuthenticateFuture, require::ResponseFuture as RequireFuture,
     };
 }

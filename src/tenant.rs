@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, Uri, header::HOST};
 
 use crate::{
     check::Check,
-    client_address::{ClientAddress, Proxies},
+    client_address::{ClientAddress, TrustedProxies},
     denial::{Cause, Denial},
     error::ConfigError,
     head::Head,
@@ -22,7 +22,7 @@ use crate::{
 /// there they must agree. `X-Forwarded-Host` counts from trusted proxies only, and only if asked for.
 ///
 /// As a [`Check`] it refuses what is no tenant's host; to bind keys to tenants, give it to
-/// [`Authz::tenants`](crate::Authz::tenants).
+/// [`Authz::with_tenant_hosts`](crate::Authz::with_tenant_hosts).
 ///
 /// # Example
 /// ```
@@ -38,7 +38,7 @@ use crate::{
 pub struct TenantHosts {
     labels: Vec<Label>,
     known: Option<HashSet<String>>,
-    forwarded_by: Option<Proxies>,
+    with_trusted_proxies: Option<TrustedProxies>,
 }
 
 #[derive(Clone, Debug)]
@@ -63,7 +63,7 @@ impl TenantHosts {
         if !labels.iter().any(|label| matches!(label, Label::Named(_))) {
             return Err(wrong());
         }
-        Ok(Self { labels, known: None, forwarded_by: None })
+        Ok(Self { labels, known: None, with_trusted_proxies: None })
     }
 
     /// The tenants that there are: any other host is 404. Without a list every host of the pattern is a
@@ -77,8 +77,8 @@ impl TenantHosts {
     /// Takes the host from `X-Forwarded-Host` (or from `Forwarded`, if that is what they speak) where one of
     /// these proxies sends it. Each proxy must overwrite the header that it gets from a client.
     #[must_use]
-    pub fn forwarded_by(mut self, proxies: Proxies) -> Self {
-        self.forwarded_by = Some(proxies);
+    pub fn with_trusted_proxies(mut self, proxies: TrustedProxies) -> Self {
+        self.with_trusted_proxies = Some(proxies);
         self
     }
 
@@ -88,7 +88,7 @@ impl TenantHosts {
     /// [`Cause::BadHost`] or [`Cause::UnknownHost`].
     pub fn tenant(&self, head: &Head<'_>) -> Result<String, Cause> {
         let peer = || ClientAddress::of_peer(head.extensions());
-        let host = match &self.forwarded_by {
+        let host = match &self.with_trusted_proxies {
             Some(proxies) if proxies.trusts(peer()) => match proxies.host(head.headers()) {
                 Some(forwarded) => Cow::Owned(normalize(&forwarded)?.into_owned()),
                 None => host(head.uri(), head.headers())?,
@@ -243,7 +243,7 @@ mod tests {
     #[test]
     fn forwarded_hosts_count_from_trusted_proxies_only() {
         let hosts = TenantHosts::new("{tenant}.example.com").unwrap();
-        let trusting = hosts.clone().forwarded_by(Proxies::trusted(["10.0.0.0/8"]).unwrap());
+        let trusting = hosts.clone().with_trusted_proxies(TrustedProxies::new(["10.0.0.0/8"]).unwrap());
         let tenant = |hosts: &TenantHosts, peer: [u8; 4]| {
             let mut request = http::Request::get("/").header("host", "own.example.com").body(()).unwrap();
             request.headers_mut().insert("x-forwarded-host", "other.example.com".parse().unwrap());
@@ -254,7 +254,7 @@ mod tests {
         assert_eq!(tenant(&trusting, [10, 0, 0, 1]), "other");
         assert_eq!(tenant(&trusting, [192, 0, 2, 1]), "own");
         // A proxy that speaks `Forwarded` passes on what a client wrote into the other header.
-        let speaking = hosts.forwarded_by(Proxies::trusted(["10.0.0.0/8"]).unwrap().by_forwarded());
+        let speaking = hosts.with_trusted_proxies(TrustedProxies::new(["10.0.0.0/8"]).unwrap().with_forwarded_header());
         assert_eq!(tenant(&speaking, [10, 0, 0, 1]), "own");
     }
 }

@@ -10,7 +10,7 @@ use http::{Request, Response, header::AUTHORIZATION};
 use tower::{Service, service_fn};
 use tower_authz::{
     Alphabet, ApiKey, Authz, Dimension, Directory, Grant, KeyFile, KeyFormat, KeyRecord, PeerAddress, Policy,
-    PolicyBuilder, Rule, check::Tie, reject::Empty, store::MemoryStore,
+    PolicyBuilder, Rule, check::EntityRef, reject::Empty, store::MemoryStore,
 };
 
 pub const PATTERN: &str = "/shops/{shop}/countries/{country}/orders/{id}";
@@ -37,7 +37,7 @@ pub fn store(keys: usize) -> MemoryStore {
         .write("orders")
         .read("products")
         .only("shop", ["ch", "de", "us"])
-        .all_but("company", [3])
+        .except("company", [3])
         .from_networks(networks)
         .build()
         .unwrap();
@@ -58,12 +58,12 @@ pub fn store(keys: usize) -> MemoryStore {
 }
 
 pub fn rule() -> Rule {
-    Rule::resource("orders").tied(Tie::path(Dimension::SHOP, "shop"))
+    Rule::resource("orders").scoped(EntityRef::from_path(Dimension::SHOP, "shop"))
 }
 
 pub fn guarded(policy: PolicyBuilder, store: MemoryStore) -> Authz<Empty> {
     let policy = policy.route(PATTERN, rule()).build().unwrap();
-    Authz::new(store, policy).with_reject(Empty)
+    Authz::new(store, policy).with_rejection(Empty)
 }
 
 pub fn authz() -> Authz<Empty> {

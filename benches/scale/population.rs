@@ -68,7 +68,7 @@ impl Files {
         fs::create_dir_all(&files.folder).unwrap();
         fs::write(files.json(), file.to_json().unwrap()).unwrap();
         let store = SqliteStore::create(files.sqlite(), format()).unwrap();
-        let imported = block_on(store.by("bench").import(file.records().to_vec())).unwrap();
+        let imported = block_on(store.as_actor("bench").import(file.records().to_vec())).unwrap();
         assert_eq!(imported.added, file.records().len(), "all keys are in the file");
         files
     }

@@ -43,7 +43,7 @@ pub(crate) fn loads(file: &KeyFile) -> Vec<Load> {
 fn fill(url: &str, file: &KeyFile) -> Result<(), StoreError> {
     // Without the keys in memory, and without a lease that an import of so many would outlast.
     let store = block_on(PostgresOptions::new().uncached().create(url, format()))?;
-    let imported = block_on(store.by("bench").import(file.records().to_vec()))?;
+    let imported = block_on(store.as_actor("bench").import(file.records().to_vec()))?;
     assert_eq!(imported.added, file.records().len(), "all keys are in the database");
     Ok(())
 }

@@ -161,7 +161,7 @@ fn write(store: &MemoryStore, switch: &Switch) -> Written {
 
 /// Issues a key, and the next time revokes it.
 fn change(store: &MemoryStore, issued: &mut Option<KeyId>) {
-    let who = store.by("bench");
+    let who = store.as_actor("bench");
     match issued.take() {
         None => {
             let new = block_on(who.issue(NewKey::new("bench", Grant::default()))).unwrap();

@@ -32,8 +32,8 @@ pub(crate) struct Args {
     pub(crate) store: Option<PathBuf>,
 
     /// Who makes the change, for the audit record [default: the user who runs it]
-    #[arg(long, global = true, env = "AUTHZ_BY", hide_env_values = true, value_name = "WHO")]
-    pub(crate) by: Option<String>,
+    #[arg(long, global = true, env = "AUTHZ_ACTOR", hide_env_values = true, value_name = "WHO")]
+    pub(crate) actor: Option<String>,
 
     /// Print JSON
     #[arg(long, global = true)]
@@ -139,7 +139,7 @@ pub(crate) struct Settings {
     pub(crate) dimensions: Vec<String>,
     /// All resources whose routes demand keys with networks, so that you are warned of keys without
     #[arg(long, value_name = "RESOURCE", value_delimiter = ',')]
-    pub(crate) ip_restricted: Vec<String>,
+    pub(crate) require_networks: Vec<String>,
     /// A key file whose `directory` says which company a shop belongs to
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) directory: Option<PathBuf>,

@@ -22,7 +22,7 @@ pub(crate) async fn run(context: &Context, args: &Check) -> Result<(), Failure> 
     let head = Head::of(&request);
 
     let client = args.from.map_or(ClientAddress::UNKNOWN, ClientAddress::from);
-    let principal = Principal::new(record, settings.known_directory().clone(), client);
+    let principal = Principal::new(record, settings.directory().clone(), client);
     let explanation = policy.explain(&principal, &head, SystemTime::now());
     // A gate looks at the path before anything else.
     let path = CleanPath::new().check(&head).map_err(|denial| denial.to_string());

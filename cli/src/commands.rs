@@ -11,7 +11,7 @@ use clap::CommandFactory as _;
 use serde_json::{Value, json};
 use tower_authz::{
     ApiKey, ConfigError, Dimension, KeyFile, KeyId, KeyRecord, Status,
-    store::{AuditQuery, Imported, KeyQuery, NewKey, Overlap, Reach, StoreError, StoreSettings},
+    store::{AuditQuery, Imported, KeyQuery, NewKey, Overlap, Propagation, StoreError, StoreSettings},
 };
 
 use crate::{
@@ -25,7 +25,7 @@ use crate::{
 /// What a command works with.
 pub(crate) struct Context {
     pub(crate) store: Box<dyn Store>,
-    pub(crate) by: String,
+    pub(crate) actor: String,
     pub(crate) json: bool,
 }
 
@@ -39,7 +39,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
         .store
         .ok_or_else(|| Failure::Usage("which store? give --store keys.sqlite, or set AUTHZ_STORE".to_owned()))?;
     let user = || ["USER", "LOGNAME", "USERNAME"].iter().find_map(|name| std::env::var(name).ok());
-    let by = args.by.or_else(user).unwrap_or_else(|| "authz".to_owned());
+    let actor = args.actor.or_else(user).unwrap_or_else(|| "authz".to_owned());
     let json = args.json;
     let place = Place::of(path)?;
     if let Command::Init(init) = args.command {
@@ -51,7 +51,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     if let Command::Migrate = args.command {
         return place.migrate(json).await;
     }
-    let context = Context { store: place.open().await?, by, json };
+    let context = Context { store: place.open().await?, actor, json };
     match args.command {
         Command::Settings(change) => context.settings(&change).await,
         Command::Issue(issue) => context.issue(&issue).await,
@@ -80,15 +80,16 @@ pub(crate) fn with(mut settings: StoreSettings, change: &args::Settings) -> Resu
         let wrong =
             || Failure::Usage(format!("--dimension {text}: write a name and number, slug or opaque: project=slug"));
         let (name, grammar) = text.split_once('=').ok_or_else(wrong)?;
-        settings = settings.dimension(Dimension::read(name, grammar).map_err(|_| wrong())?);
+        settings = settings.with_dimension(Dimension::read(name, grammar).map_err(|_| wrong())?);
     }
-    if !change.ip_restricted.is_empty() {
-        settings = settings.ip_restricted(change.ip_restricted.iter().filter(|name| !name.is_empty()).cloned());
+    if !change.require_networks.is_empty() {
+        settings = settings
+            .with_networks_required_for(change.require_networks.iter().filter(|name| !name.is_empty()).cloned());
     }
     if let Some(file) = &change.directory {
         let own: Vec<Dimension> = settings.dimensions().to_vec();
         let file = KeyFile::read_with(file, &own).map_err(|error| Failure::Other(error.to_string()))?;
-        settings = settings.directory(file.directory().clone());
+        settings = settings.with_directory(file.directory().clone());
     }
     Ok(settings)
 }
@@ -99,11 +100,14 @@ fn told(failure: Failure) -> ConfigError {
 
 impl Context {
     async fn settings(&self, change: &args::Settings) -> Result<(), Failure> {
-        if !change.dimensions.is_empty() || !change.ip_restricted.is_empty() || change.directory.is_some() {
+        if !change.dimensions.is_empty() || !change.require_networks.is_empty() || change.directory.is_some() {
             // Tried first, for the exit code of a wrong argument; then for good, on what the settings are by then.
             let _ = with(self.store.settings().await?, change)?;
             let change = change.clone();
-            self.store.by(&self.by).change_settings(move |old| with(old.clone(), &change).map_err(told)).await?;
+            self.store
+                .as_actor(&self.actor)
+                .change_settings(move |old| with(old.clone(), &change).map_err(told))
+                .await?;
         }
         let settings = self.store.settings().await?;
         let value: Value =
@@ -115,7 +119,7 @@ impl Context {
         let settings = self.store.settings().await?;
         let new: NewKey = grant::new_key(&issue.name, &issue.like, &settings)?;
         output::assert_read()?;
-        let issued = self.store.by(&self.by).issue(new).await?;
+        let issued = self.store.as_actor(&self.actor).issue(new).await?;
         if !self.json {
             let ends = issued
                 .record
@@ -219,7 +223,7 @@ impl Context {
 
     async fn rename(&self, id: &KeyId, name: String) -> Result<(), Failure> {
         self.no_secret(id).await?;
-        let changed = self.store.by(&self.by).rename(id, name).await?;
+        let changed = self.store.as_actor(&self.actor).rename(id, name).await?;
         self.changed("renamed", changed.record.as_deref(), &changed.warnings)
     }
 
@@ -232,7 +236,7 @@ impl Context {
         let (id, delta) = (change.id.clone(), change.clone());
         let changed = self
             .store
-            .by(&self.by)
+            .as_actor(&self.actor)
             .change_grant(&id, move |old| grant::changed(old, &delta, &settings).map_err(told))
             .await?;
         if !self.json {
@@ -241,7 +245,7 @@ impl Context {
                 note(format!("now:    {}", grant::shown(record.grant())));
             }
         }
-        tell_reach(&changed.reach);
+        report_propagation(&changed.propagation);
         self.changed("changed", changed.record.as_deref(), &changed.warnings)?;
         self.tell_sibling(changed.record.as_deref()).await;
         Ok(())
@@ -274,7 +278,7 @@ impl Context {
             None => Overlap::UntilRevoked,
         };
         output::assert_read()?;
-        let issued = self.store.by(&self.by).rotate(&rotate.id, overlap).await?;
+        let issued = self.store.as_actor(&self.actor).rotate(&rotate.id, overlap).await?;
         // The secret first: nothing that fails afterwards must lose it.
         let printed = output::secret(&issued, self.json);
         if !self.json {
@@ -288,10 +292,10 @@ impl Context {
     }
 
     async fn revoke(&self, ids: &[KeyId], reason: &str) -> Result<(), Failure> {
-        let by = self.store.by(&self.by);
+        let by = self.store.as_actor(&self.actor);
         self.each(ids, async |id| {
             let changed = by.revoke(id, reason).await?;
-            tell_reach(&changed.reach);
+            report_propagation(&changed.propagation);
             let what = if changed.changed { "revoked" } else { "it was revoked already:" };
             Ok((what, changed.record))
         })
@@ -299,10 +303,10 @@ impl Context {
     }
 
     async fn delete(&self, ids: &[KeyId]) -> Result<(), Failure> {
-        let by = self.store.by(&self.by);
+        let by = self.store.as_actor(&self.actor);
         self.each(ids, async |id| {
             let changed = by.delete(id).await?;
-            tell_reach(&changed.reach);
+            report_propagation(&changed.propagation);
             Ok(("deleted", changed.record))
         })
         .await
@@ -359,7 +363,7 @@ impl Context {
     }
 
     async fn purge(&self, dead_for: &str) -> Result<(), Failure> {
-        let count = self.store.by(&self.by).purge(moment::ago(dead_for)?).await?;
+        let count = self.store.as_actor(&self.actor).purge(moment::ago(dead_for)?).await?;
         match self.json {
             true => output::json(&json!({ "purged": count })),
             false => output::line(format!("purged {count}")),
@@ -368,7 +372,7 @@ impl Context {
 
     async fn audit(&self, audit: &args::Audit) -> Result<(), Failure> {
         if let Some(time) = &audit.prune {
-            let count = self.store.by(&self.by).prune_audit(moment::ago(time)?).await?;
+            let count = self.store.as_actor(&self.actor).prune_audit(moment::ago(time)?).await?;
             return match self.json {
                 true => output::json(&json!({ "pruned": count })),
                 false => output::line(format!("pruned {count}")),
@@ -430,9 +434,9 @@ impl Context {
 }
 
 /// With many replicas: who was waited for.
-fn tell_reach(reach: &Reach) {
-    if !reach.silent.is_empty() {
-        let (silent, waited) = (reach.silent.join(", "), reach.waited.as_millis());
+fn report_propagation(propagation: &Propagation) {
+    if !propagation.unacknowledged.is_empty() {
+        let (silent, waited) = (propagation.unacknowledged.join(", "), propagation.waited.as_millis());
         note(format!("note: {silent} did not acknowledge; waited {waited} ms for its lease to expire"));
     }
 }

@@ -46,7 +46,7 @@ fn add(mut grant: GrantBuilder, may: &May, settings: &StoreSettings) -> Result<G
     }
     for list in &may.exclude {
         let (dimension, ids) = parse_list(list, settings)?;
-        grant = grant.all_but(dimension, ids);
+        grant = grant.except(dimension, ids);
     }
     if !may.ip.is_empty() {
         grant = grant.from_networks(&may.ip);
@@ -128,7 +128,7 @@ fn kept(
         }
         grant = match restriction {
             Restriction::Include(ids) => grant.only(dimension.clone(), ids.iter()),
-            Restriction::Exclude(ids) => grant.all_but(dimension.clone(), ids.iter()),
+            Restriction::Exclude(ids) => grant.except(dimension.clone(), ids.iter()),
         };
     }
     if let Some(networks) = old.networks().filter(|_| ip.is_empty() && !change.any_ip) {

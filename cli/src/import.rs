@@ -60,8 +60,8 @@ pub(crate) async fn run(context: &Context, args: &Import) -> Result<Imported, Fa
         let directory = file.directory().clone();
         let has_directory = directory.is_declared();
         if has_directory && args.with_directory {
-            let by = context.store.by(&context.by);
-            by.change_settings(move |old| Ok(old.clone().directory(directory))).await?;
+            let by = context.store.as_actor(&context.actor);
+            by.change_settings(move |old| Ok(old.clone().with_directory(directory))).await?;
         } else if has_directory {
             note("note: the directory of the file is not taken over; --with-directory does that");
         }
@@ -97,7 +97,7 @@ async fn write(context: &Context, records: Vec<KeyRecord>) -> Result<Imported, F
             return Ok(total);
         }
         let size = batch.len() as u64;
-        match context.store.by(&context.by).import(batch).await {
+        match context.store.as_actor(&context.actor).import(batch).await {
             Ok(done) => {
                 total.added += done.added;
                 total.skipped += done.skipped;
@@ -179,7 +179,7 @@ fn record_of<'a>(
     settings: &StoreSettings,
 ) -> Result<KeyRecord, Failure> {
     let key = cell("key").ok_or_else(|| Failure::Other("the key is missing".to_owned()))?;
-    let format = settings.key_format();
+    let format = settings.format();
     if !format.matches(key.as_bytes()) {
         return Err(Failure::Other(format!(
             "the key has not the form of this store's keys, {format}; `authz init --format '{{ascii:8-512}}'` makes a \

@@ -47,7 +47,7 @@ impl Place {
     }
 
     pub(crate) async fn create(&self, init: &args::Init, json: bool) -> Result<(), Failure> {
-        let settings = with(StoreSettings::new().format(init.format.clone()), &init.settings)?;
+        let settings = with(StoreSettings::new().with_format(init.format.clone()), &init.settings)?;
         let name = match self {
             Self::File(path) => {
                 is_for_sqlite(path)?;

@@ -33,7 +33,7 @@ impl Shell {
         command
             .args(arguments)
             .env("AUTHZ_STORE", self.folder.path().join("keys.sqlite"))
-            .env_remove("AUTHZ_BY")
+            .env_remove("AUTHZ_ACTOR")
             .env("USER", "tester");
         command
     }
@@ -110,7 +110,7 @@ fn what_is_empty_is_an_error() {
         shell.refused(&[&["issue", "--name", "k"], arguments].concat());
     }
     shell.refused(&["issue", "--name", ""]);
-    shell.refused(&["--by", "", "issue", "--name", "k"]);
+    shell.refused(&["--actor", "", "issue", "--name", "k"]);
     shell.refused(&["list", "--tenant", ""]);
     let (_, key) = shell.issue(&[]);
     let elsewhere = Shell::new();
@@ -136,7 +136,7 @@ fn a_key_in_the_wrong_place_goes_no_further() {
         &["issue", "--name", "k", "--ip", &key],
         &["issue", "--name", "k", "--origin", &key],
         &["issue", "--name", "k", "--expires", &key],
-        &["--by", &key, "issue", "--name", "k"],
+        &["--actor", &key, "issue", "--name", "k"],
         &["grant", &id, "--read", &key],
         &["grant", &id, "--remove", &key],
         &["rename", &id, &key],
@@ -145,7 +145,7 @@ fn a_key_in_the_wrong_place_goes_no_further() {
         &["show", &key],
         &["rotate", &id, "--overlap", &key],
         &["purge", "--dead-for", &key],
-        &["settings", "--ip-restricted", &key],
+        &["settings", "--require-networks", &key],
         &["settings", "--dimension", &key],
         &["list", "--status", &key],
         &["audit", "--limit", &key],
@@ -222,7 +222,7 @@ fn text_that_looks_like_another_is_refused() {
     for name in ["a\u{202e}b", "a\u{200b}b", "\u{feff}a", "a\u{ad}b", "a\u{2028}b", "a\u{e0041}b", "a\u{1b}[31mb"] {
         let said = shell.refused(&["issue", "--name", name]);
         assert!(said.contains("invisible"), "{name:?}: {said}");
-        shell.refused(&["--by", name, "issue", "--name", "k"]);
+        shell.refused(&["--actor", name, "issue", "--name", "k"]);
     }
     shell.issue(&["--kind", "münchen ❤️"]);
 }

@@ -7,7 +7,7 @@
 use std::{env, fmt::Write as _, io::Write as _, net::SocketAddr, process::ExitCode};
 
 use tokio::net::TcpListener;
-use tower_authz::{ConfigError, Denial, Dimension, IdGrammar, KeyFile, KeyFormat, Proxies, store::MemoryStore};
+use tower_authz::{ConfigError, Denial, Dimension, IdGrammar, KeyFile, KeyFormat, TrustedProxies, store::MemoryStore};
 
 /// Keys of the Logic64 example can be restricted to projects.
 pub const PROJECT: Dimension = Dimension::new("project", IdGrammar::Slug);
@@ -47,9 +47,9 @@ fn setting(name: &str) -> Result<Option<String>, ConfigError> {
 }
 
 /// `TRUSTED_PROXIES`: networks with commas between them; none by default.
-pub fn proxies() -> Result<Option<Proxies>, ConfigError> {
+pub fn proxies() -> Result<Option<TrustedProxies>, ConfigError> {
     let Some(list) = setting("TRUSTED_PROXIES")? else { return Ok(None) };
-    let proxies = Proxies::trusted(list.split(',').map(str::trim));
+    let proxies = TrustedProxies::new(list.split(',').map(str::trim));
     proxies.map(Some).map_err(|error| ConfigError::new(format!("TRUSTED_PROXIES: {error}")))
 }
 

@@ -109,7 +109,7 @@ async fn insist<T, E>(mut change: impl AsyncFnMut() -> Result<T, E>) -> (T, Dura
 async fn write(shared: Arc<Shared>, store: PostgresStore, rounds: usize) -> Outcome {
     let grant = Arc::new(Grant::builder().read("products").build()?);
     let elsewhere = Grant::builder().read("orders").build()?;
-    let by = store.by("hammer");
+    let by = store.as_actor("hammer");
     for _ in 0..rounds {
         let (issued, _) = insist(async || by.issue(NewKey::new("target", Arc::clone(&grant))).await).await;
         let id: &KeyId = issued.record.id();
@@ -164,7 +164,7 @@ async fn revoke_while_one_is_stopped(
     replica: &Replica,
     rounds: usize,
 ) -> Outcome {
-    let by = store.by("hammer");
+    let by = store.as_actor("hammer");
     let grant = Arc::new(Grant::builder().read("products").build()?);
     let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
     for _ in 0..rounds {

@@ -1,4 +1,4 @@
-//! `X-Forwarded-For`, `X-Forwarded-Proto` and `Forwarded` through `Proxies`.
+//! `X-Forwarded-For`, `X-Forwarded-Proto` and `Forwarded` through `TrustedProxies`.
 //!
 //! Looks for: a panic; a client that is itself a trusted proxy, or not canonical; a header that is believed
 //! though the peer is not trusted; a client that what stands to the left of it can change.
@@ -14,18 +14,18 @@ use std::{
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use libfuzzer_sys::fuzz_target;
-use tower_authz::{ClientAddress, Networks, Proxies};
+use tower_authz::{ClientAddress, Networks, TrustedProxies};
 
 const TRUSTED: [&str; 3] = ["10.0.0.0/8", "2001:db8::/32", "::1"];
 
 fuzz_target!(|data: &[u8]| {
     let Some((&mode, lines)) = data.split_first() else { return };
-    let by_forwarded = mode & 1 == 1;
+    let with_forwarded_header = mode & 1 == 1;
     let hops = NonZeroUsize::new(usize::from(mode >> 2 & 3));
-    let proxies = hops.map_or_else(|| Proxies::trusted(TRUSTED).unwrap(), Proxies::hops);
-    let proxies = if by_forwarded { proxies.by_forwarded() } else { proxies };
-    let name = HeaderName::from_static(if by_forwarded { "forwarded" } else { "x-forwarded-for" });
-    let spoofed = HeaderValue::from_static(if by_forwarded { "for=6.6.6.6;proto=https" } else { "6.6.6.6" });
+    let proxies = hops.map_or_else(|| TrustedProxies::new(TRUSTED).unwrap(), TrustedProxies::from_hop_count);
+    let proxies = if with_forwarded_header { proxies.with_forwarded_header() } else { proxies };
+    let name = HeaderName::from_static(if with_forwarded_header { "forwarded" } else { "x-forwarded-for" });
+    let spoofed = HeaderValue::from_static(if with_forwarded_header { "for=6.6.6.6;proto=https" } else { "6.6.6.6" });
 
     let mut headers = HeaderMap::new();
     let mut longer = HeaderMap::new();
@@ -39,7 +39,7 @@ fuzz_target!(|data: &[u8]| {
 
     let peer = ClientAddress::from(IpAddr::from(Ipv4Addr::new(10, 0, 0, 1)));
     let client = proxies.client(peer, &headers);
-    let _ = proxies.by_https(peer, &headers);
+    let _ = proxies.is_https(peer, &headers);
     if let Some(client) = client.ip() {
         assert_eq!(client, client.to_canonical());
         assert!(!client.is_unspecified());
@@ -50,7 +50,7 @@ fuzz_target!(|data: &[u8]| {
         for stranger in ["192.0.2.1", "2001:db9::1", "::ffff:11.0.0.1"] {
             let stranger = ClientAddress::from(stranger.parse::<IpAddr>().unwrap());
             assert_eq!(proxies.client(stranger, &headers), stranger);
-            assert!(!proxies.by_https(stranger, &headers));
+            assert!(!proxies.is_https(stranger, &headers));
         }
         assert_eq!(proxies.client(ClientAddress::UNKNOWN, &headers), ClientAddress::UNKNOWN);
     }

@@ -72,7 +72,7 @@ fuzz_target!(|data: &[u8]| {
     let principal = Principal::new(Arc::new(record), Directory::default(), ClientAddress::UNKNOWN);
     request.extensions_mut().insert(principal);
     JUDGED.take();
-    let admitted = POLICY.admit(&Head::of(&request)).is_ok();
+    let admitted = POLICY.evaluate(&Head::of(&request)).is_ok();
     let judged = JUDGED.take();
     assert_eq!(judged.len(), usize::from(admitted), "{path}");
     let Some((route, values)) = judged.into_iter().next() else { return };

@@ -20,15 +20,15 @@ pin_project! {
     /// or something is taken away from what it may do.
     ///
     /// Bodies of axum are wrapped in one by [`Authz`](crate::Authz), unless they are empty. For other types
-    /// of bodies there is [`LiveBodyLayer`].
-    pub struct LiveBody<B> {
+    /// of bodies there is [`RevocableBodyLayer`].
+    pub struct RevocableBody<B> {
         #[pin]
         body: B,
         watch: Option<Watch>,
     }
 }
 
-impl<B> LiveBody<B> {
+impl<B> RevocableBody<B> {
     /// A body for the bearer of this principal.
     pub fn new(body: B, principal: &Principal) -> Self {
         Self { body, watch: Some(principal.watch()) }
@@ -41,34 +41,34 @@ impl<B> LiveBody<B> {
 }
 
 /// A refusal, which is for nobody.
-impl<B: From<Bytes>> From<Bytes> for LiveBody<B> {
+impl<B: From<Bytes>> From<Bytes> for RevocableBody<B> {
     fn from(body: Bytes) -> Self {
         Self::unwatched(body.into())
     }
 }
 
-impl<B: Default> Default for LiveBody<B> {
+impl<B: Default> Default for RevocableBody<B> {
     fn default() -> Self {
         Self::unwatched(B::default())
     }
 }
 
-impl<B: Body> Body for LiveBody<B> {
+impl<B: Body> Body for RevocableBody<B> {
     type Data = B::Data;
-    type Error = LiveBodyError<B::Error>;
+    type Error = RevocableBodyError<B::Error>;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, Self::Error>>> {
         let this = self.project();
         let Some(watch) = this.watch else {
-            return this.body.poll_frame(cx).map_err(LiveBodyError::Body);
+            return this.body.poll_frame(cx).map_err(RevocableBodyError::Body);
         };
         if watch.end().is_none() {
             if let Poll::Ready(frame) = this.body.poll_frame(cx) {
-                return Poll::Ready(frame.map(|frame| frame.map_err(LiveBodyError::Body)));
+                return Poll::Ready(frame.map(|frame| frame.map_err(RevocableBodyError::Body)));
             }
             ready!(watch.poll_end(cx));
         }
-        Poll::Ready(Some(Err(LiveBodyError::KeyEnded)))
+        Poll::Ready(Some(Err(RevocableBodyError::KeyEnded)))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -80,16 +80,16 @@ impl<B: Body> Body for LiveBody<B> {
     }
 }
 
-impl<B: fmt::Debug> fmt::Debug for LiveBody<B> {
+impl<B: fmt::Debug> fmt::Debug for RevocableBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LiveBody").field("body", &self.body).finish_non_exhaustive()
+        f.debug_struct("RevocableBody").field("body", &self.body).finish_non_exhaustive()
     }
 }
 
-/// Why a [`LiveBody`] broke off.
+/// Why a [`RevocableBody`] broke off.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum LiveBodyError<E> {
+pub enum RevocableBodyError<E> {
     /// The key is no longer what it was when the request was admitted.
     #[error("the key was revoked, or may do less than before")]
     KeyEnded,
@@ -98,53 +98,53 @@ pub enum LiveBodyError<E> {
     Body(E),
 }
 
-/// Wraps response bodies in [`LiveBody`], whatever their type: for hyper and tonic. Put it inside of
+/// Wraps response bodies in [`RevocableBody`], whatever their type: for hyper and tonic. Put it inside of
 /// [`Authz`](crate::Authz), closer to the handler. axum has no need of it.
 ///
 /// # Example
 /// ```
 /// use tower::ServiceBuilder;
-/// use tower_authz::{Authz, LiveBodyLayer, Policy, store::MemoryStore};
+/// use tower_authz::{Authz, RevocableBodyLayer, Policy, store::MemoryStore};
 ///
 /// let stack = ServiceBuilder::new()
 ///     .layer(Authz::new(MemoryStore::new(), Policy::builder().build()?))
-///     .layer(LiveBodyLayer::new());
+///     .layer(RevocableBodyLayer::new());
 /// # drop(stack);
 /// # Ok::<(), tower_authz::ConfigError>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
 #[must_use = "a layer does nothing until it is applied"]
 #[non_exhaustive]
-pub struct LiveBodyLayer;
+pub struct RevocableBodyLayer;
 
-impl LiveBodyLayer {
+impl RevocableBodyLayer {
     /// The layer.
     pub const fn new() -> Self {
         Self
     }
 }
 
-impl<S> Layer<S> for LiveBodyLayer {
-    type Service = LiveBodies<S>;
+impl<S> Layer<S> for RevocableBodyLayer {
+    type Service = RevocableBodyService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        LiveBodies { inner }
+        RevocableBodyService { inner }
     }
 }
 
-/// The service that [`LiveBodyLayer`] makes.
+/// The service that [`RevocableBodyLayer`] makes.
 #[derive(Clone, Copy, Debug)]
-pub struct LiveBodies<S> {
+pub struct RevocableBodyService<S> {
     inner: S,
 }
 
-impl<S, ReqB, ResB> Service<Request<ReqB>> for LiveBodies<S>
+impl<S, ReqB, ResB> Service<Request<ReqB>> for RevocableBodyService<S>
 where
     S: Service<Request<ReqB>, Response = Response<ResB>>,
 {
-    type Response = Response<LiveBody<ResB>>;
+    type Response = Response<RevocableBody<ResB>>;
     type Error = S::Error;
-    type Future = LiveBodyFuture<S::Future>;
+    type Future = RevocableBodyFuture<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
@@ -152,30 +152,30 @@ where
 
     fn call(&mut self, request: Request<ReqB>) -> Self::Future {
         let watch = request.extensions().get::<Principal>().map(Principal::watch);
-        LiveBodyFuture { future: self.inner.call(request), watch }
+        RevocableBodyFuture { future: self.inner.call(request), watch }
     }
 }
 
 pin_project! {
-    /// The response of [`LiveBodies`].
+    /// The response of [`RevocableBodyService`].
     #[derive(Debug)]
-    pub struct LiveBodyFuture<F> {
+    pub struct RevocableBodyFuture<F> {
         #[pin]
         future: F,
         watch: Option<Watch>,
     }
 }
 
-impl<F, B, E> Future for LiveBodyFuture<F>
+impl<F, B, E> Future for RevocableBodyFuture<F>
 where
     F: Future<Output = Result<Response<B>, E>>,
 {
-    type Output = Result<Response<LiveBody<B>>, E>;
+    type Output = Result<Response<RevocableBody<B>>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let response = ready!(this.future.poll(cx))?;
-        Poll::Ready(Ok(response.map(|body| LiveBody { body, watch: this.watch.take() })))
+        Poll::Ready(Ok(response.map(|body| RevocableBody { body, watch: this.watch.take() })))
     }
 }
 
@@ -189,7 +189,7 @@ pub(crate) fn end_stream<B: 'static>(response: &mut Response<B>, watch: &mut Opt
         && watch.is_some()
     {
         let stream = std::mem::take(body);
-        *body = axum::body::Body::new(LiveBody { body: stream, watch: watch.take() });
+        *body = axum::body::Body::new(RevocableBody { body: stream, watch: watch.take() });
     }
 }
 

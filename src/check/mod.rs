@@ -12,10 +12,10 @@ pub(crate) use self::{
     simple::judge_networks,
 };
 pub use self::{
-    relation::Tie,
+    relation::EntityRef,
     simple::{Kind, Origin, RestrictedNetworks, WithinNetworks},
 };
-pub use crate::principal::Duty;
+pub use crate::principal::Obligation;
 use crate::{
     denial::{Cause, Denial},
     head::Head,
@@ -55,7 +55,7 @@ pub trait Check: Send + Sync + 'static {
     ///
     /// # Example
     /// ```
-    /// use tower_authz::{Check, Denial, Head, check::Duty};
+    /// use tower_authz::{Check, Denial, Head, check::Obligation};
     ///
     /// struct Timed<C>(C);
     ///
@@ -64,9 +64,9 @@ pub trait Check: Send + Sync + 'static {
     ///         self.0.check(head)
     ///     }
     ///
-    ///     fn admit(&self, head: &Head<'_>) -> Result<Option<Duty>, Denial> {
+    ///     fn evaluate(&self, head: &Head<'_>) -> Result<Option<Obligation>, Denial> {
     ///         let begin = std::time::Instant::now();
-    ///         let admitted = self.0.admit(head);
+    ///         let admitted = self.0.evaluate(head);
     ///         println!("judged in {:?}", begin.elapsed());
     ///         admitted
     ///     }
@@ -75,7 +75,7 @@ pub trait Check: Send + Sync + 'static {
     ///
     /// # Errors
     /// As [`check`](Self::check).
-    fn admit(&self, head: &Head<'_>) -> Result<Option<Duty>, Denial> {
+    fn evaluate(&self, head: &Head<'_>) -> Result<Option<Obligation>, Denial> {
         self.check(head).map(|()| None)
     }
 }
@@ -94,15 +94,15 @@ impl<C: Check> Check for Arc<C> {
         (**self).check(head)
     }
 
-    fn admit(&self, head: &Head<'_>) -> Result<Option<Duty>, Denial> {
-        (**self).admit(head)
+    fn evaluate(&self, head: &Head<'_>) -> Result<Option<Obligation>, Denial> {
+        (**self).evaluate(head)
     }
 }
 
 /// For callers that cannot see to it that a duty is done: then there must be none.
-pub(crate) fn without_duty(duty: Option<Duty>) -> Result<(), Denial> {
+pub(crate) fn without_duty(duty: Option<Obligation>) -> Result<(), Denial> {
     const UNSEEN: Cause = Cause::Misconfigured(
-        "a rule that says `filtered` or `pending` stands where only a verdict is asked for, in another rule or a \
+        "a rule that says `filtered` or `deferred` stands where only a verdict is asked for, in another rule or a \
          closure: nobody would see whether the handler asks; put it into a RequireLayer or a Policy",
     );
     match duty {

@@ -21,14 +21,14 @@ use crate::{
 ///
 /// # Example
 /// ```
-/// use tower_authz::{Dimension, Rule, check::Tie};
+/// use tower_authz::{Dimension, Rule, check::EntityRef};
 ///
 /// // GET /shops/{shop}/orders
-/// let rule = Rule::resource("orders").tied(Tie::path(Dimension::SHOP, "shop"));
+/// let rule = Rule::resource("orders").scoped(EntityRef::from_path(Dimension::SHOP, "shop"));
 /// # drop(rule);
 /// ```
 #[derive(Clone)]
-pub struct Tie {
+pub struct EntityRef {
     dimension: Dimension,
     place: Place,
 }
@@ -42,19 +42,19 @@ enum Place {
 
 type Finder = dyn Fn(&Head<'_>) -> Vec<String> + Send + Sync;
 
-impl Tie {
+impl EntityRef {
     /// The entity stands in a parameter of the matched route.
-    pub fn path(dimension: impl Into<Dimension>, parameter: impl Into<std::borrow::Cow<'static, str>>) -> Self {
+    pub fn from_path(dimension: impl Into<Dimension>, parameter: impl Into<std::borrow::Cow<'static, str>>) -> Self {
         Self { dimension: dimension.into(), place: Place::Path(parameter.into().into()) }
     }
 
     /// The entity stands in a header, which is required. Each line of it is one entity.
-    pub fn header(dimension: impl Into<Dimension>, name: HeaderName) -> Self {
+    pub fn from_header(dimension: impl Into<Dimension>, name: HeaderName) -> Self {
         Self { dimension: dimension.into(), place: Place::Header(name) }
     }
 
     /// The entities are what the function finds in the head; if it finds none the request is refused.
-    pub fn with(
+    pub fn from_fn(
         dimension: impl Into<Dimension>,
         find: impl Fn(&Head<'_>) -> Vec<String> + Send + Sync + 'static,
     ) -> Self {
@@ -111,12 +111,12 @@ impl Tie {
     }
 }
 
-impl fmt::Debug for Tie {
+impl fmt::Debug for EntityRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.place {
-            Place::Path(name) => write!(f, "Tie({} from {{{name}}})", self.dimension),
-            Place::Header(name) => write!(f, "Tie({} from header {name})", self.dimension),
-            Place::Function(_) => write!(f, "Tie({} from a function)", self.dimension),
+            Place::Path(name) => write!(f, "EntityRef({} from {{{name}}})", self.dimension),
+            Place::Header(name) => write!(f, "EntityRef({} from header {name})", self.dimension),
+            Place::Function(_) => write!(f, "EntityRef({} from a function)", self.dimension),
         }
     }
 }
@@ -124,7 +124,7 @@ impl fmt::Debug for Tie {
 /// All that a rule says of dimensions.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Relations {
-    pub(crate) ties: Vec<Tie>,
+    pub(crate) ties: Vec<EntityRef>,
     pub(crate) stances: Vec<(Dimension, Stance)>,
     /// Dimensions that are not named are `Unscoped`.
     pub(crate) rest_unscoped: bool,
@@ -152,7 +152,7 @@ impl Relations {
         named.or(self.rest_unscoped.then_some(Stance::Unscoped))
     }
 
-    pub(crate) fn tied(&self, dimension: &Dimension) -> bool {
+    pub(crate) fn scoped(&self, dimension: &Dimension) -> bool {
         self.ties.iter().any(|tie| tie.dimension == *dimension)
     }
 
@@ -164,17 +164,17 @@ impl Relations {
     /// The dimensions whose ids are read here or by a [`Scope`](crate::Scope): how they are spelt matters.
     pub(crate) fn read(&self) -> impl Iterator<Item = &Dimension> {
         let filtered = self.open().filter(|(_, stance)| *stance == Stance::Filtered).map(|(over, _)| over);
-        self.ties.iter().map(Tie::dimension).chain(filtered)
+        self.ties.iter().map(EntityRef::dimension).chain(filtered)
     }
 
     /// Every dimension that is named, some more than once.
     pub(crate) fn named(&self) -> impl Iterator<Item = &Dimension> {
-        self.ties.iter().map(Tie::dimension).chain(self.stances.iter().map(|(over, _)| over))
+        self.ties.iter().map(EntityRef::dimension).chain(self.stances.iter().map(|(over, _)| over))
     }
 
     /// Whether entities of the dimension are looked at one by one, here or in the handler.
     fn meets(&self, dimension: &Dimension) -> bool {
-        self.tied(dimension) || self.open().any(|(open, _)| open == dimension)
+        self.scoped(dimension) || self.open().any(|(open, _)| open == dimension)
     }
 
     /// Whether a key with a restriction over the dimension may come to this route at all.
@@ -188,7 +188,7 @@ impl Relations {
     /// Whether the rule says what the dimension is to the route, by its name or by that of a shop.
     fn names(&self, dimension: &Dimension) -> bool {
         let by_shop = || self.meets(&Dimension::SHOP) || self.meets(&Dimension::SHOP_COUNTRY);
-        self.tied(dimension)
+        self.scoped(dimension)
             || self.stance(dimension).is_some()
             || ((*dimension == Dimension::SHOP || *dimension == Dimension::COMPANY) && by_shop())
     }
@@ -205,7 +205,7 @@ impl Relations {
         for (dimension, _) in grant.restrictions() {
             let verdict = match self.covers(dimension) {
                 true => Ok(()),
-                false => Err(Cause::UndeclaredDimension(dimension.clone())),
+                false => Err(Cause::DimensionNotDeclared(dimension.clone())),
             };
             verdicts.hear(|| Demand::Restriction(dimension), verdict);
         }
@@ -232,8 +232,8 @@ mod tests {
         let record = KeyRecord::builder("k".parse().unwrap(), Digest::of(b"k")).grant(grant).build();
         let record = Arc::new(record);
         let name = || HeaderName::from_static("x-shop");
-        let by_header = Rule::authenticated().tied(Tie::header(Dimension::SHOP, name()));
-        let by_function = Rule::authenticated().tied(Tie::with(Dimension::SHOP, |head: &Head<'_>| {
+        let by_header = Rule::authenticated().scoped(EntityRef::from_header(Dimension::SHOP, name()));
+        let by_function = Rule::authenticated().scoped(EntityRef::from_fn(Dimension::SHOP, |head: &Head<'_>| {
             let lines = head.headers().get_all("x-shop").iter();
             lines.map(|line| line.to_str().unwrap_or_default().to_owned()).collect()
         }));
@@ -251,7 +251,7 @@ mod tests {
             let principal = Principal::new(Arc::clone(&record), Directory::default(), ClientAddress::UNKNOWN);
             request.extensions_mut().insert(principal);
             for rule in [&by_header, &by_function] {
-                let denied = rule.admit(&Head::of(&request)).err().map(|denial| denial.status().as_u16());
+                let denied = rule.evaluate(&Head::of(&request)).err().map(|denial| denial.status().as_u16());
                 assert_eq!(denied, status, "{lines:?} {rule:?}");
             }
         }

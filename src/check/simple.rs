@@ -6,7 +6,7 @@ use http::header::ORIGIN;
 
 use crate::{
     check::{Check, NO_PRINCIPAL},
-    client_address::{ClientAddress, Proxies},
+    client_address::{ClientAddress, TrustedProxies},
     denial::{Cause, Denial},
     head::Head,
     key::{Grant, Networks, Permission, as_browsers_write},
@@ -98,7 +98,7 @@ impl Origin {
             let mut known = grant.origins().unwrap_or_default().iter();
             sent.is_some_and(|sent| known.any(|known| as_browsers_write(known).as_deref() == Some(&*sent)))
         };
-        if allowed { Ok(()) } else { Err(Cause::ForeignOrigin) }
+        if allowed { Ok(()) } else { Err(Cause::OriginNotAllowed) }
     }
 }
 
@@ -128,7 +128,7 @@ pub(crate) fn judge_networks(grant: &Grant, client: ClientAddress, demanded: boo
     } else if client.ip().is_none() {
         Err(Cause::UnknownAddress)
     } else {
-        Err(Cause::ForeignAddress)
+        Err(Cause::AddressNotAllowed)
     }
 }
 
@@ -147,7 +147,7 @@ pub(crate) fn judge_networks(grant: &Grant, client: ClientAddress, demanded: boo
 #[derive(Clone, Debug)]
 pub struct WithinNetworks {
     networks: Networks,
-    proxies: Option<Proxies>,
+    proxies: Option<TrustedProxies>,
 }
 
 impl WithinNetworks {
@@ -159,7 +159,7 @@ impl WithinNetworks {
 
     /// Which proxies may say where a request comes from.
     #[must_use]
-    pub fn behind(mut self, proxies: Proxies) -> Self {
+    pub fn with_trusted_proxies(mut self, proxies: TrustedProxies) -> Self {
         self.proxies = Some(proxies);
         self
     }
@@ -173,7 +173,7 @@ impl Check for WithinNetworks {
         };
         match client.ip() {
             Some(address) if self.networks.contains(address) => Ok(()),
-            _ => Err(Cause::ForeignAddress.into()),
+            _ => Err(Cause::AddressNotAllowed.into()),
         }
     }
 }

@@ -66,7 +66,7 @@ impl Element {
         self.value(b"host")
     }
 
-    pub(super) fn by_https(&self) -> bool {
+    pub(super) fn is_https(&self) -> bool {
         self.value(b"proto").is_some_and(|proto| is_tls(&proto))
     }
 

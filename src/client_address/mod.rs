@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::Extensions;
 
-pub use self::proxies::Proxies;
+pub use self::proxies::TrustedProxies;
 
 /// Whether a proxy names a scheme that is TLS: `wss` is, as `https` is.
 fn is_tls(scheme: &[u8]) -> bool {
@@ -25,7 +25,7 @@ pub struct PeerAddress(pub SocketAddr);
 
 /// The address that a request comes from: canonical (IPv4-mapped IPv6 is IPv4), or unknown.
 ///
-/// It is the address of the connection's other end, unless [`Proxies`] are configured: then it is what
+/// It is the address of the connection's other end, unless [`TrustedProxies`] are configured: then it is what
 /// they forward. An unknown address is refused wherever a key or a rule depends on it. With axum it is
 /// an extractor as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]

@@ -31,15 +31,15 @@ const MOST_HOPS: usize = 64;
 /// * List exactly your proxies. A network that clients share with them lets those clients claim any
 ///   address.
 /// * Each proxy must append to the header or replace it, and must not let a client remove it.
-/// * Where proxies have no fixed addresses, [`hops`](Self::hops) counts them instead; then nobody may
+/// * Where proxies have no fixed addresses, [`from_hop_count`](Self::from_hop_count) counts them instead; then nobody may
 ///   reach the server past them.
 ///
 /// # Example
 /// ```
 /// use http::HeaderMap;
-/// use tower_authz::{ClientAddress, Proxies};
+/// use tower_authz::{ClientAddress, TrustedProxies};
 ///
-/// let proxies = Proxies::trusted(["10.0.0.0/8"])?;
+/// let proxies = TrustedProxies::new(["10.0.0.0/8"])?;
 /// let mut headers = HeaderMap::new();
 /// headers.insert("x-forwarded-for", "6.6.6.6, 203.0.113.7, 10.0.0.2".parse()?);
 /// let peer = ClientAddress::from("10.0.0.1".parse::<std::net::IpAddr>()?);
@@ -47,7 +47,7 @@ const MOST_HOPS: usize = 64;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
-pub struct Proxies {
+pub struct TrustedProxies {
     trust: Trust,
     header: Header,
 }
@@ -64,30 +64,30 @@ enum Header {
     Forwarded,
 }
 
-impl Proxies {
-    /// Proxies with addresses in these networks, that write `X-Forwarded-For`.
+impl TrustedProxies {
+    /// TrustedProxies with addresses in these networks, that write `X-Forwarded-For`.
     ///
     /// # Errors
     /// If one of the texts is not a network.
-    pub fn trusted<T: AsRef<str>>(networks: impl IntoIterator<Item = T>) -> Result<Self, ConfigError> {
+    pub fn new<T: AsRef<str>>(networks: impl IntoIterator<Item = T>) -> Result<Self, ConfigError> {
         let networks = Networks::parse(networks).map_err(|error| error.at("trusted proxies"))?;
         Ok(Self { trust: Trust::Networks(networks), header: Header::XForwardedFor })
     }
 
     /// So many proxies in front of the server, whatever their addresses: the client is the entry that
-    /// stands so far from the right. `hops(1)` for one load balancer, 2 where a load balancer adds its own
+    /// stands so far from the right. `from_hop_count(1)` for one load balancer, 2 where a load balancer adds its own
     /// address behind the client's, as Google's does.
     ///
     /// More than 64 are never counted. Every connection is then taken for one from the proxies. If anybody can reach the server past
     /// them, that body can claim any address.
     #[must_use]
-    pub const fn hops(count: NonZeroUsize) -> Self {
+    pub const fn from_hop_count(count: NonZeroUsize) -> Self {
         Self { trust: Trust::Hops(count), header: Header::XForwardedFor }
     }
 
     /// Reads `Forwarded` (RFC 7239) and never `X-Forwarded-For` or `-Proto`.
     #[must_use]
-    pub const fn by_forwarded(mut self) -> Self {
+    pub const fn with_forwarded_header(mut self) -> Self {
         self.header = Header::Forwarded;
         self
     }
@@ -140,14 +140,14 @@ impl Proxies {
 
     /// Whether the nearest proxy says that the client came by HTTPS. Missing means no.
     #[must_use]
-    pub fn by_https(&self, peer: ClientAddress, headers: &HeaderMap) -> bool {
+    pub fn is_https(&self, peer: ClientAddress, headers: &HeaderMap) -> bool {
         if !self.trusts(peer) {
             return false;
         }
         match self.header {
             Header::XForwardedFor => elements(headers, &X_FORWARDED_PROTO).next().is_some_and(is_tls),
             Header::Forwarded => {
-                forwarded::elements(headers).and_then(|all| Some(all.last()?.by_https())).unwrap_or(false)
+                forwarded::elements(headers).and_then(|all| Some(all.last()?.is_https())).unwrap_or(false)
             }
         }
     }
@@ -168,31 +168,34 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append("x-forwarded-for", "6.6.6.6, 203.0.113.7".parse().unwrap());
         headers.append("x-forwarded-for", "35.191.0.1".parse().unwrap());
-        let client =
-            |hops| Proxies::hops(NonZeroUsize::new(hops).unwrap()).client(ClientAddress::UNKNOWN, &headers).ip();
+        let client = |hops| {
+            TrustedProxies::from_hop_count(NonZeroUsize::new(hops).unwrap())
+                .client(ClientAddress::UNKNOWN, &headers)
+                .ip()
+        };
         assert_eq!(client(1), Some("35.191.0.1".parse().unwrap()));
         assert_eq!(client(2), Some("203.0.113.7".parse().unwrap()));
         assert_eq!(client(4), None, "fewer entries than proxies: somebody is missing");
         headers.append("x-forwarded-for", "garbage".parse().unwrap());
-        let two = Proxies::hops(NonZeroUsize::new(2).unwrap());
+        let two = TrustedProxies::from_hop_count(NonZeroUsize::new(2).unwrap());
         assert_eq!(two.client(ClientAddress::UNKNOWN, &headers).ip(), None, "a proxy that writes no address");
     }
 
     #[test]
     fn only_the_nearest_proxy_is_believed_about_https() {
-        let proxies = Proxies::trusted(["10.0.0.0/8"]).unwrap();
-        let by_https = |peer: &str, values: &[&str]| {
+        let proxies = TrustedProxies::new(["10.0.0.0/8"]).unwrap();
+        let is_https = |peer: &str, values: &[&str]| {
             let mut headers = HeaderMap::new();
             for value in values {
                 headers.append("x-forwarded-proto", value.parse().unwrap());
             }
-            proxies.by_https(peer.parse::<IpAddr>().unwrap().into(), &headers)
+            proxies.is_https(peer.parse::<IpAddr>().unwrap().into(), &headers)
         };
-        assert!(by_https("10.0.0.1", &["https"]) && by_https("10.0.0.1", &["http, https"]));
-        assert!(by_https("10.0.0.1", &["wss"]) && by_https("10.0.0.1", &["WSS"]) && !by_https("10.0.0.1", &["ws"]));
+        assert!(is_https("10.0.0.1", &["https"]) && is_https("10.0.0.1", &["http, https"]));
+        assert!(is_https("10.0.0.1", &["wss"]) && is_https("10.0.0.1", &["WSS"]) && !is_https("10.0.0.1", &["ws"]));
         for values in [&["http"][..], &[], &["https, http"], &["https", "http"], &["https ", " "], &["httpss"]] {
-            assert!(!by_https("10.0.0.1", values), "{values:?}");
+            assert!(!is_https("10.0.0.1", values), "{values:?}");
         }
-        assert!(!by_https("192.0.2.1", &["https"]), "anybody can send a header");
+        assert!(!is_https("192.0.2.1", &["https"]), "anybody can send a header");
     }
 }

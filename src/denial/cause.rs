@@ -14,7 +14,7 @@ use crate::{
 #[non_exhaustive]
 pub enum Cause {
     /// The path can be read in more than one way.
-    UncleanPath(&'static str),
+    AmbiguousPath(&'static str),
     /// The request did not come by HTTPS. The key that it carried has been exposed.
     PlainHttp,
     /// The host is missing, malformed, or given twice.
@@ -30,7 +30,7 @@ pub enum Cause {
     /// No such key was issued, or it was deleted.
     UnknownKey,
     /// The key belongs to another tenant than the host.
-    ForeignTenant,
+    TenantNotAllowed,
     /// The key's first moment has not come.
     NotYetValid,
     /// The key is expired.
@@ -50,7 +50,7 @@ pub enum Cause {
     /// The server is assembled wrongly; the text tells its developer how.
     Misconfigured(&'static str),
     /// The handler of a route that leaves a decision to it answered without taking it.
-    Unsettled(Dimension),
+    ObligationUnmet(Dimension),
     /// An id in the request is not the one spelling of any entity.
     MalformedId(Dimension),
     /// The request does not say which entity it is about.
@@ -74,15 +74,15 @@ pub enum Cause {
     /// The key is bound to networks, and the address of the client is not known.
     UnknownAddress,
     /// The address is not in the key's networks.
-    ForeignAddress,
+    AddressNotAllowed,
     /// The rule demands an `Origin`, and there is none, or more than one.
     MissingOrigin,
     /// The `Origin` is not one of the key's.
-    ForeignOrigin,
+    OriginNotAllowed,
     /// The key may not touch this entity, which may or may not exist.
-    ForeignEntity(Dimension),
+    EntityNotAllowed(Dimension),
     /// The key is restricted over a dimension that the rule says nothing about.
-    UndeclaredDimension(Dimension),
+    DimensionNotDeclared(Dimension),
     /// A check of your own refused.
     Refused(Cow<'static, str>),
     /// While the request was in flight something was taken away from what its key may do.
@@ -99,7 +99,7 @@ impl Cause {
         const OURS: StatusCode = StatusCode::INTERNAL_SERVER_ERROR;
         const NO: StatusCode = StatusCode::FORBIDDEN;
         match self {
-            Self::UncleanPath(_) => (0, BAD, "unclean_path"),
+            Self::AmbiguousPath(_) => (0, BAD, "ambiguous_path"),
             Self::PlainHttp => (1, NO, "plain_http"),
             Self::BadHost(_) => (2, BAD, "bad_host"),
             Self::UnknownHost => (3, StatusCode::NOT_FOUND, "unknown_host"),
@@ -107,14 +107,14 @@ impl Cause {
             Self::MalformedCredential => (5, WHO, "malformed_credential"),
             Self::DuplicateCredential => (6, WHO, "duplicate_credential"),
             Self::UnknownKey => (7, WHO, "unknown_key"),
-            Self::ForeignTenant => (8, WHO, "foreign_tenant"),
+            Self::TenantNotAllowed => (8, WHO, "tenant_not_allowed"),
             Self::NotYetValid => (9, WHO, "not_yet_valid"),
             Self::Expired => (10, WHO, "expired"),
             Self::Revoked => (11, WHO, "revoked"),
             Self::StoreUnavailable { .. } => (12, StatusCode::SERVICE_UNAVAILABLE, "store_unavailable"),
             Self::UnreadableRecord { .. } => (13, OURS, "unreadable_record"),
             Self::Misconfigured(_) => (14, OURS, "misconfigured"),
-            Self::Unsettled(_) => (15, OURS, "unsettled"),
+            Self::ObligationUnmet(_) => (15, OURS, "obligation_unmet"),
             Self::MalformedId(_) => (16, BAD, "malformed_id"),
             Self::MissingEntity(_) => (17, BAD, "missing_entity"),
             Self::NoRule => (18, StatusCode::NOT_FOUND, "no_rule"),
@@ -123,11 +123,11 @@ impl Cause {
             Self::MissingPermission(_) => (21, NO, "missing_permission"),
             Self::NetworksRequired => (22, NO, "networks_required"),
             Self::UnknownAddress => (23, NO, "unknown_address"),
-            Self::ForeignAddress => (24, NO, "foreign_address"),
+            Self::AddressNotAllowed => (24, NO, "address_not_allowed"),
             Self::MissingOrigin => (25, NO, "missing_origin"),
-            Self::ForeignOrigin => (26, NO, "foreign_origin"),
-            Self::ForeignEntity(_) => (27, NO, "foreign_entity"),
-            Self::UndeclaredDimension(_) => (28, NO, "undeclared_dimension"),
+            Self::OriginNotAllowed => (26, NO, "origin_not_allowed"),
+            Self::EntityNotAllowed(_) => (27, NO, "entity_not_allowed"),
+            Self::DimensionNotDeclared(_) => (28, NO, "dimension_not_declared"),
             Self::Refused(_) => (29, NO, "refused"),
             Self::GrantNarrowed => (30, NO, "grant_narrowed"),
             Self::NotFound => (31, StatusCode::NOT_FOUND, "not_found"),
@@ -156,11 +156,11 @@ impl Cause {
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::UncleanPath(what) => write!(f, "the path is not clean: {what}"),
+            Self::AmbiguousPath(what) => write!(f, "the path is not clean: {what}"),
             Self::PlainHttp => f.write_str("HTTPS is needed"),
             Self::BadHost(what) => write!(f, "the host is not clean: {what}"),
             Self::UnknownHost => f.write_str("no tenant has this host"),
-            Self::ForeignTenant => f.write_str("the key belongs to another tenant"),
+            Self::TenantNotAllowed => f.write_str("the key belongs to another tenant"),
             Self::MissingCredential => f.write_str("the request carries no API key"),
             Self::MalformedCredential => f.write_str("the credential has not the form of an API key"),
             Self::DuplicateCredential => f.write_str("the credential header is given twice"),
@@ -171,7 +171,7 @@ impl fmt::Display for Cause {
             Self::StoreUnavailable { why } => write!(f, "the key store cannot answer: {why}"),
             Self::UnreadableRecord { why } => write!(f, "the record of the key cannot be read: {why}"),
             Self::Misconfigured(how) => f.write_str(how),
-            Self::Unsettled(over) => {
+            Self::ObligationUnmet(over) => {
                 write!(f, "the handler answered without asking which {over} the key may touch, or though it was denied")
             }
             Self::MalformedId(of) => write!(f, "the {of} id is malformed"),
@@ -187,11 +187,11 @@ impl fmt::Display for Cause {
             Self::UnknownAddress => f.write_str(
                 "the address of the client is not known: the server was told of no peer, or the proxy in front of it sends none",
             ),
-            Self::ForeignAddress => f.write_str("the key may not be used from this address"),
+            Self::AddressNotAllowed => f.write_str("the key may not be used from this address"),
             Self::MissingOrigin => f.write_str("exactly one Origin header is needed"),
-            Self::ForeignOrigin => f.write_str("the key may not be used from this origin"),
-            Self::ForeignEntity(of) => write!(f, "the key may not touch this {of}"),
-            Self::UndeclaredDimension(over) => {
+            Self::OriginNotAllowed => f.write_str("the key may not be used from this origin"),
+            Self::EntityNotAllowed(of) => write!(f, "the key may not touch this {of}"),
+            Self::DimensionNotDeclared(over) => {
                 write!(f, "the key is restricted to some of each {over}, and this route is not open to such keys")
             }
             Self::Refused(why) => f.write_str(why),

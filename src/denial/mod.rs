@@ -147,7 +147,7 @@ impl Denial {
 
     /// Whether the server is built wrongly, and this is a build in which its developer looks for why.
     fn is_for_the_developer(&self) -> bool {
-        cfg!(debug_assertions) && matches!(self.0.first, Cause::Misconfigured(_) | Cause::Unsettled(_))
+        cfg!(debug_assertions) && matches!(self.0.first, Cause::Misconfigured(_) | Cause::ObligationUnmet(_))
     }
 
     /// What a client may be told, as a [code](Cause::code) that programs can rely on.
@@ -271,11 +271,11 @@ mod tests {
 
     #[test]
     fn the_first_in_the_fixed_order_is_shown() {
-        let denial = Denial::from(Cause::ForeignEntity(Dimension::SHOP))
+        let denial = Denial::from(Cause::EntityNotAllowed(Dimension::SHOP))
             .and(Cause::MissingPermission(Permission::write("orders")))
-            .and(Cause::ForeignAddress);
+            .and(Cause::AddressNotAllowed);
         let codes: Vec<_> = denial.causes().map(Cause::code).collect();
-        assert_eq!(codes, ["missing_permission", "foreign_address", "foreign_entity"]);
+        assert_eq!(codes, ["missing_permission", "address_not_allowed", "entity_not_allowed"]);
         let merged = denial.merge(Cause::MalformedId(Dimension::SHOP).into());
         assert_eq!(merged.status(), StatusCode::BAD_REQUEST);
         assert_eq!(merged.causes().count(), 4);
@@ -284,7 +284,7 @@ mod tests {
     #[test]
     fn concealment_turns_only_a_403_into_a_404() {
         let hidden = |cause: Cause| Denial::from(cause).concealed().status();
-        assert_eq!(hidden(Cause::ForeignEntity(Dimension::SHOP)), StatusCode::NOT_FOUND);
+        assert_eq!(hidden(Cause::EntityNotAllowed(Dimension::SHOP)), StatusCode::NOT_FOUND);
         assert_eq!(hidden(Cause::Revoked), StatusCode::UNAUTHORIZED);
         assert_eq!(hidden(Cause::StoreUnavailable { why: "down".into() }), StatusCode::SERVICE_UNAVAILABLE);
     }

@@ -37,7 +37,7 @@ use http::{HeaderValue, Request, Response};
 use super::{future::Passage, shared::Share};
 use crate::{
     check::Check,
-    client_address::{ClientAddress, Proxies},
+    client_address::{ClientAddress, TrustedProxies},
     clock,
     credential::{Credential, Notice, Sources},
     denial::{Cause, Context, Denial, Form, status},
@@ -45,7 +45,7 @@ use crate::{
     head::Head,
     key::{Digest, KeyFormat, KeyRecord},
     policy::{Policy, Sought},
-    principal::{Duty, Principal},
+    principal::{Obligation, Principal},
     reject::{self, Reject},
     route::Values,
     store::{Found, KeyStore, resolve_lookup},
@@ -70,7 +70,7 @@ pub(crate) struct Config<R> {
     /// Whether the policy is enforced here, or only says which routes are public.
     pub(crate) enforced: bool,
     pub(super) finish_in_flight: bool,
-    pub(super) proxies: Option<Proxies>,
+    pub(super) proxies: Option<TrustedProxies>,
     pub(super) tenants: Option<TenantHosts>,
     pub(super) reject: R,
 }
@@ -83,7 +83,7 @@ pub(crate) struct Presented {
     tenant: Option<Box<str>>,
     pub(crate) notice: Option<Arc<Notice>>,
     /// What a gate further out leaves to the handler.
-    duties: Vec<Duty>,
+    duties: Vec<Obligation>,
 }
 
 impl<R> Config<R> {
@@ -124,7 +124,7 @@ impl<R> Config<R> {
         let record = principal.record();
         let now = self.now(record);
         let foreign = presented.tenant.is_some() && record.tenant() != presented.tenant.as_deref();
-        let verdict = if foreign { Err(Cause::ForeignTenant) } else { status(record.status(now)) };
+        let verdict = if foreign { Err(Cause::TenantNotAllowed) } else { status(record.status(now)) };
         verdict.map_err(|cause| Denial::from(cause).in_context(principal.context()))?;
         record.mark_used(now);
         Ok(())
@@ -132,7 +132,7 @@ impl<R> Config<R> {
 
     /// Demands what the policy does, if it is enforced here.
     #[inline]
-    fn require(&self, head: Head<'_>, sought: Option<(&Sought<'_>, &Values)>) -> Result<Option<Duty>, Denial> {
+    fn require(&self, head: Head<'_>, sought: Option<(&Sought<'_>, &Values)>) -> Result<Option<Obligation>, Denial> {
         if !self.enforced {
             return Ok(None);
         }

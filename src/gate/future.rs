@@ -18,7 +18,7 @@ use crate::{
     gate::{decision::Presented, shared::Share},
     head::Head,
     key::{End, KeyRecord, Watch},
-    principal::Duty,
+    principal::Obligation,
     reject::Reject,
     require::raised_or_unsettled,
     route::Values,
@@ -53,7 +53,7 @@ pub(super) struct Passage<R> {
     config: Arc<Share<R>>,
     /// Whose it is; none on a public route.
     watch: Option<Watch>,
-    pub(super) duty: Option<Duty>,
+    pub(super) duty: Option<Obligation>,
     pub(super) notice: Option<Arc<Notice>>,
     bearer: bool,
     form: Form,

@@ -8,7 +8,7 @@ use tower_layer::Layer;
 
 use crate::{
     check::Check,
-    client_address::Proxies,
+    client_address::TrustedProxies,
     credential::Sources,
     gate::{Authenticate, decision::Config, shared::Shared},
     policy::Policy,
@@ -110,7 +110,7 @@ impl<R> AuthenticateLayer<R> {
     }
 
     /// Looks at no key on the routes that the policy calls public. Requests in flight run to their end if the policy says so.
-    pub fn except_public(self, policy: Arc<Policy>) -> Self
+    pub fn with_public_routes(self, policy: Arc<Policy>) -> Self
     where
         R: Clone,
     {
@@ -149,7 +149,7 @@ impl<R> AuthenticateLayer<R> {
 
     /// Runs a check before all else, on public routes too: [`CleanPath`](crate::clean_path::CleanPath) say. It
     /// sees no principal, and the credential headers, marked sensitive.
-    pub fn entrance(self, check: impl Check) -> Self
+    pub fn with_pre_check(self, check: impl Check) -> Self
     where
         R: Clone,
     {
@@ -157,7 +157,7 @@ impl<R> AuthenticateLayer<R> {
     }
 
     /// Which proxies may say where a request comes from. By default none: the client is the peer.
-    pub fn behind(self, proxies: Proxies) -> Self
+    pub fn with_trusted_proxies(self, proxies: TrustedProxies) -> Self
     where
         R: Clone,
     {
@@ -165,7 +165,7 @@ impl<R> AuthenticateLayer<R> {
     }
 
     /// Binds keys to tenants: the host of a request names one, and a key of another is unknown there.
-    pub fn tenants(self, hosts: TenantHosts) -> Self
+    pub fn with_tenant_hosts(self, hosts: TenantHosts) -> Self
     where
         R: Clone,
     {
@@ -173,7 +173,7 @@ impl<R> AuthenticateLayer<R> {
     }
 
     /// How a denial is said. Default: [`Problem`].
-    pub fn with_reject<R2>(self, reject: R2) -> AuthenticateLayer<R2> {
+    pub fn with_rejection<R2>(self, reject: R2) -> AuthenticateLayer<R2> {
         let Config {
             store,
             format,

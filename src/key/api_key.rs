@@ -6,7 +6,7 @@ use crate::key::Digest;
 
 /// A whole API key in the clear: the secret itself.
 ///
-/// It exists in two places only: in the answer of [`By::issue`](crate::store::By::issue),
+/// It exists in two places only: in the answer of [`Actor::issue`](crate::store::Actor::issue),
 /// once, and in a client that sends it. It has no `Display`, its `Debug` is redacted, and its memory
 /// is zeroed when it is dropped. What is *not* protected: copies made through
 /// [`expose`](Self::expose), swap, and core dumps.

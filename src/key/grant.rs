@@ -21,7 +21,7 @@ use crate::{
 ///     .write("products")
 ///     .read("orders")
 ///     .only(Dimension::SHOP, ["de", "ch"])
-///     .all_but(Dimension::COMPANY, [3])
+///     .except(Dimension::COMPANY, [3])
 ///     .from_networks(["10.0.0.0/8"])
 ///     .build()?;
 /// assert!(grant.permits(&Permission::read("products")), "write implies read");
@@ -160,7 +160,7 @@ impl GrantBuilder {
 
     /// All entities of the dimension but these. An empty list restricts nothing: the grant is as if it had not been
     /// given.
-    pub fn all_but<T: ToString>(self, dimension: impl Into<Dimension>, ids: impl IntoIterator<Item = T>) -> Self {
+    pub fn except<T: ToString>(self, dimension: impl Into<Dimension>, ids: impl IntoIterator<Item = T>) -> Self {
         let dimension = dimension.into();
         let restriction = Restriction::exclude(&dimension, ids);
         self.restrict(dimension, restriction)
@@ -254,10 +254,10 @@ mod tests {
     #[test]
     fn all_but_none_is_no_restriction() {
         let none: [&str; 0] = [];
-        let grant = Grant::builder().all_but("shop", none).only("company", none).build().unwrap();
+        let grant = Grant::builder().except("shop", none).only("company", none).build().unwrap();
         assert_eq!(grant.restriction(&Dimension::SHOP), None);
         assert!(!grant.restriction(&Dimension::COMPANY).unwrap().allows("1"), "only none is none");
-        assert!(Grant::builder().all_but("shop", none).only("shop", ["de"]).build().is_err());
+        assert!(Grant::builder().except("shop", none).only("shop", ["de"]).build().is_err());
     }
 
     #[test]
@@ -275,7 +275,7 @@ mod tests {
         for (broken, told) in [
             (Grant::builder().read("products").write("products"), "granted twice"),
             (Grant::builder().read("two words"), "not a resource name"),
-            (Grant::builder().only("shop", ["de"]).all_but("shop", ["ch"]), "shop: the dimension is restricted twice"),
+            (Grant::builder().only("shop", ["de"]).except("shop", ["ch"]), "shop: the dimension is restricted twice"),
             (Grant::builder().only("shop_country", ["1001"]), "restrict the shop"),
             (Grant::builder().only("company", ["03"]), "company: \"03\""),
             (Grant::builder().from_networks(["10.0.0.1/8"]), "networks: [0]"),

@@ -55,7 +55,7 @@ impl PolicyBuilder {
     pub fn fallback(mut self, rule: Rule) -> Self {
         if rule.parameters().next().is_some() || rule.contradiction().is_some() {
             let wrong =
-                "fallback: no path has the parameters that its rule is tied to, or it says two things of a dimension";
+                "fallback: no path has the parameters that its rule is scoped by, or it says two things of a dimension";
             self.error.get_or_insert(ConfigError::new(wrong));
         }
         if let Some(method) = rule.odd_method() {
@@ -128,7 +128,7 @@ impl PolicyBuilder {
         }
         if let Target::Rule(rule) = &target {
             if let Some(missing) = rule.parameters().find(|name| !pattern.has_parameter(name)) {
-                return Err(wrong(format!("its rule is tied to the parameter {missing:?}, which it does not have")));
+                return Err(wrong(format!("its rule is scoped by the parameter {missing:?}, which it does not have")));
             }
             if let Some(name) = rule.odd_name() {
                 return Err(wrong(format!("no key has a resource or kind named {name:?}")));
@@ -183,8 +183,8 @@ impl PolicyBuilder {
     ///
     /// # Errors
     /// The first of: a pattern that could never match (`:name`, no leading slash, a dot segment), or
-    /// that conflicts with another; two rules for one route and method; a rule that is tied to a
-    /// parameter which its pattern lacks, says two things about one dimension (that the route is tied to an entity
+    /// that conflicts with another; two rules for one route and method; a rule that is scoped by a
+    /// parameter which its pattern lacks, says two things about one dimension (that the route is scoped by an entity
     /// of it, and lists them), or reads its ids by another grammar than another rule; a standard method in lower case;
     /// a single method that is neither reading nor writing, and that the rule does not map.
     pub fn build(self) -> Result<Policy, ConfigError> {

@@ -29,7 +29,7 @@ use crate::{
     clean_path::CleanPath,
     denial::{Cause, Context, Denial},
     head::Head,
-    principal::{Duty, Principal},
+    principal::{Obligation, Principal},
     route::{Pattern, Table, Values, matched::Rewriting},
 };
 
@@ -50,12 +50,12 @@ use crate::{
 /// # Example
 /// ```
 /// use http::Method;
-/// use tower_authz::{Dimension, Policy, Rule, check::Tie};
+/// use tower_authz::{Dimension, Policy, Rule, check::EntityRef};
 ///
 /// let policy = Policy::builder()
 ///     .public("/health")
 ///     .route("/products", Rule::resource("products").unscoped())
-///     .route("/shops/{shop}/orders/{id}", Rule::resource("orders").tied(Tie::path(Dimension::SHOP, "shop")))
+///     .route("/shops/{shop}/orders/{id}", Rule::resource("orders").scoped(EntityRef::from_path(Dimension::SHOP, "shop")))
 ///     .method_route(Method::GET, "/shops", Rule::resource("shops").filtered(Dimension::SHOP))
 ///     .build()?;
 /// # drop(policy);
@@ -166,26 +166,26 @@ impl Policy {
     /// by itself: for bulk requests, whose own permission must not launder what they carry.
     ///
     /// `path` is a path of this policy, with or without a query. It must be clean, and it is matched by
-    /// the policy itself. Operations have no headers, so a rule that is tied to one refuses. A rule that
+    /// the policy itself. Operations have no headers, so a rule that is scoped by one refuses. A rule that
     /// leaves filtering or asking to its handler refuses keys that it would have to be done for. To decide about an
     /// operation is no question for the request that carries it: what its own rule leaves to the handler stays to be
     /// done.
     ///
     /// # Errors
     /// The denial that the request would have got.
-    pub fn decide(&self, principal: &Principal, method: &Method, path: &str) -> Result<(), Denial> {
+    pub fn authorize_operation(&self, principal: &Principal, method: &Method, path: &str) -> Result<(), Denial> {
         // A fragment would be dropped, and with it what comes after.
         let uri: Option<Uri> = path.parse().ok().filter(|_| !path.contains('#'));
-        let uri = uri.ok_or(Cause::UncleanPath("it is not a path"))?;
+        let uri = uri.ok_or(Cause::AmbiguousPath("it is not a path"))?;
         if uri.authority().is_some() {
-            return Err(Cause::UncleanPath("it names a host").into());
+            return Err(Cause::AmbiguousPath("it names a host").into());
         }
         CleanPath::new().judge(uri.path())?;
         let (headers, extensions) = (HeaderMap::new(), Extensions::new());
         let head = Head::of_operation(method, &uri, &headers, &extensions, principal);
-        let admitted = self.admit(&head).map_err(|denial| denial.in_context(principal.context()))?;
+        let admitted = self.evaluate(&head).map_err(|denial| denial.in_context(principal.context()))?;
         match admitted.and_then(|duty| duty.binding(principal.record().grant())) {
-            Some(bound) => Err(Denial::from(Cause::UndeclaredDimension(bound)).in_context(principal.context())),
+            Some(bound) => Err(Denial::from(Cause::DimensionNotDeclared(bound)).in_context(principal.context())),
             None => Ok(()),
         }
     }
@@ -239,12 +239,12 @@ impl Policy {
         sought: &Sought<'_>,
         values: &Values,
         head: Head<'_>,
-    ) -> Result<Option<Duty>, Denial> {
+    ) -> Result<Option<Obligation>, Denial> {
         let head = match sought {
             Sought::Rule { pattern, .. } => head.on(*pattern, values),
             _ => head,
         };
-        let admitted = sought.admit(&head);
+        let admitted = sought.evaluate(&head);
         if let Some(shadow) = &self.shadow {
             shadow.compare(&head, admitted.as_ref());
         }
@@ -268,10 +268,10 @@ impl Sought<'_> {
         matches!(self, Self::Preflight | Self::Rule { target: Target::Public, .. })
     }
 
-    fn admit(&self, head: &Head<'_>) -> Result<Option<Duty>, Denial> {
+    fn evaluate(&self, head: &Head<'_>) -> Result<Option<Obligation>, Denial> {
         match self {
             Self::Preflight => Ok(None),
-            Self::Rule { target, pattern } => target.admit(head).map_err(|denial| {
+            Self::Rule { target, pattern } => target.evaluate(head).map_err(|denial| {
                 let route = pattern.map(Pattern::name);
                 denial.in_context(Context { route, ..Context::default() })
             }),
@@ -314,10 +314,10 @@ impl Entry {
 
 impl Check for Policy {
     fn check(&self, head: &Head<'_>) -> Result<(), Denial> {
-        check::without_duty(self.admit(head)?)
+        check::without_duty(self.evaluate(head)?)
     }
 
-    fn admit(&self, head: &Head<'_>) -> Result<Option<Duty>, Denial> {
+    fn evaluate(&self, head: &Head<'_>) -> Result<Option<Obligation>, Denial> {
         let mut values = Values::default();
         self.admit_sought(&self.seek(head, &mut values), &values, *head)
     }
@@ -335,9 +335,9 @@ impl Target {
         self.rule().is_some_and(|rule| rule.concealed)
     }
 
-    fn admit(&self, head: &Head<'_>) -> Result<Option<Duty>, Denial> {
+    fn evaluate(&self, head: &Head<'_>) -> Result<Option<Obligation>, Denial> {
         match self {
-            Self::Rule(rule) => rule.admit(head),
+            Self::Rule(rule) => rule.evaluate(head),
             Self::Public if rule::access(head.method(), &[]).is_some() => Ok(None),
             Self::Public => Err(Cause::MethodNotAllowed { allow: rule::allowed_methods(&[]) }.into()),
         }
@@ -348,7 +348,7 @@ impl Target {
         match (self, head.principal()) {
             (Self::Rule(rule), Some(principal)) => rule.judge(head, principal, verdicts),
             _ => {
-                if let Err(denial) = self.admit(head) {
+                if let Err(denial) = self.evaluate(head) {
                     denial.causes().for_each(|cause| verdicts.hear(|| Demand::Method, Err(cause.clone())));
                 }
             }

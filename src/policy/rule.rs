@@ -3,13 +3,13 @@ use std::{borrow::Cow, sync::Arc};
 use http::Method;
 
 use crate::{
-    check::{Check, Demand, Kind, NO_PRINCIPAL, Origin, Relations, Tie, Verdicts, judge_networks, without_duty},
+    check::{Check, Demand, EntityRef, Kind, NO_PRINCIPAL, Origin, Relations, Verdicts, judge_networks, without_duty},
     denial::{Cause, Denial},
     dimension::Dimension,
     head::Head,
     key::{Access, Permission},
     name::Name,
-    principal::{Duty, Principal, Stance},
+    principal::{Obligation, Principal, Stance},
 };
 
 /// What one route demands of the key that calls it.
@@ -22,27 +22,27 @@ use crate::{
 ///
 /// | the rule says | the route | a restricted key |
 /// |---|---|---|
-/// | [`tied`](Self::tied) | is about one entity (or several) | needs them allowed |
+/// | [`scoped`](Self::scoped) | is about one entity (or several) | needs them allowed |
 /// | [`unscoped`](Self::unscoped) | shows nothing that belongs to one entity | passes |
 /// | [`filtered`](Self::filtered) | lists; the handler filters by [`Scope`](crate::Scope) | passes |
-/// | [`pending`](Self::pending) | is about entities that only the handler finds | passes, the handler asks |
+/// | [`deferred`](Self::deferred) | is about entities that only the handler finds | passes, the handler asks |
 /// | nothing | - | is refused |
 ///
-/// What the rule says of a dimension, it says once: a route that is tied to a shop of its path, and learns of others
-/// from the body, is pending over shops, and its handler asks for all of them.
+/// What the rule says of a dimension, it says once: a route that is scoped by a shop of its path, and learns of others
+/// from the body, is deferred over shops, and its handler asks for all of them.
 ///
-/// Being tied to a shop, filtered or pending over shops covers companies too, through the
+/// Being scoped by a shop, filtered or deferred over shops covers companies too, through the
 /// [`Directory`](crate::Directory): a shop whose company is not known is then refused to a key with a
 /// company list. Only an application that has no directory at all decides by what the rule names itself: a rule that is
-/// tied to a company and a shop judges each by its own list.
+/// scoped by a company and a shop judges each by its own list.
 ///
 /// # Example
 /// ```
 /// use http::Method;
-/// use tower_authz::{Access, Dimension, Rule, check::Tie};
+/// use tower_authz::{Access, Dimension, Rule, check::EntityRef};
 ///
 /// // GET and PUT /shops/{shop}/orders/{id}
-/// let orders = Rule::resource("orders").tied(Tie::path(Dimension::SHOP, "shop"));
+/// let orders = Rule::resource("orders").scoped(EntityRef::from_path(Dimension::SHOP, "shop"));
 /// // POST /products/search reads, though it is a POST
 /// let search = Rule::resource("products").unscoped().method(Method::POST, Access::Read);
 /// # drop((orders, search));
@@ -81,7 +81,7 @@ impl Rule {
     }
 
     /// The route is about the entity that the tie finds.
-    pub fn tied(mut self, tie: Tie) -> Self {
+    pub fn scoped(mut self, tie: EntityRef) -> Self {
         Arc::make_mut(&mut self.relations).relate(|it| it.ties.push(tie));
         self
     }
@@ -94,7 +94,7 @@ impl Rule {
     }
 
     /// The same for one dimension.
-    pub fn unscoped_in(self, dimension: impl Into<Dimension>) -> Self {
+    pub fn unscoped_for(self, dimension: impl Into<Dimension>) -> Self {
         self.stance(dimension.into(), Stance::Unscoped)
     }
 
@@ -111,8 +111,8 @@ impl Rule {
     /// error and no question was answered with yes ([`Scope::allows`](crate::Scope::allows) is one, too), the answer is
     /// withheld and becomes a 500. A handler that reports denials in an answer of its own asks by
     /// [`Principal::require_or_report`].
-    pub fn pending(self, dimension: impl Into<Dimension>) -> Self {
-        self.stance(dimension.into(), Stance::Pending)
+    pub fn deferred(self, dimension: impl Into<Dimension>) -> Self {
+        self.stance(dimension.into(), Stance::Deferred)
     }
 
     fn stance(mut self, dimension: Dimension, stance: Stance) -> Self {
@@ -128,13 +128,13 @@ impl Rule {
 
     /// Demands that the key is bound to networks. That the request comes from one of them is kept
     /// for every key that has some, with or without this.
-    pub const fn ip_restricted(mut self) -> Self {
+    pub const fn require_networks(mut self) -> Self {
         self.networks_required = true;
         self
     }
 
     /// Demands an `Origin` header that is one of the key's, byte for byte.
-    pub const fn origin_required(self) -> Self {
+    pub const fn require_origin(self) -> Self {
         self.origin(Origin::exact())
     }
 
@@ -187,12 +187,12 @@ impl Rule {
 
     /// Ties to parameters that a pattern would have to have.
     pub(crate) fn parameters(&self) -> impl Iterator<Item = &str> {
-        self.relations.ties.iter().filter_map(Tie::parameter)
+        self.relations.ties.iter().filter_map(EntityRef::parameter)
     }
 
     /// Whether code of the user's own looks at requests.
     pub(crate) fn shows_heads(&self) -> bool {
-        !self.checks.is_empty() || self.relations.ties.iter().any(Tie::shows_heads)
+        !self.checks.is_empty() || self.relations.ties.iter().any(EntityRef::shows_heads)
     }
 
     /// A name that no key can have.
@@ -213,7 +213,7 @@ impl Rule {
         let stances = &self.relations.stances;
         let said_before = |place: usize, over: &Dimension| stances.iter().take(place).any(|(other, _)| other == over);
         let mut all = stances.iter().enumerate().map(|(place, (over, _))| (place, over));
-        all.find(|&(place, over)| said_before(place, over) || self.relations.tied(over)).map(|(_, over)| over)
+        all.find(|&(place, over)| said_before(place, over) || self.relations.scoped(over)).map(|(_, over)| over)
     }
 
     /// Whether the rule refuses the method, whoever sends it.
@@ -267,15 +267,15 @@ impl Verdicts for Option<Denial> {
 
 impl Check for Rule {
     fn check(&self, head: &Head<'_>) -> Result<(), Denial> {
-        without_duty(self.admit(head)?)
+        without_duty(self.evaluate(head)?)
     }
 
-    fn admit(&self, head: &Head<'_>) -> Result<Option<Duty>, Denial> {
+    fn evaluate(&self, head: &Head<'_>) -> Result<Option<Obligation>, Denial> {
         let Some(principal) = head.principal() else { return Err(NO_PRINCIPAL.into()) };
         let mut denial: Option<Denial> = None;
         self.judge(head, principal, &mut denial);
         match denial {
-            None => Ok(Some(Duty::new(self.relations.said, &self.relations.open, head.route(), self.concealed))),
+            None => Ok(Some(Obligation::new(self.relations.said, &self.relations.open, head.route(), self.concealed))),
             Some(denial) if self.concealed => Err(denial.concealed()),
             Some(denial) => Err(denial),
         }

@@ -1,6 +1,6 @@
 use std::{fmt, sync::Arc};
 
-use crate::{check::Check as _, denial::Denial, head::Head, policy::Policy, principal::Duty};
+use crate::{check::Check as _, denial::Denial, head::Head, policy::Policy, principal::Obligation};
 
 /// A candidate that is judged beside the enforced policy.
 #[derive(Clone)]
@@ -50,8 +50,8 @@ impl Policy {
 }
 
 impl Shadow {
-    pub(super) fn compare(&self, head: &Head<'_>, enforced: Result<&Option<Duty>, &Denial>) {
-        let candidate = self.candidate.admit(head);
+    pub(super) fn compare(&self, head: &Head<'_>, enforced: Result<&Option<Obligation>, &Denial>) {
+        let candidate = self.candidate.evaluate(head);
         let status = |outcome: &Result<_, &Denial>| outcome.as_ref().err().map(|denial| denial.status());
         if status(&enforced.map(drop)) != status(&candidate.as_ref().map(drop)) {
             (self.report)(&Difference { head, enforced: enforced.err(), candidate: candidate.as_ref().err() });

@@ -7,7 +7,7 @@ use std::{fmt, sync::Arc, time::SystemTime};
 
 pub(crate) use self::obligation::Stance;
 pub use self::{
-    obligation::Duty,
+    obligation::Obligation,
     scope::{Filter, Scope},
 };
 
@@ -49,7 +49,7 @@ pub struct Principal {
     by_clock: bool,
     /// The store that knows how the key stands now; none if other middleware has made the principal.
     store: Option<Arc<dyn KeyStore>>,
-    duties: Vec<Duty>,
+    duties: Vec<Obligation>,
     /// The bits of the dimensions that every rule on the way has named; none if there was no rule.
     said: Option<u8>,
 }
@@ -177,7 +177,7 @@ impl Principal {
     /// Demands that the key may touch this entity: for ids that only the handler knows. Where a
     /// request names several, ask for each before anything is done.
     ///
-    /// Where the rule calls the dimension [`pending`](crate::Rule::pending), a question that was answered with yes is
+    /// Where the rule calls the dimension [`deferred`](crate::Rule::deferred), a question that was answered with yes is
     /// what the handler has to ask. One that was denied is not, whatever the handler makes of it; see
     /// [`require_or_report`](Self::require_or_report).
     ///
@@ -188,13 +188,13 @@ impl Principal {
         let dimension = dimension.into();
         entity_allowed(self.record.grant(), &self.directory, &dimension, id, self.said())
             .map_err(|cause| self.deny(cause))?;
-        self.settle(&dimension, Stance::Pending);
+        self.settle(&dimension, Stance::Deferred);
         Ok(())
     }
 
     /// The same question, for a handler that answers with success also if it is denied, and reports the denial in that
     /// answer: a bulk operation, say, which does some of its parts and says of the others why not. However it is
-    /// answered, the question is one that a [`pending`](crate::Rule::pending) dimension demands.
+    /// answered, the question is one that a [`deferred`](crate::Rule::deferred) dimension demands.
     ///
     /// # Errors
     /// As [`require`](Self::require). Nothing may be done for this entity then.
@@ -213,7 +213,7 @@ impl Principal {
     /// ```
     pub fn require_or_report(&self, dimension: impl Into<Dimension>, id: &str) -> Result<(), Denial> {
         let dimension = dimension.into();
-        self.settle(&dimension, Stance::Pending);
+        self.settle(&dimension, Stance::Deferred);
         self.require(dimension, id)
     }
 
@@ -262,18 +262,18 @@ impl Principal {
     }
 
     /// What the innermost rule leaves to the handler.
-    pub(crate) fn duty(&self) -> Option<&Duty> {
+    pub(crate) fn duty(&self) -> Option<&Obligation> {
         self.duties.last()
     }
 
-    pub(crate) fn add_duty(&mut self, duty: &Duty) {
+    pub(crate) fn add_duty(&mut self, duty: &Obligation) {
         self.said = Some(self.said.unwrap_or(u8::MAX) & duty.said);
         if !duty.is_empty() {
             self.duties.push(duty.clone());
         }
     }
 
-    pub(crate) fn into_duties(self) -> Vec<Duty> {
+    pub(crate) fn into_duties(self) -> Vec<Obligation> {
         self.duties
     }
 

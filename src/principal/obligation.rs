@@ -20,7 +20,7 @@ pub(crate) enum Stance {
     /// The handler filters by [`Scope`](crate::Scope).
     Filtered,
     /// The handler finds the entities, in the body say, and asks for each.
-    Pending,
+    Deferred,
 }
 
 /// What a rule leaves to the handler: to filter by a [`Scope`](crate::Scope), or to ask for entities that it finds. It
@@ -29,7 +29,7 @@ pub(crate) enum Stance {
 /// A successful response of a handler that has not done so is turned into a 500, so that a forgotten
 /// check cannot leak.
 #[derive(Clone, Debug)]
-pub struct Duty {
+pub struct Obligation {
     /// The bits of the standard dimensions that the rule names: what it says of them holds for what a handler asks,
     /// too.
     pub(crate) said: u8,
@@ -45,7 +45,7 @@ struct Left {
     concealed: bool,
 }
 
-impl Duty {
+impl Obligation {
     /// Nothing is left if the handler has nothing to do, and its denials have nothing to hide.
     pub(crate) fn new(said: u8, open: &Arc<[(Dimension, Stance)]>, route: Option<&str>, concealed: bool) -> Self {
         if open.is_empty() && !concealed {
@@ -100,7 +100,7 @@ impl Duty {
     /// A dimension that the handler never asked about, or not in the way that the rule demands.
     pub(crate) fn unsettled(&self) -> Option<Denial> {
         let (dimension, ..) = self.open().find(|(_, _, settled)| !settled.load(Ordering::Acquire))?;
-        Some(self.describe(Cause::Unsettled(dimension.clone()).into()))
+        Some(self.describe(Cause::ObligationUnmet(dimension.clone()).into()))
     }
 
     /// The dimension that the rule calls filtered, if there is exactly one.

@@ -63,12 +63,12 @@ impl Scope {
     /// Whether the key may see the entity with this id. An id that is not canonical is nobody's.
     ///
     /// It is the question that [`Principal::require`] asks: where the rule calls the dimension
-    /// [`pending`](crate::Rule::pending), a yes is what the handler has to get.
+    /// [`deferred`](crate::Rule::deferred), a yes is what the handler has to get.
     #[must_use]
     pub fn allows(&self, id: &str) -> bool {
         let allowed = self.shows(id);
         if allowed {
-            self.principal.settle(&self.dimension, Stance::Pending);
+            self.principal.settle(&self.dimension, Stance::Deferred);
         }
         allowed
     }
@@ -108,7 +108,7 @@ impl Scope {
             _ if only_known && *dimension == Dimension::SHOP => only(&mut directory.shops()),
             _ if only_known => only(&mut directory.countries()),
             Some((over, Restriction::Exclude(ids))) if excludes_reliably(dimension, over, ids) => {
-                Filter::AllBut(ids.iter().map(str::to_owned).collect())
+                Filter::Except(ids.iter().map(str::to_owned).collect())
             }
             Some((_, Restriction::Exclude(_))) => Filter::Only(Vec::new()),
             None => Filter::All,
@@ -125,7 +125,7 @@ pub enum Filter {
     /// These only; nothing if there is none.
     Only(Vec<String>),
     /// Everything but these.
-    AllBut(Vec<String>),
+    Except(Vec<String>),
 }
 
 impl Filter {
@@ -136,7 +136,7 @@ impl Filter {
     /// ```
     /// use tower_authz::Filter;
     ///
-    /// let filter = Filter::AllBut(vec!["de".into(), "ch".into()]);
+    /// let filter = Filter::Except(vec!["de".into(), "ch".into()]);
     /// assert_eq!(filter.sql("shop", |n| format!("${n}")), "shop NOT IN ($1, $2)");
     /// assert_eq!(Filter::Only(vec![]).sql("shop", |_| "?".into()), "FALSE");
     /// ```
@@ -146,8 +146,8 @@ impl Filter {
             Self::All => "TRUE".to_owned(),
             Self::Only(ids) if ids.is_empty() => "FALSE".to_owned(),
             Self::Only(ids) => format!("{column} IN ({})", list(ids)),
-            Self::AllBut(ids) if ids.is_empty() => "TRUE".to_owned(),
-            Self::AllBut(ids) => format!("{column} NOT IN ({})", list(ids)),
+            Self::Except(ids) if ids.is_empty() => "TRUE".to_owned(),
+            Self::Except(ids) => format!("{column} NOT IN ({})", list(ids)),
         }
     }
 
@@ -156,7 +156,7 @@ impl Filter {
     pub fn ids(&self) -> &[String] {
         match self {
             Self::All => &[],
-            Self::Only(ids) | Self::AllBut(ids) => ids,
+            Self::Only(ids) | Self::Except(ids) => ids,
         }
     }
 }

@@ -32,7 +32,7 @@ use crate::{
 /// };
 /// # futures::executor::block_on(async {
 /// let layer = RequireLayer::new(|_: &Head<'_>| Err::<(), _>(Denial::refused("50% off only")))
-///     .with_reject(Grpc::new().otherwise(Empty));
+///     .with_rejection(Grpc::new().otherwise(Empty));
 /// let service = layer.layer(service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(()))));
 ///
 /// let call = Request::post("/shop.Orders/Create").header("content-type", "application/grpc");

@@ -30,7 +30,7 @@ use crate::{
 /// use tower_authz::{AuthenticateLayer, Denial, store::MemoryStore};
 ///
 /// let layer = AuthenticateLayer::new(MemoryStore::new())
-///     .with_reject(|denial: &Denial| {
+///     .with_rejection(|denial: &Denial| {
 ///         let mut response = Response::new(String::from("no"));
 ///         *response.status_mut() = denial.status();
 ///         tower_authz::reject::headers(denial, response.headers_mut());

@@ -78,7 +78,7 @@ mod tests {
             Cause::NotYetValid,
             Cause::Expired,
             Cause::Revoked,
-            Cause::ForeignTenant,
+            Cause::TenantNotAllowed,
         ];
         for cause in all {
             let the_one = r#"{"type":"about:blank","title":"Unauthorized","status":401,"code":"invalid_api_key","detail":"a valid API key is needed"}"#;

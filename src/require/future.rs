@@ -10,7 +10,7 @@ use pin_project_lite::pin_project;
 
 use crate::{
     denial::{Context, Denial},
-    principal::Duty,
+    principal::Obligation,
     reject::{Raised, Reject},
     require::layer::Config,
 };
@@ -26,13 +26,18 @@ pin_project! {
 pin_project! {
     #[project = StateProj]
     enum State<F, B, C, R> {
-        Forward { #[pin] future: F, duty: Option<Duty>, context: Option<Context>, config: Arc<Config<C, R>> },
+        Forward { #[pin] future: F, duty: Option<Obligation>, context: Option<Context>, config: Arc<Config<C, R>> },
         Denied { response: Option<Response<B>> },
     }
 }
 
 impl<F, B, C, R> ResponseFuture<F, B, C, R> {
-    pub(crate) const fn forward(future: F, duty: Option<Duty>, context: Context, config: Arc<Config<C, R>>) -> Self {
+    pub(crate) const fn forward(
+        future: F,
+        duty: Option<Obligation>,
+        context: Context,
+        config: Arc<Config<C, R>>,
+    ) -> Self {
         Self { state: State::Forward { future, duty, context: Some(context), config } }
     }
 
@@ -71,7 +76,7 @@ where
 /// The denial that the handler returned, to be said in the dialect of the layer; or that of a handler which never asked
 /// what it had to ask, and whose success is withheld.
 #[inline]
-pub(crate) fn raised_or_unsettled<B>(response: &mut Response<B>, duty: Option<&Duty>) -> Option<Denial> {
+pub(crate) fn raised_or_unsettled<B>(response: &mut Response<B>, duty: Option<&Obligation>) -> Option<Denial> {
     if response.extensions_mut().remove::<Raised>().is_some()
         && let Some(denial) = response.extensions_mut().remove::<Denial>()
     {
@@ -82,7 +87,7 @@ pub(crate) fn raised_or_unsettled<B>(response: &mut Response<B>, duty: Option<&D
     }
     let status = response.status();
     let refused = status.is_client_error() || status.is_server_error();
-    duty.filter(|_| !refused).and_then(Duty::unsettled)
+    duty.filter(|_| !refused).and_then(Obligation::unsettled)
 }
 
 impl<F, B, C, R> fmt::Debug for ResponseFuture<F, B, C, R> {

@@ -44,7 +44,7 @@ impl<C> RequireLayer<C> {
 
 impl<C, R> RequireLayer<C, R> {
     /// How a denial is said. Default: [`Problem`].
-    pub fn with_reject<R2>(self, reject: R2) -> RequireLayer<C, R2>
+    pub fn with_rejection<R2>(self, reject: R2) -> RequireLayer<C, R2>
     where
         C: Clone,
     {

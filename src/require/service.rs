@@ -69,7 +69,7 @@ where
 
     fn call(&mut self, mut request: Request<ReqB>) -> Self::Future {
         let head = Head::of(&request);
-        let admitted = self.config.check.admit(&head);
+        let admitted = self.config.check.evaluate(&head);
         let known = head.principal().map(Principal::context).unwrap_or_default();
         let context = DenialContext { form: Form::of(&request), ..known };
         match admitted {

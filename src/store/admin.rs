@@ -17,7 +17,7 @@ use crate::{
 
 /// The life of a key: issue, list, show, rename, change, rotate, revoke, delete, and who did it.
 ///
-/// What reads is here; what changes is on the [`By`] that [`by`](Self::by) gives, so that no change is
+/// What reads is here; what changes is on the [`Actor`] that [`as_actor`](Self::as_actor) gives, so that no change is
 /// without somebody who made it. All of it is the same for every store of this crate. Every change is
 /// in force when its future is done, not some time later, and leaves an [`AuditRecord`] that is
 /// written together with it.
@@ -28,7 +28,7 @@ use crate::{
 /// use tower_authz::{Grant, store::{KeyAdmin, MemoryStore, NewKey}};
 ///
 /// let store = MemoryStore::new();
-/// let anna = store.by("anna@example.com");
+/// let anna = store.as_actor("anna@example.com");
 /// let grant = Grant::builder().read("products").build()?;
 /// let issued = anna.issue(NewKey::new("prod-2026-05", grant)).await?;
 /// println!("{}", issued.api_key.expose()); // the only time it is shown
@@ -39,8 +39,8 @@ use crate::{
 /// ```
 pub trait KeyAdmin: Ledger {
     /// The changes, by somebody: a person, a job, whoever the audit record should name.
-    fn by<'a>(&'a self, who: &'a str) -> By<'a> {
-        By { ledger: self.as_ledger(), who }
+    fn as_actor<'a>(&'a self, who: &'a str) -> Actor<'a> {
+        Actor { ledger: self.as_ledger(), who }
     }
 
     /// The keys that a query asks for, a page of them.
@@ -133,16 +133,16 @@ pub struct Sealed(pub(crate) Change);
 #[expect(unnameable_types, reason = "nobody else is to make one")]
 pub struct SealedOutcome(pub(crate) Applied);
 
-/// The changes that somebody makes; see [`KeyAdmin::by`].
+/// The changes that somebody makes; see [`KeyAdmin::as_actor`].
 ///
 /// A future that is dropped before it is done may have made its change or not.
 #[derive(Clone, Copy)]
-pub struct By<'a> {
+pub struct Actor<'a> {
     ledger: &'a dyn Ledger,
     who: &'a str,
 }
 
-impl By<'_> {
+impl Actor<'_> {
     async fn apply(&self, change: Change) -> Result<Applied, StoreError> {
         label("who makes a change", self.who, 256)?;
         if self.who.is_empty() {
@@ -152,14 +152,14 @@ impl By<'_> {
     }
 
     async fn change(&self, change: Change) -> Result<Changed, StoreError> {
-        let Applied { mut records, warnings, changed, reach, .. } = self.apply(change).await?;
-        Ok(Changed { record: records.pop(), changed, warnings, reach })
+        let Applied { mut records, warnings, changed, propagation, .. } = self.apply(change).await?;
+        Ok(Changed { record: records.pop(), changed, warnings, propagation })
     }
 
     async fn secret(&self, change: Change) -> Result<IssuedKey, StoreError> {
-        let Applied { records, api_key, warnings, reach, .. } = self.apply(change).await?;
+        let Applied { records, api_key, warnings, propagation, .. } = self.apply(change).await?;
         match (records.into_iter().next(), api_key) {
-            (Some(record), Some(api_key)) => Ok(IssuedKey { api_key, record, warnings, reach }),
+            (Some(record), Some(api_key)) => Ok(IssuedKey { api_key, record, warnings, propagation }),
             _ => Err(StoreError::unavailable("the store has issued no key")),
         }
     }
@@ -286,8 +286,8 @@ impl By<'_> {
     }
 }
 
-impl std::fmt::Debug for By<'_> {
+impl std::fmt::Debug for Actor<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("By").field("who", &self.who).finish_non_exhaustive()
+        f.debug_struct("Actor").field("who", &self.who).finish_non_exhaustive()
     }
 }

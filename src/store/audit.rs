@@ -17,7 +17,7 @@ pub struct AuditRecord {
     pub number: u64,
     /// When.
     pub at: SystemTime,
-    /// Who, in the words of the caller of [`KeyAdmin::by`](crate::store::KeyAdmin::by).
+    /// Who, in the words of the caller of [`KeyAdmin::as_actor`](crate::store::KeyAdmin::as_actor).
     pub by: String,
     /// What was done.
     pub action: Action,

@@ -115,7 +115,7 @@ pub struct IssuedKey {
     /// resource that demands networks for a key that has none. For people to read.
     pub warnings: Vec<String>,
     /// Who knows of it by now.
-    pub reach: Reach,
+    pub propagation: Propagation,
 }
 
 /// A key that was just changed.
@@ -129,19 +129,19 @@ pub struct Changed {
     /// As [`IssuedKey::warnings`].
     pub warnings: Vec<String>,
     /// Who knows of it by now.
-    pub reach: Reach,
+    pub propagation: Propagation,
 }
 
 /// How far a change has got when it returns: with a store that several replicas share, every one of them knows
 /// of it, or has lost its lease and admits nobody. Elsewhere there is nothing to wait for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Reach {
+pub struct Propagation {
     /// How long that took after the change was made.
     pub waited: Duration,
     /// The names of the replicas that were not heard of until their leases had run out: paused, cut off or
     /// dead.
-    pub silent: Vec<String>,
+    pub unacknowledged: Vec<String>,
 }
 
 /// What an import did.
@@ -175,7 +175,7 @@ pub(crate) struct Applied {
     pub(crate) count: usize,
     pub(crate) skipped: usize,
     pub(crate) refused: usize,
-    pub(crate) reach: Reach,
+    pub(crate) propagation: Propagation,
     /// Whether anything was written.
     pub(crate) changed: bool,
 }

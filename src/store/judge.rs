@@ -26,7 +26,7 @@ pub(crate) fn judge(grant: &Grant, settings: &StoreSettings) -> Result<Vec<Strin
     match grant.networks() {
         None => warnings.extend(
             settings
-                .ip_restricted
+                .networks_required_for
                 .iter()
                 .filter(|wanted| grant.permissions().iter().any(|held| held.resource() == **wanted))
                 .map(|resource| format!("the routes of {resource} demand a key with networks, and it has none")),

@@ -148,7 +148,8 @@ pub(crate) fn plan(
                 ));
             }
             readable(&new, table)?;
-            let names = new.dimensions.iter().map(|own| own.name()).chain(new.ip_restricted.iter().map(String::as_str));
+            let names =
+                new.dimensions.iter().map(|own| own.name()).chain(new.networks_required_for.iter().map(String::as_str));
             for name in names {
                 label("settings", name, 256)?;
                 no_secret("settings", name, table, settings)?;

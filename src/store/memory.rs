@@ -89,7 +89,7 @@ impl MemoryStore {
     /// If a key id or a digest is given twice.
     pub fn from_file(file: KeyFile, settings: impl Into<StoreSettings>) -> Result<Self, ConfigError> {
         let (records, directory) = file.into_parts();
-        let mut own = Records { settings: settings.into().directory(directory), ..Records::default() };
+        let mut own = Records { settings: settings.into().with_directory(directory), ..Records::default() };
         for (index, record) in records.into_iter().enumerate() {
             if record.revoked_at().is_some() {
                 own.revoked.insert(*record.digest());

@@ -32,9 +32,9 @@ pub use self::postgres::{PostgresOptions, PostgresStore, ReplicaStatus};
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::{SqliteOptions, SqliteStore};
 pub use self::{
-    admin::{By, KeyAdmin},
+    admin::{Actor, KeyAdmin},
     audit::{Action, AuditQuery, AuditRecord},
-    change::{Changed, Imported, IssuedKey, NewKey, Overlap, Reach},
+    change::{Changed, Imported, IssuedKey, NewKey, Overlap, Propagation},
     memory::MemoryStore,
     query::{KeyQuery, Page, UnreadableKey},
     settings::StoreSettings,

@@ -21,9 +21,9 @@ use crate::{
 /// use tower_authz::{Dimension, IdGrammar, store::StoreSettings};
 ///
 /// let settings = StoreSettings::new()
-///     .format("l64_{a-z0-9:8}_{0-9a-f:32}".parse()?)
-///     .dimension(Dimension::new("project", IdGrammar::Slug))
-///     .ip_restricted(["ledger"]);
+///     .with_format("l64_{a-z0-9:8}_{0-9a-f:32}".parse()?)
+///     .with_dimension(Dimension::new("project", IdGrammar::Slug))
+///     .with_networks_required_for(["ledger"]);
 /// # drop(settings);
 /// # Ok::<(), tower_authz::ConfigError>(())
 /// ```
@@ -32,7 +32,7 @@ use crate::{
 pub struct StoreSettings {
     pub(crate) format: KeyFormat,
     pub(crate) dimensions: Vec<Dimension>,
-    pub(crate) ip_restricted: Vec<String>,
+    pub(crate) networks_required_for: Vec<String>,
     pub(crate) directory: Directory,
 }
 
@@ -43,37 +43,37 @@ impl StoreSettings {
     }
 
     /// How keys look.
-    pub fn format(mut self, format: KeyFormat) -> Self {
+    pub fn with_format(mut self, format: KeyFormat) -> Self {
         self.format = format;
         self
     }
 
     /// A dimension of your own. Companies and shops are always there. A grant over a dimension that is
     /// not known is refused: of `shops`, written for `shop`, no rule would take notice.
-    pub fn dimension(mut self, dimension: Dimension) -> Self {
+    pub fn with_dimension(mut self, dimension: Dimension) -> Self {
         self.dimensions.retain(|known| *known != dimension);
         self.dimensions.push(dimension);
         self
     }
 
     /// Resources whose routes demand a key with networks, see
-    /// [`Rule::ip_restricted`](crate::Rule::ip_restricted). Whoever issues a key for one of them
+    /// [`Rule::require_networks`](crate::Rule::require_networks). Whoever issues a key for one of them
     /// without networks is warned.
-    pub fn ip_restricted<T: Into<String>>(mut self, resources: impl IntoIterator<Item = T>) -> Self {
-        self.ip_restricted = resources.into_iter().map(Into::into).collect();
+    pub fn with_networks_required_for<T: Into<String>>(mut self, resources: impl IntoIterator<Item = T>) -> Self {
+        self.networks_required_for = resources.into_iter().map(Into::into).collect();
         self
     }
 
     /// Who belongs to whom. One that is given declares a hierarchy even if it is empty; [`Directory::default`] takes
     /// the declaration back.
-    pub fn directory(mut self, directory: Directory) -> Self {
+    pub fn with_directory(mut self, directory: Directory) -> Self {
         self.directory = directory;
         self
     }
 
     /// How keys look.
     #[must_use]
-    pub const fn key_format(&self) -> &KeyFormat {
+    pub const fn format(&self) -> &KeyFormat {
         &self.format
     }
 
@@ -91,7 +91,7 @@ impl StoreSettings {
 
     /// Who belongs to whom.
     #[must_use]
-    pub const fn known_directory(&self) -> &Directory {
+    pub const fn directory(&self) -> &Directory {
         &self.directory
     }
 
@@ -104,7 +104,7 @@ impl StoreSettings {
         let file = SettingsFile {
             format: self.format.to_string(),
             dimensions: dimensions.collect(),
-            ip_restricted: self.ip_restricted.clone(),
+            networks_required_for: self.networks_required_for.clone(),
             directory: self.directory.to_file().map(Object),
         };
         serde_json::to_string(&file).map_err(|error| ConfigError::new(error.to_string()))
@@ -132,7 +132,7 @@ impl StoreSettings {
         Ok(Self {
             format: file.format.parse().map_err(|error: ConfigError| error.at("format"))?,
             dimensions,
-            ip_restricted: file.ip_restricted,
+            networks_required_for: file.networks_required_for,
             directory: directory.unwrap_or_default(),
         })
     }
@@ -140,7 +140,7 @@ impl StoreSettings {
 
 impl From<KeyFormat> for StoreSettings {
     fn from(format: KeyFormat) -> Self {
-        Self::new().format(format)
+        Self::new().with_format(format)
     }
 }
 
@@ -150,8 +150,9 @@ struct SettingsFile {
     format: String,
     #[serde(default, with = "json::unique")]
     dimensions: Vec<(String, String)>,
-    #[serde(default)]
-    ip_restricted: Vec<String>,
+    /// Its name is that of the first version, which an older replica beside this one reads.
+    #[serde(default, rename = "ip_restricted")]
+    networks_required_for: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     directory: Option<Object<DirectoryFile>>,
 }
@@ -164,10 +165,10 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         let settings = StoreSettings::new()
-            .format(KeyFormat::opaque(20, 64).unwrap())
-            .dimension(Dimension::new("project", IdGrammar::Opaque))
-            .ip_restricted(["ledger"])
-            .directory(Directory::builder().shop("de", Some("1")).build().unwrap());
+            .with_format(KeyFormat::opaque(20, 64).unwrap())
+            .with_dimension(Dimension::new("project", IdGrammar::Opaque))
+            .with_networks_required_for(["ledger"])
+            .with_directory(Directory::builder().shop("de", Some("1")).build().unwrap());
         let text = settings.to_json().unwrap();
         assert_eq!(StoreSettings::parse(&text, &[]).unwrap().to_json().unwrap(), text);
     }
@@ -175,7 +176,7 @@ mod tests {
     #[test]
     fn an_empty_directory_is_not_read_back_as_none() {
         let declared = |directory| {
-            let text = StoreSettings::new().directory(directory).to_json().unwrap();
+            let text = StoreSettings::new().with_directory(directory).to_json().unwrap();
             StoreSettings::parse(&text, &[]).unwrap().directory.is_declared()
         };
         assert!(declared(Directory::builder().build().unwrap()));
@@ -185,12 +186,12 @@ mod tests {
     #[test]
     fn what_no_text_can_hold_is_asked_for() {
         let own = Dimension::new("project", IdGrammar::Custom(|id| id.len() == 3));
-        let text = StoreSettings::new().dimension(own.clone()).to_json().unwrap();
+        let text = StoreSettings::new().with_dimension(own.clone()).to_json().unwrap();
         assert!(StoreSettings::parse(&text, &[]).unwrap().dimensions()[0].accepts("anything"));
         let read = StoreSettings::parse(&text, &[own]).unwrap();
         assert!(read.dimensions()[0].accepts("abc") && !read.dimensions()[0].accepts("ab"));
         // What the text can say goes before what a program has known.
-        let text = StoreSettings::new().dimension(Dimension::new("project", IdGrammar::Opaque)).to_json().unwrap();
+        let text = StoreSettings::new().with_dimension(Dimension::new("project", IdGrammar::Opaque)).to_json().unwrap();
         let slugs = Dimension::new("project", IdGrammar::Slug);
         assert!(StoreSettings::parse(&text, &[slugs]).unwrap().dimensions()[0].accepts("A.b"));
     }

@@ -7,7 +7,7 @@ use std::{
 
 use http::{Request, Response};
 use tower::{Layer as _, Service, service_fn};
-use tower_authz::{Authz, Dimension, Directory, Grant, PeerAddress, Policy, Rule, check::Tie, reject::Empty};
+use tower_authz::{Authz, Dimension, Directory, Grant, PeerAddress, Policy, Rule, check::EntityRef, reject::Empty};
 
 use crate::support::{KEY, record, store_of};
 
@@ -76,14 +76,14 @@ fn an_allowed_request_costs_one_allocation_and_a_refused_one_few() {
     let grant = Grant::builder()
         .write("orders")
         .only("shop", ["de", "ch"])
-        .all_but("company", [3])
+        .except("company", [3])
         .from_networks(["10.0.0.0/8", "192.0.2.0/24"])
         .build()
         .unwrap();
     let directory = Directory::builder().shop("de", Some("1")).shop("us", Some("3")).build().unwrap();
-    let rule = Rule::resource("orders").tied(Tie::path(Dimension::SHOP, "shop"));
+    let rule = Rule::resource("orders").scoped(EntityRef::from_path(Dimension::SHOP, "shop"));
     let policy = Policy::builder().route("/shops/{shop}/countries/{country}/orders/{id}", rule).build().unwrap();
-    let authz = Authz::new(store_of([record("k", KEY, grant)], directory), policy).with_reject(Empty);
+    let authz = Authz::new(store_of([record("k", KEY, grant)], directory), policy).with_rejection(Empty);
     let mut silent = authz.clone().without_principal().layer(bare());
     let mut guarded = authz.layer(bare());
     let path = "/shops/de/countries/at/orders/7";

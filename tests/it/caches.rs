@@ -151,7 +151,7 @@ async fn refusals<R: Reject<Body> + Clone>(reject: R) -> Vec<(&'static str, u16,
             .route("/nothing", get(async || Denial::not_found()))
             .route("/forgotten", handler)
             .route("/public", get(async || Denial::refused("not on Sundays")))
-            .layer(Authz::new(keys, std::sync::Arc::clone(&policy)).with_reject(reject.clone()))
+            .layer(Authz::new(keys, std::sync::Arc::clone(&policy)).with_rejection(reject.clone()))
     };
     let mut seen = Vec::new();
     for (what, mood, path, key, status) in [
@@ -179,7 +179,7 @@ async fn refusals<R: Reject<Body> + Clone>(reject: R) -> Vec<(&'static str, u16,
         seen.push((what, status, app(mood).oneshot(request.body(Body::empty()).unwrap()).await.unwrap()));
     }
     let only: Router = Router::new().route("/", get(async || "handled"));
-    let unclean = only.layer(RequireLayer::new(CleanPath::new()).with_reject(reject));
+    let unclean = only.layer(RequireLayer::new(CleanPath::new()).with_rejection(reject));
     let request = Request::get("/a;b").body(Body::empty()).unwrap();
     seen.push(("a check alone", 400, unclean.oneshot(request).await.unwrap()));
     seen
@@ -212,7 +212,7 @@ async fn no_refusal_is_kept_in_any_dialect() {
 #[tokio::test]
 async fn a_refused_grpc_call_is_not_kept() {
     let policy = Policy::builder().route("/", rule()).build().unwrap();
-    let service = Authz::new(store(products_reader()), policy).with_reject(Grpc::new()).layer(Handler::default());
+    let service = Authz::new(store(products_reader()), policy).with_rejection(Grpc::new()).layer(Handler::default());
     let call = Request::post("/").header("content-type", "application/grpc").body(Full::<Bytes>::default()).unwrap();
     let answer = service.oneshot(call).await.unwrap();
     assert_eq!((answer.status(), &*all(answer.headers(), "grpc-status")), (StatusCode::OK, "16"));

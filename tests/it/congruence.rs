@@ -719,7 +719,7 @@ fn gated(router: Router, gate: Gate, policy: &Arc<Policy>) -> Router {
         Gate::Whole => router.layer(authz()),
         Gate::WithoutCleanPath => router
             .layer(RequireLayer::new(Arc::clone(policy)))
-            .layer(AuthenticateLayer::new(STORE.clone()).except_public(Arc::clone(policy))),
+            .layer(AuthenticateLayer::new(STORE.clone()).with_public_routes(Arc::clone(policy))),
         Gate::WithoutMatchedRoute => {
             let hidden = router.layer(MapRequestLayer::new(show)).layer(authz()).layer(MapRequestLayer::new(hide));
             hidden.layer(RequireLayer::new(CleanPath::new()))

@@ -197,7 +197,7 @@ async fn inner_errors_come_through_as_they_are() {
 async fn any_request_body_and_any_response_body_will_do() {
     // No request body, and a response body that only `Default` can make.
     let service = AuthenticateLayer::new(moody(Mood::AtOnce))
-        .with_reject(Empty)
+        .with_rejection(Empty)
         .layer(service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(()))));
     let response = service.clone().oneshot(Request::new(())).await.unwrap();
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);

@@ -16,7 +16,7 @@ use tower_authz::{
     Access, ApiKey, AuthenticateLayer, Authz, Cause, ClientAddress, Denial, Digest, Dimension, Directory, Grant, Head,
     KeyRecord, KeyRecordBuilder, PeerAddress, Permission, Policy, Principal, RequireLayer, Rule, Source, Sources,
     TenantHosts,
-    check::{Kind, Origin, RestrictedNetworks, Tie},
+    check::{EntityRef, Kind, Origin, RestrictedNetworks},
     reject::Empty,
     store::MemoryStore,
 };
@@ -219,7 +219,7 @@ async fn a_principal_cannot_be_brought_along() {
 #[tokio::test]
 async fn a_denial_names_every_cause() {
     let grant = Grant::builder().read("orders").only("shop", ["de"]).from_networks(["192.0.2.0/24"]).build().unwrap();
-    let rule = Rule::resource("orders").tied(Tie::path(Dimension::SHOP, "shop")).kind("admin");
+    let rule = Rule::resource("orders").scoped(EntityRef::from_path(Dimension::SHOP, "shop")).kind("admin");
     let policy = Policy::builder().route("/shops/{shop}/orders", rule).build().unwrap();
     let service = Authz::new(store(grant), policy).layer(Handler::default());
     let mut request = get("/shops/ch/orders");
@@ -227,7 +227,7 @@ async fn a_denial_names_every_cause() {
     let response = service.oneshot(request).await.unwrap();
     let denial = response.extensions().get::<Denial>().unwrap();
     let codes: Vec<_> = denial.causes().map(Cause::code).collect();
-    assert_eq!(codes, ["wrong_kind", "missing_permission", "unknown_address", "foreign_entity"]);
+    assert_eq!(codes, ["wrong_kind", "missing_permission", "unknown_address", "entity_not_allowed"]);
     assert_eq!(denial.key_id().unwrap().as_str(), "test-key");
     assert_eq!(denial.route(), Some("/shops/{shop}/orders"));
 }
@@ -246,7 +246,7 @@ async fn a_concealed_rule_looks_like_no_rule() {
 /// Whatever else is wrong with a request, a key that is not let in learns nothing of a concealed route.
 #[tokio::test]
 async fn a_concealed_rule_tells_nothing_of_its_ids_and_methods() {
-    let rule = || Rule::resource("secrets").tied(Tie::path(Dimension::SHOP, "shop")).concealed();
+    let rule = || Rule::resource("secrets").scoped(EntityRef::from_path(Dimension::SHOP, "shop")).concealed();
     let policy = Policy::builder()
         .route("/secrets/{shop}", rule())
         .method_route(Method::GET, "/few/{shop}", rule())
@@ -290,18 +290,18 @@ async fn a_deprecated_source_answers_every_bad_key_alike() {
 
 #[tokio::test]
 async fn networks_before_authentication_are_told_of_the_proxy() {
-    use tower_authz::{Networks, Proxies, check::WithinNetworks};
+    use tower_authz::{Networks, TrustedProxies, check::WithinNetworks};
 
     let office = || WithinNetworks::new(Networks::parse(["192.0.2.0/24"]).unwrap());
-    let proxies = Proxies::trusted(["10.0.0.0/8"]).unwrap();
+    let proxies = TrustedProxies::new(["10.0.0.0/8"]).unwrap();
     let ask = async |check: WithinNetworks, forwarded: &str| {
         let mut request = get("/");
         request.headers_mut().insert("x-forwarded-for", forwarded.parse().unwrap());
         request.extensions_mut().insert(PeerAddress(([10, 0, 0, 1], 1).into()));
         send(RequireLayer::new(check).layer(Handler::default()), request).await.0.as_u16()
     };
-    assert_eq!(ask(office().behind(proxies.clone()), "192.0.2.7").await, 200);
-    assert_eq!(ask(office().behind(proxies), "198.51.100.7").await, 403);
+    assert_eq!(ask(office().with_trusted_proxies(proxies.clone()), "192.0.2.7").await, 200);
+    assert_eq!(ask(office().with_trusted_proxies(proxies), "198.51.100.7").await, 403);
     assert_eq!(ask(office(), "192.0.2.7").await, 403, "a header that nobody vouches for");
 }
 
@@ -363,7 +363,7 @@ async fn a_public_route_hides_credentials_too() {
     });
     let authz = Authz::new(store(products_reader()), policy);
     // Whoever the host is, which has to be nobody's on a public route.
-    let tenants = authz.clone().tenants(TenantHosts::new("{tenant}.example.com").unwrap());
+    let tenants = authz.clone().with_tenant_hosts(TenantHosts::new("{tenant}.example.com").unwrap());
     for host in [None, Some("10.0.0.5"), Some("a..b")] {
         for (authz, removed) in [(&authz, false), (&tenants, false), (&tenants.clone().remove_credential(), true)] {
             let mut request = get("/");
@@ -385,8 +385,8 @@ async fn a_public_route_knows_its_client_behind_a_proxy() {
         let client = request.extensions().get::<ClientAddress>().copied();
         Ok::<_, std::convert::Infallible>(Response::new(Full::<Bytes>::from(format!("{client:?}"))))
     });
-    let proxies = tower_authz::Proxies::trusted(["10.0.0.0/8"]).unwrap();
-    let service = Authz::new(store(products_reader()), policy).behind(proxies).layer(told);
+    let proxies = tower_authz::TrustedProxies::new(["10.0.0.0/8"]).unwrap();
+    let service = Authz::new(store(products_reader()), policy).with_trusted_proxies(proxies).layer(told);
     let mut request = get("/");
     request.extensions_mut().insert(PeerAddress(([10, 0, 0, 1], 4711).into()));
     request.headers_mut().insert("x-forwarded-for", "192.0.2.7".parse().unwrap());
@@ -412,7 +412,7 @@ async fn a_policy_inside_of_a_rule_finds_its_own_routes() {
 
 #[tokio::test]
 async fn a_rule_inside_of_a_rule_may_leave_no_duty() {
-    let inner = Rule::authenticated().pending(Dimension::SHOP);
+    let inner = Rule::authenticated().deferred(Dimension::SHOP);
     let policy = Policy::builder().route("/", Rule::authenticated().check(inner)).build().unwrap();
     let handler = Handler::default();
     let service = Authz::new(store(products_reader()), policy).layer(handler.clone());
@@ -437,7 +437,7 @@ async fn a_challenge_of_ones_own_tells_no_more_than_the_default() {
 #[tokio::test]
 async fn sources_and_challenge_can_be_chosen() {
     let own = || Source::header("x-acme-key".parse().unwrap());
-    let layer = AuthenticateLayer::new(store(products_reader())).with_sources([own()]).with_reject(Empty);
+    let layer = AuthenticateLayer::new(store(products_reader())).with_sources([own()]).with_rejection(Empty);
     let service = layer.layer(Handler::default());
     let good = Request::get("/").header("x-acme-key", KEY).body(Full::<Bytes>::default()).unwrap();
     assert_eq!(send(service.clone(), good).await.0, StatusCode::OK);
@@ -507,7 +507,7 @@ async fn checks_of_ones_own_see_the_caller_and_no_key() {
     };
     let mut request = get("/products");
     request.extensions_mut().insert(planted());
-    let layer = AuthenticateLayer::new(store(products_reader())).remove_credential().entrance(entrance);
+    let layer = AuthenticateLayer::new(store(products_reader())).remove_credential().with_pre_check(entrance);
     assert_eq!(send(layer.layer(Handler::default()), request).await.0, 200);
 }
 
@@ -523,7 +523,7 @@ async fn functions_and_shadows_find_the_caller_too() {
     let rule = || Rule::resource("products").unscoped();
     let policy = |rule| Policy::builder().route("/products", rule).build().unwrap();
     let (own, others) = (Arc::clone(&seen), Arc::clone(&seen));
-    let tie = Tie::with(Dimension::SHOP, move |head| {
+    let tie = EntityRef::from_fn(Dimension::SHOP, move |head| {
         look(head, &own);
         vec!["de".to_owned()]
     });
@@ -531,12 +531,12 @@ async fn functions_and_shadows_find_the_caller_too() {
         look(head, &others);
         Ok(())
     });
-    for policy in [policy(rule().tied(tie)), policy(rule()).with_shadow(policy(candidate), |_| {})] {
+    for policy in [policy(rule().scoped(tie)), policy(rule()).with_shadow(policy(candidate), |_| {})] {
         let service = Authz::new(store(products_reader()), policy).layer(Handler::default());
         assert_eq!(send(service, get("/products")).await.0, 200);
         assert_eq!(std::mem::take(&mut *seen.lock().unwrap()), [Some("test-key".to_owned())]);
     }
-    let none = policy(rule().tied(Tie::with(Dimension::SHOP, |_| Vec::new())));
+    let none = policy(rule().scoped(EntityRef::from_fn(Dimension::SHOP, |_| Vec::new())));
     let service = Authz::new(store(products_reader()), none).layer(Handler::default());
     assert_eq!(send(service, get("/products")).await.0, 400);
 }

@@ -54,7 +54,7 @@ async fn refused<R: Reject<Bytes>>(dialect: R, cause: Cause, method: &str, kind:
     let check = move |_: &Head<'_>| Err::<(), Denial>(cause.clone().into());
     let handler = service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(Bytes::from("handled"))));
     let request = Request::builder().method(method).uri("/").header("content-type", kind);
-    let service = RequireLayer::new(check).with_reject(dialect).layer(handler);
+    let service = RequireLayer::new(check).with_rejection(dialect).layer(handler);
     service.oneshot(request.body(()).unwrap()).await.unwrap()
 }
 
@@ -62,10 +62,10 @@ async fn refused<R: Reject<Bytes>>(dialect: R, cause: Cause, method: &str, kind:
 async fn grpc_answers_in_trailers_only() {
     for (cause, status) in [
         (Cause::Revoked, "16"),
-        (Cause::ForeignAddress, "7"),
+        (Cause::AddressNotAllowed, "7"),
         (Cause::NoRule, "5"),
         (Cause::NotFound, "5"),
-        (Cause::UncleanPath("x"), "3"),
+        (Cause::AmbiguousPath("x"), "3"),
         (Cause::StoreUnavailable { why: "x".into() }, "14"),
         (Cause::UnreadableRecord { why: "x".into() }, "13"),
     ] {
@@ -91,7 +91,7 @@ async fn what_is_no_grpc_call_is_refused_in_another_dialect() {
         assert_eq!(response.status(), 401, "{method} {kind}");
         assert_eq!(response.headers()["content-type"], "application/problem+json", "{method} {kind}");
         assert!(!response.headers().contains_key("grpc-status"), "{method} {kind}");
-        let response = refused(Grpc::new().otherwise(Scayle), Cause::ForeignAddress, method, kind).await;
+        let response = refused(Grpc::new().otherwise(Scayle), Cause::AddressNotAllowed, method, kind).await;
         assert_eq!(response.status(), 403, "{method} {kind}");
         assert_eq!(response.headers()["content-type"], "application/json", "{method} {kind}");
     }
@@ -103,7 +103,7 @@ async fn a_raised_denial_is_a_grpc_status_to_a_grpc_call_only() {
     let policy = Policy::builder().route("/", Rule::resource("products").unscoped().method(Method::POST, Access::Read));
     let app: axum::Router = axum::Router::new()
         .route("/", axum::routing::post(async || Denial::refused("not on Sundays")))
-        .layer(Authz::new(store(products_reader()), policy.build().unwrap()).with_reject(Grpc::new()));
+        .layer(Authz::new(store(products_reader()), policy.build().unwrap()).with_rejection(Grpc::new()));
     for (kind, status) in [("application/grpc", 200), ("application/json", 403)] {
         let request = Request::post("/").header("x-api-key", KEY).header("content-type", kind);
         let response = app.clone().oneshot(request.body(axum::body::Body::empty()).unwrap()).await.unwrap();
@@ -120,9 +120,9 @@ async fn no_dialect_tells_what_the_store_says() {
     let authz = || Authz::new(down.clone(), policy());
     let services = [
         authz().layer(Handler::default()).oneshot(get("/")).await,
-        authz().with_reject(Scayle).layer(Handler::default()).oneshot(get("/")).await,
-        authz().with_reject(Logic64).layer(Handler::default()).oneshot(get("/")).await,
-        authz().with_reject(Logik).layer(Handler::default()).oneshot(get("/")).await,
+        authz().with_rejection(Scayle).layer(Handler::default()).oneshot(get("/")).await,
+        authz().with_rejection(Logic64).layer(Handler::default()).oneshot(get("/")).await,
+        authz().with_rejection(Logik).layer(Handler::default()).oneshot(get("/")).await,
     ];
     for response in services {
         let response = response.unwrap();

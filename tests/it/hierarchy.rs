@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_authz::{
     Authz, ClientAddress, Digest, Dimension, Directory, DirectoryBuilder, Filter, Grant, IdGrammar, KeyFile, KeyRecord,
-    Policy, Principal, RequireLayer, Rule, check::Tie,
+    Policy, Principal, RequireLayer, Rule, check::EntityRef,
 };
 
 use crate::support::{KEY, record, send, store_of};
@@ -17,25 +17,25 @@ fn request(path: &str) -> Request<Body> {
     Request::get(path).header("x-api-key", KEY).body(Body::empty()).unwrap()
 }
 
-fn company() -> Tie {
-    Tie::path(Dimension::COMPANY, "company")
+fn company() -> EntityRef {
+    EntityRef::from_path(Dimension::COMPANY, "company")
 }
 
-fn shop() -> Tie {
-    Tie::path(Dimension::SHOP, "shop")
+fn shop() -> EntityRef {
+    EntityRef::from_path(Dimension::SHOP, "shop")
 }
 
 fn policy() -> Policy {
-    let country = Tie::path(Dimension::SHOP_COUNTRY, "country");
+    let country = EntityRef::from_path(Dimension::SHOP_COUNTRY, "country");
     Policy::builder()
-        .route("/companies/{company}/shops/{shop}", Rule::resource("shops").tied(company()).tied(shop()))
-        .route("/shops/{shop}", Rule::resource("shops").tied(shop()))
-        .route("/shared/{shop}", Rule::resource("shops").tied(shop()).unscoped_in(Dimension::COMPANY))
-        .route("/free/{shop}", Rule::resource("shops").tied(shop()).unscoped())
-        .route("/countries/{country}", Rule::resource("shops").tied(country.clone()))
+        .route("/companies/{company}/shops/{shop}", Rule::resource("shops").scoped(company()).scoped(shop()))
+        .route("/shops/{shop}", Rule::resource("shops").scoped(shop()))
+        .route("/shared/{shop}", Rule::resource("shops").scoped(shop()).unscoped_for(Dimension::COMPANY))
+        .route("/free/{shop}", Rule::resource("shops").scoped(shop()).unscoped())
+        .route("/countries/{country}", Rule::resource("shops").scoped(country.clone()))
         .route(
             "/companies/{company}/shops/{shop}/countries/{country}",
-            Rule::resource("shops").tied(company()).tied(shop()).tied(country),
+            Rule::resource("shops").scoped(company()).scoped(shop()).scoped(country),
         )
         .build()
         .unwrap()
@@ -68,7 +68,7 @@ async fn a_shop_that_the_directory_does_not_place_is_foreign() {
         // The last shop was taken out.
         build(Directory::builder()),
     ];
-    let grants = [Grant::builder().only("company", [1]), Grant::builder().all_but("company", [2])];
+    let grants = [Grant::builder().only("company", [1]), Grant::builder().except("company", [2])];
     for grant in grants.map(|grant| grant.read("shops").build().unwrap()) {
         let known = app(grant.clone(), build(Directory::builder().shop("de", Some("1"))));
         for path in ["/companies/1/shops/de", "/shops/de", "/shared/de"] {
@@ -97,7 +97,7 @@ async fn a_country_that_the_directory_does_not_place_is_foreign() {
         build(Directory::builder()),
     ];
     let one_company = Grant::builder().only("company", [1]);
-    let not_ch = Grant::builder().all_but("shop", ["ch"]);
+    let not_ch = Grant::builder().except("shop", ["ch"]);
     for grant in [one_company, not_ch].map(|grant| grant.read("shops").build().unwrap()) {
         for path in ["/countries/1001", "/companies/1/shops/de/countries/1001"] {
             assert_eq!(status(&app(grant.clone(), known()), path).await, 200, "{path}");
@@ -148,14 +148,14 @@ async fn without_a_directory_a_rule_decides_by_what_it_names() {
 /// whether one service judges or two.
 #[tokio::test]
 async fn what_a_rule_says_holds_in_the_handler() {
-    let silent = || Rule::resource("shops").tied(shop());
-    let saying = || silent().unscoped_in(Dimension::COMPANY);
+    let silent = || Rule::resource("shops").scoped(shop());
+    let saying = || silent().unscoped_for(Dimension::COMPANY);
     let own = |rule: Rule| rule.check(|_: &tower_authz::Head<'_>| Ok(()));
     let declared = || build(Directory::builder().shop("de", None));
     for (says, rule) in [
         (true, saying()),
         (true, saying().concealed()),
-        (true, saying().unscoped_in("project")),
+        (true, saying().unscoped_for("project")),
         (true, saying().filtered("project")),
         (true, own(saying())),
         (true, own(saying().concealed())),
@@ -215,7 +215,7 @@ async fn obligations_change_no_answer() {
     let grant = Grant::builder().read("shops").only("company", [1]).build().unwrap();
     let own = |rule: Rule| rule.check(|_: &tower_authz::Head<'_>| Ok(()));
     for says in [true, false] {
-        let rule = || if says { pass().unscoped_in(Dimension::COMPANY) } else { pass() };
+        let rule = || if says { pass().unscoped_for(Dimension::COMPANY) } else { pass() };
         for rule in [rule(), rule().concealed(), rule().filtered(Dimension::SHOP), own(rule())] {
             assert_eq!(answers(rule.clone(), grant.clone(), Directory::default()).await, says, "{rule:?}");
             let declared = build(Directory::builder().shop("de", Some("1")));
@@ -228,7 +228,7 @@ async fn obligations_change_no_answer() {
 #[tokio::test]
 async fn of_several_rules_each_has_to_name_what_counts() {
     let grant = || Grant::builder().read("shops").only("company", [1]).build().unwrap();
-    let saying = || pass().unscoped_in(Dimension::COMPANY);
+    let saying = || pass().unscoped_for(Dimension::COMPANY);
     for (outer, inner, allowed) in [(saying(), saying(), true), (saying(), pass(), false), (pass(), saying(), false)] {
         let handler = service_fn(async |request: Request<Body>| {
             let principal = request.extensions().get::<Principal>().unwrap();
@@ -245,7 +245,7 @@ async fn of_several_rules_each_has_to_name_what_counts() {
 #[tokio::test]
 async fn all_but_none_refuses_nowhere() {
     let none: [&str; 0] = [];
-    let grant = Grant::builder().read("shops").all_but("project", none).build().unwrap();
+    let grant = Grant::builder().read("shops").except("project", none).build().unwrap();
     assert_eq!(status(&app(grant, Directory::default()), "/shops/de").await, 200);
     let text = |list: &str| {
         format!(
@@ -284,7 +284,7 @@ fn shows(filter: &Filter, id: &str) -> bool {
     match filter {
         Filter::All => true,
         Filter::Only(ids) => ids.iter().any(|known| known == id),
-        Filter::AllBut(ids) => ids.iter().all(|known| known != id),
+        Filter::Except(ids) => ids.iter().all(|known| known != id),
     }
 }
 
@@ -324,7 +324,7 @@ proptest! {
         let listed: Vec<_> = listed.into_iter().filter(|id| of_key.accepts(id)).collect();
         let grant = match include {
             true => Grant::builder().only(of_key, &listed),
-            false => Grant::builder().all_but(of_key, &listed),
+            false => Grant::builder().except(of_key, &listed),
         };
         let caller = principal(&grant.build().unwrap(), Directory::default());
         for [filter, allows, requires] in said(Rule::authenticated().filtered(over.clone()), caller, &over, &IDS) {
@@ -354,15 +354,15 @@ proptest! {
         grant = match companies {
             None => grant,
             Some(true) => grant.only("company", [1]),
-            Some(false) => grant.all_but("company", [1]),
+            Some(false) => grant.except("company", [1]),
         };
         grant = match &shops {
             None => grant,
             Some((true, ids)) => grant.only("shop", ids),
-            Some((false, ids)) => grant.all_but("shop", ids),
+            Some((false, ids)) => grant.except("shop", ids),
         };
         let grant = grant.build().unwrap();
-        let rule = names.iter().fold(Rule::authenticated().unscoped(), |rule, over| rule.unscoped_in(over.clone()));
+        let rule = names.iter().fold(Rule::authenticated().unscoped(), |rule, over| rule.unscoped_for(over.clone()));
         for (over, ids) in [
             (Dimension::SHOP, &["de", "ch", "us", "xx"][..]),
             (Dimension::SHOP_COUNTRY, &COUNTRIES[..]),

@@ -9,7 +9,8 @@ use axum::{
 use http::{Request, StatusCode};
 use tower::ServiceExt as _;
 use tower_authz::{
-    Authz, Denial, Dimension, Directory, Filter, Grant, Head, Policy, Principal, Rule, Scope, check::Tie, reject::Empty,
+    Authz, Denial, Dimension, Directory, Filter, Grant, Head, Policy, Principal, Rule, Scope, check::EntityRef,
+    reject::Empty,
 };
 
 use crate::support::{KEY, record, send, store, store_of};
@@ -22,15 +23,15 @@ fn clerk() -> Grant {
     Grant::builder().write("orders").write("shops").only("shop", ["de"]).build().unwrap()
 }
 
-fn shop() -> Tie {
-    Tie::path(Dimension::SHOP, "shop")
+fn shop() -> EntityRef {
+    EntityRef::from_path(Dimension::SHOP, "shop")
 }
 
 #[tokio::test]
 async fn nested_routers_are_judged_by_the_whole_pattern() {
     let policy = || {
         Policy::builder()
-            .route("/api/{version}/shops/{shop}/orders/{id}", Rule::resource("orders").tied(shop()))
+            .route("/api/{version}/shops/{shop}/orders/{id}", Rule::resource("orders").scoped(shop()))
             .build()
             .unwrap()
     };
@@ -165,10 +166,10 @@ async fn a_fallback_is_for_routers_only() {
 #[tokio::test]
 async fn a_path_that_was_rewritten_is_refused() {
     let policy =
-        Policy::builder().route("/shops/{shop}/orders", Rule::resource("orders").tied(shop())).build().unwrap();
+        Policy::builder().route("/shops/{shop}/orders", Rule::resource("orders").scoped(shop())).build().unwrap();
     let api: Router = Router::new()
         .route("/shops/{shop}/orders", get(async |Path(shop): Path<String>| shop))
-        .layer(Authz::new(store(Grant::builder().read("orders").all_but("shop", ["de"]).build().unwrap()), policy));
+        .layer(Authz::new(store(Grant::builder().read("orders").except("shop", ["de"]).build().unwrap()), policy));
     let rewrite = tower::util::MapRequest::new(api, |mut request: Request<Body>| {
         let path = request.uri().path().replace("/me/", "/de/");
         *request.uri_mut() = path.parse().unwrap();
@@ -182,10 +183,10 @@ async fn a_path_that_was_rewritten_is_refused() {
 /// What came and what is left both look like the route: the rule would judge one shop, and the handler serve another.
 #[tokio::test]
 async fn a_prefix_that_was_cut_off_by_hand_is_refused() {
-    let policy = Policy::builder().route("/shops/{shop}", Rule::resource("orders").tied(shop())).build().unwrap();
+    let policy = Policy::builder().route("/shops/{shop}", Rule::resource("orders").scoped(shop())).build().unwrap();
     let api: Router = Router::new()
         .route("/shops/{shop}", get(async |Path(shop): Path<String>| shop))
-        .layer(Authz::new(store(Grant::builder().read("orders").all_but("shop", ["de"]).build().unwrap()), policy));
+        .layer(Authz::new(store(Grant::builder().read("orders").except("shop", ["de"]).build().unwrap()), policy));
     let cut = tower::util::MapRequest::new(api, |mut request: Request<Body>| {
         let path = request.uri().path().replacen("/shops/ch/", "/", 1);
         *request.uri_mut() = path.parse().unwrap();
@@ -200,7 +201,7 @@ async fn a_prefix_that_was_cut_off_by_hand_is_refused() {
 async fn around_a_whole_router_the_raw_path_decides() {
     let router = Router::new().route("/shops/{shop}/orders", get(async || "orders"));
     let policy =
-        Policy::builder().route("/shops/{shop}/orders", Rule::resource("orders").tied(shop())).build().unwrap();
+        Policy::builder().route("/shops/{shop}/orders", Rule::resource("orders").scoped(shop())).build().unwrap();
     let service = tower::ServiceBuilder::new().layer(Authz::new(store(clerk()), policy)).service(router);
     assert_eq!(send(service.clone(), request("/shops/de/orders")).await.0, 200);
     assert_eq!(send(service.clone(), request("/shops/ch/orders")).await.0, 403);
@@ -210,7 +211,7 @@ async fn around_a_whole_router_the_raw_path_decides() {
 /// axum tells the methods of a route to whoever asks with another; not through our refusals.
 #[tokio::test]
 async fn refusals_do_not_give_routes_away() {
-    let policy = Policy::builder().route("/hidden/{shop}", Rule::resource("orders").tied(shop()).concealed());
+    let policy = Policy::builder().route("/hidden/{shop}", Rule::resource("orders").scoped(shop()).concealed());
     let app: Router = Router::new()
         .route("/hidden/{shop}", post(async || "never"))
         .layer(Authz::new(store(clerk()), policy.build().unwrap()));
@@ -228,8 +229,8 @@ async fn refusals_do_not_give_routes_away() {
 
 fn body_app(reject_empty: bool) -> Router {
     let policy = Policy::builder()
-        .route("/shipments", Rule::resource("orders").pending(Dimension::SHOP))
-        .route("/forgetful", Rule::resource("orders").pending(Dimension::SHOP))
+        .route("/shipments", Rule::resource("orders").deferred(Dimension::SHOP))
+        .route("/forgetful", Rule::resource("orders").deferred(Dimension::SHOP))
         .route("/shops", Rule::resource("shops").filtered(Dimension::SHOP))
         .route("/leaky", Rule::resource("shops").filtered(Dimension::SHOP))
         .route("/plain", Rule::resource("shops").unscoped())
@@ -250,7 +251,7 @@ fn body_app(reject_empty: bool) -> Router {
         .route("/plain", get(async |scope: Scope| format!("{:?}", scope.filter())))
         .route("/public", get(async |principal: Option<Principal>| format!("{}", principal.is_none())));
     let authz = Authz::new(store(clerk()), policy);
-    if reject_empty { router.layer(authz.with_reject(Empty)) } else { router.layer(authz) }
+    if reject_empty { router.layer(authz.with_rejection(Empty)) } else { router.layer(authz) }
 }
 
 fn ship(path: &str, shop: &'static str) -> Request<Body> {
@@ -275,7 +276,7 @@ async fn a_handler_that_forgets_to_ask_is_not_heard() {
     for forgetful in [ship("/forgetful", "ch"), request("/leaky")] {
         let (status, body) = send(app.clone(), forgetful).await;
         assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
-        assert!(body.contains("\"unsettled\"") && !body.contains("shops there are"), "{body}");
+        assert!(body.contains("\"obligation_unmet\"") && !body.contains("shops there are"), "{body}");
     }
 }
 
@@ -308,15 +309,15 @@ async fn filters_work_companies_in() {
         send(app, request("/")).await.1
     };
     let strict = || Rule::resource("shops").filtered(Dimension::SHOP);
-    let lenient = || strict().unscoped_in(Dimension::COMPANY);
+    let lenient = || strict().unscoped_for(Dimension::COMPANY);
     let grant = Grant::builder;
     assert_eq!(filter(grant(), strict()).await, "All");
     assert_eq!(filter(grant().only("shop", ["us", "de"]), strict()).await, r#"Only(["de", "us"])"#);
-    assert_eq!(filter(grant().all_but("shop", ["de"]), strict()).await, r#"AllBut(["de"])"#);
-    assert_eq!(filter(grant().all_but("company", [3]), strict()).await, r#"Only(["ch", "de"])"#);
+    assert_eq!(filter(grant().except("shop", ["de"]), strict()).await, r#"Except(["de"])"#);
+    assert_eq!(filter(grant().except("company", [3]), strict()).await, r#"Only(["ch", "de"])"#);
     // Whatever the rule says, a shop of no known company is nobody's.
-    assert_eq!(filter(grant().all_but("company", [3]), lenient()).await, r#"Only(["ch", "de"])"#);
-    assert_eq!(filter(grant().only("company", [3]).all_but("shop", ["de"]), lenient()).await, r#"Only(["us"])"#);
+    assert_eq!(filter(grant().except("company", [3]), lenient()).await, r#"Only(["ch", "de"])"#);
+    assert_eq!(filter(grant().only("company", [3]).except("shop", ["de"]), lenient()).await, r#"Only(["us"])"#);
     assert_eq!(filter(grant().only("company", [3]).only("shop", ["de", "us"]), strict()).await, r#"Only(["us"])"#);
 }
 
@@ -326,7 +327,7 @@ async fn a_gate_that_is_applied_twice_asks_the_handler_once() {
     let grant = Grant::builder().read("shops").only("shop", ["de"]).build().unwrap();
     let policy = Policy::builder()
         .route("/shops", Rule::resource("shops").filtered(Dimension::SHOP))
-        .route("/orders", Rule::resource("shops").pending(Dimension::SHOP))
+        .route("/orders", Rule::resource("shops").deferred(Dimension::SHOP))
         .build()
         .unwrap();
     let authz = || Authz::new(store(grant.clone()), policy.clone());

@@ -26,8 +26,8 @@ use tokio::{
 };
 use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_authz::{
-    AuthenticateLayer, Authz, Cause, Denial, Grant, LiveBody, LiveBodyError, LiveBodyLayer, Policy, Principal,
-    RequireLayer, Rule,
+    AuthenticateLayer, Authz, Cause, Denial, Grant, Policy, Principal, RequireLayer, RevocableBody, RevocableBodyError,
+    RevocableBodyLayer, Rule,
     store::{IssuedKey, KeyAdmin, MemoryStore, NewKey},
 };
 
@@ -85,7 +85,7 @@ struct Gate {
 async fn gate(finish: bool) -> Gate {
     let store = MemoryStore::new();
     let grant = Grant::builder().write("orders").build().unwrap();
-    let key = store.by("test").issue(NewKey::new("k", grant)).await.unwrap();
+    let key = store.as_actor("test").issue(NewKey::new("k", grant)).await.unwrap();
     let rule = || Rule::resource("orders").unscoped();
     let mut policy = Policy::builder().route("/slow", rule()).route("/endless", rule()).route("/upload", rule());
     if finish {
@@ -127,7 +127,7 @@ async fn soon<F: Future>(future: F) -> F::Output {
 async fn a_revoked_key_takes_its_requests_along() {
     let gate = gate(false).await;
     let in_flight = [gate.begin().await, gate.begin().await];
-    gate.store.by("test").revoke(gate.key.record.id(), "").await.unwrap();
+    gate.store.as_actor("test").revoke(gate.key.record.id(), "").await.unwrap();
     for response in in_flight {
         let response = soon(response).await.unwrap();
         assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
@@ -143,20 +143,20 @@ async fn a_revoked_key_takes_its_requests_along() {
 async fn so_does_a_deleted_one_and_one_that_may_do_less() {
     let gate_1 = gate(false).await;
     let response = gate_1.begin().await;
-    gate_1.store.by("test").delete(gate_1.key.record.id()).await.unwrap();
+    gate_1.store.as_actor("test").delete(gate_1.key.record.id()).await.unwrap();
     assert_eq!(soon(response).await.unwrap().status(), 401);
 
     let gate_2 = gate(false).await;
     let response = gate_2.begin().await;
     let less = Grant::builder().read("orders").build().unwrap();
-    gate_2.store.by("test").set_grant(gate_2.key.record.id(), less).await.unwrap();
+    gate_2.store.as_actor("test").set_grant(gate_2.key.record.id(), less).await.unwrap();
     assert_eq!(soon(response).await.unwrap().status(), 403, "the key is good: a client must not throw it away");
 }
 
 #[tokio::test]
 async fn what_takes_nothing_away_disturbs_nobody_and_a_revocation_afterwards_still_arrives() {
     let gate = gate(false).await;
-    let (id, by) = (gate.key.record.id(), gate.store.by("test"));
+    let (id, by) = (gate.key.record.id(), gate.store.as_actor("test"));
     let first = gate.begin().await;
     by.rename(id, "another").await.unwrap();
     let more = Grant::builder().write("orders").write("products").build().unwrap();
@@ -175,7 +175,7 @@ async fn what_takes_nothing_away_disturbs_nobody_and_a_revocation_afterwards_sti
 async fn a_policy_can_let_requests_finish() {
     let gate = gate(true).await;
     let response = gate.begin().await;
-    gate.store.by("test").revoke(gate.key.record.id(), "").await.unwrap();
+    gate.store.as_actor("test").revoke(gate.key.record.id(), "").await.unwrap();
     gate.meeting.go_on.notify_one();
     assert_eq!(soon(response).await.unwrap().status(), 200);
     assert_eq!(gate.counts(), (1, 0));
@@ -194,10 +194,10 @@ async fn a_policy_outside_of_authz_lets_requests_finish_too() {
             .route("/slow", any(slow))
             .with_state(gate.meeting.clone())
             .layer(RequireLayer::new(Arc::clone(&policy)))
-            .layer(AuthenticateLayer::new(gate.store.clone()).except_public(policy));
+            .layer(AuthenticateLayer::new(gate.store.clone()).with_public_routes(policy));
         let gate = Gate { app, ..gate };
         let response = gate.begin().await;
-        gate.store.by("test").revoke(gate.key.record.id(), "").await.unwrap();
+        gate.store.as_actor("test").revoke(gate.key.record.id(), "").await.unwrap();
         gate.meeting.go_on.notify_one();
         assert_eq!(soon(response).await.unwrap().status(), if finish { 200 } else { 401 });
     }
@@ -212,7 +212,7 @@ async fn a_stream_is_ended_with_an_error() {
         let first = soon(body.frame()).await.unwrap().unwrap();
         assert_eq!(first.into_data().unwrap(), "first");
         let next = tokio::spawn(async move { body.frame().await });
-        gate.store.by("test").revoke(gate.key.record.id(), "").await.unwrap();
+        gate.store.as_actor("test").revoke(gate.key.record.id(), "").await.unwrap();
         if finish {
             tokio::time::sleep(Duration::from_millis(50)).await;
             assert!(!next.is_finished(), "the stream goes on");
@@ -239,7 +239,7 @@ async fn a_client_sees_a_broken_stream() {
     while !read.ends_with(b"5\r\nfirst\r\n") {
         assert_ne!(soon(client.read_buf(&mut read)).await.unwrap(), 0, "{}", String::from_utf8_lossy(&read));
     }
-    gate.store.by("test").revoke(gate.key.record.id(), "").await.unwrap();
+    gate.store.as_actor("test").revoke(gate.key.record.id(), "").await.unwrap();
     let rest = soon(client.read_to_end(&mut read)).await;
     assert!(!read.ends_with(b"0\r\n\r\n") || rest.is_err(), "the last chunk would say that all was well");
     server.abort();
@@ -258,7 +258,7 @@ async fn an_upload_is_cut_off() {
     let app = gate.app.clone();
     let response = tokio::spawn(async move { app.oneshot(request).await.unwrap() });
     soon(gate.meeting.begun.notified()).await;
-    gate.store.by("test").revoke(gate.key.record.id(), "").await.unwrap();
+    gate.store.as_actor("test").revoke(gate.key.record.id(), "").await.unwrap();
     assert_eq!(soon(response).await.unwrap().status(), 401);
     assert_eq!(gate.counts(), (0, 1));
 }
@@ -268,7 +268,7 @@ async fn an_upload_is_cut_off() {
 #[tokio::test]
 async fn a_handler_can_watch_and_ask() {
     let store = MemoryStore::new();
-    let key = store.by("test").issue(NewKey::new("k", Grant::default())).await.unwrap();
+    let key = store.as_actor("test").issue(NewKey::new("k", Grant::default())).await.unwrap();
     let policy = Policy::builder().route("/", Rule::authenticated().unscoped()).build().unwrap();
     let (sender, receiver) = tokio::sync::oneshot::channel();
     let sender = Arc::new(std::sync::Mutex::new(Some(sender)));
@@ -286,9 +286,9 @@ async fn a_handler_can_watch_and_ask() {
     let ended = tokio::spawn(principal.ended());
     tokio::time::sleep(Duration::from_millis(20)).await;
     assert!(!ended.is_finished());
-    store.by("test").set_grant(key.record.id(), Grant::builder().read("a").build().unwrap()).await.unwrap();
+    store.as_actor("test").set_grant(key.record.id(), Grant::builder().read("a").build().unwrap()).await.unwrap();
     assert!(principal.ensure_live().await.is_ok(), "it may do more");
-    store.by("test").revoke(key.record.id(), "").await.unwrap();
+    store.as_actor("test").revoke(key.record.id(), "").await.unwrap();
     soon(ended).await.unwrap();
     assert_eq!(principal.ensure_live().await.unwrap_err().status(), 401);
     soon(principal.ended()).await;
@@ -299,7 +299,7 @@ async fn a_handler_can_watch_and_ask() {
 async fn bodies_of_hyper_are_ended_by_a_layer() {
     type Frames = futures::stream::BoxStream<'static, Result<Frame<Bytes>, std::convert::Infallible>>;
     let store = MemoryStore::new();
-    let key = store.by("test").issue(NewKey::new("k", Grant::default())).await.unwrap();
+    let key = store.as_actor("test").issue(NewKey::new("k", Grant::default())).await.unwrap();
     let policy = Policy::builder().route("/", Rule::authenticated().unscoped()).public("/open").build().unwrap();
     let inner = service_fn(async |_: Request<Body>| {
         let first = stream::once(async { Ok(Frame::data(Bytes::from_static(b"first"))) });
@@ -308,16 +308,16 @@ async fn bodies_of_hyper_are_ended_by_a_layer() {
         )))
     });
     let service = Authz::new(store.clone(), policy)
-        .with_reject(|_: &Denial| {
-            Response::new(LiveBody::unwatched(StreamBody::new(stream::pending().boxed() as Frames)))
+        .with_rejection(|_: &Denial| {
+            Response::new(RevocableBody::unwatched(StreamBody::new(stream::pending().boxed() as Frames)))
         })
-        .layer(LiveBodyLayer::new().layer(inner));
+        .layer(RevocableBodyLayer::new().layer(inner));
     let request = Request::get("/").header("x-api-key", key.api_key.expose()).body(Body::empty()).unwrap();
     let mut body = service.oneshot(request).await.unwrap().into_body();
     assert!(soon(body.frame()).await.unwrap().is_ok());
-    store.by("test").revoke(key.record.id(), "").await.unwrap();
+    store.as_actor("test").revoke(key.record.id(), "").await.unwrap();
     let error = soon(body.frame()).await.unwrap().unwrap_err();
-    assert!(matches!(error, LiveBodyError::KeyEnded));
+    assert!(matches!(error, RevocableBodyError::KeyEnded));
 }
 
 /// A connection that has left HTTP behind: the handler has ended, and whoever goes on watches the key.
@@ -351,7 +351,7 @@ async fn an_upgraded_connection_ends_with_its_key() {
     tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
     for narrowed in [false, true] {
         let grant = Grant::builder().write("lines").build().unwrap();
-        let key = store.by("test").issue(NewKey::new("k", grant)).await.unwrap();
+        let key = store.as_actor("test").issue(NewKey::new("k", grant)).await.unwrap();
         let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
         let head = format!(
             "POST /socket HTTP/1.1\r\nhost: x\r\nx-api-key: {}\r\nconnection: upgrade\r\nupgrade: lines\r\n\r\n",
@@ -367,9 +367,9 @@ async fn an_upgraded_connection_ends_with_its_key() {
         assert_eq!(soon(client.read_u8()).await.unwrap(), b'!');
         if narrowed {
             let grant = Grant::builder().read("lines").build().unwrap();
-            store.by("test").set_grant(key.record.id(), grant).await.unwrap();
+            store.as_actor("test").set_grant(key.record.id(), grant).await.unwrap();
         } else {
-            store.by("test").revoke(key.record.id(), "lost").await.unwrap();
+            store.as_actor("test").revoke(key.record.id(), "lost").await.unwrap();
         }
         assert!(soon(client.read_u8()).await.is_err(), "nothing is heard any more");
     }

@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_authz::{
     Authz, Cause, Denial, Dimension, Directory, Grant, Policy, Principal, Rule,
-    check::Tie,
+    check::EntityRef,
     store::{IssuedKey, KeyAdmin, MemoryStore, NewKey, Overlap, StoreSettings},
 };
 
@@ -66,14 +66,14 @@ async fn both_end_by(app: Router, key: &IssuedKey, end: SystemTime) {
 async fn expiry_ends_what_is_in_flight() {
     let store = MemoryStore::new();
     let end = SystemTime::now() + Duration::from_millis(700);
-    let key = store.by("test").issue(NewKey::new("k", Grant::default()).expires_at(end)).await.unwrap();
+    let key = store.as_actor("test").issue(NewKey::new("k", Grant::default()).expires_at(end)).await.unwrap();
     both_end_by(app(&store), &key, key.record.expires_at().unwrap()).await;
 }
 
 #[tokio::test]
 async fn so_does_the_end_of_an_overlap() {
     let store = MemoryStore::new();
-    let key = store.by("test").issue(NewKey::new("k", Grant::default())).await.unwrap();
+    let key = store.as_actor("test").issue(NewKey::new("k", Grant::default())).await.unwrap();
     let app = app(&store);
     // These have begun when the key had no end.
     let mut body = app.clone().oneshot(request("/stream", &key)).await.unwrap().into_body();
@@ -81,7 +81,7 @@ async fn so_does_the_end_of_an_overlap() {
     let streamed = tokio::spawn(async move { body.frame().await });
     let waiting = tokio::spawn(app.clone().oneshot(request("/wait", &key)));
     tokio::time::sleep(Duration::from_millis(50)).await;
-    store.by("test").rotate(key.record.id(), Overlap::For(Duration::from_millis(700))).await.unwrap();
+    store.as_actor("test").rotate(key.record.id(), Overlap::For(Duration::from_millis(700))).await.unwrap();
     let end = store.show(key.record.id()).await.unwrap().expires_at().unwrap();
     both_end_by(app, &key, end).await;
     assert_eq!(soon(waiting).await.unwrap().unwrap().status(), 401);
@@ -91,9 +91,9 @@ async fn so_does_the_end_of_an_overlap() {
 #[tokio::test]
 async fn a_key_without_an_end_and_a_layer_with_a_clock_of_its_own_are_left_alone() {
     let store = MemoryStore::new();
-    let free = store.by("test").issue(NewKey::new("k", Grant::default())).await.unwrap();
+    let free = store.as_actor("test").issue(NewKey::new("k", Grant::default())).await.unwrap();
     let end = SystemTime::now() + Duration::from_millis(300);
-    let short = store.by("test").issue(NewKey::new("s", Grant::default()).expires_at(end)).await.unwrap();
+    let short = store.as_actor("test").issue(NewKey::new("s", Grant::default()).expires_at(end)).await.unwrap();
     let policy = Policy::builder().route("/", Rule::authenticated().unscoped()).build().unwrap();
     let authz = Authz::new(store.clone(), policy);
     let slow = service_fn(|request: Request<Body>| {
@@ -117,7 +117,7 @@ async fn a_clock_that_goes_on_while_a_handler_runs_is_asked_again() {
     let store = MemoryStore::new();
     let now = SystemTime::now();
     let key = NewKey::new("k", Grant::default()).expires_at(now + Duration::from_secs(3600));
-    let key = store.by("test").issue(key).await.unwrap();
+    let key = store.as_actor("test").issue(key).await.unwrap();
     let policy = Policy::builder().route("/", Rule::authenticated().unscoped()).build().unwrap();
     let shown = std::sync::Arc::new(std::sync::Mutex::new(now));
     let clock = std::sync::Arc::clone(&shown);
@@ -136,7 +136,7 @@ async fn a_clock_that_goes_on_while_a_handler_runs_is_asked_again() {
 async fn whoever_waits_for_the_end_hears_of_an_expiry() {
     let store = MemoryStore::new();
     let end = SystemTime::now() + Duration::from_millis(300);
-    let key = store.by("test").issue(NewKey::new("k", Grant::default()).expires_at(end)).await.unwrap();
+    let key = store.as_actor("test").issue(NewKey::new("k", Grant::default()).expires_at(end)).await.unwrap();
     let principal = principal_of(&store, &key).await;
     soon(principal.ended()).await;
     assert!(SystemTime::now() >= key.record.expires_at().unwrap());
@@ -149,7 +149,7 @@ async fn principal_of(store: &MemoryStore, key: &IssuedKey) -> Principal {
     let keep = service_fn(|mut request: Request<Body>| async move {
         Ok::<_, Infallible>(Response::new(request.extensions_mut().remove::<Principal>().map(Box::new)))
     });
-    let gate = Authz::new(store.clone(), policy).with_reject(|_: &Denial| Response::new(None)).layer(keep);
+    let gate = Authz::new(store.clone(), policy).with_rejection(|_: &Denial| Response::new(None)).layer(keep);
     *gate.oneshot(request("/", key)).await.unwrap().into_body().unwrap()
 }
 
@@ -185,7 +185,7 @@ impl http_body::Body for Trickle {
 async fn a_body_of_known_length_is_ended_as_any_other() {
     for length in [2_000, 60_000, 1 << 20] {
         let store = MemoryStore::new();
-        let key = store.by("test").issue(NewKey::new("k", Grant::default())).await.unwrap();
+        let key = store.as_actor("test").issue(NewKey::new("k", Grant::default())).await.unwrap();
         let policy = Policy::builder().route("/", Rule::authenticated().unscoped()).build().unwrap();
         let trickle = move || async move { Body::new(Trickle { left: length, next: Box::pin(async {}) }) };
         let app = Router::new().route("/", get(trickle)).layer(Authz::new(store.clone(), policy));
@@ -193,7 +193,7 @@ async fn a_body_of_known_length_is_ended_as_any_other() {
         assert_eq!(response.headers()["content-length"], length.to_string(), "its length is said as before");
         let mut body = response.into_body();
         assert!(soon(body.frame()).await.unwrap().is_ok());
-        store.by("test").revoke(key.record.id(), "lost").await.unwrap();
+        store.as_actor("test").revoke(key.record.id(), "lost").await.unwrap();
         let begin = Instant::now();
         assert!(soon(body.frame()).await.unwrap().is_err(), "nothing more of {length} bytes");
         assert!(begin.elapsed() < Duration::from_secs(1));
@@ -202,7 +202,7 @@ async fn a_body_of_known_length_is_ended_as_any_other() {
 
 fn shop_of(company: &str) -> StoreSettings {
     let directory = Directory::builder().shop("de", Some(company)).country("de", "at", Some("1001"));
-    StoreSettings::new().directory(directory.shop("ch", Some("1")).build().unwrap())
+    StoreSettings::new().with_directory(directory.shop("ch", Some("1")).build().unwrap())
 }
 
 /// Keys that a change of the directory takes something away from hear of it; those that it does not, do not.
@@ -210,10 +210,10 @@ fn shop_of(company: &str) -> StoreSettings {
 async fn a_directory_that_takes_something_away_ends_what_is_in_flight() {
     let store = MemoryStore::with_settings(shop_of("1"));
     let issue = async |grant: tower_authz::GrantBuilder| {
-        store.by("test").issue(NewKey::new("k", grant.build().unwrap())).await.unwrap()
+        store.as_actor("test").issue(NewKey::new("k", grant.build().unwrap())).await.unwrap()
     };
     let of_1 = issue(Grant::builder().only(Dimension::COMPANY, [1])).await;
-    let not_2 = issue(Grant::builder().all_but(Dimension::COMPANY, [2])).await;
+    let not_2 = issue(Grant::builder().except(Dimension::COMPANY, [2])).await;
     let of_2 = issue(Grant::builder().only(Dimension::COMPANY, [2])).await;
     let of_shop = issue(Grant::builder().only(Dimension::SHOP, ["de"])).await;
     let free = issue(Grant::builder()).await;
@@ -229,11 +229,11 @@ async fn a_directory_that_takes_something_away_ends_what_is_in_flight() {
     }
     tokio::time::sleep(Duration::from_millis(50)).await;
     // The same once more says nothing new.
-    store.by("test").set_settings(shop_of("1")).await.unwrap();
+    store.as_actor("test").set_settings(shop_of("1")).await.unwrap();
     for (_, _, principal, ..) in &begun {
         assert!(principal.ensure_live().await.is_ok());
     }
-    store.by("test").set_settings(shop_of("2")).await.unwrap();
+    store.as_actor("test").set_settings(shop_of("2")).await.unwrap();
     for (key, ends, principal, mut body, waiting) in begun {
         let id = key.record.id();
         if ends {
@@ -254,9 +254,11 @@ async fn a_directory_that_takes_something_away_ends_what_is_in_flight() {
 #[tokio::test]
 async fn a_principal_sees_its_record_and_its_directory_at_one_moment() {
     let store = MemoryStore::with_settings(shop_of("1"));
-    let key = store.by("test").issue(NewKey::new("k", Grant::default())).await.unwrap();
-    let policy =
-        Policy::builder().route("/{shop}", Rule::authenticated().tied(Tie::path("shop", "shop"))).build().unwrap();
+    let key = store.as_actor("test").issue(NewKey::new("k", Grant::default())).await.unwrap();
+    let policy = Policy::builder()
+        .route("/{shop}", Rule::authenticated().scoped(EntityRef::from_path("shop", "shop")))
+        .build()
+        .unwrap();
     let (report, mut told) = mpsc::channel(1);
     let handler = async move |Extension(principal): Extension<Principal>| {
         report.send(principal).await.unwrap();
@@ -264,7 +266,7 @@ async fn a_principal_sees_its_record_and_its_directory_at_one_moment() {
     let app = Router::new().route("/{shop}", get(handler)).layer(Authz::new(store.clone(), policy));
     app.oneshot(request("/de", &key)).await.unwrap();
     let principal = soon(told.recv()).await.unwrap();
-    store.by("test").set_settings(shop_of("2")).await.unwrap();
+    store.as_actor("test").set_settings(shop_of("2")).await.unwrap();
     assert_eq!(principal.directory().company_of("de"), Some("1"), "asked for the first time, and late");
     assert_eq!(principal.clone().directory().company_of("de"), Some("1"));
     assert_eq!(principal_of(&store, &key).await.directory().company_of("de"), Some("2"));

@@ -43,7 +43,7 @@ async fn outcome(rule: Rule, ask: Ask) -> u16 {
         .layer(ServiceBuilder::new().layer(AuthenticateLayer::new(keys())).layer(RequireLayer::new(rule)));
     let (one, two) = (send(one, request()).await, send(two, request()).await);
     assert_eq!(one, two);
-    assert!(one.0 != StatusCode::INTERNAL_SERVER_ERROR || one.1.contains("\"unsettled\""), "{one:?}");
+    assert!(one.0 != StatusCode::INTERNAL_SERVER_ERROR || one.1.contains("\"obligation_unmet\""), "{one:?}");
     one.0.as_u16()
 }
 
@@ -75,12 +75,12 @@ async fn a_question_about_one_dimension_settles_no_other() {
             // Who asks for a shop country has asked for its shop.
             let inherits = *open == Dimension::SHOP && *about == Dimension::SHOP_COUNTRY;
             let expected = if open == about || inherits { 200 } else { 500 };
-            assert_eq!(outcome(rest().pending(open.clone()), *asks).await, expected, "{open} by {about}");
+            assert_eq!(outcome(rest().deferred(open.clone()), *asks).await, expected, "{open} by {about}");
             assert_eq!(outcome(rest().filtered(open.clone()), *scopes).await, expected, "{open} by {about}");
         }
     }
     // Of two that are left, both.
-    let both = || rest().pending(Dimension::SHOP).pending(PROJECT);
+    let both = || rest().deferred(Dimension::SHOP).deferred(PROJECT);
     assert_eq!(outcome(both(), |it| it.require(Dimension::SHOP, "de")).await, 500);
     assert_eq!(outcome(both(), |it| it.require(PROJECT, "apollo")).await, 500);
     let ask_both: Ask = |it| it.require(Dimension::SHOP, "de").and_then(|()| it.require(PROJECT, "apollo"));
@@ -89,7 +89,7 @@ async fn a_question_about_one_dimension_settles_no_other() {
 
 #[tokio::test]
 async fn an_obligation_is_met_by_a_question_of_its_own_kind() {
-    let pending = || rest().pending(Dimension::SHOP);
+    let pending = || rest().deferred(Dimension::SHOP);
     let filtered = || rest().filtered(Dimension::SHOP);
     let cases: [(&str, Ask, u16, u16); 9] = [
         ("nothing", |_| Ok(()), 500, 500),
@@ -128,7 +128,7 @@ async fn an_obligation_is_met_by_a_question_of_its_own_kind() {
 #[tokio::test]
 async fn keys_without_restrictions_have_to_be_asked_about_too() {
     let store = || store_of([record("test-key", KEY, Grant::default())], Directory::default());
-    for (rule, status) in [(rest().pending("shop"), 500), (rest().filtered("shop"), 500), (rest(), 200)] {
+    for (rule, status) in [(rest().deferred("shop"), 500), (rest().filtered("shop"), 500), (rest(), 200)] {
         let policy = Policy::builder().route("/", rule).build().unwrap();
         let app: Router = Router::new().route("/", get(async || "done")).layer(Authz::new(store(), policy));
         assert_eq!(send(app, request()).await.0, status);
@@ -151,7 +151,7 @@ async fn an_extractor_asks_for_the_scope_and_an_error_needs_no_question() {
     *broken.uri_mut() = "/broken".parse().unwrap();
     assert_eq!(send(app(rest().filtered(Dimension::SHOP)), broken).await.0, 502);
     // There is no one dimension of which it would be the scope.
-    for rule in [rest().pending("shop"), rest(), rest().filtered("shop").filtered("company")] {
+    for rule in [rest().deferred("shop"), rest(), rest().filtered("shop").filtered("company")] {
         assert_eq!(send(app(rule), request()).await.0, 500);
     }
 }
@@ -172,8 +172,8 @@ async fn each_rule_on_the_way_leaves_its_own() {
             }
             std::future::ready(Ok::<_, std::convert::Infallible>(http::Response::new(Body::empty())))
         });
-        let outer = rest().pending(Dimension::SHOP).unscoped_in(Dimension::COMPANY);
-        let inner = rest().pending(PROJECT).unscoped_in(Dimension::COMPANY);
+        let outer = rest().deferred(Dimension::SHOP).unscoped_for(Dimension::COMPANY);
+        let inner = rest().deferred(PROJECT).unscoped_for(Dimension::COMPANY);
         let service = RequireLayer::new(outer).layer(RequireLayer::new(inner).layer(handler));
         let mut request = request();
         request.extensions_mut().insert(caller());

@@ -13,18 +13,18 @@ use tower::Layer as _;
 use tower_authz::{
     Access, Authz, CleanPath, ClientAddress, Digest, Dimension, Directory, Grant, Head, IdGrammar, KeyFile, KeyRecord,
     Policy, Principal, Rule,
-    check::Tie,
+    check::EntityRef,
     store::{MemoryStore, StoreSettings},
 };
 
 use crate::support::{Handler, KEY, format, get, products_reader, record, send, store};
 
 fn policy() -> Policy {
-    let shop = || Tie::path(Dimension::SHOP, "shop");
+    let shop = || EntityRef::from_path(Dimension::SHOP, "shop");
     Policy::builder()
         .public("/health")
         .route("/products", Rule::resource("products").unscoped())
-        .route("/shops/{shop}", Rule::resource("shops").tied(shop()).kind("admin"))
+        .route("/shops/{shop}", Rule::resource("shops").scoped(shop()).kind("admin"))
         .route("/shops", Rule::resource("shops").filtered(Dimension::SHOP))
         .build()
         .unwrap()
@@ -86,7 +86,7 @@ fn carried_operations_are_decided_by_the_same_rules() {
     let clerk = principal(Grant::builder().write("products").read("shops").only("shop", ["de"]).build().unwrap(), None);
     let anyone = principal(Grant::builder().read("shops").build().unwrap(), None);
     let status = |principal: &Principal, method: &Method, path: &str| {
-        policy().decide(principal, method, path).map_or_else(|denial| denial.status().as_u16(), |()| 200)
+        policy().authorize_operation(principal, method, path).map_or_else(|denial| denial.status().as_u16(), |()| 200)
     };
     for (method, path, expected) in [
         (Method::POST, "/products", 200),
@@ -165,8 +165,8 @@ async fn only_a_real_preflight_passes_and_only_if_switched_on() {
 #[test]
 fn what_could_never_match_is_refused_when_the_policy_is_built() {
     let rule = Rule::authenticated;
-    let shop = || Tie::path(Dimension::SHOP, "shop");
-    let tied = || rule().tied(shop());
+    let shop = || EntityRef::from_path(Dimension::SHOP, "shop");
+    let tied = || rule().scoped(shop());
     let purge = || "PURGE".parse::<Method>().unwrap();
     let numbered = Dimension::new("shop", IdGrammar::Number);
     for (broken, told) in [
@@ -185,14 +185,14 @@ fn what_could_never_match_is_refused_when_the_policy_is_built() {
         (Policy::builder().route("/a", rule().kind("")), "no key has a resource or kind"),
         (Policy::builder().fallback(rule()).public_fallback(), "fallback: it has two rules"),
         (
-            Policy::builder().route("/a", rule().pending("shop").unscoped_in("shop")),
+            Policy::builder().route("/a", rule().deferred("shop").unscoped_for("shop")),
             "says two things about the dimension shop",
         ),
         (Policy::builder().route("/a/{shop}", tied().filtered("shop")), "says two things about the dimension shop"),
-        (Policy::builder().route("/a/{shop}", tied().pending("shop")), "says two things about the dimension shop"),
-        (Policy::builder().route("/a/{shop}", rule().unscoped_in("shop").tied(shop())), "says two things"),
+        (Policy::builder().route("/a/{shop}", tied().deferred("shop")), "says two things about the dimension shop"),
+        (Policy::builder().route("/a/{shop}", rule().unscoped_for("shop").scoped(shop())), "says two things"),
         (
-            Policy::builder().fallback(rule().tied(Tie::with("shop", |_| Vec::new())).filtered("shop")),
+            Policy::builder().fallback(rule().scoped(EntityRef::from_fn("shop", |_| Vec::new())).filtered("shop")),
             "fallback: no path has the parameters",
         ),
         (Policy::builder().method_public(purge(), "/a"), "PURGE is neither a reading nor a writing method"),
@@ -284,12 +284,12 @@ async fn a_public_probe_can_be_exempt_from_https() {
 /// Several ties to one dimension say one thing; so does a rule that maps what it is for.
 #[test]
 fn what_says_one_thing_is_built() {
-    let tied = Rule::authenticated().tied(Tie::path(Dimension::SHOP, "shop"));
-    let twice = tied.clone().tied(Tie::header(Dimension::SHOP, http::HeaderName::from_static("x-shop")));
+    let tied = Rule::authenticated().scoped(EntityRef::from_path(Dimension::SHOP, "shop"));
+    let twice = tied.clone().scoped(EntityRef::from_header(Dimension::SHOP, http::HeaderName::from_static("x-shop")));
     let purging = Rule::resource("cache").unscoped().method("PURGE".parse().unwrap(), Access::Write);
     let policy = Policy::builder()
         .route("/a/{shop}", twice)
-        .route("/b/{shop}", tied.unscoped().pending(Dimension::SHOP_COUNTRY))
+        .route("/b/{shop}", tied.unscoped().deferred(Dimension::SHOP_COUNTRY))
         .method_route("PURGE".parse().unwrap(), "/cache", purging);
     assert!(policy.build().is_ok());
 }
@@ -300,8 +300,8 @@ fn what_says_one_thing_is_built() {
 async fn a_store_and_a_policy_that_spell_ids_differently_admit_nobody() {
     let project = |ids| Dimension::new("project", ids);
     let settings = |own: Option<Dimension>| match own {
-        Some(own) => StoreSettings::new().format(format()).dimension(own),
-        None => StoreSettings::new().format(format()),
+        Some(own) => StoreSettings::new().with_format(format()).with_dimension(own),
+        None => StoreSettings::new().with_format(format()),
     };
     let key = |grant: Grant| KeyFile::new([record("test-key", KEY, grant)], Directory::default());
     let plain = || Grant::builder().read("products").build().unwrap();
@@ -334,7 +334,7 @@ async fn a_store_and_a_policy_that_spell_ids_differently_admit_nobody() {
         }
     }
     // What a file has brought along counts, too.
-    let grant = Grant::builder().read("products").all_but(project(IdGrammar::Slug), ["apollo"]).build().unwrap();
+    let grant = Grant::builder().read("products").except(project(IdGrammar::Slug), ["apollo"]).build().unwrap();
     let policy = Policy::builder().route("/listed", Rule::resource("products").filtered(project(IdGrammar::Opaque)));
     let store = MemoryStore::from_file(key(grant), format()).unwrap();
     let error = Authz::try_new(store, policy.build().unwrap()).unwrap_err().to_string();

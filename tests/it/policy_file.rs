@@ -10,7 +10,7 @@ use http::{HeaderName, Method};
 use proptest::prelude::*;
 use tower_authz::{
     Access, Denial, Dimension, Head, IdGrammar, Policy, Rule,
-    check::{Origin, Tie},
+    check::{EntityRef, Origin},
 };
 
 const PROJECT: Dimension = Dimension::new("project", IdGrammar::Number);
@@ -42,7 +42,7 @@ const WHOLE: &str = r#"{
       "methods": { "PURGE": "write", "POST": "read" },
       "kind": "admin",
       "unscoped": true,
-      "ip_restricted": true,
+      "require_networks": true,
       "origin": "normalized",
       "concealed": true
     },
@@ -54,15 +54,15 @@ const WHOLE: &str = r#"{
     {
       "path": "/shops/{shop}",
       "resource": "shops",
-      "tied": [{ "dimension": "shop", "path": "shop" }, { "dimension": "project", "header": "x-project" }],
+      "scoped": [{ "dimension": "shop", "path": "shop" }, { "dimension": "project", "header": "x-project" }],
       "filtered": ["document"],
-      "pending": ["shop_country"],
-      "unscoped_in": ["company"]
+      "deferred": ["shop_country"],
+      "unscoped_for": ["company"]
     }
   ],
   "fallback": {
     "resource": "files",
-    "unscoped_in": ["shop", "company"]
+    "unscoped_for": ["shop", "company"]
   }
 }
 "#;
@@ -75,19 +75,19 @@ fn whole() -> Policy {
         .method("PURGE".parse().unwrap(), Access::Write)
         .kind("admin")
         .unscoped()
-        .ip_restricted()
+        .require_networks()
         .origin(Origin::normalized())
         .concealed();
     let shop = Rule::resource("shops")
-        .unscoped_in("company")
-        .tied(Tie::path(SHOP, "shop"))
-        .tied(Tie::header(PROJECT, HeaderName::from_static("x-project")))
+        .unscoped_for("company")
+        .scoped(EntityRef::from_path(SHOP, "shop"))
+        .scoped(EntityRef::from_header(PROJECT, HeaderName::from_static("x-project")))
         .filtered(Dimension::new("document", IdGrammar::Opaque))
-        .pending(Dimension::SHOP_COUNTRY);
+        .deferred(Dimension::SHOP_COUNTRY);
     Policy::builder()
-        .fallback(Rule::resource("files").unscoped_in(SHOP).unscoped_in("company"))
+        .fallback(Rule::resource("files").unscoped_for(SHOP).unscoped_for("company"))
         .route("/shops/{shop}", shop)
-        .route("/health", Rule::resource("cache").origin_required())
+        .route("/health", Rule::resource("cache").require_origin())
         .allow_preflight()
         .finish_in_flight()
         .method_public(Method::GET, "/health")
@@ -112,8 +112,8 @@ fn the_whole_form_is_written_and_read() {
 #[test]
 fn what_says_nothing_says_nothing() {
     let text = r#"{ "dimensions": {}, "allow_preflight": false, "routes": [ {
-        "path": "/a", "public": false, "authenticated": true, "methods": {}, "tied": [], "filtered": [], "pending": [],
-        "unscoped_in": [], "unscoped": false, "ip_restricted": false, "concealed": false, "checks": 0
+        "path": "/a", "public": false, "authenticated": true, "methods": {}, "scoped": [], "filtered": [], "deferred": [],
+        "unscoped_for": [], "unscoped": false, "require_networks": false, "concealed": false, "checks": 0
     } ] }"#;
     let plain = Policy::builder().route("/a", Rule::authenticated()).build().unwrap();
     assert_eq!(Policy::parse(text, "f").unwrap().export().unwrap(), plain.export().unwrap());
@@ -165,52 +165,52 @@ fn whatever_is_wrong_is_named_with_its_place() {
         (r#""authenticated":true,"authenticated":true"#, "duplicate field `authenticated`"),
         // A public route demands nothing, so nothing may stand beside.
         (r#""public":true,"kind":"admin""#, "kind: the route is public"),
-        (r#""public":true,"tied":[{"dimension":"shop","path":"shop"}]"#, "tied: the route is public"),
+        (r#""public":true,"scoped":[{"dimension":"shop","path":"shop"}]"#, "scoped: the route is public"),
         (r#""public":true,"filtered":["shop"]"#, "filtered: the route is public"),
-        (r#""public":true,"pending":["shop"]"#, "pending: the route is public"),
-        (r#""public":true,"unscoped_in":["shop"]"#, "unscoped_in: the route is public"),
+        (r#""public":true,"deferred":["shop"]"#, "deferred: the route is public"),
+        (r#""public":true,"unscoped_for":["shop"]"#, "unscoped_for: the route is public"),
         (r#""public":true,"unscoped":true"#, "unscoped: the route is public"),
         (r#""public":true,"methods":{}"#, "methods: the route is public"),
-        (r#""public":true,"ip_restricted":true"#, "ip_restricted: the route is public"),
+        (r#""public":true,"require_networks":true"#, "require_networks: the route is public"),
         (r#""public":true,"origin":"exact""#, "origin: the route is public"),
         (r#""public":true,"concealed":true"#, "concealed: the route is public"),
         (r#""public":true,"checks":1"#, "checks: the route is public"),
         (r#""authenticated":true,"kind":null"#, "kind: invalid type: null"),
         (r#""authenticated":true,"origin":true"#, "origin: "),
         (r#""authenticated":true,"origin":"Exact""#, "origin: unknown variant `Exact`"),
-        (r#""authenticated":true,"origin_required":true"#, "origin_required: unknown field"),
-        (r#""authenticated":true,"ip_restricted":"true""#, "ip_restricted: invalid type"),
+        (r#""authenticated":true,"require_origin":true"#, "require_origin: unknown field"),
+        (r#""authenticated":true,"require_networks":"true""#, "require_networks: invalid type"),
         (r#""authenticated":true,"methods":null"#, "methods: invalid type: null, expected an object"),
         (r#""authenticated":true,"methods":["POST"]"#, "methods: invalid type: sequence, expected an object"),
         (r#""authenticated":true,"methods":{"POST":"reads"}"#, "methods.POST: unknown variant `reads`"),
         (r#""authenticated":true,"methods":{"A B":"read"}"#, "methods: \"A B\" is not a method"),
         (r#""authenticated":true,"methods":{"POST":"read","POST":"write"}"#, "methods: \"POST\" is given twice"),
-        (r#""authenticated":true,"tied":{"dimension":"shop"}"#, "tied: invalid type: map"),
-        (r#""authenticated":true,"tied":["shop"]"#, "tied[0]: invalid type: string"),
-        (r#""authenticated":true,"tied":[["shop","shop"]]"#, "tied[0]: invalid type: sequence, expected an object"),
-        (r#""authenticated":true,"tied":[{"path":"shop"}]"#, "tied[0]: missing field `dimension`"),
-        (r#""authenticated":true,"tied":[{"dimension":"shop"}]"#, "tied[0]: give exactly one of"),
-        (r#""authenticated":true,"tied":[{"dimension":"shop","path":null}]"#, "tied[0].path: invalid type: null"),
+        (r#""authenticated":true,"scoped":{"dimension":"shop"}"#, "scoped: invalid type: map"),
+        (r#""authenticated":true,"scoped":["shop"]"#, "scoped[0]: invalid type: string"),
+        (r#""authenticated":true,"scoped":[["shop","shop"]]"#, "scoped[0]: invalid type: sequence, expected an object"),
+        (r#""authenticated":true,"scoped":[{"path":"shop"}]"#, "scoped[0]: missing field `dimension`"),
+        (r#""authenticated":true,"scoped":[{"dimension":"shop"}]"#, "scoped[0]: give exactly one of"),
+        (r#""authenticated":true,"scoped":[{"dimension":"shop","path":null}]"#, "scoped[0].path: invalid type: null"),
         (
-            r#""authenticated":true,"tied":[{"dimension":"shop","path":"a","header":"b"}]"#,
-            "tied[0]: give exactly one of",
+            r#""authenticated":true,"scoped":[{"dimension":"shop","path":"a","header":"b"}]"#,
+            "scoped[0]: give exactly one of",
         ),
         (
-            r#""authenticated":true,"tied":[{"dimension":"shop","header":"a b"}]"#,
-            "tied[0].header: \"a b\" is not the name of a header",
+            r#""authenticated":true,"scoped":[{"dimension":"shop","header":"a b"}]"#,
+            "scoped[0].header: \"a b\" is not the name of a header",
         ),
-        (r#""authenticated":true,"tied":[{"dimension":"shop","query":"a"}]"#, "tied[0].query: unknown field `query`"),
+        (r#""authenticated":true,"scoped":[{"dimension":"shop","query":"a"}]"#, "scoped[0].query: unknown field `query`"),
         (
-            r#""authenticated":true,"tied":[{"dimension":"shop","function":true}]"#,
-            "tied[0].function: this is Rust code, which a file cannot hold",
+            r#""authenticated":true,"scoped":[{"dimension":"shop","function":true}]"#,
+            "scoped[0].function: this is Rust code, which a file cannot hold",
         ),
         (
-            r#""authenticated":true,"tied":[{"dimension":"shops","header":"a"}]"#,
-            "tied[0].dimension: the dimension \"shops\"",
+            r#""authenticated":true,"scoped":[{"dimension":"shops","header":"a"}]"#,
+            "scoped[0].dimension: the dimension \"shops\"",
         ),
         (r#""authenticated":true,"filtered":["shops"]"#, "filtered[0]: the dimension \"shops\" is not declared"),
-        (r#""authenticated":true,"pending":["shop","x"]"#, "pending[1]: the dimension \"x\" is not declared"),
-        (r#""authenticated":true,"unscoped_in":["x"]"#, "unscoped_in[0]: the dimension \"x\" is not declared"),
+        (r#""authenticated":true,"deferred":["shop","x"]"#, "deferred[1]: the dimension \"x\" is not declared"),
+        (r#""authenticated":true,"unscoped_for":["x"]"#, "unscoped_for[0]: the dimension \"x\" is not declared"),
         (r#""authenticated":true,"filtered":"shop""#, "filtered: invalid type: string"),
         (r#""authenticated":true,"checks":1"#, "checks: this is Rust code"),
         (r#""authenticated":true,"checks":-1"#, "checks: invalid value"),
@@ -262,11 +262,11 @@ fn a_file_that_is_no_policy_is_refused() {
         (format!(r#"{{"routes":[{{"path":"/{{a}}",{rule}}},{{"path":"/{{b}}",{rule}}}]}}"#), "conflict"),
         (format!(r#"{{"routes":[{{"path":"/:a",{rule}}}]}}"#), "pattern \"/:a\": "),
         (
-            format!(r#"{{"routes":[{{"path":"/{{a}}",{rule},"tied":[{{"dimension":"shop","path":"b"}}]}}]}}"#),
-            "pattern \"/{a}\": its rule is tied to the parameter \"b\"",
+            format!(r#"{{"routes":[{{"path":"/{{a}}",{rule},"scoped":[{{"dimension":"shop","path":"b"}}]}}]}}"#),
+            "pattern \"/{a}\": its rule is scoped by the parameter \"b\"",
         ),
         (
-            format!(r#"{{"routes":[{{"path":"/a",{rule},"filtered":["shop"],"pending":["shop"]}}]}}"#),
+            format!(r#"{{"routes":[{{"path":"/a",{rule},"filtered":["shop"],"deferred":["shop"]}}]}}"#),
             "says two things about the dimension shop",
         ),
         (format!(r#"{{"routes":[{{"path":"/a",{rule},"kind":""}}]}}"#), "no key has a resource or kind named \"\""),
@@ -283,7 +283,7 @@ fn a_file_that_is_no_policy_is_refused() {
         (format!(r#"{{"routes":[],"fallback":{{"path":"/a",{rule}}}}}"#), "fallback: path: "),
         (format!(r#"{{"routes":[],"fallback":{{"method":"GET",{rule}}}}}"#), "fallback: method: "),
         (
-            format!(r#"{{"routes":[],"fallback":{{{rule},"tied":[{{"dimension":"shop","path":"b"}}]}}}}"#),
+            format!(r#"{{"routes":[],"fallback":{{{rule},"scoped":[{{"dimension":"shop","path":"b"}}]}}}}"#),
             "fallback: no path has the parameters",
         ),
         // Dimensions.
@@ -303,12 +303,12 @@ fn a_file_that_is_no_policy_is_refused() {
 
 #[test]
 fn code_is_shown_and_not_read() {
-    let tied = Rule::resource("shops").tied(Tie::with("shop", |_| vec!["de".to_owned()]));
+    let tied = Rule::resource("shops").scoped(EntityRef::from_fn("shop", |_| vec!["de".to_owned()]));
     let check = |_: &Head<'_>| -> Result<(), Denial> { Ok(()) };
     for (rule, shown, refusal) in [
         (
             tied,
-            r#""tied": [{ "dimension": "shop", "function": true }]"#,
+            r#""scoped": [{ "dimension": "shop", "function": true }]"#,
             "route /a: tied[0].function: this is Rust code",
         ),
         (Rule::resource("shops").check(check), r#""checks": 1"#, "route /a: checks: this is Rust code"),
@@ -325,7 +325,7 @@ fn code_is_shown_and_not_read() {
 
 #[test]
 fn a_grammar_of_ones_own_comes_from_code() {
-    let policy = Policy::builder().route("/skus/{sku}", Rule::authenticated().tied(Tie::path(SKU, "sku")));
+    let policy = Policy::builder().route("/skus/{sku}", Rule::authenticated().scoped(EntityRef::from_path(SKU, "sku")));
     let text = policy.build().unwrap().export().unwrap();
     assert!(text.contains(r#""sku": "custom""#), "{text}");
     refused(&text);
@@ -347,9 +347,11 @@ fn a_grammar_of_ones_own_comes_from_code() {
 /// One text has one grammar for a dimension; so has code, or `export` could not tell it.
 #[test]
 fn rules_that_read_ids_differently_are_refused() {
-    let number = || Rule::authenticated().tied(Tie::path(PROJECT, "id"));
+    let number = || Rule::authenticated().scoped(EntityRef::from_path(PROJECT, "id"));
     let build = |other: Rule| Policy::builder().route("/a/{id}", number()).route("/b/{id}", other).build();
-    for other in [Rule::authenticated().tied(Tie::path("project", "id")), Rule::authenticated().filtered("project")] {
+    for other in
+        [Rule::authenticated().scoped(EntityRef::from_path("project", "id")), Rule::authenticated().filtered("project")]
+    {
         let error = build(other).unwrap_err().to_string();
         assert!(
             error.starts_with(
@@ -359,9 +361,9 @@ fn rules_that_read_ids_differently_are_refused() {
         );
     }
     // A mere name reads nothing.
-    let text = build(Rule::authenticated().unscoped_in("project")).unwrap().export().unwrap();
+    let text = build(Rule::authenticated().unscoped_for("project")).unwrap().export().unwrap();
     assert!(text.contains(r#""project": "number""#), "{text}");
-    let text = build(Rule::authenticated().pending("project")).unwrap().export().unwrap();
+    let text = build(Rule::authenticated().deferred("project")).unwrap().export().unwrap();
     assert!(text.contains(r#""project": "number""#), "{text}");
 }
 

@@ -8,7 +8,7 @@ use proptest::{prelude::*, sample::select, strategy::ValueTree as _, test_runner
 use tower_authz::{
     Access, Check as _, ClientAddress, Digest, Dimension, Directory, Grant, Head, IdGrammar, KeyRecord, Policy,
     Principal, Rule,
-    check::{Origin, Tie},
+    check::{EntityRef, Origin},
 };
 
 const PATTERNS: [&str; 8] = [
@@ -62,7 +62,7 @@ enum TargetSpec {
 #[derive(Clone, Copy, Debug)]
 enum Stance {
     Filtered,
-    Pending,
+    Deferred,
     UnscopedIn,
 }
 
@@ -76,7 +76,7 @@ struct RuleSpec {
     header_ties: Vec<&'static str>,
     stances: Vec<(&'static str, Stance)>,
     unscoped: bool,
-    ip_restricted: bool,
+    require_networks: bool,
     origin: Option<bool>,
     concealed: bool,
 }
@@ -117,29 +117,29 @@ impl PolicySpec {
         }
         let in_path = |name: &str| spec.path_tied && pattern.contains(&format!("{{{name}}}"));
         for name in DIMENSIONS.iter().filter(|name| in_path(name)) {
-            rule = rule.tied(Tie::path(self.dimension(name), *name));
+            rule = rule.scoped(EntityRef::from_path(self.dimension(name), *name));
         }
         for name in &spec.header_ties {
             let header = HeaderName::try_from(format!("x-{name}").replace('_', "-")).unwrap();
-            rule = rule.tied(Tie::header(self.dimension(name), header));
+            rule = rule.scoped(EntityRef::from_header(self.dimension(name), header));
         }
-        // Of a dimension that it is tied to, a rule says nothing else.
+        // Of a dimension that it is scoped by, a rule says nothing else.
         let tied = |name: &str| in_path(name) || spec.header_ties.contains(&name);
         for (name, stance) in spec.stances.iter().filter(|(name, _)| !tied(name)) {
             rule = match stance {
                 Stance::Filtered => rule.filtered(self.dimension(name)),
-                Stance::Pending => rule.pending(self.dimension(name)),
-                Stance::UnscopedIn => rule.unscoped_in(self.dimension(name)),
+                Stance::Deferred => rule.deferred(self.dimension(name)),
+                Stance::UnscopedIn => rule.unscoped_for(self.dimension(name)),
             };
         }
         if let Some(kind) = spec.kind {
             rule = rule.kind(kind);
         }
         if let Some(normalized) = spec.origin {
-            rule = if normalized { rule.origin(Origin::normalized()) } else { rule.origin_required() };
+            rule = if normalized { rule.origin(Origin::normalized()) } else { rule.require_origin() };
         }
         rule = if spec.unscoped { rule.unscoped() } else { rule };
-        rule = if spec.ip_restricted { rule.ip_restricted() } else { rule };
+        rule = if spec.require_networks { rule.require_networks() } else { rule };
         if spec.concealed { rule.concealed() } else { rule }
     }
 
@@ -178,7 +178,7 @@ impl Key {
         }
         for (name, include) in &self.lists {
             let ids = if matches!(*name, "shop") { ["de", "7"] } else { ["1", "3"] };
-            grant = if *include { grant.only(*name, ids) } else { grant.all_but(*name, ids) };
+            grant = if *include { grant.only(*name, ids) } else { grant.except(*name, ids) };
         }
         if self.bound {
             grant = grant.from_networks(["10.0.0.0/8"]);
@@ -210,15 +210,15 @@ fn verdicts(policy: &Policy, principal: &Principal, ask: &Ask) -> [String; 4] {
     }
     let explanation = policy.explain(principal, &Head::of(&request), SystemTime::UNIX_EPOCH).to_string();
     let public = policy.is_public(&Head::of(&request)).to_string();
-    let decided = format!("{:?}", policy.decide(principal, request.method(), ask.path));
+    let decided = format!("{:?}", policy.authorize_operation(principal, request.method(), ask.path));
     request.extensions_mut().insert(principal.clone());
-    [explanation, public, decided, format!("{:?}", policy.admit(&Head::of(&request)))]
+    [explanation, public, decided, format!("{:?}", policy.evaluate(&Head::of(&request)))]
 }
 
 fn target(tied: bool) -> impl Strategy<Value = TargetSpec> {
     let access = || prop_oneof![Just(Access::Read), Just(Access::Write)];
     let stance = prop_oneof![
-        3 => Just(None), 1 => Just(Some(Stance::Filtered)), 1 => Just(Some(Stance::Pending)),
+        3 => Just(None), 1 => Just(Some(Stance::Filtered)), 1 => Just(Some(Stance::Deferred)),
         1 => Just(Some(Stance::UnscopedIn)),
     ];
     let stances = prop::collection::vec(stance, DIMENSIONS.len()).prop_map(|stances| {
@@ -243,7 +243,7 @@ fn target(tied: bool) -> impl Strategy<Value = TargetSpec> {
                     (resource, methods, kind, path_tied, header_ties),
                     stances,
                     unscoped,
-                    ip_restricted,
+                    require_networks,
                     origin,
                     concealed,
                 )| {
@@ -255,7 +255,7 @@ fn target(tied: bool) -> impl Strategy<Value = TargetSpec> {
                         header_ties,
                         stances,
                         unscoped,
-                        ip_restricted,
+                        require_networks,
                         origin,
                         concealed,
                     })
@@ -379,14 +379,14 @@ fn the_generators_reach_every_field_and_every_answer() {
         "authenticated",
         "methods",
         "kind",
-        "tied",
+        "scoped",
         "path",
         "header",
         "filtered",
-        "pending",
-        "unscoped_in",
+        "deferred",
+        "unscoped_for",
         "unscoped",
-        "ip_restricted",
+        "require_networks",
         "origin",
         "exact",
         "normalized",

@@ -18,7 +18,7 @@ use tokio::{
 };
 use tower_authz::{
     Authz, Denial, Dimension, Grant, Policy, Principal, Reject, Rule, TenantHosts,
-    check::Tie,
+    check::EntityRef,
     reject::{Empty, Grpc, Logic64, Logik, Problem, Scayle},
     store::KeyStore,
 };
@@ -26,19 +26,19 @@ use tower_authz::{
 use crate::support::{KEY, Mood, MoodyStore, serve, store};
 
 fn policy() -> Policy {
-    let shop = || Tie::path(Dimension::SHOP, "shop");
+    let shop = || EntityRef::from_path(Dimension::SHOP, "shop");
     let shops = || Rule::resource("shops").unscoped();
-    let secrets = || Rule::resource("secrets").tied(shop()).concealed();
+    let secrets = || Rule::resource("secrets").scoped(shop()).concealed();
     Policy::builder()
-        .route("/shops/{shop}", Rule::resource("shops").tied(shop()))
+        .route("/shops/{shop}", Rule::resource("shops").scoped(shop()))
         .route("/any", shops())
         .route("/files/{*rest}", shops())
-        .route("/nested/inner/{shop}", Rule::resource("shops").tied(shop()))
+        .route("/nested/inner/{shop}", Rule::resource("shops").scoped(shop()))
         .route("/service/{*rest}", shops())
         .route("/secrets/{shop}", secrets())
         .method_route(http::Method::GET, "/few/{shop}", secrets())
         .route("/found/{shop}", shops().concealed())
-        .route("/asked/{shop}", Rule::resource("shops").pending(Dimension::SHOP).concealed())
+        .route("/asked/{shop}", Rule::resource("shops").deferred(Dimension::SHOP).concealed())
         .public("/open")
         .fallback(Rule::authenticated().unscoped().concealed())
         .build()
@@ -69,7 +69,7 @@ fn app<R: Reject<Body>>(keys: impl KeyStore, reject: R, change: impl FnOnce(Auth
         .nest("/nested", inner)
         .nest_service("/service", files)
         .fallback(async || Denial::not_found())
-        .layer(change(Authz::new(keys, policy())).with_reject(reject))
+        .layer(change(Authz::new(keys, policy())).with_rejection(reject))
 }
 
 /// Knows one key, which may write shops, and no shop but `de`.
@@ -213,7 +213,7 @@ async fn no_other_refusal_tells_of_routes_either() {
     let unreadable = MoodyStore { mood: Mood::Unreadable, keys: keys() };
     are_alike("unreadable", app(unreadable, Problem, |authz| authz), ROUTED, &key, "500").await;
     are_alike("plain", app(keys(), Problem, Authz::https_only), ROUTED, "", "403").await;
-    let tenants = |authz: Authz| authz.tenants(TenantHosts::new("{tenant}.example.com").unwrap());
+    let tenants = |authz: Authz| authz.with_tenant_hosts(TenantHosts::new("{tenant}.example.com").unwrap());
     are_alike("host", app(keys(), Problem, tenants), ROUTED, &key, "404").await;
     let unclean = ["/shops/d;e", "/files/a;b", "/few/a;b", "/nested/inner/;", "/service/a;b"];
     let address = serve(app(keys(), Problem, |authz| authz)).await;

@@ -10,7 +10,8 @@ use axum::{
 use http::{Request, Uri};
 use tower::{Layer as _, util::MapRequestLayer};
 use tower_authz::{
-    AuthenticateLayer, Authz, Dimension, Grant, IdGrammar, Policy, RequireLayer, Rule, check::Tie, store::MemoryStore,
+    AuthenticateLayer, Authz, Dimension, Grant, IdGrammar, Policy, RequireLayer, Rule, check::EntityRef,
+    store::MemoryStore,
 };
 
 use crate::support::{KEY, send, store};
@@ -20,15 +21,15 @@ const DOCUMENT: Dimension = Dimension::new("document", IdGrammar::Custom(|id| !i
 
 /// May read all documents but these.
 fn keys(excluded: &[&str]) -> MemoryStore {
-    store(Grant::builder().read("documents").all_but(DOCUMENT, excluded).build().unwrap())
+    store(Grant::builder().read("documents").except(DOCUMENT, excluded).build().unwrap())
 }
 
-fn tied() -> Rule {
-    Rule::resource("documents").tied(Tie::path(DOCUMENT, "rest"))
+fn scoped() -> Rule {
+    Rule::resource("documents").scoped(EntityRef::from_path(DOCUMENT, "rest"))
 }
 
 fn gate(pattern: &str, excluded: &[&str]) -> Authz {
-    Authz::new(keys(excluded), Policy::builder().route(pattern, tied()).build().unwrap())
+    Authz::new(keys(excluded), Policy::builder().route(pattern, scoped()).build().unwrap())
 }
 
 /// A router with one route, whose handler tells the document that it sees.
@@ -94,7 +95,7 @@ async fn what_nested_routers_strip_is_known() {
     let pattern = "/api/{version}/docs/{*rest}";
     let judged = || documents().layer(gate(pattern, &["secret/a"]));
     let required = || {
-        let require = RequireLayer::new(tied());
+        let require = RequireLayer::new(scoped());
         let outside = AuthenticateLayer::new(keys(&["secret/a"]));
         let docs = Router::new().nest("/docs", documents().layer(require));
         Router::new().nest("/api/{version}", docs).layer(outside)
@@ -152,7 +153,7 @@ async fn a_rest_below_a_prefix_that_is_not_stripped_is_refused() {
     let app: Router = Router::new().nest_service("/v{version}", inner);
     assert_eq!(status(&app, "/v1/secret").await, 400, "the handler would see v1/secret");
     // Where each parameter is a segment there is nothing to mistake.
-    let shop = || Rule::resource("documents").tied(Tie::path(DOCUMENT, "document"));
+    let shop = || Rule::resource("documents").scoped(EntityRef::from_path(DOCUMENT, "document"));
     let policy = Policy::builder().route("/v{version}/docs/{document}", shop()).build().unwrap();
     let inner = Router::new()
         .route("/docs/{document}", get(async |Path((_, document)): Path<(String, String)>| document))

@@ -14,7 +14,7 @@ fn leaks(shown: &str, key: &str) -> bool {
 #[tokio::test]
 async fn debug_shows_no_part_of_a_secret() {
     let store = MemoryStore::new();
-    let issued = store.by("test").issue(NewKey::new("canary", Grant::default())).await.unwrap();
+    let issued = store.as_actor("test").issue(NewKey::new("canary", Grant::default())).await.unwrap();
     let key = issued.api_key.expose().to_owned();
     let policy = Policy::builder().build().unwrap();
     let authz = Authz::new(store.clone(), policy);
@@ -49,7 +49,7 @@ fn errors_do_not_repeat_what_may_be_a_key() {
 
 #[tokio::test]
 async fn a_whole_key_in_place_of_an_id_is_refused() {
-    let issued = MemoryStore::new().by("test").issue(NewKey::new("n", Grant::default())).await.unwrap();
+    let issued = MemoryStore::new().as_actor("test").issue(NewKey::new("n", Grant::default())).await.unwrap();
     let key = issued.api_key.expose();
     let text = format!(r#"{{"keys":[{{"id":"{key}","name":"n","digest":"{}"}}]}}"#, ApiKey::new(key).digest());
     let error = KeyFile::parse(&text, "keys.json").unwrap_err().to_string();

@@ -17,7 +17,7 @@ use axum::{Router, body::Body, extract::ConnectInfo};
 use http::{Request, StatusCode};
 use http_body_util::BodyExt as _;
 use tower::ServiceExt as _;
-use tower_authz::{ApiKey, Dimension, IdGrammar, KeyFile, Proxies};
+use tower_authz::{ApiKey, Dimension, IdGrammar, KeyFile, TrustedProxies};
 
 /// A key file with these keys: each a plain key, and the fields of its record besides id and digest.
 fn file(keys: &[(&str, &str)]) -> KeyFile {
@@ -62,7 +62,7 @@ const READER: &str = "token-reader";
 const OFFICE: &str = "token-office";
 const BOUND_OFFICE: &str = "token-bound-office";
 
-fn scayle_app(proxies: Option<Proxies>, https: bool) -> Router {
+fn scayle_app(proxies: Option<TrustedProxies>, https: bool) -> Router {
     let keys = file(&[
         (
             SHOP_CLERK,
@@ -166,7 +166,7 @@ async fn scayle_lists_and_bulk_requests_stay_in_scope() {
 #[tokio::test]
 async fn scayle_reads_addresses_and_https_from_trusted_proxies() {
     let hash = "/api/admin/v1/customers/1/password-hash";
-    let trusting = || Some(Proxies::trusted(["127.0.0.0/8"]).unwrap());
+    let trusting = || Some(TrustedProxies::new(["127.0.0.0/8"]).unwrap());
     for (proxies, forwarded, status) in [
         (trusting(), "203.0.113.7", 200),
         (trusting(), "203.0.113.7, 198.51.100.1", 403),

@@ -159,6 +159,6 @@ async fn a_shared_cache_hands_nothing_on() {
     assert_eq!(varnish.get("/secrets", &others).await.0, 404);
 
     assert_eq!(varnish.get("/products", &mine).await.0, 200);
-    keys.by("test").revoke(&"one".parse().unwrap(), "").await.unwrap();
+    keys.as_actor("test").revoke(&"one".parse().unwrap(), "").await.unwrap();
     assert_eq!(varnish.get("/products", &mine).await.0, 401, "revoked, and served from the cache");
 }

@@ -34,12 +34,12 @@ use crate::{
 ///
 /// A rule has a `path`, a `method` unless it is for all that have no rule of their own, and exactly one of
 /// `"public": true`, `"resource": ".."` and `"authenticated": true`. The rest is what a [`Rule`](crate::Rule) says
-/// by the same name: `methods`, `kind`, `tied` (to a `dimension`, by `path` or `header`), `filtered`, `pending`,
-/// `unscoped_in`, `unscoped`, `ip_restricted`, `origin` (`exact` or `normalized`), `concealed`. A false says as
+/// by the same name: `methods`, `kind`, `scoped` (to a `dimension`, by `path` or `header`), `filtered`, `deferred`,
+/// `unscoped_for`, `unscoped`, `require_networks`, `origin` (`exact` or `normalized`), `concealed`. A false says as
 /// much as nothing; null is an error.
 ///
 /// Code cannot be written. It is shown, so that a review sees it come and go: `"function": true` in place of what a
-/// [`Tie::with`](crate::check::Tie::with) looks at, `checks` for the number of
+/// [`EntityRef::from_fn`](crate::check::EntityRef::from_fn) looks at, `checks` for the number of
 /// [checks of your own](crate::Rule::check), `custom` for an [`IdGrammar::Custom`](crate::IdGrammar::Custom). A file
 /// with one of the first two is refused, for without them the policy would let in more than the code does; for the
 /// third see [`parse_with`](Self::parse_with). A [shadow](Self::with_shadow) enforces nothing and is not written.
@@ -55,10 +55,10 @@ impl Policy {
     ///
     /// # Example
     /// ```
-    /// use tower_authz::{Dimension, Policy, Rule, check::Tie};
+    /// use tower_authz::{Dimension, Policy, Rule, check::EntityRef};
     ///
     /// let policy = Policy::builder()
-    ///     .route("/shops/{shop}/orders", Rule::resource("orders").tied(Tie::path(Dimension::SHOP, "shop")))
+    ///     .route("/shops/{shop}/orders", Rule::resource("orders").scoped(EntityRef::from_path(Dimension::SHOP, "shop")))
     ///     .public("/health")
     ///     .build()?;
     /// let text = r#"{
@@ -70,7 +70,7 @@ impl Policy {
     ///     {
     ///       "path": "/shops/{shop}/orders",
     ///       "resource": "orders",
-    ///       "tied": [{ "dimension": "shop", "path": "shop" }]
+    ///       "scoped": [{ "dimension": "shop", "path": "shop" }]
     ///     }
     ///   ]
     /// }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::dimensions::Known;
 use crate::{
-    check::{Origin, Relations, Tie},
+    check::{EntityRef, Origin, Relations},
     dimension::Dimension,
     error::ConfigError,
     json::{self, Object, given},
@@ -34,17 +34,17 @@ pub(super) struct RuleFile {
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     kind: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    tied: Vec<Object<TieFile>>,
+    scoped: Vec<Object<TieFile>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     filtered: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pending: Vec<String>,
+    deferred: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    unscoped_in: Vec<String>,
+    unscoped_for: Vec<String>,
     #[serde(skip_serializing_if = "Not::not")]
     unscoped: bool,
     #[serde(skip_serializing_if = "Not::not")]
-    ip_restricted: bool,
+    require_networks: bool,
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     origin: Option<OriginFile>,
     #[serde(skip_serializing_if = "Not::not")]
@@ -121,12 +121,12 @@ impl RuleFile {
             authenticated: resource.is_none(),
             methods: (!methods.is_empty()).then_some(Object(Methods(methods))),
             kind: kind.as_ref().map(|kind| kind.name().to_owned()),
-            tied: ties.iter().map(|tie| Object(TieFile::of(tie))).collect(),
+            scoped: ties.iter().map(|tie| Object(TieFile::of(tie))).collect(),
             filtered: over(Stance::Filtered),
-            pending: over(Stance::Pending),
-            unscoped_in: over(Stance::Unscoped),
+            deferred: over(Stance::Deferred),
+            unscoped_for: over(Stance::Unscoped),
             unscoped: *rest_unscoped,
-            ip_restricted: *networks_required,
+            require_networks: *networks_required,
             origin: origin.map(mode),
             concealed: *concealed,
             checks: checks.len(),
@@ -165,16 +165,16 @@ impl RuleFile {
 
     /// Nobody must believe that a public route keeps what is said beside.
     fn public_target(&self) -> Result<Target, ConfigError> {
-        let Self { tied, filtered, pending, unscoped_in, .. } = self;
+        let Self { scoped, filtered, deferred, unscoped_for, .. } = self;
         let beside = [
             ("methods", self.methods.is_some()),
             ("kind", self.kind.is_some()),
-            ("tied", !tied.is_empty()),
+            ("scoped", !scoped.is_empty()),
             ("filtered", !filtered.is_empty()),
-            ("pending", !pending.is_empty()),
-            ("unscoped_in", !unscoped_in.is_empty()),
+            ("deferred", !deferred.is_empty()),
+            ("unscoped_for", !unscoped_for.is_empty()),
             ("unscoped", self.unscoped),
-            ("ip_restricted", self.ip_restricted),
+            ("require_networks", self.require_networks),
             ("origin", self.origin.is_some()),
             ("concealed", self.concealed),
             ("checks", self.checks > 0),
@@ -195,14 +195,14 @@ impl RuleFile {
         if let Some(kind) = self.kind {
             rule = rule.kind(kind);
         }
-        for (index, Object(tie)) in self.tied.into_iter().enumerate() {
-            rule = rule.tied(tie.read(known, &format!("tied[{index}]"))?);
+        for (index, Object(tie)) in self.scoped.into_iter().enumerate() {
+            rule = rule.scoped(tie.read(known, &format!("scoped[{index}]"))?);
         }
         type Say = fn(Rule, Dimension) -> Rule;
         let stances: [(_, _, Say); 3] = [
             ("filtered", self.filtered, Rule::filtered),
-            ("pending", self.pending, Rule::pending),
-            ("unscoped_in", self.unscoped_in, Rule::unscoped_in),
+            ("deferred", self.deferred, Rule::deferred),
+            ("unscoped_for", self.unscoped_for, Rule::unscoped_for),
         ];
         for (field, names, say) in stances {
             for (index, name) in names.iter().enumerate() {
@@ -212,8 +212,8 @@ impl RuleFile {
         if self.unscoped {
             rule = rule.unscoped();
         }
-        if self.ip_restricted {
-            rule = rule.ip_restricted();
+        if self.require_networks {
+            rule = rule.require_networks();
         }
         rule = match self.origin {
             Some(OriginFile::Exact) => rule.origin(Origin::exact()),
@@ -225,20 +225,20 @@ impl RuleFile {
 }
 
 impl TieFile {
-    fn of(tie: &Tie) -> Self {
+    fn of(tie: &EntityRef) -> Self {
         let path = tie.parameter().map(str::to_owned);
         let header = tie.header_name().map(|name| name.as_str().to_owned());
         let function = path.is_none() && header.is_none();
         Self { dimension: tie.dimension().name().to_owned(), path, header, function }
     }
 
-    fn read(self, known: &Known<'_>, place: &str) -> Result<Tie, ConfigError> {
+    fn read(self, known: &Known<'_>, place: &str) -> Result<EntityRef, ConfigError> {
         let at = |field: &str| format!("{place}.{field}");
         let dimension = known.find(&self.dimension).map_err(|error| error.at(at("dimension")))?;
         match (self.path, self.header, self.function) {
-            (Some(parameter), None, false) => Ok(Tie::path(dimension, parameter)),
+            (Some(parameter), None, false) => Ok(EntityRef::from_path(dimension, parameter)),
             (None, Some(name), false) => match HeaderName::from_bytes(name.as_bytes()) {
-                Ok(name) => Ok(Tie::header(dimension, name)),
+                Ok(name) => Ok(EntityRef::from_header(dimension, name)),
                 Err(_) => Err(ConfigError::new(format!("{name:?} is not the name of a header")).at(at("header"))),
             },
             (None, None, true) => Err(wrong(NOT_IN_A_FILE).at(at("function"))),

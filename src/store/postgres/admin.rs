@@ -24,7 +24,7 @@ use crate::{
         postgres::{
             ReplicaStatus,
             connection::{Access, ISOLATION, failure, impatience, standby},
-            reach::{Mark, SETTLE, reach},
+            propagation::{Mark, SETTLE, await_propagation},
             replica::{micros, parse},
             rows::{Broken, COLUMNS, Fetched, OLD_AUDITS, Reader},
             schema,
@@ -77,7 +77,7 @@ impl Admin {
             let (mut applied, mark) = committed.map_err(|_| silent())??;
             self.wake.notify_one();
             // As long as the leases of others last, whatever this process has for its own; each answer in its time.
-            applied.reach = reach(client, &mark).await?;
+            applied.propagation = await_propagation(client, &mark).await?;
             Ok(applied)
         };
         let applied = self.with_connection(Duration::MAX, work).await?;

@@ -3,7 +3,7 @@
 mod admin;
 mod connection;
 mod options;
-mod reach;
+mod propagation;
 mod replica;
 mod rows;
 mod schema;
@@ -40,7 +40,7 @@ use crate::{
 /// request. A replica admits only while it holds a lease, a row in the database that it renews together with
 /// everything that has changed. A change returns when every replica knows of it or has lost its lease: milliseconds
 /// where all are well, at most one lease ([`PostgresOptions::lease`]) where one is paused, cut off or dead; what it
-/// returns says how long that was, and for whom ([`Reach`](crate::store::Reach)). A replica without a lease answers
+/// returns says how long that was, and for whom ([`Propagation`](crate::store::Propagation)). A replica without a lease answers
 /// 503.
 ///
 /// ```text
@@ -114,8 +114,8 @@ use crate::{
 /// use tower_authz::store::{KeyAdmin, PostgresStore};
 ///
 /// let store = PostgresStore::connect("postgres://app@localhost/app").await?;
-/// let changed = store.by("anna").revoke(&"key_3jWz9Qb2Lx".parse().unwrap(), "the laptop was lost").await?;
-/// println!("every replica knows, after {:?}", changed.reach.waited);
+/// let changed = store.as_actor("anna").revoke(&"key_3jWz9Qb2Lx".parse().unwrap(), "the laptop was lost").await?;
+/// println!("every replica knows, after {:?}", changed.propagation.waited);
 /// # Ok(())
 /// # }
 /// ```

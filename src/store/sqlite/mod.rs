@@ -83,7 +83,7 @@ use crate::{
 /// # let path = folder.join("keys.sqlite");
 /// let store = SqliteStore::open_or_create(&path, StoreSettings::new())?;
 /// let grant = Grant::builder().read("products").build()?;
-/// let issued = store.by("setup").issue(NewKey::new("prod-2026-05", grant)).await?;
+/// let issued = store.as_actor("setup").issue(NewKey::new("prod-2026-05", grant)).await?;
 ///
 /// drop(store);
 /// let store = SqliteStore::open(&path)?;

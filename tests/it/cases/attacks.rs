@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use http::HeaderMap;
-use tower_authz::{ClientAddress, Network, Proxies};
+use tower_authz::{ClientAddress, Network, TrustedProxies};
 
 use crate::cases::{
     credential_extraction::Fixture,
@@ -36,7 +36,7 @@ async fn headers_that_name_another_path_or_method_mean_nothing() {
     }
 }
 
-/// What a path is tied to is refused however the prefix is dressed up, also for a key that may do everything.
+/// What a path is scoped by is refused however the prefix is dressed up, also for a key that may do everything.
 #[tokio::test]
 async fn prefixes_are_never_stripped() {
     for target in ["/api%2e/admin/v1/products", "/api%2e%2e/admin/v1/products", "/api../admin/v1/products"] {
@@ -103,7 +103,7 @@ async fn an_origin_is_compared_whole() {
 #[test]
 fn texts_that_parsers_read_differently_are_no_addresses() {
     assert!("010.0.0.0/8".parse::<Network>().is_err());
-    let forwarded = Proxies::trusted(["10.0.0.0/8"]).unwrap().by_forwarded();
+    let forwarded = TrustedProxies::new(["10.0.0.0/8"]).unwrap().with_forwarded_header();
     let peer = ClientAddress::from("10.0.0.1".parse::<IpAddr>().unwrap());
     for open in [r#"for="1.1.1.1, for=2.2.2.2"#, r#"for=2.2.2.2, for="1.1.1.1"#] {
         let mut headers = HeaderMap::new();

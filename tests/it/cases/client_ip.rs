@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use axum::{Router, routing::get};
 use http::header::AUTHORIZATION;
 use tower_authz::{
-    Authz, ClientAddress, Directory, Grant, GrantBuilder, PeerAddress, Policy, Principal, Proxies, Rule,
+    Authz, ClientAddress, Directory, Grant, GrantBuilder, PeerAddress, Policy, Principal, Rule, TrustedProxies,
 };
 
 use crate::{
@@ -24,10 +24,10 @@ async fn the_client_is_found_as_the_table_has_it() {
 
 async fn outcome(row: &Row) -> Result<String, String> {
     let trusted = texts(&row.json("trusted_json")?)?;
-    let proxies = Proxies::trusted(trusted).map_err(|error| error.to_string())?;
+    let proxies = TrustedProxies::new(trusted).map_err(|error| error.to_string())?;
     let proxies = match row.text("mode") {
         "xff" => proxies,
-        "forwarded" => proxies.by_forwarded(),
+        "forwarded" => proxies.with_forwarded_header(),
         other => return Err(format!("the harness does not know the mode {other:?}")),
     };
     let (peer, headers) = (peer(row.text("peer")), lines(&row.json("headers_json")?)?);
@@ -72,7 +72,12 @@ fn zoned(text: &str) -> Option<SocketAddr> {
 }
 
 /// Sends a request through the whole stack. The address that the handler saw; none if it did not run.
-async fn ask(proxies: &Proxies, peer: Option<SocketAddr>, headers: &[Line], grant: GrantBuilder) -> Option<String> {
+async fn ask(
+    proxies: &TrustedProxies,
+    peer: Option<SocketAddr>,
+    headers: &[Line],
+    grant: GrantBuilder,
+) -> Option<String> {
     let policy = Policy::builder().route("/products", Rule::resource("products")).build().unwrap();
     let store = store_of([record("test-key", KEY, grant.build().unwrap())], Directory::default());
     let seen = Seen::default();
@@ -80,8 +85,9 @@ async fn ask(proxies: &Proxies, peer: Option<SocketAddr>, headers: &[Line], gran
     let handler = async move |principal: Principal| {
         noted.note(principal.client_address().ip().map_or("unknown".to_owned(), |address| address.to_string()));
     };
-    let app: Router =
-        Router::new().route("/products", get(handler)).layer(Authz::new(store, policy).behind(proxies.clone()));
+    let app: Router = Router::new()
+        .route("/products", get(handler))
+        .layer(Authz::new(store, policy).with_trusted_proxies(proxies.clone()));
     let mut request = request("GET", b"/products", headers).unwrap();
     request.headers_mut().insert(AUTHORIZATION, format!("Bearer {KEY}").parse().unwrap());
     if let Some(peer) = peer {

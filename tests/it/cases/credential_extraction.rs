@@ -68,7 +68,7 @@ impl Fixture {
         };
         let policy = Policy::builder()
             .route("/api/admin/v1/products", Rule::resource("products").kind("admin").unscoped())
-            .route("/api/runtime/v1/configure", Rule::authenticated().kind("runtime").origin_required().unscoped())
+            .route("/api/runtime/v1/configure", Rule::authenticated().kind("runtime").require_origin().unscoped())
             .build()
             .unwrap();
         let app: Router = Router::new()

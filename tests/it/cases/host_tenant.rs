@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use axum::{Router, body::Body, routing::get};
 use http::{HeaderName, HeaderValue, Request, Uri, Version, header, uri::Authority};
 use tower_authz::{
-    ApiKey, Authz, Directory, Grant, KeyRecord, PeerAddress, Policy, Principal, Proxies, Rule, TenantHosts,
+    ApiKey, Authz, Directory, Grant, KeyRecord, PeerAddress, Policy, Principal, Rule, TenantHosts, TrustedProxies,
     store::MemoryStore,
 };
 
@@ -88,13 +88,14 @@ impl Fixture {
         let tenants: Vec<String> =
             TENANTS.iter().map(|tenant| (*tenant).to_owned()).chain((0..more).map(|n| format!("t{n}-live"))).collect();
         let hosts = TenantHosts::new("{tenant}-{space}.admin.api.example.com").unwrap();
-        let hosts = hosts.known(tenants.clone()).forwarded_by(Proxies::trusted([PROXY]).unwrap());
+        let hosts = hosts.known(tenants.clone()).with_trusted_proxies(TrustedProxies::new([PROXY]).unwrap());
         let policy = Policy::builder().route("/products", Rule::resource("products").unscoped()).build().unwrap();
         let seen = Seen::default();
         let noted = seen.clone();
         let handler = async move |principal: Principal| noted.note(principal.record().tenant().unwrap_or_default());
-        let app =
-            Router::new().route("/products", get(handler)).layer(Authz::new(store(&tenants), policy).tenants(hosts));
+        let app = Router::new()
+            .route("/products", get(handler))
+            .layer(Authz::new(store(&tenants), policy).with_tenant_hosts(hosts));
         Self { app, seen }
     }
 

@@ -13,7 +13,7 @@ use http::{
 };
 use tower_authz::{
     Access, Authz, Dimension, Directory, Grant, GrantBuilder, IdGrammar, KeyFile, Policy, Rule,
-    check::Tie,
+    check::EntityRef,
     store::{MemoryStore, StoreSettings},
 };
 
@@ -42,15 +42,18 @@ fn is_shop_key(id: &str) -> bool {
 }
 
 fn policy(allow_preflight: bool) -> Policy {
-    let shop = |resource: &'static str| Rule::resource(resource).tied(Tie::path(SHOP, "shopKey"));
+    let shop = |resource: &'static str| Rule::resource(resource).scoped(EntityRef::from_path(SHOP, "shopKey"));
     let products = || Rule::resource("products").unscoped();
     let policy = Policy::builder()
         .route("/api/admin/v1/products", products())
-        .route("/api/admin/v1/products/{id}", products().tied(Tie::path(PRODUCT, "id")))
+        .route("/api/admin/v1/products/{id}", products().scoped(EntityRef::from_path(PRODUCT, "id")))
         .route("/api/admin/v1/products/search", products().method(Method::POST, Access::Read))
         .route("/api/admin/v1/shops/{shopKey}/countries/{countryCode}/orders/{id}", shop("orders"))
         .route("/api/admin/v1/shops/{shopKey}", shop("shops"))
-        .route("/api/admin/v1/companies/{id}", Rule::resource("companies").tied(Tie::path(Dimension::COMPANY, "id")))
+        .route(
+            "/api/admin/v1/companies/{id}",
+            Rule::resource("companies").scoped(EntityRef::from_path(Dimension::COMPANY, "id")),
+        )
         .route("/api/admin/v1/reports/run", Rule::resource("reports").unscoped())
         .method_public(Method::GET, "/health")
         .method_public(Method::GET, "/public/{*rest}");
@@ -122,7 +125,7 @@ impl Probe {
         }
         let grant = grant.unwrap_or_else(everything).build().map_err(|error| error.to_string())?;
         let keys = KeyFile::new([record("test-key", KEY, grant)], Directory::default());
-        let settings = StoreSettings::new().format(format()).dimension(PRODUCT).dimension(SHOP);
+        let settings = StoreSettings::new().with_format(format()).with_dimension(PRODUCT).with_dimension(SHOP);
         let store = MemoryStore::from_file(keys, settings).map_err(|error| error.to_string())?;
         let mut app = router(&seen);
         if self.allow_preflight {
@@ -206,10 +209,10 @@ pub async fn needs(probe: &Probe, need: &str) -> Result<(), String> {
         let rest = || within(Some(dimension), Grant::builder().write(resource));
         let other = if *id == "1" { "2" } else { "1" };
         let refused = "deny:403";
-        expect("an exclude list", Some(rest().all_but(dimension.clone(), [*id])), refused).await?;
+        expect("an exclude list", Some(rest().except(dimension.clone(), [*id])), refused).await?;
         expect("a list of another", Some(rest().only(dimension.clone(), [other])), refused).await?;
         expect("an empty list", Some(rest().only::<&str>(dimension.clone(), [])), refused).await?;
-        expect("all but another", Some(rest().all_but(dimension.clone(), [other])), "ran").await?;
+        expect("all but another", Some(rest().except(dimension.clone(), [other])), "ran").await?;
     }
     Ok(())
 }

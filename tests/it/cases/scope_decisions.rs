@@ -6,8 +6,8 @@ use axum::{Router, body::Body, routing::any};
 use http::{Request, header::AUTHORIZATION};
 use serde_json::{Map, Value, json};
 use tower_authz::{
-    ApiKey, Authz, Denial, Dimension, Filter, KeyFile, PeerAddress, Policy, Principal, Proxies, Rule, SecureConnection,
-    check::Tie, store::MemoryStore,
+    ApiKey, Authz, Denial, Dimension, Filter, KeyFile, PeerAddress, Policy, Principal, Rule, SecureConnection,
+    TrustedProxies, check::EntityRef, store::MemoryStore,
 };
 
 use crate::{
@@ -86,9 +86,9 @@ impl Ask {
         rule = match route.as_str() {
             "" | "filters_by_scope" => rule,
             "admin" => rule.kind("admin"),
-            "runtime" => rule.kind("runtime").origin_required(),
+            "runtime" => rule.kind("runtime").require_origin(),
             "unscoped" | "shop_independent" => rule.unscoped(),
-            "ip_restricted" => rule.ip_restricted(),
+            "require_networks" => rule.require_networks(),
             other => return Err(format!("the harness does not know the route {other:?}")),
         };
         let mut ask = Self {
@@ -109,16 +109,17 @@ impl Ask {
                 (None | Some(Value::Null), _) => {}
                 (Some(_), "path" | "body") if in_body => {
                     ask.body.extend(ids.into_iter().map(|id| (name.to_owned(), id)));
-                    ask.rule = ask.rule.pending(dimension);
+                    ask.rule = ask.rule.deferred(dimension);
                     ask.pending = true;
                 }
                 (Some(_), "path") => {
                     ask.segment(name, ids.first().map_or("", String::as_str));
-                    ask.rule = ask.rule.tied(Tie::path(dimension, name));
+                    ask.rule = ask.rule.scoped(EntityRef::from_path(dimension, name));
                 }
                 (Some(_), "header") => {
                     ask.headers.extend(ids.into_iter().map(|id| (header, id)));
-                    ask.rule = ask.rule.tied(Tie::header(dimension, http::HeaderName::from_static(header)));
+                    ask.rule =
+                        ask.rule.scoped(EntityRef::from_header(dimension, http::HeaderName::from_static(header)));
                 }
                 (_, other) => return Err(format!("the harness does not know the place {other:?}")),
             }
@@ -196,7 +197,7 @@ async fn outcome(row: &Row) -> Result<String, String> {
     }
 
     let policy = Policy::builder().route(&ask.pattern, ask.rule.clone()).build().map_err(|error| error.to_string())?;
-    let mut authz = Authz::new(keys(&key), policy).behind(Proxies::trusted([PROXY]).unwrap());
+    let mut authz = Authz::new(keys(&key), policy).with_trusted_proxies(TrustedProxies::new([PROXY]).unwrap());
     // Whoever says how the request came asks whether that will do.
     if ["scheme", "xfp", "x_forwarded_proto_underscore"].iter().any(|name| fields.contains_key(*name)) {
         authz = authz.https_only();
@@ -250,7 +251,7 @@ fn filters(dimensions: &[Dimension], key: &Map<String, Value>) -> Result<String,
         };
         Ok::<_, String>(match (list("include"), list("exclude")) {
             (Some(ids), _) => Filter::Only(sorted(ids)?),
-            (_, Some(ids)) => Filter::AllBut(sorted(ids)?),
+            (_, Some(ids)) => Filter::Except(sorted(ids)?),
             _ => Filter::All,
         })
     };

@@ -39,14 +39,14 @@ pub async fn a_new_grant_judges_the_next_request<F: Fixture>() {
     for (grant, get, put, get_elsewhere) in [
         (Grant::builder().write("products"), 200, 200, 200),
         (Grant::builder().write("products").only("shop", ["de"]), 200, 200, 403),
-        (Grant::builder().read("products").all_but("shop", ["de"]), 403, 403, 200),
+        (Grant::builder().read("products").except("shop", ["de"]), 403, 403, 200),
         (Grant::builder().read("products").from_networks(["10.0.0.0/8"]), 403, 403, 403),
         (Grant::builder().read("product"), 403, 403, 403),
         (Grant::builder(), 403, 403, 403),
         (Grant::builder().read("products"), 200, 403, 200),
     ] {
         let grant = grant.build().unwrap();
-        let changed = store.by("test").set_grant(id, grant.clone()).await.unwrap();
+        let changed = store.as_actor("test").set_grant(id, grant.clone()).await.unwrap();
         assert_eq!(*changed.record.unwrap().grant(), grant);
         let seen = (gate.get(&key).await, gate.put(&key).await, gate.ask(Method::GET, "ch", secret).await);
         assert_eq!(seen, (get, put, get_elsewhere), "{grant:?}");
@@ -61,16 +61,16 @@ pub async fn a_revoked_key_is_refused_and_the_others_go_on<F: Fixture>() {
     let (key, other) = (issue(store).await, issue(store).await);
     assert_eq!(gate.get(&key).await, 200);
     let before = in_seconds(0);
-    let revoked = store.by("anna").revoke(key.record.id(), "the laptop was lost").await.unwrap().record.unwrap();
+    let revoked = store.as_actor("anna").revoke(key.record.id(), "the laptop was lost").await.unwrap().record.unwrap();
     assert_eq!((gate.get(&key).await, gate.get(&other).await), (401, 200));
     assert_eq!(revoked.revocation_reason(), Some("the laptop was lost"));
     assert!((before..=in_seconds(0)).contains(&revoked.revoked_at().unwrap()));
     assert_eq!(store.show(key.record.id()).await.unwrap(), revoked);
 
-    let again = store.by("bob").revoke(key.record.id(), "another reason").await.unwrap().record.unwrap();
+    let again = store.as_actor("bob").revoke(key.record.id(), "another reason").await.unwrap().record.unwrap();
     assert_eq!(again, revoked, "revoked once and for all");
 
-    store.by("anna").revoke(other.record.id(), "").await.unwrap();
+    store.as_actor("anna").revoke(other.record.id(), "").await.unwrap();
     assert_eq!(gate.get(&other).await, 401);
     assert_eq!(store.show(other.record.id()).await.unwrap().revocation_reason(), None);
 }
@@ -81,7 +81,7 @@ pub async fn a_deleted_key_is_unknown<F: Fixture>() {
     let gate = Gate::of(store);
     let (key, other) = (issue(store).await, issue(store).await);
     let id = key.record.id();
-    let last = store.by("test").delete(id).await.unwrap().record.unwrap();
+    let last = store.as_actor("test").delete(id).await.unwrap().record.unwrap();
     assert_eq!(*last, *key.record);
     assert_eq!((gate.get(&key).await, gate.get(&other).await), (401, 200));
     assert_eq!(store.show(id).await.unwrap_err().kind(), StoreErrorKind::NotFound);
@@ -94,17 +94,17 @@ pub async fn a_purge_takes_the_dead_and_leaves_the_living<F: Fixture>() {
     let gate = Gate::of(store);
     let grant = || Grant::builder().read("products").build().unwrap();
     let ending = async |seconds| {
-        store.by("test").issue(NewKey::new("k", grant()).expires_at(in_seconds(seconds))).await.unwrap()
+        store.as_actor("test").issue(NewKey::new("k", grant()).expires_at(in_seconds(seconds))).await.unwrap()
     };
     let (long_expired, expired, living, endless) =
         (ending(-100).await, ending(-10).await, ending(100).await, issue(store).await);
     let revoked = issue(store).await;
-    store.by("test").revoke(revoked.record.id(), "").await.unwrap();
+    store.as_actor("test").revoke(revoked.record.id(), "").await.unwrap();
 
-    assert_eq!(store.by("test").purge(in_seconds(-1000)).await.unwrap(), 0);
-    assert_eq!(store.by("test").purge(in_seconds(-50)).await.unwrap(), 1);
+    assert_eq!(store.as_actor("test").purge(in_seconds(-1000)).await.unwrap(), 0);
+    assert_eq!(store.as_actor("test").purge(in_seconds(-50)).await.unwrap(), 1);
     assert_eq!(store.show(long_expired.record.id()).await.unwrap_err().kind(), StoreErrorKind::NotFound);
-    assert_eq!(store.by("test").purge(in_seconds(0)).await.unwrap(), 2);
+    assert_eq!(store.as_actor("test").purge(in_seconds(0)).await.unwrap(), 2);
     for gone in [&expired, &revoked] {
         assert_eq!(store.show(gone.record.id()).await.unwrap_err().kind(), StoreErrorKind::NotFound);
         assert_eq!(gate.get(gone).await, 401);
@@ -117,11 +117,11 @@ pub async fn a_rotated_key_lives_until_it_is_revoked<F: Fixture>() {
     let fixture = F::fresh(StoreSettings::new()).await;
     let store = fixture.store();
     let gate = Gate::of(store);
-    let grant = Grant::builder().read("products").all_but("shop", ["ch"]).build().unwrap();
+    let grant = Grant::builder().read("products").except("shop", ["ch"]).build().unwrap();
     let (start, end) = (in_seconds(-60), in_seconds(60));
     let new = NewKey::new("prod", grant).kind("admin").tenant("acme").not_before(start).expires_at(end);
-    let old = store.by("test").issue(new).await.unwrap();
-    let new = store.by("test").rotate(old.record.id(), Overlap::UntilRevoked).await.unwrap();
+    let old = store.as_actor("test").issue(new).await.unwrap();
+    let new = store.as_actor("test").rotate(old.record.id(), Overlap::UntilRevoked).await.unwrap();
     assert_ne!(old.record.id(), new.record.id());
     assert_ne!(old.record.digest(), new.record.digest());
     for record in [&old.record, &new.record, &store.show(new.record.id()).await.unwrap()] {
@@ -131,9 +131,9 @@ pub async fn a_rotated_key_lives_until_it_is_revoked<F: Fixture>() {
     }
     assert_eq!((gate.get(&old).await, gate.get(&new).await), (200, 200), "the old one lives until it is revoked");
     assert_eq!(gate.ask(Method::GET, "ch", new.api_key.expose()).await, 403);
-    store.by("test").revoke(old.record.id(), "rotated").await.unwrap();
+    store.as_actor("test").revoke(old.record.id(), "rotated").await.unwrap();
     assert_eq!((gate.get(&old).await, gate.get(&new).await), (401, 200));
-    let dead = store.by("test").rotate(old.record.id(), Overlap::UntilRevoked).await.unwrap_err();
+    let dead = store.as_actor("test").rotate(old.record.id(), Overlap::UntilRevoked).await.unwrap_err();
     assert_eq!(dead.kind(), StoreErrorKind::Conflict);
 }
 
@@ -143,7 +143,7 @@ pub async fn a_rotated_key_lives_for_the_overlap<F: Fixture>() {
     let hour = Duration::from_secs(3600);
     let old = issue(store).await;
     let before = in_seconds(0);
-    let new = store.by("test").rotate(old.record.id(), Overlap::For(hour)).await.unwrap();
+    let new = store.as_actor("test").rotate(old.record.id(), Overlap::For(hour)).await.unwrap();
     let end = store.show(old.record.id()).await.unwrap().expires_at().unwrap();
     assert!((before + hour..=in_seconds(0) + hour).contains(&end));
     assert_eq!(new.record.expires_at(), None, "only the old one ends");
@@ -159,12 +159,12 @@ pub async fn of_one_key_at_most_two_secrets_live<F: Fixture>() {
     let gate = Gate::of(store);
     let hour = Overlap::For(Duration::from_secs(3600));
     let first = issue(store).await;
-    let second = store.by("test").rotate(first.record.id(), hour).await.unwrap();
+    let second = store.as_actor("test").rotate(first.record.id(), hour).await.unwrap();
     assert_eq!((gate.get(&first).await, gate.get(&second).await), (200, 200));
-    let third = store.by("test").rotate(second.record.id(), hour).await.unwrap();
+    let third = store.as_actor("test").rotate(second.record.id(), hour).await.unwrap();
     assert_eq!((gate.get(&first).await, gate.get(&second).await, gate.get(&third).await), (401, 200, 200));
     // Nor two successors of one.
-    let again = store.by("test").rotate(second.record.id(), hour).await.unwrap_err();
+    let again = store.as_actor("test").rotate(second.record.id(), hour).await.unwrap_err();
     assert_eq!(again.kind(), StoreErrorKind::Conflict);
 }
 
@@ -177,9 +177,9 @@ pub async fn in_whatever_order_a_key_is_revoked_and_rotated_it_is_refused<F: Fix
         let mut new = None;
         for step in 0..3 {
             if step == rotate_at {
-                new = store.by("test").rotate(old.record.id(), Overlap::UntilRevoked).await.ok();
+                new = store.as_actor("test").rotate(old.record.id(), Overlap::UntilRevoked).await.ok();
             } else {
-                store.by("test").revoke(old.record.id(), "lost").await.unwrap();
+                store.as_actor("test").revoke(old.record.id(), "lost").await.unwrap();
                 assert_eq!(gate.get(&old).await, 401, "rotated at {rotate_at}, step {step}");
             }
         }
@@ -192,7 +192,7 @@ pub async fn in_whatever_order_a_key_is_revoked_and_rotated_it_is_refused<F: Fix
     // And all at once.
     for _ in 0..20 {
         let old = issue(store).await;
-        let (id, by) = (old.record.id(), store.by("test"));
+        let (id, by) = (old.record.id(), store.as_actor("test"));
         let (one, other, _) = tokio::join!(by.revoke(id, ""), by.revoke(id, ""), by.rotate(id, Overlap::UntilRevoked));
         assert_eq!((gate.get(&old).await, one.is_ok() && other.is_ok()), (401, true));
     }
@@ -202,14 +202,14 @@ pub async fn an_overlap_never_prolongs_a_life<F: Fixture>() {
     let fixture = F::fresh(StoreSettings::new()).await;
     let store = fixture.store();
     let soon = in_seconds(60);
-    let key = store.by("test").issue(NewKey::new("k", Grant::default()).expires_at(soon)).await.unwrap();
-    store.by("test").rotate(key.record.id(), Overlap::For(Duration::from_secs(3600))).await.unwrap();
+    let key = store.as_actor("test").issue(NewKey::new("k", Grant::default()).expires_at(soon)).await.unwrap();
+    store.as_actor("test").rotate(key.record.id(), Overlap::For(Duration::from_secs(3600))).await.unwrap();
     assert_eq!(store.show(key.record.id()).await.unwrap().expires_at(), Some(soon));
 
     let endless = issue(store).await;
-    store.by("test").rotate(endless.record.id(), Overlap::For(Duration::ZERO)).await.unwrap();
+    store.as_actor("test").rotate(endless.record.id(), Overlap::For(Duration::ZERO)).await.unwrap();
     assert_eq!(Gate::of(store).get(&endless).await, 401, "no overlap, no life");
-    let dead = store.by("test").rotate(endless.record.id(), Overlap::UntilRevoked).await.unwrap_err();
+    let dead = store.as_actor("test").rotate(endless.record.id(), Overlap::UntilRevoked).await.unwrap_err();
     assert_eq!(dead.kind(), StoreErrorKind::Conflict, "an expired key is not rotated");
 }
 
@@ -220,13 +220,13 @@ pub async fn dates_hold_to_the_microsecond<F: Fixture>() {
     let micro = Duration::from_micros(1);
     let grant = Grant::builder().read("products").build().unwrap();
     let new = NewKey::new("k", grant).not_before(start).expires_at(end);
-    let key = store.by("test").issue(new).await.unwrap();
+    let key = store.as_actor("test").issue(new).await.unwrap();
     for (now, status) in [(start - micro, 401), (start, 200), (end - micro, 200), (end, 401), (end + micro, 401)] {
         assert_eq!(Gate::at(store, now).get(&key).await, status, "{now:?}");
     }
     // Whatever is finer is cut, at once and not only when it is read again.
     let fine = NewKey::new("k", Grant::default()).expires_at(end + Duration::from_nanos(999));
-    assert_eq!(store.by("test").issue(fine).await.unwrap().record.expires_at(), Some(end));
+    assert_eq!(store.as_actor("test").issue(fine).await.unwrap().record.expires_at(), Some(end));
 }
 
 pub async fn nothing_brings_a_revoked_key_back<F: Fixture>() {
@@ -236,21 +236,21 @@ pub async fn nothing_brings_a_revoked_key_back<F: Fixture>() {
     let key = issue(store).await;
     let id = key.record.id();
     let exported = store.export().await.unwrap();
-    let revoked = store.by("test").revoke(id, "lost").await.unwrap().record.unwrap();
+    let revoked = store.as_actor("test").revoke(id, "lost").await.unwrap().record.unwrap();
 
-    store.by("test").rename(id, "another name").await.unwrap();
+    store.as_actor("test").rename(id, "another name").await.unwrap();
     let grant = Grant::builder().write("products").build().unwrap();
-    assert_eq!(store.by("test").set_grant(id, grant.clone()).await.unwrap_err().kind(), StoreErrorKind::Conflict);
-    let rotated = store.by("test").rotate(id, Overlap::UntilRevoked).await;
+    assert_eq!(store.as_actor("test").set_grant(id, grant.clone()).await.unwrap_err().kind(), StoreErrorKind::Conflict);
+    let rotated = store.as_actor("test").rotate(id, Overlap::UntilRevoked).await;
     assert_eq!(rotated.unwrap_err().kind(), StoreErrorKind::Conflict);
-    store.by("test").revoke(id, "found again").await.unwrap();
-    let imported = store.by("test").import(exported.records().to_vec()).await.unwrap();
+    store.as_actor("test").revoke(id, "found again").await.unwrap();
+    let imported = store.as_actor("test").import(exported.records().to_vec()).await.unwrap();
     assert_eq!((imported.added, imported.skipped), (0, 1), "the living copy of before is left out");
     let other_id = KeyRecord::builder("k".parse().unwrap(), *key.record.digest()).grant(grant).build();
-    let imported = store.by("test").import([other_id]).await.unwrap();
+    let imported = store.as_actor("test").import([other_id]).await.unwrap();
     assert_eq!((imported.added, imported.skipped), (0, 1), "the digest is what counts, not the id");
-    store.by("test").set_settings(StoreSettings::new()).await.unwrap();
-    assert_eq!(store.by("test").purge(in_seconds(-1000)).await.unwrap(), 0);
+    store.as_actor("test").set_settings(StoreSettings::new()).await.unwrap();
+    assert_eq!(store.as_actor("test").purge(in_seconds(-1000)).await.unwrap(), 0);
 
     assert_eq!(gate.get(&key).await, 401);
     assert_eq!(Gate::at(store, in_seconds(-86_400)).get(&key).await, 401, "nor does a clock that is set back");
@@ -268,13 +268,13 @@ pub async fn revoked_is_for_good_however_a_key_came_and_went<F: Fixture>() {
     let keys = [issue(&elsewhere).await, issue(&elsewhere).await, issue(&elsewhere).await];
     let before = elsewhere.export().await.unwrap().records().to_vec();
     for key in &keys {
-        elsewhere.by("test").revoke(key.record.id(), "lost").await.unwrap();
+        elsewhere.as_actor("test").revoke(key.record.id(), "lost").await.unwrap();
     }
     let after = elsewhere.export().await.unwrap().records().to_vec();
     let fixture = F::fresh(StoreSettings::new()).await;
     let store = fixture.store();
     let gate = Gate::of(store);
-    let by = store.by("test");
+    let by = store.as_actor("test");
     assert_eq!(by.import(after.clone()).await.unwrap().added, 3);
     // One stays, one is deleted, and one is purged.
     let [_, deleted, purged] = &keys;
@@ -318,7 +318,7 @@ pub async fn a_revocation_holds_for_every_request_that_begins_later<F: Fixture>(
             let store = store.clone();
             async move { issue(&store).await }
         });
-        store.by("test").revoke(key.record.id(), "").await.unwrap();
+        store.as_actor("test").revoke(key.record.id(), "").await.unwrap();
         revoked.store(true, Ordering::SeqCst);
         for reader in readers {
             reader.await.unwrap();
@@ -334,13 +334,13 @@ pub async fn an_imported_key_is_admitted<F: Fixture>() {
     // As they come from another store: one alive, one revoked, one expired.
     let elsewhere = MemoryStore::new();
     let (alive, revoked, expired) = (issue(&elsewhere).await, issue(&elsewhere).await, issue(&elsewhere).await);
-    elsewhere.by("test").revoke(revoked.record.id(), "lost").await.unwrap();
-    elsewhere.by("test").rotate(expired.record.id(), Overlap::For(Duration::ZERO)).await.unwrap();
+    elsewhere.as_actor("test").revoke(revoked.record.id(), "lost").await.unwrap();
+    elsewhere.as_actor("test").rotate(expired.record.id(), Overlap::For(Duration::ZERO)).await.unwrap();
     let records = elsewhere.export().await.unwrap().records().to_vec();
-    let imported = store.by("test").import(records.clone()).await.unwrap();
+    let imported = store.as_actor("test").import(records.clone()).await.unwrap();
     assert_eq!((imported.added, imported.skipped), (4, 0));
     assert_eq!((gate.get(&alive).await, gate.get(&revoked).await, gate.get(&expired).await), (200, 401, 401));
-    let again = store.by("test").import(records).await.unwrap();
+    let again = store.as_actor("test").import(records).await.unwrap();
     assert_eq!((again.added, again.skipped), (0, 4));
 }
 
@@ -349,10 +349,10 @@ pub async fn who_belongs_to_whom_is_judged_by_the_newest_settings<F: Fixture>() 
     let store = fixture.store();
     let gate = Gate::of(store);
     let grant = Grant::builder().read("products").only("company", ["1"]).build().unwrap();
-    let key = store.by("test").issue(NewKey::new("k", grant)).await.unwrap();
+    let key = store.as_actor("test").issue(NewKey::new("k", grant)).await.unwrap();
     for (company, status) in [(None, 403), (Some("1"), 200), (Some("2"), 403), (Some("1"), 200), (None, 403)] {
         let directory = Directory::builder().shop("de", company).build().unwrap();
-        store.by("test").set_settings(StoreSettings::new().directory(directory)).await.unwrap();
+        store.as_actor("test").set_settings(StoreSettings::new().with_directory(directory)).await.unwrap();
         assert_eq!(gate.get(&key).await, status, "the shop belongs to {company:?}");
         assert_eq!(store.settings().await.unwrap().to_json().unwrap().contains("\"company\""), company.is_some());
     }
@@ -377,7 +377,7 @@ pub async fn only_an_admitted_request_is_a_use<F: Fixture>() {
     let store = fixture.store();
     let gate = Gate::of(store);
     let (used, unused, revoked) = (issue(store).await, issue(store).await, issue(store).await);
-    store.by("test").revoke(revoked.record.id(), "").await.unwrap();
+    store.as_actor("test").revoke(revoked.record.id(), "").await.unwrap();
     assert_eq!(store.show(used.record.id()).await.unwrap().last_used(), None);
     let before = in_seconds(-3); // uses are noted in whole seconds, by a clock that is late by one
     assert_eq!((gate.get(&used).await, gate.get(&revoked).await), (200, 401));

@@ -14,13 +14,13 @@ use crate::stores::{Fixture, Gate, all, audit, in_seconds, issue};
 
 pub async fn a_record_is_kept_as_it_was_given<F: Fixture>() {
     const PROJECT: Dimension = Dimension::new("project", IdGrammar::Opaque);
-    let fixture = F::fresh(StoreSettings::new().dimension(PROJECT)).await;
+    let fixture = F::fresh(StoreSettings::new().with_dimension(PROJECT)).await;
     let store = fixture.store();
     let grant = Grant::builder()
         .write("products")
         .read("*")
         .only("company", [1_u64, u64::MAX])
-        .all_but("shop", ["de", "ch"])
+        .except("shop", ["de", "ch"])
         .only::<&str>(PROJECT, [])
         .from_networks(["10.0.0.0/8", "10.0.0.0/9", "2001:db8::/32"])
         .from_origins(["https://shop.example"])
@@ -30,7 +30,7 @@ pub async fn a_record_is_kept_as_it_was_given<F: Fixture>() {
     let (start, end) = (UNIX_EPOCH - Duration::from_secs(86_400), UNIX_EPOCH + Duration::from_secs(253_402_000_000));
     let new = NewKey::new("Ünïcode 'quoted' \"name\" \u{1f511}", grant.clone()).kind("admin").tenant("acme-live");
     let before = in_seconds(0);
-    let key = store.by("test").issue(new.not_before(start).expires_at(end)).await.unwrap();
+    let key = store.as_actor("test").issue(new.not_before(start).expires_at(end)).await.unwrap();
     let record = store.show(key.record.id()).await.unwrap();
     assert_eq!(record, key.record);
     assert_eq!(all(store).await, [key.record]);
@@ -48,7 +48,7 @@ pub async fn a_record_is_kept_as_it_was_given<F: Fixture>() {
 pub async fn every_change_is_one_version<F: Fixture>() {
     let fixture = F::fresh(StoreSettings::new()).await;
     let store = fixture.store();
-    let (anna, key) = (store.by("anna"), issue(store).await);
+    let (anna, key) = (store.as_actor("anna"), issue(store).await);
     let id = key.record.id();
     let version = async |expected: u64| assert_eq!(store.show(id).await.unwrap().version(), expected);
     version(1).await;
@@ -79,7 +79,7 @@ pub async fn no_version_is_lost_when_many_change_one_key<F: Fixture>() {
             let (store, id) = (store.clone(), key.record.id().clone());
             tokio::spawn(async move {
                 for round in 0..10 {
-                    store.by("test").rename(&id, format!("{task}-{round}")).await.unwrap();
+                    store.as_actor("test").rename(&id, format!("{task}-{round}")).await.unwrap();
                 }
             })
         })
@@ -106,7 +106,7 @@ pub async fn keys_are_issued_and_revoked_at_once<F: Fixture>() {
             for _ in 0..15 {
                 let key = issue(&store).await;
                 assert_eq!(gate.get(&key).await, 200);
-                store.by("test").revoke(key.record.id(), "").await.unwrap();
+                store.as_actor("test").revoke(key.record.id(), "").await.unwrap();
                 assert_eq!(gate.get(&key).await, 401);
             }
         })
@@ -127,7 +127,7 @@ pub async fn ids_are_unique_even_where_they_are_short<F: Fixture>() {
     let taken = (0..8000).map(|number: u32| {
         KeyRecord::builder(format!("t_{number:04x}").parse().unwrap(), Digest::of(&number.to_be_bytes())).build()
     });
-    assert_eq!(store.by("test").import(taken).await.unwrap().added, 8000);
+    assert_eq!(store.as_actor("test").import(taken).await.unwrap().added, 8000);
     for _ in 0..150 {
         let key = issue(store).await;
         assert!(key.record.id().as_str() >= "t_1f40", "{} was taken", key.record.id());
@@ -149,7 +149,7 @@ pub async fn what_cannot_be_done_changes_nothing<F: Fixture>() {
     use StoreErrorKind::{Conflict, Invalid, NotFound};
     let fixture = F::fresh(StoreSettings::new()).await;
     let store = fixture.store();
-    let (anna, key, dead) = (store.by("anna"), issue(store).await, issue(store).await);
+    let (anna, key, dead) = (store.as_actor("anna"), issue(store).await, issue(store).await);
     anna.revoke(dead.record.id(), "lost").await.unwrap();
     let (id, dead) = (key.record.id(), dead.record.id());
     let nobody = "key_nobody".parse().unwrap();
@@ -177,12 +177,12 @@ pub async fn what_cannot_be_done_changes_nothing<F: Fixture>() {
         refused(anna.issue(new("k").kind(bad)).await, Invalid, "kind: at most 256 characters");
         refused(anna.issue(new("k").tenant(bad)).await, Invalid, "tenant: at most 256 characters");
         refused(anna.rename(id, bad).await, Invalid, "name: at most 256 characters");
-        refused(store.by(bad).rename(id, "n").await, Invalid, "who makes a change: at most 256 characters");
-        refused(store.by(bad).revoke(id, "").await, Invalid, "who makes a change");
+        refused(store.as_actor(bad).rename(id, "n").await, Invalid, "who makes a change: at most 256 characters");
+        refused(store.as_actor(bad).revoke(id, "").await, Invalid, "who makes a change");
     }
     refused(anna.revoke(id, "line\nbreak").await, Invalid, "reason: at most 1024 characters");
     refused(anna.revoke(id, "x".repeat(1025)).await, Invalid, "reason: at most 1024 characters");
-    refused(store.by("").revoke(id, "").await, Invalid, "say who makes the change");
+    refused(store.as_actor("").revoke(id, "").await, Invalid, "say who makes the change");
     refused(anna.issue(new("k").kind("")).await, Invalid, "kind: leave it out");
     refused(anna.issue(new("k").tenant("")).await, Invalid, "tenant: leave it out");
 
@@ -197,7 +197,7 @@ pub async fn what_cannot_be_done_changes_nothing<F: Fixture>() {
     assert_eq!(Gate::of(store).get(&key).await, 200);
     // What stands right at the limits is taken.
     anna.rename(id, "ü".repeat(256)).await.unwrap();
-    store.by(&"ü".repeat(256)).revoke(id, "ü".repeat(1024)).await.unwrap();
+    store.as_actor(&"ü".repeat(256)).revoke(id, "ü".repeat(1024)).await.unwrap();
 }
 
 /// A whole API key is refused in each text that is kept, and the error does not repeat it: one with a prefix by its form, an
@@ -206,9 +206,9 @@ pub async fn no_whole_key_is_kept_in_any_text<F: Fixture>() {
     const DOCUMENT: Dimension = Dimension::new("document", IdGrammar::Opaque);
     for format in [KeyFormat::default(), KeyFormat::opaque(24, 64).unwrap()] {
         let told = format!("{format:?}");
-        let fixture = F::fresh(StoreSettings::from(format).dimension(DOCUMENT)).await;
+        let fixture = F::fresh(StoreSettings::from(format).with_dimension(DOCUMENT)).await;
         let store = fixture.store();
-        let (anna, issued) = (store.by("anna"), issue(store).await);
+        let (anna, issued) = (store.as_actor("anna"), issue(store).await);
         let (id, key) = (issued.record.id(), issued.api_key.expose());
         let before = (all(store).await, audit(store).await);
         let new = |name: &str| NewKey::new(name, Grant::default());
@@ -221,13 +221,13 @@ pub async fn no_whole_key_is_kept_in_any_text<F: Fixture>() {
             anna.issue(new("k").tenant(key)).await.map(drop),
             anna.rename(id, key).await.map(drop),
             anna.revoke(id, format!("{key} was lost")).await.map(drop),
-            store.by(key).rename(id, "another").await.map(drop),
-            store.by(key).revoke(id, "").await.map(drop),
-            store.by(key).delete(id).await.map(drop),
+            store.as_actor(key).rename(id, "another").await.map(drop),
+            store.as_actor(key).revoke(id, "").await.map(drop),
+            store.as_actor(key).delete(id).await.map(drop),
         ];
         let grants = [
             Grant::builder().only(DOCUMENT, [key]).build().unwrap(),
-            Grant::builder().all_but(DOCUMENT, ["a", key]).build().unwrap(),
+            Grant::builder().except(DOCUMENT, ["a", key]).build().unwrap(),
         ];
         let mut outcomes = Vec::from(outcomes);
         for grant in grants {
@@ -247,7 +247,7 @@ pub async fn an_import_is_whole_or_not_at_all<F: Fixture>() {
     use StoreErrorKind::{Conflict, Invalid};
     let fixture = F::fresh(StoreSettings::new()).await;
     let store = fixture.store();
-    let (anna, key) = (store.by("anna"), issue(store).await);
+    let (anna, key) = (store.as_actor("anna"), issue(store).await);
     let before = (all(store).await, audit(store).await);
     let good = || KeyRecord::builder("good".parse().unwrap(), Digest::of(b"good key"));
     let bad = || KeyRecord::builder("bad".parse().unwrap(), Digest::of(b"bad key"));
@@ -287,36 +287,37 @@ pub async fn dimensions_are_declared<F: Fixture>() {
     let over = |ids: [&'static str; 1], as_declared: &Dimension| {
         Grant::builder().read("products").only(as_declared.clone(), ids).build().unwrap()
     };
-    let undeclared = store.by("test").issue(NewKey::new("k", over(["APOLLO"], &upper))).await;
+    let undeclared = store.as_actor("test").issue(NewKey::new("k", over(["APOLLO"], &upper))).await;
     refused(undeclared, StoreErrorKind::Invalid, "restrictions.project: no such dimension");
 
-    store.by("test").set_settings(StoreSettings::new().dimension(upper.clone())).await.unwrap();
+    store.as_actor("test").set_settings(StoreSettings::new().with_dimension(upper.clone())).await.unwrap();
     assert_eq!(store.settings().await.unwrap().dimensions(), std::slice::from_ref(&upper));
-    let key = store.by("test").issue(NewKey::new("k", over(["APOLLO"], &upper))).await.unwrap();
+    let key = store.as_actor("test").issue(NewKey::new("k", over(["APOLLO"], &upper))).await.unwrap();
     assert!(store.show(key.record.id()).await.unwrap().grant().restriction(&upper).unwrap().allows("APOLLO"));
     // The grammar of the store is what counts, not the one that the grant was built with.
     let slugs = Dimension::new("project", IdGrammar::Slug);
-    let other = store.by("test").issue(NewKey::new("k", over(["apollo"], &slugs))).await;
+    let other = store.as_actor("test").issue(NewKey::new("k", over(["apollo"], &slugs))).await;
     refused(other, StoreErrorKind::Invalid, "restrictions.project: \"apollo\" is not the canonical spelling");
 }
 
 /// Without the dimension its keys could not be read any more once the store is opened again.
 pub async fn a_dimension_that_keys_are_restricted_over_stays<F: Fixture>() {
     let project = Dimension::new("project", IdGrammar::Slug);
-    let fixture = F::fresh(StoreSettings::new().dimension(project.clone())).await;
+    let fixture = F::fresh(StoreSettings::new().with_dimension(project.clone())).await;
     let store = fixture.store();
     let grant = Grant::builder().read("products").only(project.clone(), ["apollo"]).build().unwrap();
-    let key = store.by("test").issue(NewKey::new("k", grant)).await.unwrap();
+    let key = store.as_actor("test").issue(NewKey::new("k", grant)).await.unwrap();
     let before = (all(store).await, audit(store).await);
     let id = key.record.id();
-    for without in [StoreSettings::new(), StoreSettings::new().dimension(Dimension::new("project", IdGrammar::Number))]
+    for without in
+        [StoreSettings::new(), StoreSettings::new().with_dimension(Dimension::new("project", IdGrammar::Number))]
     {
-        let outcome = store.by("test").set_settings(without).await;
+        let outcome = store.as_actor("test").set_settings(without).await;
         refused(outcome, StoreErrorKind::Conflict, &format!("key {id}: restrictions.project: "));
         assert_eq!((all(store).await, audit(store).await), before);
     }
-    store.by("test").delete(id).await.unwrap();
-    store.by("test").set_settings(StoreSettings::new()).await.unwrap();
+    store.as_actor("test").delete(id).await.unwrap();
+    store.as_actor("test").set_settings(StoreSettings::new()).await.unwrap();
     assert!(store.settings().await.unwrap().dimensions().is_empty());
 }
 
@@ -327,11 +328,15 @@ pub async fn settings_that_could_not_be_read_back_are_refused<F: Fixture>() {
     let fixture = F::fresh(StoreSettings::new()).await;
     let store = fixture.store();
     let directory = Directory::builder().shop("DE", Some("1")).build_with(&shops).unwrap();
-    let outcome = store.by("test").set_settings(StoreSettings::new().directory(directory.clone())).await;
+    let outcome = store.as_actor("test").set_settings(StoreSettings::new().with_directory(directory.clone())).await;
     refused(outcome, StoreErrorKind::Invalid, "directory shop \"DE\": it is not the canonical spelling");
     assert!(audit(store).await.is_empty());
     assert_eq!(store.directory().company_of("DE"), None);
-    store.by("test").set_settings(StoreSettings::new().dimension(shops).directory(directory)).await.unwrap();
+    store
+        .as_actor("test")
+        .set_settings(StoreSettings::new().with_dimension(shops).with_directory(directory))
+        .await
+        .unwrap();
     assert_eq!(store.directory().company_of("DE"), Some("1"));
 }
 
@@ -339,17 +344,17 @@ pub async fn a_format_stays<F: Fixture>() {
     let tiny = KeyFormat::structured("t").public_id(Alphabet::LowerHex, 8).build().unwrap();
     let fixture = F::fresh(tiny.clone().into()).await;
     let store = fixture.store();
-    let other = store.by("test").set_settings(StoreSettings::new()).await;
+    let other = store.as_actor("test").set_settings(StoreSettings::new()).await;
     refused(other, StoreErrorKind::Conflict, "the format of keys stays");
     assert!(audit(store).await.is_empty());
-    assert_eq!((store.format(), store.settings().await.unwrap().key_format()), (tiny.clone(), &tiny));
+    assert_eq!((store.format(), store.settings().await.unwrap().format()), (tiny.clone(), &tiny));
     assert!(issue(store).await.record.id().as_str().starts_with("t_"));
 }
 
 pub async fn what_is_hardly_meant_is_told<F: Fixture>() {
-    let fixture = F::fresh(StoreSettings::new().ip_restricted(["ledger"])).await;
+    let fixture = F::fresh(StoreSettings::new().with_networks_required_for(["ledger"])).await;
     let store = fixture.store();
-    let anna = store.by("anna");
+    let anna = store.as_actor("anna");
     let networks = "the routes of ledger demand a key with networks, and it has none";
     let narrow = || Grant::builder().from_networks(["10.0.0.0/8"]);
     for (grant, told) in [
@@ -386,11 +391,11 @@ pub async fn what_never_matches_is_refused<F: Fixture>() {
     let fixture = F::fresh(StoreSettings::new()).await;
     let store = fixture.store();
     let new = || NewKey::new("k", Grant::default());
-    let error = store.by("test").issue(new().tenant("Acme-Live")).await.unwrap_err();
+    let error = store.as_actor("test").issue(new().tenant("Acme-Live")).await.unwrap_err();
     assert!(error.to_string().contains("write \"acme-live\""), "{error}");
-    let key = store.by("test").issue(new().tenant("acme-live")).await.unwrap();
+    let key = store.as_actor("test").issue(new().tenant("acme-live")).await.unwrap();
     let record = tower_authz::KeyRecord::builder("key_other".parse().unwrap(), tower_authz::Digest::of(b"x"));
-    let error = store.by("test").import([record.tenant("ACME".to_owned()).build()]).await.unwrap_err();
+    let error = store.as_actor("test").import([record.tenant("ACME".to_owned()).build()]).await.unwrap_err();
     assert!(error.to_string().contains("write \"acme\""), "{error}");
     assert_eq!(store.show(key.record.id()).await.unwrap().tenant(), Some("acme-live"));
 }

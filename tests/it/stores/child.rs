@@ -131,7 +131,7 @@ async fn obey<F: Durable>(place: &str) {
 }
 
 async fn change(store: &impl KeyAdmin, words: &[&str]) -> Result<String, StoreError> {
-    let child = store.by("child");
+    let child = store.as_actor("child");
     let id = |text: &str| text.parse::<KeyId>().unwrap();
     match *words {
         ["issue", name] => {
@@ -152,7 +152,7 @@ async fn change(store: &impl KeyAdmin, words: &[&str]) -> Result<String, StoreEr
         ["delete", key] => drop(child.delete(&id(key)).await?),
         ["settings", company] => {
             let directory = tower_authz::Directory::builder().shop("de", Some(company)).build().unwrap();
-            child.set_settings(store.settings().await?.directory(directory)).await?;
+            child.set_settings(store.settings().await?.with_directory(directory)).await?;
         }
         _ => panic!("what is {words:?}?"),
     }
@@ -161,7 +161,7 @@ async fn change(store: &impl KeyAdmin, words: &[&str]) -> Result<String, StoreEr
 
 /// Changes without an end; each is told as soon as it is acknowledged. The first error ends it.
 async fn churn(store: &(impl KeyAdmin + KeyStore), seed: u64) -> Result<String, StoreError> {
-    let child = store.by("child");
+    let child = store.as_actor("child");
     let mut dice = Dice(seed);
     let mut alive: Vec<KeyId> = Vec::new();
     loop {

@@ -19,10 +19,10 @@ const IN_FORCE_WITHIN: Duration = Duration::from_secs(1);
 
 pub async fn everything_is_found_again<F: Durable>() {
     let directory = Directory::builder().country("de", "at", Some("1001")).build().unwrap();
-    let settings = StoreSettings::new().ip_restricted(["ledger"]).directory(directory);
+    let settings = StoreSettings::new().with_networks_required_for(["ledger"]).with_directory(directory);
     let fixture = F::fresh(settings).await;
     let store = fixture.store();
-    let anna = store.by("anna");
+    let anna = store.as_actor("anna");
     let (plain, changed, revoked, deleted, rotated) =
         (issue(store).await, issue(store).await, issue(store).await, issue(store).await, issue(store).await);
     anna.set_grant(changed.record.id(), Grant::builder().write("products").build().unwrap()).await.unwrap();
@@ -46,7 +46,7 @@ pub async fn everything_is_found_again<F: Durable>() {
     assert_eq!((gate.get(&revoked).await, gate.get(&deleted).await), (401, 401));
     assert_eq!((gate.get(&rotated).await, gate.get(&new).await), (401, 200));
     // And it goes on where it was.
-    store.by("bob").rename(changed.record.id(), "third name").await.unwrap();
+    store.as_actor("bob").rename(changed.record.id(), "third name").await.unwrap();
     assert_eq!(store.show(changed.record.id()).await.unwrap().version(), 4);
     let numbers: Vec<_> = audit(store).await.iter().map(|record| record.number).collect();
     assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]));
@@ -91,12 +91,12 @@ pub async fn a_use_is_not_lost_by_a_change<F: Durable>() {
     for key in [&here, &there, &by_settings] {
         assert_eq!(gate.get(key).await, 200);
     }
-    fixture.store().by("test").rename(here.record.id(), "renamed here").await.unwrap();
-    other.by("test").set_grant(there.record.id(), Grant::default()).await.unwrap();
+    fixture.store().as_actor("test").rename(here.record.id(), "renamed here").await.unwrap();
+    other.as_actor("test").set_grant(there.record.id(), Grant::default()).await.unwrap();
     assert_eq!(status_within(&gate, there.api_key.expose(), 403).await, 403);
     // New settings have everything read anew.
-    other.by("test").set_settings(StoreSettings::new().ip_restricted(["ledger"])).await.unwrap();
-    other.by("test").set_grant(by_settings.record.id(), Grant::default()).await.unwrap();
+    other.as_actor("test").set_settings(StoreSettings::new().with_networks_required_for(["ledger"])).await.unwrap();
+    other.as_actor("test").set_grant(by_settings.record.id(), Grant::default()).await.unwrap();
     assert_eq!(status_within(&gate, by_settings.api_key.expose(), 403).await, 403);
     drop((gate, other));
     let fixture = fixture.reopen().await;
@@ -121,7 +121,7 @@ async fn status_within(gate: &Gate, key: &str, expected: u16) -> u16 {
 pub async fn a_change_through_another_handle_is_in_force_within_a_second<F: Durable>() {
     let fixture = F::fresh(StoreSettings::new()).await;
     let other = F::open(&fixture.place()).await.unwrap();
-    let (gate, anna) = (Gate::of(fixture.store()), other.by("anna"));
+    let (gate, anna) = (Gate::of(fixture.store()), other.as_actor("anna"));
     let key = issue(&other).await;
     let secret = key.api_key.expose();
     assert_eq!(status_within(&gate, secret, 200).await, 200, "issued");
@@ -131,9 +131,9 @@ pub async fn a_change_through_another_handle_is_in_force_within_a_second<F: Dura
         .await
         .unwrap();
     let directory = |company| Directory::builder().shop("de", Some(company)).build().unwrap();
-    anna.set_settings(StoreSettings::new().directory(directory("1"))).await.unwrap();
+    anna.set_settings(StoreSettings::new().with_directory(directory("1"))).await.unwrap();
     assert_eq!(status_within(&gate, secret, 200).await, 200, "the shop is of the right company");
-    anna.set_settings(StoreSettings::new().directory(directory("2"))).await.unwrap();
+    anna.set_settings(StoreSettings::new().with_directory(directory("2"))).await.unwrap();
     assert_eq!(status_within(&gate, secret, 403).await, 403, "the shop is of another company");
     anna.revoke(key.record.id(), "lost").await.unwrap();
     assert_eq!(status_within(&gate, secret, 401).await, 401, "revoked");
@@ -144,12 +144,12 @@ pub async fn a_change_through_another_handle_is_in_force_within_a_second<F: Dura
     // A change through this handle knows of all that the other has done, at once.
     let last = issue(&other).await;
     anna.rename(last.record.id(), "by the other").await.unwrap();
-    let renamed = fixture.store().by("here").rename(last.record.id(), "here").await.unwrap().record.unwrap();
+    let renamed = fixture.store().as_actor("here").rename(last.record.id(), "here").await.unwrap().record.unwrap();
     assert_eq!(renamed.version(), 3);
     let dead = issue(&other).await;
     assert_eq!(status_within(&gate, dead.api_key.expose(), 200).await, 200);
     anna.revoke(dead.record.id(), "by the other").await.unwrap();
-    fixture.store().by("here").revoke(dead.record.id(), "here").await.unwrap();
+    fixture.store().as_actor("here").revoke(dead.record.id(), "here").await.unwrap();
     assert_eq!(gate.get(&dead).await, 401, "revoke has returned, whoever did it");
     assert_eq!(gate.get(&last).await, 200);
 }
@@ -159,7 +159,7 @@ pub async fn a_change_through_another_handle_is_in_force_within_a_second<F: Dura
 pub async fn ids_and_digests_that_change_hands_are_told_apart<F: Durable>() {
     let fixture = F::fresh(StoreSettings::new()).await;
     let other = F::open(&fixture.place()).await.unwrap();
-    let (gate, by) = (Gate::of(fixture.store()), other.by("test"));
+    let (gate, by) = (Gate::of(fixture.store()), other.as_actor("test"));
     for round in 0..10 {
         let (gone, stays) = (issue(&other).await, issue(&other).await);
         for key in [&gone, &stays] {
@@ -227,7 +227,7 @@ pub async fn two_processes_that_change_one_key_lose_nothing<F: Durable>() {
         child.tell(&format!("rename {id} child-{round}"));
     }
     for round in 0..30 {
-        store.by("parent").rename(id, format!("parent-{round}")).await.unwrap();
+        store.as_actor("parent").rename(id, format!("parent-{round}")).await.unwrap();
     }
     for _ in 0..30 {
         assert_eq!(child.next().as_deref(), Some("done"));

@@ -10,7 +10,7 @@ use std::{
 use tower::{Layer as _, ServiceExt as _};
 use tower_authz::{
     ApiKey, Authz, Dimension, Directory, Grant, KeyFile, KeyFormat, KeyRecord, Policy, Rule,
-    check::Tie,
+    check::EntityRef,
     reject,
     store::{FileStore, KeyStore as _, StoreSettings},
 };
@@ -193,9 +193,10 @@ async fn a_file_that_changes_both_keys_and_directory_is_seen_at_once() {
     let watched = watched(&states[0]);
     let settings = StoreSettings::from(KeyFormat::opaque(16, 64).unwrap());
     let store = FileStore::open(&watched.path, settings).unwrap();
-    let rule = Rule::authenticated().tied(Tie::path(Dimension::SHOP, "shop"));
+    let rule = Rule::authenticated().scoped(EntityRef::from_path(Dimension::SHOP, "shop"));
     let policy = Policy::builder().route("/shops/{shop}", rule).build().unwrap();
-    let gate = Authz::new(store.clone(), policy).with_reject(reject::Empty).layer(crate::support::Handler::default());
+    let gate =
+        Authz::new(store.clone(), policy).with_rejection(reject::Empty).layer(crate::support::Handler::default());
     let (begin, mut loads, mut last) = (Instant::now(), 0, store.status().loaded_at);
     while loads < 4 {
         assert!(begin.elapsed() < Duration::from_secs(60), "the file is read again");

@@ -23,18 +23,18 @@ pub async fn every_change_leaves_one_record<F: Fixture>() {
     let store = fixture.store();
     let start = in_seconds(0);
     let grant = Grant::builder().read("products").build().unwrap();
-    let key = store.by("anna").issue(NewKey::new("one", grant).kind("admin")).await.unwrap();
+    let key = store.as_actor("anna").issue(NewKey::new("one", grant).kind("admin")).await.unwrap();
     let id = key.record.id();
-    store.by("bob").rename(id, "two").await.unwrap();
-    store.by("anna").set_grant(id, Grant::builder().write("orders").build().unwrap()).await.unwrap();
-    store.by("carl").revoke(id, "it was in a \"public\" log").await.unwrap();
-    store.by("carl").revoke(id, "twice").await.unwrap();
-    store.by("dora").delete(id).await.unwrap();
-    let back = store.by("erik").import([tower_authz::KeyRecord::clone(&key.record)]).await.unwrap();
+    store.as_actor("bob").rename(id, "two").await.unwrap();
+    store.as_actor("anna").set_grant(id, Grant::builder().write("orders").build().unwrap()).await.unwrap();
+    store.as_actor("carl").revoke(id, "it was in a \"public\" log").await.unwrap();
+    store.as_actor("carl").revoke(id, "twice").await.unwrap();
+    store.as_actor("dora").delete(id).await.unwrap();
+    let back = store.as_actor("erik").import([tower_authz::KeyRecord::clone(&key.record)]).await.unwrap();
     assert_eq!((back.added, back.refused), (0, 1), "revoked is for good, though it was deleted");
-    store.by("erik").import([tower_authz::KeyRecord::clone(&key.record)]).await.unwrap();
+    store.as_actor("erik").import([tower_authz::KeyRecord::clone(&key.record)]).await.unwrap();
     let directory = Directory::builder().shop("de", Some("1")).build().unwrap();
-    store.by("anna").set_settings(StoreSettings::new().directory(directory)).await.unwrap();
+    store.as_actor("anna").set_settings(StoreSettings::new().with_directory(directory)).await.unwrap();
     let end = in_seconds(0);
 
     let records = audit(store).await;
@@ -83,12 +83,12 @@ pub async fn every_change_leaves_one_record<F: Fixture>() {
 pub async fn a_directory_is_kept_by_what_changes<F: Fixture>() {
     let directory = |shops: usize, company: &str| {
         let all = (0..shops).fold(Directory::builder(), |all, shop| all.shop(&format!("shop-{shop}"), Some("1")));
-        StoreSettings::new().directory(all.shop("de", Some(company)).build().unwrap())
+        StoreSettings::new().with_directory(all.shop("de", Some(company)).build().unwrap())
     };
     let fixture = F::fresh(directory(2000, "1")).await;
     let store = fixture.store();
-    store.by("anna").set_settings(directory(2000, "2")).await.unwrap();
-    store.by("anna").set_settings(directory(1999, "2").ip_restricted(["ledger"])).await.unwrap();
+    store.as_actor("anna").set_settings(directory(2000, "2")).await.unwrap();
+    store.as_actor("anna").set_settings(directory(1999, "2").with_networks_required_for(["ledger"])).await.unwrap();
     let records = audit(store).await;
     let shops = |text: &Option<String>| json(text)["directory"]["shops"].clone();
     assert_eq!(shops(&records[0].before), serde_json::json!([{ "key": "de", "company": "1" }]));
@@ -101,10 +101,10 @@ pub async fn a_directory_is_kept_by_what_changes<F: Fixture>() {
 
 /// Whoever did not hear of settings hears of them when they are set again.
 pub async fn settings_that_are_set_again_are_published_again<F: Fixture>() {
-    let settings = || StoreSettings::new().ip_restricted(["ledger"]);
+    let settings = || StoreSettings::new().with_networks_required_for(["ledger"]);
     let fixture = F::fresh(settings()).await;
     let store = fixture.store();
-    store.by("anna").set_settings(settings()).await.unwrap();
+    store.as_actor("anna").set_settings(settings()).await.unwrap();
     let records = audit(store).await;
     let [record] = &records[..] else { panic!("{records:?}") };
     assert_eq!(record.action, Action::SettingsChanged);
@@ -116,7 +116,7 @@ pub async fn a_rotation_leaves_two_that_name_each_other<F: Fixture>() {
     let fixture = F::fresh(StoreSettings::new()).await;
     let store = fixture.store();
     let old = issue(store).await;
-    let new = store.by("anna").rotate(old.record.id(), Overlap::For(std::time::Duration::ZERO)).await.unwrap();
+    let new = store.as_actor("anna").rotate(old.record.id(), Overlap::For(std::time::Duration::ZERO)).await.unwrap();
     let (old, new) = (old.record.id(), new.record.id());
     let (of_new, of_old) = (format!("in place of {old}"), format!("{new} takes its place"));
     let records = audit(store).await;
@@ -132,11 +132,11 @@ pub async fn a_purge_leaves_one_for_each_key<F: Fixture>() {
     let store = fixture.store();
     let keys = [issue(store).await, issue(store).await, issue(store).await];
     for key in &keys[..2] {
-        store.by("test").revoke(key.record.id(), "").await.unwrap();
+        store.as_actor("test").revoke(key.record.id(), "").await.unwrap();
     }
     let before = audit(store).await.len();
-    assert_eq!(store.by("janitor").purge(SystemTime::now()).await.unwrap(), 2);
-    assert_eq!(store.by("janitor").purge(SystemTime::now()).await.unwrap(), 0);
+    assert_eq!(store.as_actor("janitor").purge(SystemTime::now()).await.unwrap(), 2);
+    assert_eq!(store.as_actor("janitor").purge(SystemTime::now()).await.unwrap(), 0);
     let records = audit(store).await;
     let mut purged: Vec<_> = records[before..].iter().map(|record| record.key.clone().unwrap()).collect();
     purged.sort();
@@ -154,8 +154,8 @@ pub async fn pages_go_back_in_time<F: Fixture>() {
     let store = fixture.store();
     let (one, two) = (issue(store).await, issue(store).await);
     for round in 0..10 {
-        store.by("test").rename(one.record.id(), format!("one {round}")).await.unwrap();
-        store.by("test").rename(two.record.id(), format!("two {round}")).await.unwrap();
+        store.as_actor("test").rename(one.record.id(), format!("one {round}")).await.unwrap();
+        store.as_actor("test").rename(two.record.id(), format!("two {round}")).await.unwrap();
     }
     let everything = audit(store).await;
     assert_eq!(everything.len(), 22);
@@ -168,7 +168,7 @@ pub async fn pages_go_back_in_time<F: Fixture>() {
             let before = last.number;
             seen.extend(page);
             // What is added meanwhile is newer than what is still to come.
-            store.by("test").rename(key.record.id(), "later").await.unwrap();
+            store.as_actor("test").rename(key.record.id(), "later").await.unwrap();
             page = store.audit(&query.clone().before(before)).await.unwrap();
         }
         seen.reverse();
@@ -188,12 +188,12 @@ pub async fn neither_keys_nor_digests_are_in_it<F: Fixture>() {
     let fixture = F::fresh(StoreSettings::new()).await;
     let store = fixture.store();
     let one = issue(store).await;
-    let two = store.by("test").rotate(one.record.id(), Overlap::UntilRevoked).await.unwrap();
-    store.by("test").set_grant(two.record.id(), Grant::default()).await.unwrap();
-    store.by("test").revoke(two.record.id(), "").await.unwrap();
-    store.by("test").purge(in_seconds(0)).await.unwrap();
-    store.by("test").import([tower_authz::KeyRecord::clone(&two.record)]).await.unwrap();
-    store.by("test").set_settings(StoreSettings::new()).await.unwrap();
+    let two = store.as_actor("test").rotate(one.record.id(), Overlap::UntilRevoked).await.unwrap();
+    store.as_actor("test").set_grant(two.record.id(), Grant::default()).await.unwrap();
+    store.as_actor("test").revoke(two.record.id(), "").await.unwrap();
+    store.as_actor("test").purge(in_seconds(0)).await.unwrap();
+    store.as_actor("test").import([tower_authz::KeyRecord::clone(&two.record)]).await.unwrap();
+    store.as_actor("test").set_settings(StoreSettings::new()).await.unwrap();
     let records = format!("{:?}", audit(store).await);
     for key in [&one, &two] {
         assert!(records.contains(key.record.id().as_str()));
@@ -209,10 +209,10 @@ pub async fn a_log_is_thinned_out<F: Fixture>() {
     let fixture = F::fresh(StoreSettings::new()).await;
     let store = fixture.store();
     let key = issue(store).await;
-    store.by("anna").revoke(key.record.id(), "lost").await.unwrap();
+    store.as_actor("anna").revoke(key.record.id(), "lost").await.unwrap();
     for young in [in_seconds(0), in_seconds(-3500), in_seconds(3600)] {
-        assert!(store.by("anna").prune_audit(young).await.unwrap_err().to_string().contains("last hour"));
+        assert!(store.as_actor("anna").prune_audit(young).await.unwrap_err().to_string().contains("last hour"));
     }
-    assert_eq!(store.by("anna").prune_audit(in_seconds(-3700)).await.unwrap(), 0);
+    assert_eq!(store.as_actor("anna").prune_audit(in_seconds(-3700)).await.unwrap(), 0);
     assert_eq!(audit(store).await.len(), 2, "where nothing is removed there is nothing to tell");
 }

@@ -106,7 +106,7 @@ pub async fn filters_find_what_a_naive_search_finds<F: Fixture>() {
     let store = fixture.store();
     let mut dice = Dice(0x5eed);
     let mut records: Vec<_> = (0..300).map(|number| random_record(&mut dice, number)).collect();
-    store.by("test").import(records.clone()).await.unwrap();
+    store.as_actor("test").import(records.clone()).await.unwrap();
     records.sort_by(|a, b| a.id().as_str().as_bytes().cmp(b.id().as_str().as_bytes()));
     let mut hits = 0;
     for round in 0..200 {
@@ -138,7 +138,7 @@ pub async fn pages_are_stable_while_keys_come_and_go<F: Fixture>() {
     // Even numbers stay. Of the odd ones, some are there from the beginning and go, others come.
     let steady: Vec<_> = (0..10_000).step_by(2).map(record).collect();
     let passing: Vec<_> = (1..10_000).step_by(4).map(record).collect();
-    store.by("test").import(steady.iter().chain(&passing).cloned()).await.unwrap();
+    store.as_actor("test").import(steady.iter().chain(&passing).cloned()).await.unwrap();
     let mut query = KeyQuery::new().limit(700);
     let mut seen: Vec<KeyId> = Vec::new();
     let mut dice = Dice(7);
@@ -148,13 +148,13 @@ pub async fn pages_are_stable_while_keys_come_and_go<F: Fixture>() {
         let Some(last) = page.next else { break };
         query = query.after(last.clone());
         let coming = (0..20).map(|_| 3 + 4 * dice.roll(2_499) as u32).collect::<BTreeSet<_>>();
-        store.by("test").import(coming.into_iter().map(record)).await.unwrap();
+        store.as_actor("test").import(coming.into_iter().map(record)).await.unwrap();
         for going in [1 + 4 * dice.roll(2_499) as u32, 1 + 4 * dice.roll(2_499) as u32] {
-            let _ = store.by("test").delete(record(going).id()).await; // it may be gone already
+            let _ = store.as_actor("test").delete(record(going).id()).await; // it may be gone already
         }
         // The one that the page ended with as well: the next begins at its place all the same.
         if last.as_str().ends_with(['1', '3', '5', '7', '9']) {
-            store.by("test").delete(&last).await.unwrap();
+            store.as_actor("test").delete(&last).await.unwrap();
         }
     }
     assert!(seen.windows(2).all(|pair| pair[0] < pair[1]), "in order, none twice");
@@ -170,7 +170,7 @@ pub async fn limits_are_kept<F: Fixture>() {
     let records = (0..12_001_u32).map(|number| {
         KeyRecord::builder(format!("k_{number:05}").parse().unwrap(), Digest::of(&number.to_be_bytes())).build()
     });
-    store.by("test").import(records).await.unwrap();
+    store.as_actor("test").import(records).await.unwrap();
     for (limit, expected) in [(0, 1), (1, 1), (1000, 1000), (10_000, 10_000), (usize::MAX, 10_000)] {
         let page = store.list(&KeyQuery::new().limit(limit)).await.unwrap();
         assert_eq!(page.records.len(), expected);
@@ -187,21 +187,21 @@ pub async fn limits_are_kept<F: Fixture>() {
 
 pub async fn what_is_exported_can_be_imported<F: Fixture>() {
     let directory = Directory::builder().country("de", "at", Some("1001")).build().unwrap();
-    let fixture = F::fresh(StoreSettings::new().directory(directory)).await;
+    let fixture = F::fresh(StoreSettings::new().with_directory(directory)).await;
     let store = fixture.store();
     let mut dice = Dice(11);
-    store.by("test").import((0..50).map(|number| random_record(&mut dice, number))).await.unwrap();
-    let grant = Grant::builder().read("products").all_but("shop", ["de"]).from_networks(["10.0.0.0/8"]);
+    store.as_actor("test").import((0..50).map(|number| random_record(&mut dice, number))).await.unwrap();
+    let grant = Grant::builder().read("products").except("shop", ["de"]).from_networks(["10.0.0.0/8"]);
     let key = issue(store).await;
-    store.by("test").set_grant(key.record.id(), grant.build().unwrap()).await.unwrap();
-    store.by("test").revoke(key.record.id(), "lost,\"found\"").await.unwrap();
+    store.as_actor("test").set_grant(key.record.id(), grant.build().unwrap()).await.unwrap();
+    store.as_actor("test").revoke(key.record.id(), "lost,\"found\"").await.unwrap();
     let text = store.export().await.unwrap().to_json().unwrap();
     assert!(!text.contains(key.api_key.expose()));
 
     let file = KeyFile::parse(&text, "export").unwrap();
-    let elsewhere = F::fresh(StoreSettings::new().directory(file.directory().clone())).await;
+    let elsewhere = F::fresh(StoreSettings::new().with_directory(file.directory().clone())).await;
     let other = elsewhere.store();
-    other.by("test").import(file.records().to_vec()).await.unwrap();
+    other.as_actor("test").import(file.records().to_vec()).await.unwrap();
     assert_eq!(other.export().await.unwrap().to_json().unwrap(), text);
     assert_eq!(other.directory().shop_of_country("1001"), Some("de"));
     for (old, new) in all(store).await.iter().zip(all(other).await) {

@@ -49,7 +49,7 @@ use tower::{ServiceBuilder, ServiceExt as _, util::BoxCloneSyncService};
 use tower_authz::store::StoreError;
 use tower_authz::{
     AuthenticateLayer, Dimension, Grant, KeyRecord, RequireLayer, Rule,
-    check::Tie,
+    check::EntityRef,
     store::{AuditQuery, AuditRecord, IssuedKey, KeyAdmin, KeyQuery, KeyStore, MemoryStore, NewKey, StoreSettings},
 };
 
@@ -214,8 +214,8 @@ impl Gate {
     }
 
     fn new(authenticate: AuthenticateLayer) -> Self {
-        let shop = Tie::header(Dimension::SHOP, HeaderName::from_static("x-shop"));
-        let rule = Rule::resource("products").tied(shop).unscoped();
+        let shop = EntityRef::from_header(Dimension::SHOP, HeaderName::from_static("x-shop"));
+        let rule = Rule::resource("products").scoped(shop).unscoped();
         let layers = ServiceBuilder::new().layer(authenticate).layer(RequireLayer::new(rule));
         Self(BoxCloneSyncService::new(layers.service(Handler::default())))
     }
@@ -239,7 +239,7 @@ impl Gate {
 /// Issues a key that may read products.
 pub async fn issue(store: &impl KeyAdmin) -> IssuedKey {
     let grant = Grant::builder().read("products").build().unwrap();
-    store.by("test").issue(NewKey::new("k", grant)).await.unwrap()
+    store.as_actor("test").issue(NewKey::new("k", grant)).await.unwrap()
 }
 
 /// Every record that can be read, page by page.

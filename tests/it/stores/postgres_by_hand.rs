@@ -31,7 +31,7 @@ async fn what_is_changed_by_sql_is_in_force_on_every_replica_and_on_record() {
     let change = async |sql: &str, id: &str| raw(&database, &format!("{sql} WHERE id = '{id}'")).await;
     change("UPDATE authz_keys SET revoked_at = now()", revoked.record.id().as_str()).await;
     refused(&revoked, "revoked").await;
-    let again = soon(a.by("anna").revoke(revoked.record.id(), "")).await.unwrap();
+    let again = soon(a.as_actor("anna").revoke(revoked.record.id(), "")).await.unwrap();
     assert!(!again.changed, "it was revoked already, and nobody admits it");
     change("DELETE FROM authz_keys", deleted.record.id().as_str()).await;
     refused(&deleted, "deleted").await;
@@ -43,11 +43,11 @@ async fn what_is_changed_by_sql_is_in_force_on_every_replica_and_on_record() {
     // A use is no change, and neither is one of ours told twice.
     let before = a.audit(&AuditQuery::new()).await.unwrap().len();
     change("UPDATE authz_keys SET last_used = now()", other.record.id().as_str()).await;
-    soon(a.by("anna").rename(other.record.id(), "another")).await.unwrap();
+    soon(a.as_actor("anna").rename(other.record.id(), "another")).await.unwrap();
     assert_eq!(a.audit(&AuditQuery::new()).await.unwrap().len(), before + 1);
     // Settings are a change as well.
     let directory = tower_authz::Directory::builder().shop("de", Some("1")).build().unwrap();
-    let settings = StoreSettings::new().directory(directory).to_json().unwrap();
+    let settings = StoreSettings::new().with_directory(directory).to_json().unwrap();
     raw(&database, &format!("UPDATE authz_counter SET settings = '{settings}'")).await;
     let known = || tower_authz::store::KeyStore::directory(&b).company_of("de").map(str::to_owned);
     until("the directory is known", async || known().as_deref() == Some("1")).await;
@@ -107,7 +107,7 @@ async fn leases_that_are_lost_are_waited_for() {
         let command =
             soon(PostgresOptions::new().uncached().lease(Duration::from_millis(100)).connect(&address(&database)))
                 .await;
-        soon(command.unwrap().by("anna").revoke(key.record.id(), "lost")).await.unwrap();
+        soon(command.unwrap().as_actor("anna").revoke(key.record.id(), "lost")).await.unwrap();
         let status = gate.get(&key).await;
         assert_ne!(status, 200, "{how}: admitted {:?} after the revocation began", begin.elapsed());
         let _ = std::fs::remove_file(dump);
@@ -128,7 +128,7 @@ async fn settings_and_poolers_are_told_for_what_they_are() {
     raw("postgres", &format!("ALTER DATABASE {database} SET default_transaction_read_only = on")).await;
     let command = soon(PostgresOptions::new().uncached().connect(&address(&database))).await;
     let error = match command {
-        Ok(command) => soon(command.by("anna").revoke(key.record.id(), "")).await.map(drop).unwrap_err(),
+        Ok(command) => soon(command.as_actor("anna").revoke(key.record.id(), "")).await.map(drop).unwrap_err(),
         Err(error) => error,
     };
     assert!(error.to_string().contains("default_transaction_read_only"), "{error}");
@@ -143,15 +143,15 @@ async fn a_log_that_was_thinned_out_is_followed_as_before() {
     let b = replica(&address(&database), "second", LEASE).await;
     let [revoked, living] = [soon(issue(&a)).await, soon(issue(&a)).await];
     let record = tower_authz::KeyRecord::clone(&revoked.record);
-    soon(a.by("anna").revoke(record.id(), "lost")).await.unwrap();
-    soon(a.by("anna").delete(record.id())).await.unwrap();
+    soon(a.as_actor("anna").revoke(record.id(), "lost")).await.unwrap();
+    soon(a.as_actor("anna").delete(record.id())).await.unwrap();
     let old = "ALTER TABLE authz_audit DISABLE TRIGGER USER; UPDATE authz_audit SET at = now() - interval '2 hours';
                ALTER TABLE authz_audit ENABLE TRIGGER USER";
     raw(&database, old).await;
-    assert_eq!(soon(a.by("anna").prune_audit(super::in_seconds(-4000))).await.unwrap(), 3);
+    assert_eq!(soon(a.as_actor("anna").prune_audit(super::in_seconds(-4000))).await.unwrap(), 3);
     assert_eq!(a.audit(&AuditQuery::new()).await.unwrap().len(), 2);
-    assert_eq!(soon(a.by("anna").import([record])).await.unwrap().refused, 1);
-    soon(a.by("anna").revoke(living.record.id(), "lost")).await.unwrap();
+    assert_eq!(soon(a.as_actor("anna").import([record])).await.unwrap().refused, 1);
+    soon(a.as_actor("anna").revoke(living.record.id(), "lost")).await.unwrap();
     assert_eq!(Gate::of(&b).get(&living).await, 401);
     assert!(b.lease_left() > Duration::ZERO, "it goes on");
 }
@@ -172,8 +172,8 @@ async fn a_replica_that_was_cut_off_follows_a_log_that_was_thinned_out() {
                ALTER TABLE authz_audit ENABLE TRIGGER USER";
     raw(&database, old).await;
     proxy.stall();
-    soon(a.by("anna").revoke(revoked.record.id(), "lost")).await.unwrap();
-    assert_eq!(soon(a.by("anna").prune_audit(super::in_seconds(-4000))).await.unwrap(), 1);
+    soon(a.as_actor("anna").revoke(revoked.record.id(), "lost")).await.unwrap();
+    assert_eq!(soon(a.as_actor("anna").prune_audit(super::in_seconds(-4000))).await.unwrap(), 1);
     proxy.open();
     until("it is back", async || {
         assert!([401, 503].contains(&gate.get(&revoked).await), "revoked");
@@ -222,7 +222,7 @@ async fn what_the_owner_may_do_is_done_for_these_tables_alone() {
         id = record.id()
     );
     raw(&database, &sql).await;
-    assert_eq!(soon(a.by("anna").import([record])).await.unwrap().refused, 1);
+    assert_eq!(soon(a.as_actor("anna").import([record])).await.unwrap().refused, 1);
 }
 
 /// A permission for a resource of that name is no revocation.
@@ -255,7 +255,7 @@ async fn tables_of_an_earlier_version_tell_who_was_revoked() {
     let store = soon(PostgresOptions::new().lease(LEASE).connect(&address(&database))).await.unwrap();
     let records =
         ["dead", "alive"].map(|name| tower_authz::KeyRecord::builder(name.parse().unwrap(), key(name)).build());
-    let back = soon(store.by("anna").import(records)).await.unwrap();
+    let back = soon(store.as_actor("anna").import(records)).await.unwrap();
     assert_eq!((back.added, back.refused), (1, 1));
 }
 
@@ -271,7 +271,7 @@ async fn a_counter_that_has_come_to_its_end_is_an_error() {
     for version in [i64::MAX - 1, i64::MAX] {
         raw(&database, &format!("UPDATE authz_counter SET version = {version}")).await;
         let grant = tower_authz::Grant::default();
-        let issued = soon(store.by("anna").issue(tower_authz::store::NewKey::new("k", grant))).await;
+        let issued = soon(store.as_actor("anna").issue(tower_authz::store::NewKey::new("k", grant))).await;
         let error = issued.unwrap_err().to_string();
         assert!(error.contains("counted as many changes as it can"), "{error}");
     }

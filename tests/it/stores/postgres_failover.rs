@@ -59,7 +59,7 @@ async fn a_standby_that_was_in_step_takes_over() {
     let b = soon(PostgresOptions::new().lease(lease).name("second").connect(&address)).await.unwrap();
     let (key, stays) = (soon(issue(&a)).await, soon(issue(&a)).await);
     let gate = Gate::of(&b);
-    soon(a.by("anna").revoke(key.record.id(), "lost")).await.unwrap();
+    soon(a.as_actor("anna").revoke(key.record.id(), "lost")).await.unwrap();
     assert_eq!((gate.get(&key).await, gate.get(&stays).await), (401, 200));
     primary.kill();
     promote(&standby);
@@ -71,14 +71,14 @@ async fn a_standby_that_was_in_step_takes_over() {
     })
     .await;
     // The first change waits for the leases of the old server, wherever their rows are; later ones do not.
-    let waited = soon(a.by("anna").rename(stays.record.id(), "one")).await;
+    let waited = soon(a.as_actor("anna").rename(stays.record.id(), "one")).await;
     let waited = match waited {
-        Ok(renamed) => renamed.reach.waited,
+        Ok(renamed) => renamed.propagation.waited,
         // Its connection had ended with the old server, which it could not know.
-        Err(_) => soon(a.by("anna").rename(stays.record.id(), "two")).await.unwrap().reach.waited,
+        Err(_) => soon(a.as_actor("anna").rename(stays.record.id(), "two")).await.unwrap().propagation.waited,
     };
     assert!(waited > lease / 2, "{waited:?}");
-    let waited = soon(a.by("anna").rename(stays.record.id(), "three")).await.unwrap().reach.waited;
+    let waited = soon(a.as_actor("anna").rename(stays.record.id(), "three")).await.unwrap().propagation.waited;
     assert!(waited < lease / 2, "{waited:?}");
 }
 
@@ -98,7 +98,7 @@ async fn a_standby_that_was_behind_is_noticed() {
     );
     soon(raw_at(&late, &known)).await;
     standby.kill();
-    soon(a.by("anna").revoke(key.record.id(), "lost")).await.unwrap();
+    soon(a.as_actor("anna").revoke(key.record.id(), "lost")).await.unwrap();
     assert_eq!((gate.get(&key).await, gate.get(&stays).await), (401, 200));
     primary.kill();
     standby.start(&[]);
@@ -137,9 +137,9 @@ async fn leases_that_were_lost_in_a_failover_are_waited_for() {
     let writer = PostgresOptions::new().uncached().connect(&standby.address("postgres")).await.unwrap();
     assert_eq!(gate.get(&key).await, 200, "its lease is not over yet: else this shows nothing");
     let begin = Instant::now();
-    let revoked = timeout(lease * 2, writer.by("anna").revoke(key.record.id(), "lost")).await.unwrap().unwrap();
+    let revoked = timeout(lease * 2, writer.as_actor("anna").revoke(key.record.id(), "lost")).await.unwrap().unwrap();
     assert_eq!(gate.get(&key).await, 503);
-    assert!(revoked.reach.waited > lease / 2 && begin.elapsed() < lease * 2, "{revoked:?}");
+    assert!(revoked.propagation.waited > lease / 2 && begin.elapsed() < lease * 2, "{revoked:?}");
 }
 
 /// A crash of the database: nothing is lost, and nobody is admitted who cannot know.
@@ -152,7 +152,7 @@ async fn a_database_that_starts_again_is_the_same() {
     let b = soon(options.name("second").connect(&cluster.address("postgres"))).await.unwrap();
     let (key, stays) = (soon(issue(&a)).await, soon(issue(&a)).await);
     let gate = Gate::of(&b);
-    soon(a.by("anna").revoke(key.record.id(), "lost")).await.unwrap();
+    soon(a.as_actor("anna").revoke(key.record.id(), "lost")).await.unwrap();
     assert_eq!((gate.get(&key).await, gate.get(&stays).await), (401, 200));
     cluster.kill();
     until("the lease has run out", async || gate.get(&stays).await == 503).await;
@@ -163,7 +163,7 @@ async fn a_database_that_starts_again_is_the_same() {
         gate.get(&stays).await == 200
     })
     .await;
-    let revoke = async || soon(a.by("anna").revoke(stays.record.id(), "lost")).await;
+    let revoke = async || soon(a.as_actor("anna").revoke(stays.record.id(), "lost")).await;
     if revoke().await.is_err() {
         revoke().await.unwrap();
     }

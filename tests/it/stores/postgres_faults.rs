@@ -349,20 +349,20 @@ async fn what_has_returned_on_one_replica_holds_on_the_other() {
             // So that the readers have found it, or are just about to.
             sleep(Duration::from_micros(200 * (round % 7))).await;
         }
-        let (id, anna) = (key.record.id(), a.by("anna"));
+        let (id, anna) = (key.record.id(), a.as_actor("anna"));
         let reach = match round % 4 {
-            0 => soon(anna.revoke(id, "lost")).await.unwrap().reach,
-            1 => soon(anna.delete(id)).await.unwrap().reach,
-            2 => soon(anna.set_grant(id, elsewhere())).await.unwrap().reach,
+            0 => soon(anna.revoke(id, "lost")).await.unwrap().propagation,
+            1 => soon(anna.delete(id)).await.unwrap().propagation,
+            2 => soon(anna.set_grant(id, elsewhere())).await.unwrap().propagation,
             _ => {
                 let new = soon(anna.rotate(id, Overlap::For(Duration::ZERO))).await.unwrap();
                 assert_eq!(gate.get(&new).await, 200, "rotated, round {round}");
-                new.reach
+                new.propagation
             }
         };
         returned.push(Instant::now());
         assert_eq!(gate.get(&key).await, if round % 4 == 2 { 403 } else { 401 }, "round {round}");
-        assert!(reach.silent.is_empty() && reach.waited < Duration::from_secs(5), "{reach:?}");
+        assert!(reach.unacknowledged.is_empty() && reach.waited < Duration::from_secs(5), "{reach:?}");
     }
     let (asked, admitted, wrong) = readers.check(&returned);
     assert_eq!(wrong, 0, "admitted though they began after the change had returned");
@@ -384,18 +384,18 @@ async fn a_replica_that_is_cut_off_is_waited_for_and_refuses_until_it_is_back() 
 
     proxy.stall();
     let begin = Instant::now();
-    let revoked = soon(a.by("anna").revoke(key.record.id(), "lost")).await.unwrap();
+    let revoked = soon(a.as_actor("anna").revoke(key.record.id(), "lost")).await.unwrap();
     assert_unavailable(&b, &key).await;
     assert_unavailable(&b, &other).await;
     assert!(begin.elapsed() < LEASE + SLACK, "{:?}", begin.elapsed());
-    assert_eq!(revoked.reach.silent, ["stalled"]);
-    assert!(revoked.reach.waited > Duration::ZERO && revoked.reach.waited <= begin.elapsed());
+    assert_eq!(revoked.propagation.unacknowledged, ["stalled"]);
+    assert!(revoked.propagation.waited > Duration::ZERO && revoked.propagation.waited <= begin.elapsed());
     assert_eq!(Gate::of(&a).get(&other).await, 200, "who can reach the database goes on");
 
     // Nobody is waited for twice.
     let begin = Instant::now();
-    let again = soon(a.by("anna").rename(other.record.id(), "another name")).await.unwrap();
-    assert!(again.reach.silent.is_empty() && begin.elapsed() < SLACK, "{again:?}");
+    let again = soon(a.as_actor("anna").rename(other.record.id(), "another name")).await.unwrap();
+    assert!(again.propagation.unacknowledged.is_empty() && begin.elapsed() < SLACK, "{again:?}");
 
     proxy.open();
     until("the replica is back", async || {
@@ -424,7 +424,10 @@ async fn a_burst_of_revocations_reaches_every_replica() {
         keys.push(issue(&elsewhere).await);
     }
     let records = elsewhere.export().await.unwrap().records().to_vec();
-    assert_eq!(timeout(Duration::from_secs(60), a.by("anna").import(records)).await.unwrap().unwrap().added, COUNT + 1);
+    assert_eq!(
+        timeout(Duration::from_secs(60), a.as_actor("anna").import(records)).await.unwrap().unwrap().added,
+        COUNT + 1
+    );
     let stays = keys.pop().unwrap();
     let keys = Arc::new(keys);
     let gates = [Gate::of(&a), Gate::of(&b), Gate::of(&c)];
@@ -440,7 +443,7 @@ async fn a_burst_of_revocations_reaches_every_replica() {
             let (keys, store) = (Arc::clone(&keys), if task % 2 == 0 { a.clone() } else { b.clone() });
             tokio::spawn(async move {
                 for key in keys.iter().skip(task).step_by(4) {
-                    soon(store.by("anna").revoke(key.record.id(), "burst")).await.unwrap();
+                    soon(store.as_actor("anna").revoke(key.record.id(), "burst")).await.unwrap();
                 }
             })
         })
@@ -495,13 +498,13 @@ async fn a_late_answer_makes_no_lease_longer() {
     proxy.set(Some(Flow::Held), None);
     let revoking = tokio::spawn({
         let (a, id) = (a.clone(), key.record.id().clone());
-        async move { soon(a.by("anna").revoke(&id, "lost")).await.unwrap() }
+        async move { soon(a.as_actor("anna").revoke(&id, "lost")).await.unwrap() }
     });
     sleep(Duration::from_millis(700).saturating_sub(asked.elapsed())).await;
     proxy.set(None, Some(Flow::Open));
     let revoked = revoking.await.unwrap();
     assert_eq!(Gate::of(&b).get(&key).await, 503);
-    assert_eq!(revoked.reach.silent, ["slow"]);
+    assert_eq!(revoked.propagation.unacknowledged, ["slow"]);
 }
 
 /// However long leases are, a change waits for them, and says that it is made.
@@ -517,9 +520,9 @@ async fn a_change_waits_for_a_lease_longer_than_any_question_takes() {
                 VALUES ('0', 'gone', 0, interval '36 s', clock_timestamp() + interval '36 s')";
     raw(&database, gone).await;
     let begin = Instant::now();
-    let revoked = timeout(Duration::from_secs(60), a.by("anna").revoke(key.record.id(), "lost")).await;
+    let revoked = timeout(Duration::from_secs(60), a.as_actor("anna").revoke(key.record.id(), "lost")).await;
     let revoked = revoked.expect("it hangs").unwrap();
-    assert_eq!(revoked.reach.silent, ["gone"]);
+    assert_eq!(revoked.propagation.unacknowledged, ["gone"]);
     assert!(begin.elapsed() > Duration::from_secs(35), "{:?}", begin.elapsed());
     assert_eq!(Gate::of(&a).get(&key).await, 401);
 }
@@ -577,7 +580,7 @@ async fn no_change_comes_between_what_a_renewal_reads_and_the_lease() {
     proxy.sprung().await;
     let revoking = tokio::spawn({
         let (a, id) = (a.clone(), key.record.id().clone());
-        async move { soon(a.by("anna").revoke(&id, "lost")).await.unwrap() }
+        async move { soon(a.as_actor("anna").revoke(&id, "lost")).await.unwrap() }
     });
     sleep(LEASE / 4).await;
     // The lease is given, but what has changed is not read: so it holds for nothing.
@@ -606,7 +609,7 @@ async fn a_revocation_survives_the_end_of_every_connection() {
         // An admin's connection that was just ended is an error, once; then the change was not made, or may be.
         let key = loop {
             let grant = Grant::builder().read("products").build().unwrap();
-            match soon(a.by("anna").issue(tower_authz::store::NewKey::new("k", grant))).await {
+            match soon(a.as_actor("anna").issue(tower_authz::store::NewKey::new("k", grant))).await {
                 Ok(key) => break key,
                 Err(error) => assert_eq!(error.kind(), StoreErrorKind::Unavailable),
             }
@@ -614,7 +617,7 @@ async fn a_revocation_survives_the_end_of_every_connection() {
         until("it is admitted", async || gate.get(&key).await == 200).await;
         raw(&database, TERMINATE).await;
         let mut tries = 0;
-        while let Err(error) = soon(a.by("anna").revoke(key.record.id(), "lost")).await {
+        while let Err(error) = soon(a.as_actor("anna").revoke(key.record.id(), "lost")).await {
             assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error}");
             tries += 1;
             assert!(tries < 20, "{error}");
@@ -639,10 +642,10 @@ async fn no_notification_is_needed() {
     let gate = Gate::of(&b);
     let key = soon(issue(&a)).await;
     assert_eq!(gate.get(&key).await, 200);
-    let revoked = soon(a.by("anna").revoke(key.record.id(), "lost")).await.unwrap();
+    let revoked = soon(a.as_actor("anna").revoke(key.record.id(), "lost")).await.unwrap();
     assert_eq!(gate.get(&key).await, 401);
-    assert_eq!(revoked.reach.silent, [""; 0]);
-    assert!(revoked.reach.waited < lease / 4 + SLACK, "{:?}", revoked.reach);
+    assert_eq!(revoked.propagation.unacknowledged, [""; 0]);
+    assert!(revoked.propagation.waited < lease / 4 + SLACK, "{:?}", revoked.propagation);
     assert!(proxy.shared.deafened.load(Ordering::Relaxed) > 0, "it was not deaf");
 }
 
@@ -704,7 +707,7 @@ async fn a_replica_refuses_a_database_that_was_set_back() {
         let (heard, options) = listening();
         let b = soon(options.connect(&address(&database))).await.unwrap();
         let (stays, key) = (soon(issue(&a)).await, soon(issue(&a)).await);
-        soon(a.by("anna").revoke(key.record.id(), "lost")).await.unwrap();
+        soon(a.as_actor("anna").revoke(key.record.id(), "lost")).await.unwrap();
         let gate = Gate::of(&b);
         assert_eq!((gate.get(&stays).await, gate.get(&key).await), (200, 401));
         soon(raw(&database, &sql)).await;
@@ -739,8 +742,8 @@ async fn a_replica_that_ends_gives_its_lease_back() {
     assert_eq!(Gate::of(&b).get(&key).await, 200);
     drop(b);
     let begin = Instant::now();
-    let revoked = soon(a.by("anna").revoke(key.record.id(), "lost")).await.unwrap();
-    assert!(revoked.reach.silent.is_empty() && begin.elapsed() < SLACK, "{:?}", begin.elapsed());
+    let revoked = soon(a.as_actor("anna").revoke(key.record.id(), "lost")).await.unwrap();
+    assert!(revoked.propagation.unacknowledged.is_empty() && begin.elapsed() < SLACK, "{:?}", begin.elapsed());
 }
 
 /// Whoever drops a store waits for the database, but not for ever.
@@ -779,13 +782,13 @@ async fn a_replica_that_is_dead_is_waited_for_once() {
     let key = soon(issue(&a)).await;
     raw(&database, &dead).await;
     let begin = Instant::now();
-    let revoked = soon(a.by("anna").revoke(key.record.id(), "lost")).await.unwrap();
+    let revoked = soon(a.as_actor("anna").revoke(key.record.id(), "lost")).await.unwrap();
     let took = begin.elapsed();
-    assert_eq!(revoked.reach.silent, ["dead"]);
+    assert_eq!(revoked.propagation.unacknowledged, ["dead"]);
     assert!(took > rest / 2 && took < rest + SLACK, "{took:?}");
     let begin = Instant::now();
     let issued = soon(issue(&a)).await;
-    assert!(issued.reach.silent.is_empty() && begin.elapsed() < SLACK, "{:?}", issued.reach);
+    assert!(issued.propagation.unacknowledged.is_empty() && begin.elapsed() < SLACK, "{:?}", issued.propagation);
 
     // One that really was there.
     let proxy = Proxy::to(&database).await;
@@ -793,12 +796,12 @@ async fn a_replica_that_is_dead_is_waited_for_once() {
     assert_eq!(Gate::of(&b).get(&issued).await, 200);
     proxy.cut();
     let begin = Instant::now();
-    let revoked = soon(a.by("anna").revoke(issued.record.id(), "lost")).await.unwrap();
+    let revoked = soon(a.as_actor("anna").revoke(issued.record.id(), "lost")).await.unwrap();
     assert_eq!(Gate::of(&b).get(&issued).await, 503);
-    assert_eq!(revoked.reach.silent, ["crashed"]);
+    assert_eq!(revoked.propagation.unacknowledged, ["crashed"]);
     assert!(begin.elapsed() < LEASE + SLACK);
     let begin = Instant::now();
-    assert!(soon(issue(&a)).await.reach.silent.is_empty() && begin.elapsed() < SLACK);
+    assert!(soon(issue(&a)).await.propagation.unacknowledged.is_empty() && begin.elapsed() < SLACK);
 }
 
 /// That a key is revoked already does not mean that everybody knows.
@@ -817,14 +820,14 @@ async fn a_revocation_that_is_repeated_waits_like_the_first() {
     proxy.stall();
     let revoking = tokio::spawn({
         let (a, id) = (a.clone(), key.record.id().clone());
-        async move { soon(a.by("anna").revoke(&id, "lost")).await.unwrap() }
+        async move { soon(a.as_actor("anna").revoke(&id, "lost")).await.unwrap() }
     });
     until("it is committed", async || c.show(key.record.id()).await.unwrap().revoked_at().is_some()).await;
     assert_eq!(gate.get(&key).await, 200, "not known there yet, so that there is something to wait for");
-    let again = soon(c.by("bob").revoke(key.record.id(), "again")).await.unwrap();
+    let again = soon(c.as_actor("bob").revoke(key.record.id(), "again")).await.unwrap();
     assert_eq!(gate.get(&key).await, 503);
     assert!(!again.changed);
-    assert_eq!(again.reach.silent, ["stalled"]);
+    assert_eq!(again.propagation.unacknowledged, ["stalled"]);
     assert!(revoking.await.unwrap().changed);
 }
 
@@ -836,7 +839,7 @@ async fn the_database_itself_keeps_what_is_revoked_and_the_audit_records() {
     }
     let (database, a) = first(LEASE).await;
     let key = soon(issue(&a)).await;
-    let revoked = soon(a.by("anna").revoke(key.record.id(), "lost")).await.unwrap().record.unwrap();
+    let revoked = soon(a.as_actor("anna").revoke(key.record.id(), "lost")).await.unwrap().record.unwrap();
     for (sql, why) in [
         ("UPDATE authz_keys SET revoked_at = NULL", "stays revoked"),
         ("UPDATE authz_keys SET revoked_at = now() + interval '1 hour'", "stays revoked"),
@@ -868,7 +871,7 @@ async fn a_replica_that_is_paused_in_a_renewal_keeps_nobody_from_writing() {
     proxy.sprung().await;
     proxy.stall();
     let begin = Instant::now();
-    soon(a.by("anna").revoke(key.record.id(), "lost")).await.unwrap();
+    soon(a.as_actor("anna").revoke(key.record.id(), "lost")).await.unwrap();
     assert_eq!(Gate::of(&b).get(&key).await, 503);
     assert!(begin.elapsed() < LEASE + SLACK, "{:?}", begin.elapsed());
 }
@@ -886,12 +889,12 @@ async fn a_writer_that_is_paused_in_a_change_keeps_nobody_out() {
     proxy.set_trap(Trap::Answer("INSERT INTO authz_audit"));
     let paused = tokio::spawn({
         let (b, id) = (b.clone(), other.record.id().clone());
-        async move { b.by("bob").revoke(&id, "lost").await.map(drop) }
+        async move { b.as_actor("bob").revoke(&id, "lost").await.map(drop) }
     });
     proxy.sprung().await;
     proxy.stall();
     let begin = Instant::now();
-    soon(a.by("anna").revoke(key.record.id(), "lost")).await.unwrap();
+    soon(a.as_actor("anna").revoke(key.record.id(), "lost")).await.unwrap();
     assert!(begin.elapsed() < LEASE * 2 + SLACK, "{:?}", begin.elapsed());
     let gate = Gate::of(&a);
     until("the others are back", async || gate.get(&other).await == 200).await;
@@ -899,7 +902,7 @@ async fn a_writer_that_is_paused_in_a_change_keeps_nobody_out() {
     proxy.open();
     // The database has taken its change back, and it is told so.
     assert_eq!(soon(paused).await.unwrap().unwrap_err().kind(), StoreErrorKind::Unavailable);
-    soon(b.by("bob").revoke(other.record.id(), "lost")).await.unwrap();
+    soon(b.as_actor("bob").revoke(other.record.id(), "lost")).await.unwrap();
     assert_eq!(gate.get(&other).await, 401);
 }
 
@@ -920,7 +923,7 @@ async fn a_writer_that_dies_in_a_change_leaves_all_of_it_or_nothing() {
         proxy.set_trap(trap);
         let dying = tokio::spawn({
             let (b, id) = (b.clone(), key.record.id().clone());
-            async move { b.by("bob").revoke(&id, "lost").await.map(drop) }
+            async move { b.as_actor("bob").revoke(&id, "lost").await.map(drop) }
         });
         proxy.sprung().await;
         if is_made {
@@ -931,7 +934,7 @@ async fn a_writer_that_dies_in_a_change_leaves_all_of_it_or_nothing() {
         if !is_made {
             sleep(LEASE).await;
             assert_eq!(gate.get(&key).await, 200);
-            soon(a.by("anna").revoke(key.record.id(), "lost")).await.unwrap();
+            soon(a.as_actor("anna").revoke(key.record.id(), "lost")).await.unwrap();
         }
         assert_eq!(gate.get(&key).await, 401);
     }
@@ -954,6 +957,6 @@ async fn connections_that_are_lost_in_silence_are_made_anew() {
     until("a connection is tried", async || proxy.shared.connections.load(Ordering::Relaxed) > made).await;
     proxy.lose();
     until("the replica is back", async || gate.get(&key).await == 200).await;
-    soon(a.by("anna").revoke(key.record.id(), "lost")).await.unwrap();
+    soon(a.as_actor("anna").revoke(key.record.id(), "lost")).await.unwrap();
     assert!([401, 503].contains(&gate.get(&key).await));
 }

@@ -46,20 +46,20 @@ async fn roles_may_do_what_is_theirs_and_nothing_else() {
     let gate = Gate::of(&replica);
     let (key, other) = (soon(issue(&admin)).await, soon(issue(&admin)).await);
     assert_eq!((gate.get(&key).await, gate.get(&other).await), (200, 200));
-    let anna = admin.by("anna");
-    let reach = soon(anna.revoke(key.record.id(), "lost")).await.unwrap().reach;
-    assert_eq!((gate.get(&key).await, reach.silent.len()), (401, 0));
+    let anna = admin.as_actor("anna");
+    let reach = soon(anna.revoke(key.record.id(), "lost")).await.unwrap().propagation;
+    assert_eq!((gate.get(&key).await, reach.unacknowledged.len()), (401, 0));
     soon(anna.set_grant(other.record.id(), Grant::builder().read("orders").build().unwrap())).await.unwrap();
-    soon(anna.change_settings(|old| Ok(old.clone().ip_restricted(["ledger"])))).await.unwrap();
+    soon(anna.change_settings(|old| Ok(old.clone().with_networks_required_for(["ledger"])))).await.unwrap();
     soon(anna.delete(other.record.id())).await.unwrap();
     assert_eq!(gate.get(&other).await, 401);
     assert_eq!(soon(admin.replicas()).await.unwrap().len(), 2, "the owner and the replica");
 
     // What a server has in its hands changes no key, and forges no history.
-    let error = soon(replica.by("eve").issue(NewKey::new("k", Grant::default()))).await.unwrap_err();
+    let error = soon(replica.as_actor("eve").issue(NewKey::new("k", Grant::default()))).await.unwrap_err();
     assert!(error.to_string().contains("permission denied"), "{error}");
     let third = soon(issue(&owner)).await;
-    let error = soon(replica.by("eve").revoke(third.record.id(), "")).await.unwrap_err();
+    let error = soon(replica.as_actor("eve").revoke(third.record.id(), "")).await.unwrap_err();
     assert!(error.to_string().contains("permission denied"), "{error}");
     for sql in ["UPDATE authz_keys SET may = '{}'", "UPDATE authz_counter SET version = 0", "DELETE FROM authz_audit"] {
         let client = tokio_postgres::connect(&as_role("replica"), tokio_postgres::NoTls).await.unwrap();
@@ -91,7 +91,7 @@ async fn an_old_and_a_new_replica_live_side_by_side() {
     assert_eq!(gate.get(&key).await, 200, "the old ones hold their leases");
     let second = soon(issue(&a)).await;
     assert_eq!(gate.get(&second).await, 200);
-    soon(a.by("anna").revoke(key.record.id(), "lost")).await.unwrap();
+    soon(a.as_actor("anna").revoke(key.record.id(), "lost")).await.unwrap();
     assert_eq!(gate.get(&key).await, 401);
     let late = soon(PostgresStore::connect(&address(&database))).await.unwrap();
     assert_eq!(Gate::of(&late).get(&second).await, 200);
@@ -101,7 +101,7 @@ async fn an_old_and_a_new_replica_live_side_by_side() {
     raw(&database, "UPDATE authz_counter SET oldest = schema").await;
     until("they refuse", async || gate.get(&second).await == 503).await;
     assert!(heard.lock().unwrap().iter().any(|fault| fault.contains("too old")), "{heard:?}");
-    let error = soon(a.by("anna").revoke(second.record.id(), "lost")).await.unwrap_err();
+    let error = soon(a.as_actor("anna").revoke(second.record.id(), "lost")).await.unwrap_err();
     assert!(error.to_string().contains("too old"), "{error}");
     for refused in [
         soon(PostgresStore::connect(&address(&database))).await.map(drop),
@@ -136,8 +136,8 @@ async fn older_tables_are_migrated_while_an_older_replica_serves() {
     raw(&database, lease).await;
     let store = soon(PostgresOptions::new().lease(LEASE).connect(&address(&database))).await.unwrap();
     let key = soon(issue(&store)).await;
-    assert_eq!(key.reach.silent, ["old"], "who serves by the old way is waited for");
-    assert!(key.reach.waited > Duration::from_secs(2), "as long as its lease is: {:?}", key.reach);
+    assert_eq!(key.propagation.unacknowledged, ["old"], "who serves by the old way is waited for");
+    assert!(key.propagation.waited > Duration::from_secs(2), "as long as its lease is: {:?}", key.propagation);
     assert_eq!(Gate::of(&store).get(&key).await, 200);
 }
 
@@ -191,13 +191,13 @@ async fn a_full_queue_of_notifications_delays_and_loses_nothing() {
     let key = soon(issue(&a)).await;
     let gate = Gate::of(&b);
     assert_eq!(gate.get(&key).await, 200);
-    let revoked = soon(a.by("anna").revoke(key.record.id(), "lost")).await.unwrap();
-    assert_eq!((gate.get(&key).await, revoked.reach.silent.len()), (401, 0));
+    let revoked = soon(a.as_actor("anna").revoke(key.record.id(), "lost")).await.unwrap();
+    assert_eq!((gate.get(&key).await, revoked.propagation.unacknowledged.len()), (401, 0));
     // The control: with the bell rung all the same, nothing can be changed.
     let lies = "CREATE OR REPLACE FUNCTION full_queue.pg_notification_queue_usage() RETURNS float8
                 LANGUAGE sql AS 'SELECT 0.0::float8'";
     raw(&database, lies).await;
-    let error = soon(a.by("anna").issue(NewKey::new("k", Grant::default()))).await.unwrap_err();
+    let error = soon(a.as_actor("anna").issue(NewKey::new("k", Grant::default()))).await.unwrap_err();
     assert!(error.to_string().contains("too many notifications"), "{error}");
     drop(owner);
 }
@@ -218,10 +218,11 @@ async fn a_replica_far_behind_catches_up() {
     let elsewhere = MemoryStore::new();
     let keys = join_all((0..COUNT).map(|_| issue(&elsewhere))).await;
     let records = elsewhere.export().await.unwrap().records().to_vec();
-    let imported = tokio::time::timeout(Duration::from_secs(60), a.by("anna").import(records)).await.unwrap().unwrap();
+    let imported =
+        tokio::time::timeout(Duration::from_secs(60), a.as_actor("anna").import(records)).await.unwrap().unwrap();
     assert_eq!(imported.added, COUNT);
     for key in keys.iter().take(50) {
-        soon(a.by("anna").revoke(key.record.id(), "lost")).await.unwrap();
+        soon(a.as_actor("anna").revoke(key.record.id(), "lost")).await.unwrap();
     }
     proxy.open();
     let gate = Gate::of(&b);
@@ -243,16 +244,18 @@ async fn settings_that_others_change_are_everybodys() {
         return;
     }
     let database = database().await;
-    let settings = |ids| StoreSettings::new().dimension(Dimension::new("project", ids));
+    let settings = |ids| StoreSettings::new().with_dimension(Dimension::new("project", ids));
     let options = || PostgresOptions::new().lease(LEASE);
     let a = soon(options().create(&address(&database), settings(IdGrammar::Slug))).await.unwrap();
     let b = soon(options().connect(&address(&database))).await.unwrap();
-    soon(b.by("anna").change_settings(move |_| Ok(settings(IdGrammar::Opaque)))).await.unwrap();
+    soon(b.as_actor("anna").change_settings(move |_| Ok(settings(IdGrammar::Opaque)))).await.unwrap();
     let grant = Grant::builder().read("products").only(Dimension::new("project", IdGrammar::Opaque), ["A.b"]);
-    let key = soon(b.by("anna").issue(NewKey::new("k", grant.build().unwrap()))).await.unwrap();
+    let key = soon(b.as_actor("anna").issue(NewKey::new("k", grant.build().unwrap()))).await.unwrap();
     let (on_a, on_b) = (Gate::of(&a), Gate::of(&b));
     assert_eq!((on_a.get(&key).await, on_b.get(&key).await), (200, 200));
-    soon(a.by("bob").change_settings(|old| Ok(old.clone().ip_restricted(["ledger"])))).await.unwrap();
+    soon(a.as_actor("bob").change_settings(|old| Ok(old.clone().with_networks_required_for(["ledger"]))))
+        .await
+        .unwrap();
     assert_eq!((on_a.get(&key).await, on_b.get(&key).await), (200, 200));
     assert!(soon(b.settings()).await.unwrap().dimensions()[0].accepts("A.b"));
 }
@@ -269,7 +272,7 @@ async fn a_store_without_memory_asks_the_database() {
     let gate = Gate::of(&b);
     let key = soon(issue(&a)).await;
     assert_eq!(gate.get(&key).await, 200);
-    soon(b.by("anna").revoke(key.record.id(), "lost")).await.unwrap();
+    soon(b.as_actor("anna").revoke(key.record.id(), "lost")).await.unwrap();
     assert_eq!((gate.get(&key).await, Gate::of(&a).get(&key).await), (401, 401));
     let unknown = soon(issue(&MemoryStore::new())).await;
     assert_eq!(gate.get(&unknown).await, 401);
@@ -318,7 +321,7 @@ async fn encryption_is_with_the_one_that_an_authority_vouches_for() {
     let key = soon(issue(&store)).await;
     let gate = Gate::of(&second);
     assert_eq!(gate.get(&key).await, 200);
-    soon(store.by("anna").revoke(key.record.id(), "lost")).await.unwrap();
+    soon(store.as_actor("anna").revoke(key.record.id(), "lost")).await.unwrap();
     assert_eq!(gate.get(&key).await, 401);
 
     // Not in the clear, not with an authority that does not know it, not under another name.

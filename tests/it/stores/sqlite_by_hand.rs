@@ -47,8 +47,8 @@ async fn what_is_changed_by_sql_is_in_force_and_on_record() {
     // A use is no change, and our own changes are told once.
     let before = store.audit(&AuditQuery::new()).await.unwrap().len();
     change("UPDATE keys SET last_used = 7 WHERE id = ?1", &renewed);
-    store.by("test").rename(renewed.record.id(), "another").await.unwrap();
-    let answer = store.by("test").revoke(revoked.record.id(), "").await.unwrap();
+    store.as_actor("test").rename(renewed.record.id(), "another").await.unwrap();
+    let answer = store.as_actor("test").revoke(revoked.record.id(), "").await.unwrap();
     assert!(!answer.changed, "it was revoked already, and it is refused");
     assert_eq!(store.audit(&AuditQuery::new()).await.unwrap().len(), before + 2);
     assert_eq!(gate.get(&revoked).await, 401);
@@ -64,7 +64,7 @@ async fn a_revocation_that_is_repeated_is_published_again() {
     becomes(&elsewhere, &key, 200, "known").await;
     let silent = "UPDATE writer SET busy = 1; UPDATE keys SET revoked_at = 1; UPDATE writer SET busy = 0";
     raw(&fixture.file()).execute_batch(&format!("BEGIN; {silent}; COMMIT")).unwrap();
-    assert!(!fixture.store().by("test").revoke(key.record.id(), "").await.unwrap().changed);
+    assert!(!fixture.store().as_actor("test").revoke(key.record.id(), "").await.unwrap().changed);
     assert_eq!(gate.get(&key).await, 401);
     becomes(&elsewhere, &key, 401, "and in every other process").await;
 }
@@ -74,13 +74,13 @@ async fn a_revocation_that_is_repeated_is_published_again() {
 async fn keys_and_directory_of_one_transaction_are_seen_at_once() {
     let of = |company: u8| {
         let directory = Directory::builder().shop("de", Some(&company.to_string())).build().unwrap();
-        StoreSettings::new().directory(directory)
+        StoreSettings::new().with_directory(directory)
     };
     let fixture = Sqlite::fresh(of(1)).await;
     let store = fixture.store();
     let gate = Gate::of(store);
     let grant = |company: u8| Grant::builder().read("products").only("company", [company]).build().unwrap();
-    let key = store.by("test").issue(NewKey::new("k", grant(2))).await.unwrap();
+    let key = store.as_actor("test").issue(NewKey::new("k", grant(2))).await.unwrap();
     for _ in 0..300 {
         issue(store).await;
     }
@@ -142,8 +142,8 @@ async fn files_of_the_first_version_are_migrated() {
     drop(old);
 
     let store = SqliteStore::open(&first).unwrap();
-    store.by("test").delete(records[4].id()).await.unwrap();
-    let back = store.by("test").import(records.clone()).await.unwrap();
+    store.as_actor("test").delete(records[4].id()).await.unwrap();
+    let back = store.as_actor("test").import(records.clone()).await.unwrap();
     assert_eq!((back.added, back.refused), (1, 4), "only the one that was never revoked");
     assert_eq!(Gate::of(&store).get(&keys[3]).await, 200);
     let by_hand = raw(&first);
@@ -178,8 +178,8 @@ async fn a_log_that_was_thinned_out_is_followed_as_before() {
     let store = fixture.store();
     let [revoked, living] = [issue(store).await, issue(store).await];
     let record = tower_authz::KeyRecord::clone(&revoked.record);
-    store.by("test").revoke(record.id(), "lost").await.unwrap();
-    store.by("test").delete(record.id()).await.unwrap();
+    store.as_actor("test").revoke(record.id(), "lost").await.unwrap();
+    store.as_actor("test").delete(record.id()).await.unwrap();
     let elsewhere = Gate::of(&other);
     becomes(&elsewhere, &revoked, 401, "known").await;
     tokio::time::sleep(Duration::from_millis(500)).await;
@@ -189,12 +189,12 @@ async fn a_log_that_was_thinned_out_is_followed_as_before() {
     let other = SqliteStore::open(fixture.file()).unwrap();
     let elsewhere = Gate::of(&other);
     let store = SqliteStore::open(fixture.file()).unwrap();
-    assert_eq!(store.by("anna").prune_audit(crate::stores::in_seconds(-4000)).await.unwrap(), 3);
+    assert_eq!(store.as_actor("anna").prune_audit(crate::stores::in_seconds(-4000)).await.unwrap(), 3);
     let log = store.audit(&AuditQuery::new()).await.unwrap();
     let actions: Vec<_> = log.iter().map(|record| (record.action, record.note.as_deref())).collect();
     assert_eq!(actions, [(Action::AuditPruned, Some("3 records")), (Action::Deleted, None)]);
-    assert_eq!(store.by("test").import([record]).await.unwrap().refused, 1);
-    store.by("test").revoke(living.record.id(), "lost").await.unwrap();
+    assert_eq!(store.as_actor("test").import([record]).await.unwrap().refused, 1);
+    store.as_actor("test").revoke(living.record.id(), "lost").await.unwrap();
     becomes(&elsewhere, &living, 401, "and what follows is learnt").await;
 }
 
@@ -217,7 +217,7 @@ async fn what_is_replaced_by_sql_is_gone() {
     becomes(&gate, &ousted, 401, "another has its id").await;
     assert_eq!(gate.get(&moved).await, 200);
     let directory = Directory::builder().shop("de", Some("7")).build().unwrap();
-    let settings = StoreSettings::new().directory(directory).to_json().unwrap();
+    let settings = StoreSettings::new().with_directory(directory).to_json().unwrap();
     by_hand.execute("REPLACE INTO settings VALUES ('settings', ?1)", [settings]).unwrap();
     let begin = Instant::now();
     while store.directory().company_of("de") != Some("7") {
@@ -236,9 +236,9 @@ async fn a_process_that_has_not_looked_yet_follows_a_log_that_was_thinned_out() 
     raw(&folder.file()).execute_batch("DROP TRIGGER audit_is_not_changed; UPDATE audit SET at = 1").unwrap();
     let (store, late) = (SqliteStore::open(folder.file()).unwrap(), SqliteStore::open(folder.file()).unwrap());
     let gate = Gate::of(&late);
-    store.by("anna").revoke(one.record.id(), "lost").await.unwrap();
-    assert_eq!(store.by("anna").prune_audit(crate::stores::in_seconds(-4000)).await.unwrap(), 1);
+    store.as_actor("anna").revoke(one.record.id(), "lost").await.unwrap();
+    assert_eq!(store.as_actor("anna").prune_audit(crate::stores::in_seconds(-4000)).await.unwrap(), 1);
     becomes(&gate, &one, 401, "it goes on").await;
-    store.by("anna").revoke(other.record.id(), "lost").await.unwrap();
+    store.as_actor("anna").revoke(other.record.id(), "lost").await.unwrap();
     becomes(&gate, &other, 401, "and on").await;
 }

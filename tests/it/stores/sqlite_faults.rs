@@ -78,17 +78,17 @@ async fn a_row_that_cannot_be_read_is_refused_alone_and_reported() {
         let shown = store.show(id).await.unwrap_err();
         assert_eq!(shown.kind(), StoreErrorKind::Unreadable, "{shown}");
         for refused in [
-            store.by("test").rename(id, "n").await.unwrap_err(),
-            store.by("test").rotate(id, Overlap::UntilRevoked).await.unwrap_err(),
+            store.as_actor("test").rename(id, "n").await.unwrap_err(),
+            store.as_actor("test").rotate(id, Overlap::UntilRevoked).await.unwrap_err(),
         ] {
             assert_eq!(refused.kind(), StoreErrorKind::Unreadable);
             assert!(refused.to_string().ends_with("; revoke or delete it"), "{refused}");
         }
-        let revoked = store.by("test").revoke(id, "nobody can read it").await.unwrap();
+        let revoked = store.as_actor("test").revoke(id, "nobody can read it").await.unwrap();
         assert!(revoked.changed && revoked.record.is_none(), "whoever can read it again some day finds it revoked");
         let exported = store.export().await.unwrap_err().to_string();
         assert!(exported.contains("key "), "an export that leaves keys out would be taken for all: {exported}");
-        assert!(store.by("test").delete(id).await.unwrap().changed);
+        assert!(store.as_actor("test").delete(id).await.unwrap().changed);
         assert_eq!(gate.get(key).await, 401, "deleted");
     }
     assert_eq!(store.export().await.unwrap().records().len(), 1);
@@ -133,7 +133,7 @@ async fn a_digest_of_another_length_is_refused_alone_and_reported() {
     assert_eq!((gate.get(&good).await, gate.get(&broken).await), (200, 401));
     assert!(heard.lock().unwrap()[0].contains(broken.record.id().as_str()));
     assert_eq!(store.list(&KeyQuery::new()).await.unwrap().unreadable.len(), 1);
-    assert!(store.by("test").revoke(broken.record.id(), "lost").await.unwrap().changed);
+    assert!(store.as_actor("test").revoke(broken.record.id(), "lost").await.unwrap().changed);
     // By hand as well.
     let file = raw(&folder.file());
     for sql in ["UPDATE keys SET name = 'x' WHERE id = ?1", "DELETE FROM keys WHERE id = ?1"] {
@@ -178,7 +178,7 @@ async fn a_locked_file_is_an_error_to_the_writer_and_nothing_to_look_ups() {
         let begin = Instant::now();
         let writer = tokio::spawn({
             let (store, id) = (store.clone(), key.record.id().clone());
-            async move { store.by("test").revoke(&id, "").await.map(drop) }
+            async move { store.as_actor("test").revoke(&id, "").await.map(drop) }
         });
         let (mut look_ups, mut slow) = (0, 0);
         while !writer.is_finished() {
@@ -202,7 +202,7 @@ async fn a_locked_file_is_an_error_to_the_writer_and_nothing_to_look_ups() {
             std::thread::sleep(Duration::from_millis(300));
             file.execute_batch("ROLLBACK").unwrap();
         });
-        store.by("test").revoke(key.record.id(), "").await.unwrap();
+        store.as_actor("test").revoke(key.record.id(), "").await.unwrap();
         assert_eq!(gate.get(&key).await, 401);
         release.await.unwrap();
         let changes: Vec<_> = audit(store).await.iter().map(|record| record.action).collect();
@@ -276,7 +276,7 @@ async fn look_ups_end_when_the_file_is_gone_or_another() {
         } else {
             std::fs::rename(folder.file(), &aside).unwrap();
         }
-        let refused = store.by("test").revoke(key.record.id(), "").await.unwrap_err();
+        let refused = store.as_actor("test").revoke(key.record.id(), "").await.unwrap_err();
         assert_eq!(refused.kind(), StoreErrorKind::Unavailable, "a change would go where nobody sees it");
         assert!(!refused.to_string().contains(char::is_control));
         while gate.get(&key).await == 200 {
@@ -296,7 +296,7 @@ async fn look_ups_end_when_the_file_is_gone_or_another() {
                 assert!(begin.elapsed() < Duration::from_secs(2));
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
-            store.by("test").revoke(key.record.id(), "").await.unwrap();
+            store.as_actor("test").revoke(key.record.id(), "").await.unwrap();
             assert_eq!(gate.get(&key).await, 401);
         }
     }
@@ -327,7 +327,7 @@ async fn a_file_that_goes_back_in_time_is_served_no_more() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         assert!(heard.lock().unwrap()[0].contains("lacks a change that it had"));
-        assert!(store.by("test").rename(old.record.id(), "another").await.is_err());
+        assert!(store.as_actor("test").rename(old.record.id(), "another").await.is_err());
         drop((store, gate));
         let gate = Gate::of(&SqliteStore::open(fixture.close().file()).unwrap());
         assert_eq!((gate.get(&old).await, gate.get(&new).await), (200, 401), "as it is, after a restart");
@@ -339,7 +339,7 @@ async fn a_file_that_goes_back_in_time_is_served_no_more() {
 async fn the_file_itself_keeps_revocations_and_audit_records() {
     let fixture = Sqlite::fresh(StoreSettings::new()).await;
     let key = issue(fixture.store()).await;
-    fixture.store().by("test").revoke(key.record.id(), "lost").await.unwrap();
+    fixture.store().as_actor("test").revoke(key.record.id(), "lost").await.unwrap();
     let file = raw(&fixture.file());
     for sql in [
         "UPDATE keys SET revoked_at = NULL",
@@ -359,10 +359,10 @@ async fn no_key_is_in_any_file() {
     let mut keys = vec![issue(store).await];
     for _ in 0..20 {
         let last = keys.last().unwrap().record.id().clone();
-        keys.push(store.by("test").rotate(&last, Overlap::UntilRevoked).await.unwrap());
-        store.by("test").revoke(&last, "rotated").await.unwrap();
+        keys.push(store.as_actor("test").rotate(&last, Overlap::UntilRevoked).await.unwrap());
+        store.as_actor("test").revoke(&last, "rotated").await.unwrap();
     }
-    store.by("test").import([KeyRecord::clone(&keys[0].record)]).await.unwrap();
+    store.as_actor("test").import([KeyRecord::clone(&keys[0].record)]).await.unwrap();
     let search = |folder: &std::path::Path| {
         let mut names = Vec::new();
         for entry in std::fs::read_dir(folder).unwrap() {
@@ -393,7 +393,7 @@ async fn the_last_handle_waits_for_what_is_under_way() {
     let fixture = Sqlite::fresh(StoreSettings::new()).await;
     let key = issue(fixture.store()).await;
     {
-        let by = fixture.store().by("test");
+        let by = fixture.store().as_actor("test");
         let asked = std::pin::pin!(by.rename(key.record.id(), "asked for"));
         let _ = futures::poll!(asked); // sent to the thread, whatever it says
     }

@@ -276,10 +276,10 @@ async fn settings_that_could_not_be_read_back_make_no_file() {
     let directory = Directory::builder().shop("DE", None).build_with(&shops).unwrap();
     let folder = Folder::new();
     let file = folder.file();
-    let error = SqliteStore::create(&file, StoreSettings::new().directory(directory)).unwrap_err();
+    let error = SqliteStore::create(&file, StoreSettings::new().with_directory(directory)).unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Invalid, "{error}");
     assert!(!file.exists());
-    let settings = StoreSettings::new().dimension(project.clone());
+    let settings = StoreSettings::new().with_dimension(project.clone());
     let options = SqliteOptions::new().dimension(project);
     drop(options.clone().create(&file, settings).unwrap());
     assert_eq!(options.open(&file).unwrap().settings().await.unwrap().dimensions().len(), 1);

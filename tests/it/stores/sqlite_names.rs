@@ -60,7 +60,7 @@ impl Open {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         assert!(self.heard.lock().unwrap()[0].contains("requests are refused"), "{what}");
-        let changed = self.store.by("test").rename(self.key.record.id(), "another").await;
+        let changed = self.store.as_actor("test").rename(self.key.record.id(), "another").await;
         assert_eq!(changed.unwrap_err().kind(), StoreErrorKind::Unavailable, "{what}");
     }
 }
@@ -79,7 +79,7 @@ async fn a_file_with_two_names_is_not_opened() {
     // A symbolic link is no second name: SQLite follows it as well.
     std::os::unix::fs::symlink(&file, &link).unwrap();
     let (one, other) = (SqliteStore::open(&file).unwrap(), SqliteStore::open(&link).unwrap());
-    one.by("test").revoke(key.record.id(), "lost").await.unwrap();
+    one.as_actor("test").revoke(key.record.id(), "lost").await.unwrap();
     let gate = Gate::of(&other);
     let begin = Instant::now();
     while gate.get(&key).await != 401 {
@@ -121,7 +121,7 @@ async fn a_file_that_is_mounted_alone_is_not_opened() {
     fs::create_dir(&there).unwrap();
     let Some(_mount) = crate::support::Mount::new(open.file.parent().unwrap(), &there) else { return };
     let other = SqliteStore::open(there.join("keys.sqlite")).unwrap();
-    other.by("test").revoke(open.key.record.id(), "lost").await.unwrap();
+    other.as_actor("test").revoke(open.key.record.id(), "lost").await.unwrap();
     let begin = Instant::now();
     while open.gate.get(&open.key).await != 401 {
         assert!(begin.elapsed() < Duration::from_secs(2));
@@ -194,7 +194,7 @@ async fn written_over(is_in_journal: bool) {
     checkpoint();
     let old = fs::read(&open.file).unwrap();
     let revoked = issue(&open.store).await;
-    open.store.by("test").revoke(revoked.record.id(), "lost").await.unwrap();
+    open.store.as_actor("test").revoke(revoked.record.id(), "lost").await.unwrap();
     if !is_in_journal {
         checkpoint();
     }
@@ -228,7 +228,7 @@ impl Open {
 async fn a_server_that_ends_takes_nothing_back() {
     let open = open().await;
     raw(&open.file).query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
-    open.store.by("test").rename(open.key.record.id(), "another").await.unwrap();
+    open.store.as_actor("test").rename(open.key.record.id(), "another").await.unwrap();
     for suffix in ["-wal", "-shm"] {
         fs::remove_file(beside(&open.file, suffix)).unwrap();
     }
@@ -303,9 +303,9 @@ async fn a_store_without_memory_sees_and_makes_the_same_changes() {
         assert!(begin.elapsed() < Duration::from_secs(2));
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    open.store.by("test").revoke(key.record.id(), "lost").await.unwrap();
+    open.store.as_actor("test").revoke(key.record.id(), "lost").await.unwrap();
     assert_eq!(gate.get(&key).await, 401, "at once: each look-up asks the file");
-    command.by("test").revoke(open.key.record.id(), "lost").await.unwrap();
+    command.as_actor("test").revoke(open.key.record.id(), "lost").await.unwrap();
     assert_eq!(gate.get(&open.key).await, 401);
     let begin = Instant::now();
     while open.gate.get(&open.key).await != 401 {

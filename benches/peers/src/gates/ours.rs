@@ -6,7 +6,7 @@ use axum::Router;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tower_authz::{
-    Alphabet, Authz, Dimension, KeyFile, KeyFormat, Policy, Principal, Rule, check::Tie, reject::Empty,
+    Alphabet, Authz, Dimension, KeyFile, KeyFormat, Policy, Principal, Rule, check::EntityRef, reject::Empty,
     store::MemoryStore,
 };
 
@@ -18,7 +18,7 @@ fn keys(networks: &[String]) -> KeyFile {
 }
 
 pub fn policy() -> Policy {
-    let rule = Rule::resource("orders").tied(Tie::path(Dimension::SHOP, "shop"));
+    let rule = Rule::resource("orders").scoped(EntityRef::from_path(Dimension::SHOP, "shop"));
     Policy::builder().route(PATTERN, rule).build().expect("the policy is well formed")
 }
 
@@ -36,7 +36,7 @@ pub fn authz(networks: &[String]) -> Authz<Empty> {
         .build()
         .expect("the format is well formed");
     let store = MemoryStore::from_file(keys(networks), format).expect("the keys are of the format");
-    Authz::new(store, policy()).with_reject(Empty)
+    Authz::new(store, policy()).with_rejection(Empty)
 }
 
 fn key_file(networks: &[String]) -> String {

@@ -8,7 +8,7 @@ use std::{
 use tokio_postgres::{Client, Row, types::ToSql};
 
 use crate::store::{
-    Reach, StoreError,
+    Propagation, StoreError,
     postgres::connection::{failure, silence},
 };
 
@@ -32,7 +32,7 @@ pub(super) const SETTLE: &str = "
 /// Waits until every replica has this version or its lease has run out, by the database's clock. A lease that is
 /// given later than the change comes with the change: so no replica is waited for longer than its lease as it is
 /// now.
-pub(super) async fn reach(client: &Client, mark: &Mark) -> Result<Reach, StoreError> {
+pub(super) async fn await_propagation(client: &Client, mark: &Mark) -> Result<Propagation, StoreError> {
     let unsure = |why: StoreError, waiting: &BTreeMap<String, (String, SystemTime)>| {
         let names: Vec<&str> = waiting.values().map(|(name, _)| name.as_str()).collect();
         let who = if names.is_empty() {
@@ -52,7 +52,7 @@ pub(super) async fn reach(client: &Client, mark: &Mark) -> Result<Reach, StoreEr
     let mut waiting: BTreeMap<String, (String, SystemTime)> =
         rows.iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect();
     let mut settled = mark.settled;
-    let mut silent = Vec::new();
+    let mut unacknowledged = Vec::new();
     let mut pause = Duration::from_millis(1);
     while !waiting.is_empty() || settled.is_some() {
         tokio::time::sleep(pause).await;
@@ -69,12 +69,12 @@ pub(super) async fn reach(client: &Client, mark: &Mark) -> Result<Reach, StoreEr
         waiting.retain(|id, (name, until)| {
             let is_behind = behind.contains(id);
             if is_behind && is_over(*until) {
-                silent.push(name.clone());
+                unacknowledged.push(name.clone());
             }
             is_behind && !is_over(*until)
         });
     }
-    Ok(Reach { waited: begin.elapsed(), silent })
+    Ok(Propagation { waited: begin.elapsed(), unacknowledged })
 }
 
 async fn answer(asked: impl Future<Output = Result<Vec<Row>, tokio_postgres::Error>>) -> Result<Vec<Row>, StoreError> {
