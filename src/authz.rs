@@ -11,7 +11,7 @@ use crate::{
     error::ConfigError,
     gate::{Authenticate, AuthenticateLayer},
     head::Head,
-    https::judge_https,
+    https::require_https,
     policy::Policy,
     reject::Problem,
     store::KeyStore,
@@ -60,7 +60,7 @@ use crate::{
 /// ```
 #[must_use = "a layer does nothing until it is applied"]
 pub struct Authz<R = Problem> {
-    entrance: Entrance,
+    pre_check: Entrance,
     authenticate: AuthenticateLayer<R>,
 }
 
@@ -105,7 +105,7 @@ impl Authz {
     }
 
     fn assemble(store: impl KeyStore, policy: Arc<Policy>, disagrees: bool) -> Self {
-        let entrance = Entrance {
+        let pre_check = Entrance {
             clean_path: CleanPath::new(),
             https_only: false,
             plain: Arc::default(),
@@ -113,9 +113,9 @@ impl Authz {
             policy: Arc::clone(&policy),
             disagrees,
         };
-        let authenticate = AuthenticateLayer::new(store).with_pre_check(entrance.clone());
+        let authenticate = AuthenticateLayer::new(store).with_pre_check(pre_check.clone());
         let authenticate = if policy.finishes_in_flight() { authenticate.finish_in_flight() } else { authenticate };
-        Self { authenticate: authenticate.enforce(policy), entrance }
+        Self { authenticate: authenticate.enforce(policy), pre_check }
     }
 }
 
@@ -145,18 +145,18 @@ impl<R: Clone> Authz<R> {
 
     /// Which paths are clean. Default: [`CleanPath::new`], without any relaxation.
     pub fn with_clean_path(self, clean_path: CleanPath) -> Self {
-        self.with_entrance(|entrance| entrance.clean_path = clean_path)
+        self.with_entrance(|pre_check| pre_check.clean_path = clean_path)
     }
 
     /// Which proxies may say where a request comes from, and whether it came by HTTPS.
     pub fn with_trusted_proxies(mut self, proxies: TrustedProxies) -> Self {
         self.authenticate = self.authenticate.with_trusted_proxies(proxies.clone());
-        self.with_entrance(|entrance| entrance.proxies = Some(proxies))
+        self.with_entrance(|pre_check| pre_check.proxies = Some(proxies))
     }
 
     /// Refuses plain HTTP, on public routes too: see [`HttpsOnly`](crate::https::HttpsOnly).
     pub fn https_only(self) -> Self {
-        self.with_entrance(|entrance| entrance.https_only = true)
+        self.with_entrance(|pre_check| pre_check.https_only = true)
     }
 
     /// The same, but for these routes, by their patterns: a probe of `/health`, which a load balancer sends by plain HTTP.
@@ -175,12 +175,12 @@ impl<R: Clone> Authz<R> {
     /// ```
     pub fn https_only_except<T: Into<String>>(self, routes: impl IntoIterator<Item = T>) -> Self {
         let plain = routes.into_iter().map(Into::into).collect();
-        self.with_entrance(|entrance| (entrance.https_only, entrance.plain) = (true, plain))
+        self.with_entrance(|pre_check| (pre_check.https_only, pre_check.plain) = (true, plain))
     }
 
     fn with_entrance(mut self, change: impl FnOnce(&mut Entrance)) -> Self {
-        change(&mut self.entrance);
-        self.authenticate = self.authenticate.with_pre_check(self.entrance.clone());
+        change(&mut self.pre_check);
+        self.authenticate = self.authenticate.with_pre_check(self.pre_check.clone());
         self
     }
 
@@ -199,20 +199,20 @@ impl<R: Clone> Authz<R> {
 
     /// The dialect of all denials. Default: [`Problem`].
     pub fn with_rejection<R2>(self, reject: R2) -> Authz<R2> {
-        Authz { entrance: self.entrance, authenticate: self.authenticate.with_rejection(reject) }
+        Authz { pre_check: self.pre_check, authenticate: self.authenticate.with_rejection(reject) }
     }
 }
 
 impl<R> Clone for Authz<R> {
     fn clone(&self) -> Self {
-        Self { entrance: self.entrance.clone(), authenticate: self.authenticate.clone() }
+        Self { pre_check: self.pre_check.clone(), authenticate: self.authenticate.clone() }
     }
 }
 
 impl<R> fmt::Debug for Authz<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Authz")
-            .field("entrance", &self.entrance)
+            .field("pre_check", &self.pre_check)
             .field("authenticate", &self.authenticate)
             .finish_non_exhaustive()
     }
@@ -251,7 +251,7 @@ impl Check for Entrance {
         }
         self.clean_path.check(head)?;
         if self.https_only
-            && let Err(plain) = judge_https(head, self.proxies.as_ref())
+            && let Err(plain) = require_https(head, self.proxies.as_ref())
             && !self.policy.is_public_at(head, &self.plain)
         {
             return Err(plain.into());

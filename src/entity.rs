@@ -46,7 +46,7 @@ fn is_allowed(grant: &Grant, directory: &Directory, dimension: &Dimension, id: &
 
 /// Whether a change of the directory takes an entity away from a key, whose grant may change with it. Where that is not
 /// plain, it does.
-pub(crate) fn directory_narrows(
+pub(crate) fn directory_revokes_access(
     (old_grant, old): (&Grant, &Directory),
     (new_grant, new): (&Grant, &Directory),
     difference: &Difference,
@@ -268,12 +268,12 @@ mod tests {
                         is_allowed(grant, old, dimension, id, said) && !is_allowed(grant, new, dimension, id, said)
                     })
                 });
-                let noticed = directory_narrows((grant, old), (grant, new), &old.difference(new));
+                let noticed = directory_revokes_access((grant, old), (grant, new), &old.difference(new));
                 assert!(noticed || !loses, "{grant:?} {old:?} {new:?}");
                 lost += usize::from(loses);
                 quiet += usize::from(!noticed);
             }
-            let same = directory_narrows((grant, old), (grant, old), &old.difference(old));
+            let same = directory_revokes_access((grant, old), (grant, old), &old.difference(old));
             assert!(!same, "{grant:?} {old:?}: nothing has changed");
         }
         assert!(lost > 1000 && quiet > 4000, "{lost} {quiet}");

@@ -10,7 +10,7 @@ use crate::{
     client_address::ClientAddress,
     principal::Principal,
     route::{
-        Pattern, Values,
+        PathParams, Pattern,
         matched::{self, Rewriting},
     },
 };
@@ -39,7 +39,7 @@ pub struct Head<'a> {
     /// The pattern of the route, where a policy has found it.
     pattern: Option<&'a Pattern>,
     /// Where its parameters stand in the path, if that is known.
-    values: Option<&'a Values>,
+    params: Option<&'a PathParams>,
     in_router: bool,
     principal: Option<&'a Principal>,
 }
@@ -56,7 +56,7 @@ impl<'a> Head<'a> {
             headers: request.headers(),
             extensions: request.extensions(),
             pattern: None,
-            values: None,
+            params: None,
             in_router: original.is_some(),
             principal: None,
         }
@@ -134,7 +134,7 @@ impl<'a> Head<'a> {
             headers,
             extensions,
             pattern: None,
-            values: None,
+            params: None,
             in_router: false,
             principal,
         }
@@ -154,8 +154,8 @@ impl<'a> Head<'a> {
     }
 
     /// The same head, on the route that a policy has found.
-    pub(crate) const fn on(mut self, pattern: Option<&'a Pattern>, values: &'a Values) -> Self {
-        (self.pattern, self.values) = (pattern, Some(values));
+    pub(crate) const fn on(mut self, pattern: Option<&'a Pattern>, params: &'a PathParams) -> Self {
+        (self.pattern, self.params) = (pattern, Some(params));
         self
     }
 
@@ -199,9 +199,9 @@ impl<'a> Head<'a> {
             Rewriting::Uncertain if self.route().is_some_and(|route| !route.contains("/{*")) => {}
             Rewriting::Uncertain | Rewriting::Foreign => return None,
         }
-        let raw = match (self.pattern, self.values) {
-            (Some(pattern), Some(values)) if values.are_all(pattern.parameters()) => {
-                values.get(self.path(), pattern.place(name)?)
+        let raw = match (self.pattern, self.params) {
+            (Some(pattern), Some(params)) if params.are_all(pattern.parameters()) => {
+                params.get(self.path(), pattern.place(name)?)
             }
             (Some(pattern), _) => pattern.find(self.path(), name),
             (None, _) => Pattern::find_in(self.matched()?, self.path(), name),
@@ -213,7 +213,7 @@ impl<'a> Head<'a> {
     }
 }
 
-/// Names the headers and keeps their values to itself: a check may stand where keys are not marked yet.
+/// Names the headers and keeps their params to itself: a check may stand where keys are not marked yet.
 impl fmt::Debug for Head<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Head")

@@ -47,11 +47,11 @@ impl HttpsOnly {
 
 impl Check for HttpsOnly {
     fn check(&self, head: &Head<'_>) -> Result<(), Denial> {
-        Ok(judge_https(head, self.proxies.as_ref())?)
+        Ok(require_https(head, self.proxies.as_ref())?)
     }
 }
 
-pub(crate) fn judge_https(head: &Head<'_>, proxies: Option<&TrustedProxies>) -> Result<(), Cause> {
+pub(crate) fn require_https(head: &Head<'_>, proxies: Option<&TrustedProxies>) -> Result<(), Cause> {
     let marked = head.extensions().get::<SecureConnection>().is_some();
     let vouched =
         |proxies: &TrustedProxies| proxies.is_https(ClientAddress::of_peer(head.extensions()), head.headers());

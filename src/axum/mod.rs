@@ -14,7 +14,7 @@ use crate::{
     client_address::ClientAddress,
     denial::{Cause, Denial},
     principal::{Principal, Scope},
-    reject::{self, Problem, Raised, Reject},
+    reject::{self, HandlerDenial, Problem, Reject},
 };
 
 /// Refuses with 500 and a message for the developer if no key was authenticated: on a public route,
@@ -80,7 +80,7 @@ impl IntoResponse for Denial {
     fn into_response(self) -> Response {
         let mut response: Response = Problem.reject(&self);
         reject::complete(&mut response, &self);
-        response.extensions_mut().insert(Raised);
+        response.extensions_mut().insert(HandlerDenial);
         response.extensions_mut().insert(self);
         response
     }

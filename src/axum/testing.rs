@@ -5,7 +5,7 @@ use std::{fmt::Debug, future::poll_fn};
 use http::{Method, Request, Response};
 use tower::Service;
 
-use crate::{denial::Denial, head::Head, policy::Policy, reject::Raised};
+use crate::{denial::Denial, head::Head, policy::Policy, reject::HandlerDenial};
 
 /// Asserts that every route of an axum router has a rule, and every rule a route.
 ///
@@ -105,7 +105,7 @@ where
                 // A handler may say that it refuses; here it should not have been asked.
                 Ok(response)
                     if response.extensions().get::<Denial>().is_some()
-                        && response.extensions().get::<Raised>().is_none() => {}
+                        && response.extensions().get::<HandlerDenial>().is_none() => {}
                 Ok(response) => {
                     open.push(format!("{method} {} answers {}", route.as_ref(), response.status().as_u16()))
                 }

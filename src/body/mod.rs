@@ -13,7 +13,7 @@ use pin_project_lite::pin_project;
 use tower::Service;
 use tower_layer::Layer;
 
-use crate::{key::Watch, principal::Principal};
+use crate::{key::RevocationWatch, principal::Principal};
 
 pin_project! {
     /// A response body that is ended with an error when the key of its request expires, is revoked or deleted,
@@ -24,7 +24,7 @@ pin_project! {
     pub struct RevocableBody<B> {
         #[pin]
         body: B,
-        watch: Option<Watch>,
+        watch: Option<RevocationWatch>,
     }
 }
 
@@ -162,7 +162,7 @@ pin_project! {
     pub struct RevocableBodyFuture<F> {
         #[pin]
         future: F,
-        watch: Option<Watch>,
+        watch: Option<RevocationWatch>,
     }
 }
 
@@ -182,7 +182,7 @@ where
 /// Wraps the body if it is one of axum and not empty. Whether the rest is in memory or trickles in from elsewhere cannot
 /// be told from outside, whatever its length is said to be.
 #[cfg(feature = "axum")]
-pub(crate) fn end_stream<B: 'static>(response: &mut Response<B>, watch: &mut Option<Watch>) {
+pub(crate) fn end_stream<B: 'static>(response: &mut Response<B>, watch: &mut Option<RevocationWatch>) {
     let body: &mut dyn std::any::Any = response.body_mut();
     if let Some(body) = body.downcast_mut::<axum::body::Body>()
         && !body.is_end_stream()
@@ -194,4 +194,4 @@ pub(crate) fn end_stream<B: 'static>(response: &mut Response<B>, watch: &mut Opt
 }
 
 #[cfg(not(feature = "axum"))]
-pub(crate) const fn end_stream<B>(_: &mut Response<B>, _: &mut Option<Watch>) {}
+pub(crate) const fn end_stream<B>(_: &mut Response<B>, _: &mut Option<RevocationWatch>) {}

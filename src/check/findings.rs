@@ -1,4 +1,4 @@
-//! What the checks of a rule are called, and who records their verdicts.
+//! What the checks of a rule are called, and who records their findings.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use crate::{
 
 /// What one verdict is about.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Demand<'a> {
+pub(crate) enum CheckLabel<'a> {
     Status,
     Route,
     Permission(&'a str, Option<Access>),
@@ -20,19 +20,19 @@ pub(crate) enum Demand<'a> {
     Origin,
     Entity(&'a Dimension),
     Restriction(&'a Dimension),
-    Own,
+    Custom,
 }
 
 /// Who hears every verdict of a rule, those that admit as well.
-pub(crate) trait Verdicts {
+pub(crate) trait Findings {
     /// `demand` is only asked by who wants to know: while requests are served, nobody does.
-    fn hear<'a>(&mut self, demand: impl FnOnce() -> Demand<'a>, verdict: Result<(), Cause>);
+    fn record<'a>(&mut self, demand: impl FnOnce() -> CheckLabel<'a>, verdict: Result<(), Cause>);
 
     /// The same of a check of the user's own.
-    fn hear_own(&mut self, verdict: Result<(), Denial>);
+    fn record_custom(&mut self, verdict: Result<(), Denial>);
 }
 
-impl fmt::Display for Demand<'_> {
+impl fmt::Display for CheckLabel<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Permission(resource, Some(access)) => write!(f, "permission {resource}:{access}"),
@@ -45,7 +45,7 @@ impl fmt::Display for Demand<'_> {
             Self::Origin => f.write_str("origin"),
             Self::Entity(dimension) => write!(f, "this {dimension}"),
             Self::Restriction(dimension) => write!(f, "{dimension} declared"),
-            Self::Own => f.write_str("own check"),
+            Self::Custom => f.write_str("custom check"),
         }
     }
 }

@@ -1,18 +1,18 @@
 //! Pure decisions: a request head goes in, nothing or a denial comes out.
 
+mod dimensions;
 mod findings;
-mod relation;
 mod simple;
 
 use std::sync::Arc;
 
 pub(crate) use self::{
-    findings::{Demand, Verdicts},
-    relation::Relations,
-    simple::judge_networks,
+    dimensions::DimensionRules,
+    findings::{CheckLabel, Findings},
+    simple::check_networks,
 };
 pub use self::{
-    relation::EntityRef,
+    dimensions::EntityRef,
     simple::{Kind, Origin, RestrictedNetworks, WithinNetworks},
 };
 pub use crate::principal::Obligation;
@@ -48,7 +48,7 @@ pub trait Check: Send + Sync + 'static {
     /// The denial, with every cause that the check found.
     fn check(&self, head: &Head<'_>) -> Result<(), Denial>;
 
-    /// Admits or denies, and says what a handler still has to settle. Rules and policies leave such duties, which may be
+    /// Admits or denies, and says what a handler still has to settle. Rules and policies leave such obligations, which may be
     /// empty; a check of your own leaves none, and has no need of this. But **a wrapper around another check forwards
     /// this method as well as [`check`](Self::check)**: what a rule leaves to the handler would else be lost, and the
     /// rule refuses everybody with 500.
@@ -99,14 +99,14 @@ impl<C: Check> Check for Arc<C> {
     }
 }
 
-/// For callers that cannot see to it that a duty is done: then there must be none.
-pub(crate) fn without_duty(duty: Option<Obligation>) -> Result<(), Denial> {
+/// For callers that cannot see to it that a obligation is done: then there must be none.
+pub(crate) fn without_obligation(obligation: Option<Obligation>) -> Result<(), Denial> {
     const UNSEEN: Cause = Cause::Misconfigured(
         "a rule that says `filtered` or `deferred` stands where only a verdict is asked for, in another rule or a \
          closure: nobody would see whether the handler asks; put it into a RequireLayer or a Policy",
     );
-    match duty {
-        Some(duty) if duty.unsettled().is_some() => Err(UNSEEN.into()),
+    match obligation {
+        Some(obligation) if obligation.unmet().is_some() => Err(UNSEEN.into()),
         _ => Ok(()),
     }
 }

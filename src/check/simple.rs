@@ -17,7 +17,7 @@ use crate::{
 /// kept whatever else a check looks at.
 fn principal<'a>(head: &Head<'a>) -> Result<&'a Principal, Denial> {
     let principal = head.principal().ok_or(NO_PRINCIPAL)?;
-    judge_networks(principal.record().grant(), principal.client_address(), false)?;
+    check_networks(principal.record().grant(), principal.client_address(), false)?;
     Ok(principal)
 }
 
@@ -115,12 +115,12 @@ pub struct RestrictedNetworks;
 impl Check for RestrictedNetworks {
     fn check(&self, head: &Head<'_>) -> Result<(), Denial> {
         let principal = head.principal().ok_or(NO_PRINCIPAL)?;
-        Ok(judge_networks(principal.record().grant(), principal.client_address(), true)?)
+        Ok(check_networks(principal.record().grant(), principal.client_address(), true)?)
     }
 }
 
 /// The networks of a key: always kept, and demanded where a rule says so.
-pub(crate) fn judge_networks(grant: &Grant, client: ClientAddress, demanded: bool) -> Result<(), Cause> {
+pub(crate) fn check_networks(grant: &Grant, client: ClientAddress, demanded: bool) -> Result<(), Cause> {
     if demanded && grant.networks().is_none() {
         Err(Cause::NetworksRequired)
     } else if grant.allows_address(client.ip()) {

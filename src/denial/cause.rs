@@ -4,7 +4,7 @@ use http::StatusCode;
 
 use crate::{
     dimension::Dimension,
-    key::{End, Permission, Status},
+    key::{EndReason, Permission, Status},
 };
 
 /// One thing that was wrong with a request.
@@ -210,13 +210,13 @@ pub(crate) const fn status(status: Status) -> Result<(), Cause> {
     }
 }
 
-impl From<End> for Cause {
-    fn from(end: End) -> Self {
+impl From<EndReason> for Cause {
+    fn from(end: EndReason) -> Self {
         match end {
-            End::Revoked => Self::Revoked,
-            End::Gone => Self::UnknownKey,
-            End::Narrowed => Self::GrantNarrowed,
-            End::Expired => Self::Expired,
+            EndReason::Revoked => Self::Revoked,
+            EndReason::Gone => Self::UnknownKey,
+            EndReason::Narrowed => Self::GrantNarrowed,
+            EndReason::Expired => Self::Expired,
         }
     }
 }

@@ -7,7 +7,7 @@
 //! | part | instructions |
 //! |---|--:|
 //! | the rule: permission, networks, the shop of the path (140), shop and company lists with the directory (540) | 980 |
-//! | the route: six segments of a path, held against the pieces of a pattern | 520 |
+//! | the route: six segments of a path, pending against the pieces of a pattern | 520 |
 //! | the credential: found and marked in one pass over the headers, parsed | 400 |
 //! | the look-up, with its snapshot, and the comparison of the digests | 180 |
 //! | the clean path | 150 |
@@ -15,7 +15,7 @@
 //! | SHA-256 of the key, where the processor has no instructions for it | 3,440 |
 //!
 //! The parts were counted when their sum was 3,650; now it is 3,943. What came since: the directory of the record's moment
-//! goes with the principal, obligations that may be empty, and parameters that are held against what the handler sees.
+//! goes with the principal, obligations that may be empty, and parameters that are pending against what the handler sees.
 //!
 //! Instructions are not time. Among the rest are eight atomic operations (the record twice, the configuration and the
 //! store once each, up and down), for each of which a processor stops: a tenth of the time, together. Moves of a request
@@ -34,7 +34,7 @@ use std::{sync::Arc, time::SystemTime};
 
 use http::{HeaderValue, Request, Response};
 
-use super::{future::Passage, shared::Share};
+use super::{future::InFlight, sharded::Shard};
 use crate::{
     check::Check,
     client_address::{ClientAddress, TrustedProxies},
@@ -44,16 +44,16 @@ use crate::{
     directory::Directory,
     head::Head,
     key::{Digest, KeyFormat, KeyRecord},
-    policy::{Policy, Sought},
+    policy::{Policy, RouteMatch},
     principal::{Obligation, Principal},
     reject::{self, Reject},
-    route::Values,
+    route::PathParams,
     store::{Found, KeyStore, resolve_lookup},
     telemetry,
     tenant::TenantHosts,
 };
 
-/// What every clone of a service shares, and the decisions themselves.
+/// What every clone of a service shards, and the decisions themselves.
 #[derive(Clone)]
 pub(crate) struct Config<R> {
     pub(crate) store: Arc<dyn KeyStore>,
@@ -65,7 +65,7 @@ pub(crate) struct Config<R> {
     pub(super) remove_credential: bool,
     /// Whether handlers are told who calls.
     pub(super) publish: bool,
-    pub(super) entrance: Option<Arc<dyn Check>>,
+    pub(super) pre_check: Option<Arc<dyn Check>>,
     pub(super) policy: Option<Arc<Policy>>,
     /// Whether the policy is enforced here, or only says which routes are public.
     pub(crate) enforced: bool,
@@ -76,36 +76,36 @@ pub(crate) struct Config<R> {
 }
 
 /// A credential that has the form of a key, reduced to its digest.
-pub(crate) struct Presented {
+pub(crate) struct PresentedCredential {
     pub(crate) digest: Digest,
     pub(crate) bearer: bool,
     /// Whom the host names, where hosts name tenants.
     tenant: Option<Box<str>>,
     pub(crate) notice: Option<Arc<Notice>>,
     /// What a gate further out leaves to the handler.
-    duties: Vec<Obligation>,
+    obligations: Vec<Obligation>,
 }
 
 impl<R> Config<R> {
     /// What is checked before anybody asks who calls.
     #[inline]
-    pub(crate) fn enter(&self, head: &Head<'_>) -> Result<(), Denial> {
-        self.entrance.as_ref().map_or(Ok(()), |entrance| entrance.check(head))
+    pub(crate) fn pre_check(&self, head: &Head<'_>) -> Result<(), Denial> {
+        self.pre_check.as_ref().map_or(Ok(()), |pre_check| pre_check.check(head))
     }
 
     /// What the policy says of the route, if there is one.
     #[inline]
-    pub(crate) fn seek(&self, head: &Head<'_>, values: &mut Values) -> Option<Sought<'_>> {
-        self.policy.as_ref().map(|policy| policy.seek(head, values))
+    pub(crate) fn match_route(&self, head: &Head<'_>, params: &mut PathParams) -> Option<RouteMatch<'_>> {
+        self.policy.as_ref().map(|policy| policy.match_route(head, params))
     }
 
     /// Extract, parse, digest. From here on no `Debug` of the request prints a key, and nobody is taken for its caller.
     #[inline]
-    pub(crate) fn identify<B>(&self, request: &mut Request<B>) -> Result<Presented, Denial> {
+    pub(crate) fn authenticate_credential<B>(&self, request: &mut Request<B>) -> Result<PresentedCredential, Denial> {
         // Whoever stands in the extensions was put there by somebody else.
         let outer = request.extensions_mut().remove::<Principal>();
         // But if that is a gate further out, it waits for the handler to do what its rule leaves to it.
-        let duties = outer.map(Principal::into_duties).unwrap_or_default();
+        let obligations = outer.map(Principal::into_obligations).unwrap_or_default();
         let tenant = self.tenants.as_ref().map(|hosts| hosts.tenant(&Head::of(request))).transpose();
         // Before anything is refused: a public route is open to a request of any host, and must not see a key either.
         let taken = self.sources.take(request.headers_mut());
@@ -115,12 +115,12 @@ impl<R> Config<R> {
             return Err(Cause::MalformedCredential.into());
         }
         let (digest, bearer, notice) = (Digest::of(key), source.is_bearer(), source.notice().cloned());
-        Ok(Presented { digest, bearer, tenant, notice, duties })
+        Ok(PresentedCredential { digest, bearer, tenant, notice, obligations })
     }
 
     /// Whether the key may be used here and now. Then it has been.
     #[inline]
-    fn judge(&self, presented: &Presented, principal: &Principal) -> Result<(), Denial> {
+    fn judge(&self, presented: &PresentedCredential, principal: &Principal) -> Result<(), Denial> {
         let record = principal.record();
         let now = self.now(record);
         let foreign = presented.tenant.is_some() && record.tenant() != presented.tenant.as_deref();
@@ -132,17 +132,21 @@ impl<R> Config<R> {
 
     /// Demands what the policy does, if it is enforced here.
     #[inline]
-    fn require(&self, head: Head<'_>, sought: Option<(&Sought<'_>, &Values)>) -> Result<Option<Obligation>, Denial> {
+    fn require(
+        &self,
+        head: Head<'_>,
+        route: Option<(&RouteMatch<'_>, &PathParams)>,
+    ) -> Result<Option<Obligation>, Denial> {
         if !self.enforced {
             return Ok(None);
         }
-        // There is always something that was sought, where there is a policy; were there nothing, nobody gets in.
-        let (Some(policy), Some((sought, values))) = (&self.policy, sought) else { return Err(Cause::NoRule.into()) };
-        let admitted = policy.admit_sought(sought, values, head);
+        // There is always something that was route, where there is a policy; were there nothing, nobody gets in.
+        let (Some(policy), Some((route, params))) = (&self.policy, route) else { return Err(Cause::NoRule.into()) };
+        let admitted = policy.evaluate_match(route, params, head);
         let Some(principal) = head.principal() else { return admitted };
-        let duty = admitted.map_err(|denial| denial.in_context(principal.context()))?;
+        let obligation = admitted.map_err(|denial| denial.in_context(principal.context()))?;
         telemetry::allowed(principal.key_id().as_str(), head.route().unwrap_or_else(|| head.path()));
-        Ok(duty)
+        Ok(obligation)
     }
 
     /// The time: to the point if that matters for the key.
@@ -169,25 +173,25 @@ impl<R> Config<R> {
     }
 }
 
-impl<R: Send + Sync + 'static> Share<R> {
+impl<R: Send + Sync + 'static> Shard<R> {
     /// Judges what the store has found, and what the key may do, and prepares the request for whoever comes next.
     #[inline]
     pub(super) fn admit<B>(
         self: &Arc<Self>,
-        presented: &mut Presented,
+        presented: &mut PresentedCredential,
         (found, directory): (Found, Option<Directory>),
         request: &mut Request<B>,
-        sought: Option<(&Sought<'_>, &Values)>,
-    ) -> Result<Passage<R>, Denial> {
+        route: Option<(&RouteMatch<'_>, &PathParams)>,
+    ) -> Result<InFlight<R>, Denial> {
         let record = resolve_lookup(found, &presented.digest)?;
         let directory = directory.unwrap_or_else(|| self.store.directory());
         let by_clock = self.clock.is_none();
         // All that is counted up, at once: a processor does nothing else meanwhile.
-        let mut passage = Passage::of(self, request, Some(Arc::clone(&record)), presented.bearer);
+        let mut in_flight = InFlight::of(self, request, Some(Arc::clone(&record)), presented.bearer);
         let (store, client) = (Arc::<Self>::clone(self), self.client(request));
         let mut principal = Principal::of_store(store, (record, directory), client, presented.bearer, by_clock);
         self.judge(presented, &principal)?;
-        presented.duties.iter().for_each(|duty| principal.add_duty(duty));
+        presented.obligations.iter().for_each(|obligation| principal.add_obligation(obligation));
         // Before the policy, whose checks may be anybody's.
         if self.remove_credential {
             self.sources.remove(request.headers_mut());
@@ -197,15 +201,15 @@ impl<R: Send + Sync + 'static> Share<R> {
         if early {
             request.extensions_mut().insert(principal.clone());
         }
-        passage.duty = self.require(Head::of(request).with_principal(&principal), sought)?;
-        if let Some(duty) = &passage.duty {
+        in_flight.obligation = self.require(Head::of(request).with_principal(&principal), route)?;
+        if let Some(obligation) = &in_flight.obligation {
             if !self.publish
-                && let Some(denial) = duty.unsettled()
+                && let Some(denial) = obligation.unmet()
             {
                 // Known before the handler has done anything: it cannot ask.
                 return Err(denial.in_context(principal.context()));
             }
-            principal.add_duty(duty);
+            principal.add_obligation(obligation);
         }
         if early && let Some(known) = request.extensions_mut().get_mut::<Principal>() {
             // It is there for the checks, and does not know yet what the rule says.
@@ -213,16 +217,16 @@ impl<R: Send + Sync + 'static> Share<R> {
         } else if self.publish {
             request.extensions_mut().insert(principal);
         }
-        passage.notice = presented.notice.take();
-        Ok(passage)
+        in_flight.notice = presented.notice.take();
+        Ok(in_flight)
     }
 
     /// Prepares a request for a public route, and judges it.
-    pub(super) fn pass<B>(
+    pub(super) fn admit_public<B>(
         self: &Arc<Self>,
         request: &mut Request<B>,
-        sought: (&Sought<'_>, &Values),
-    ) -> Result<Passage<R>, Denial> {
+        route: (&RouteMatch<'_>, &PathParams),
+    ) -> Result<InFlight<R>, Denial> {
         if self.remove_credential {
             self.sources.remove(request.headers_mut());
         }
@@ -230,8 +234,8 @@ impl<R: Send + Sync + 'static> Share<R> {
             let client = self.client(request);
             request.extensions_mut().insert(client);
         }
-        let mut passage = Passage::of(self, request, None, false);
-        passage.duty = self.require(Head::of(request), Some(sought))?;
-        Ok(passage)
+        let mut in_flight = InFlight::of(self, request, None, false);
+        in_flight.obligation = self.require(Head::of(request), Some(route))?;
+        Ok(in_flight)
     }
 }

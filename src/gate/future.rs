@@ -15,13 +15,13 @@ use crate::{
     credential::Notice,
     denial::{self, Cause, Denial, Form},
     directory::Directory,
-    gate::{decision::Presented, shared::Share},
+    gate::{decision::PresentedCredential, sharded::Shard},
     head::Head,
-    key::{End, KeyRecord, Watch},
+    key::{EndReason, KeyRecord, RevocationWatch},
     principal::Obligation,
     reject::Reject,
     require::raised_or_unsettled,
-    route::Values,
+    route::PathParams,
     store::Found,
 };
 
@@ -42,48 +42,48 @@ pin_project! {
     where
         S: Service<Request<ReqB>>,
     {
-        Lookup { answer: BoxFuture<'static, (Found, Option<Directory>)>, held: Option<Box<Held<S, ReqB, R>>> },
-        Forward { #[pin] future: S::Future, passage: Passage<R> },
+        Lookup { answer: BoxFuture<'static, (Found, Option<Directory>)>, pending: Option<Box<PendingRequest<S, ReqB, R>>> },
+        Forward { #[pin] future: S::Future, in_flight: InFlight<R> },
         Denied { response: Option<Response<ResB>> },
     }
 }
 
 /// What is kept of a request while its handler runs.
-pub(super) struct Passage<R> {
-    config: Arc<Share<R>>,
+pub(super) struct InFlight<R> {
+    config: Arc<Shard<R>>,
     /// Whose it is; none on a public route.
-    watch: Option<Watch>,
-    pub(super) duty: Option<Obligation>,
+    watch: Option<RevocationWatch>,
+    pub(super) obligation: Option<Obligation>,
     pub(super) notice: Option<Arc<Notice>>,
     bearer: bool,
     form: Form,
 }
 
-impl<R> Passage<R> {
+impl<R> InFlight<R> {
     pub(super) fn of<B>(
-        config: &Arc<Share<R>>,
+        config: &Arc<Shard<R>>,
         request: &Request<B>,
         record: Option<Arc<KeyRecord>>,
         bearer: bool,
     ) -> Self {
         let form = Form::of(request);
         let watch = record.map(|record| {
-            let watch = Watch::new(record);
+            let watch = RevocationWatch::new(record);
             if config.clock.is_none() { watch } else { watch.without_clock() }
         });
-        Self { config: Arc::clone(config), watch, duty: None, notice: None, bearer, form }
+        Self { config: Arc::clone(config), watch, obligation: None, notice: None, bearer, form }
     }
 
     /// The watch, unless requests run to their end whatever becomes of their keys.
-    fn watch(&mut self) -> Option<&mut Watch> {
+    fn watch(&mut self) -> Option<&mut RevocationWatch> {
         self.watch.as_mut().filter(|_| !self.config.finish_in_flight)
     }
 
-    fn end(&mut self) -> Option<End> {
+    fn end(&mut self) -> Option<EndReason> {
         let watch = self.watch.as_ref().filter(|_| !self.config.finish_in_flight)?;
-        watch
-            .end()
-            .or_else(|| watch.expires_at().filter(|end| *end <= self.config.now(watch.record())).map(|_| End::Expired))
+        watch.end().or_else(|| {
+            watch.expires_at().filter(|end| *end <= self.config.now(watch.record())).map(|_| EndReason::Expired)
+        })
     }
 
     #[cold]
@@ -107,7 +107,7 @@ impl<R> Passage<R> {
             return;
         }
         if self.config.enforced
-            && let Some(denial) = raised_or_unsettled(response, self.duty.as_ref())
+            && let Some(denial) = raised_or_unsettled(response, self.obligation.as_ref())
         {
             *response = self.refuse(denial);
             return;
@@ -123,11 +123,11 @@ impl<R> Passage<R> {
 }
 
 /// What waits for the store's answer.
-pub(crate) struct Held<S, ReqB, R> {
+pub(crate) struct PendingRequest<S, ReqB, R> {
     pub(crate) inner: S,
     pub(crate) request: Request<ReqB>,
-    pub(crate) presented: Presented,
-    pub(crate) config: Arc<Share<R>>,
+    pub(crate) presented: PresentedCredential,
+    pub(crate) config: Arc<Shard<R>>,
 }
 
 impl<S, ReqB, ResB, R> ResponseFuture<S, ReqB, ResB, R>
@@ -135,13 +135,16 @@ where
     S: Service<Request<ReqB>>,
 {
     #[cold]
-    pub(crate) fn lookup(answer: BoxFuture<'static, (Found, Option<Directory>)>, held: Held<S, ReqB, R>) -> Self {
+    pub(crate) fn lookup(
+        answer: BoxFuture<'static, (Found, Option<Directory>)>,
+        pending: PendingRequest<S, ReqB, R>,
+    ) -> Self {
         // Boxed, so that a request whose look-up is ready does not carry its size through every move.
-        Self { state: State::Lookup { answer, held: Some(Box::new(held)) } }
+        Self { state: State::Lookup { answer, pending: Some(Box::new(pending)) } }
     }
 
-    pub(super) const fn forward(future: S::Future, passage: Passage<R>) -> Self {
-        Self { state: State::Forward { future, passage } }
+    pub(super) const fn forward(future: S::Future, in_flight: InFlight<R>) -> Self {
+        Self { state: State::Forward { future, in_flight } }
     }
 
     #[cold]
@@ -162,38 +165,38 @@ where
         let mut this = self.project();
         loop {
             let next = match this.state.as_mut().project() {
-                StateProj::Forward { future, passage } => {
+                StateProj::Forward { future, in_flight } => {
                     // Before the handler goes on, when it waits, and once more when it is done.
-                    let end = match passage.end() {
+                    let end = match in_flight.end() {
                         Some(end) => end,
                         None => {
                             let mut polled = future.poll(cx);
                             if let Poll::Ready(answer) = &mut polled {
                                 // Changed where it lies: to move a response costs as much as to look at it.
                                 if let Ok(response) = answer {
-                                    passage.settle(response);
+                                    in_flight.settle(response);
                                 }
                                 return polled;
                             }
-                            match passage.watch() {
+                            match in_flight.watch() {
                                 Some(watch) => ready!(watch.poll_end(cx)),
                                 None => return Poll::Pending,
                             }
                         }
                     };
-                    State::Denied { response: Some(passage.refuse(Cause::from(end).into())) }
+                    State::Denied { response: Some(in_flight.refuse(Cause::from(end).into())) }
                 }
-                StateProj::Lookup { answer, held } => {
+                StateProj::Lookup { answer, pending } => {
                     let found = ready!(answer.as_mut().poll(cx));
-                    let Some(held) = held.take() else {
+                    let Some(pending) = pending.take() else {
                         return Poll::Pending; // polled again after it was done
                     };
-                    let Held { mut inner, mut request, mut presented, config } = *held;
-                    let mut values = Values::default();
-                    let sought = config.seek(&Head::of(&request), &mut values);
-                    let sought = sought.as_ref().map(|sought| (sought, &values));
-                    match config.admit(&mut presented, found, &mut request, sought) {
-                        Ok(passage) => State::Forward { future: inner.call(request), passage },
+                    let PendingRequest { mut inner, mut request, mut presented, config } = *pending;
+                    let mut params = PathParams::default();
+                    let route = config.match_route(&Head::of(&request), &mut params);
+                    let route = route.as_ref().map(|route| (route, &params));
+                    match config.admit(&mut presented, found, &mut request, route) {
+                        Ok(in_flight) => State::Forward { future: inner.call(request), in_flight },
                         Err(denial) => {
                             let response = config.refuse(denial, Form::of(&request));
                             State::Denied { response: Some(with_notice(response, presented.notice.as_deref())) }

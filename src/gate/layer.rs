@@ -10,7 +10,7 @@ use crate::{
     check::Check,
     client_address::TrustedProxies,
     credential::Sources,
-    gate::{Authenticate, decision::Config, shared::Shared},
+    gate::{Authenticate, decision::Config, sharded::Sharded},
     policy::Policy,
     reject::Problem,
     store::KeyStore,
@@ -48,7 +48,7 @@ pub struct AuthenticateLayer<R = Problem>(Arc<Setup<R>>);
 struct Setup<R> {
     config: Arc<Config<R>>,
     /// The same for services, once there is one.
-    shared: OnceLock<Arc<Shared<R>>>,
+    sharded: OnceLock<Arc<Sharded<R>>>,
 }
 
 impl AuthenticateLayer {
@@ -63,7 +63,7 @@ impl AuthenticateLayer {
             clock: None,
             remove_credential: false,
             publish: true,
-            entrance: None,
+            pre_check: None,
             policy: None,
             enforced: false,
             finish_in_flight: false,
@@ -76,7 +76,7 @@ impl AuthenticateLayer {
 
 impl<R> AuthenticateLayer<R> {
     fn of(config: Config<R>) -> Self {
-        Self(Arc::new(Setup { config: Arc::new(config), shared: OnceLock::new() }))
+        Self(Arc::new(Setup { config: Arc::new(config), sharded: OnceLock::new() }))
     }
 
     /// Where keys may stand, in order of precedence.
@@ -153,7 +153,7 @@ impl<R> AuthenticateLayer<R> {
     where
         R: Clone,
     {
-        self.change(|config| config.entrance = Some(Arc::new(check)))
+        self.change(|config| config.pre_check = Some(Arc::new(check)))
     }
 
     /// Which proxies may say where a request comes from. By default none: the client is the peer.
@@ -182,7 +182,7 @@ impl<R> AuthenticateLayer<R> {
             clock,
             remove_credential,
             publish,
-            entrance,
+            pre_check,
             policy,
             enforced,
             finish_in_flight,
@@ -198,7 +198,7 @@ impl<R> AuthenticateLayer<R> {
             clock: clock.clone(),
             remove_credential: *remove_credential,
             publish: *publish,
-            entrance: entrance.clone(),
+            pre_check: pre_check.clone(),
             policy: policy.clone(),
             enforced: *enforced,
             finish_in_flight: *finish_in_flight,
@@ -208,8 +208,8 @@ impl<R> AuthenticateLayer<R> {
         })
     }
 
-    pub(super) fn shared(&self) -> Arc<Shared<R>> {
-        Arc::clone(self.0.shared.get_or_init(|| Arc::new(Shared::new(&self.0.config))))
+    pub(super) fn sharded(&self) -> Arc<Sharded<R>> {
+        Arc::clone(self.0.sharded.get_or_init(|| Arc::new(Sharded::new(&self.0.config))))
     }
 
     fn change(self, change: impl FnOnce(&mut Config<R>)) -> Self
@@ -238,6 +238,6 @@ impl<S, R> Layer<S> for AuthenticateLayer<R> {
     type Service = Authenticate<S, R>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Authenticate { inner, shared: self.shared() }
+        Authenticate { inner, sharded: self.sharded() }
     }
 }

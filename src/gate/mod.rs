@@ -5,6 +5,6 @@ mod decision;
 mod future;
 mod layer;
 mod service;
-mod shared;
+mod sharded;
 
 pub use self::{future::ResponseFuture, layer::AuthenticateLayer, service::Authenticate};

@@ -10,19 +10,19 @@ use tower::Service;
 use crate::{
     denial::Form,
     gate::{
-        future::{Held, ResponseFuture},
-        shared::Shared,
+        future::{PendingRequest, ResponseFuture},
+        sharded::Sharded,
     },
     head::Head,
     reject::{Problem, Reject},
-    route::Values,
+    route::PathParams,
     store::Answer,
 };
 
 /// The service of an [`AuthenticateLayer`](crate::AuthenticateLayer).
 pub struct Authenticate<S, R = Problem> {
     pub(crate) inner: S,
-    pub(crate) shared: Arc<Shared<R>>,
+    pub(crate) sharded: Arc<Sharded<R>>,
 }
 
 impl<S, R> Authenticate<S, R> {
@@ -44,7 +44,7 @@ impl<S, R> Authenticate<S, R> {
 
 impl<S: Clone, R> Clone for Authenticate<S, R> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), shared: Arc::clone(&self.shared) }
+        Self { inner: self.inner.clone(), sharded: Arc::clone(&self.sharded) }
     }
 }
 
@@ -70,22 +70,22 @@ where
 
     #[inline(never)] // what is returned is then written where the caller wants it, and not copied there
     fn call(&mut self, mut request: Request<ReqB>) -> Self::Future {
-        let config = self.shared.own();
+        let config = self.sharded.local();
         // Whose key it is matters last, but a processor goes on to what follows while the hash is still being worked out.
-        let identified = config.identify(&mut request);
+        let authenticated = config.authenticate_credential(&mut request);
         let head = Head::of(&request);
-        if let Err(denial) = config.enter(&head) {
+        if let Err(denial) = config.pre_check(&head) {
             return ResponseFuture::denied(config.refuse(denial, Form::of(&request)), None);
         }
-        let mut values = Values::default();
-        let sought = config.seek(&head, &mut values);
-        if let Some(sought) = sought.as_ref().filter(|sought| sought.is_public()) {
-            return match config.pass(&mut request, (sought, &values)) {
-                Ok(passage) => ResponseFuture::forward(self.inner.call(request), passage),
+        let mut params = PathParams::default();
+        let route = config.match_route(&head, &mut params);
+        if let Some(route) = route.as_ref().filter(|route| route.is_public()) {
+            return match config.admit_public(&mut request, (route, &params)) {
+                Ok(in_flight) => ResponseFuture::forward(self.inner.call(request), in_flight),
                 Err(denial) => ResponseFuture::denied(config.refuse(denial, Form::of(&request)), None),
             };
         }
-        let mut presented = match identified {
+        let mut presented = match authenticated {
             Ok(presented) => presented,
             Err(denial) => {
                 let notice = config.sources.notice(request.headers());
@@ -94,9 +94,9 @@ where
         };
         match config.store.lookup(&presented.digest).0 {
             Answer::Ready(found, directory) => {
-                let sought = sought.as_ref().map(|sought| (sought, &values));
-                match config.admit(&mut presented, (found, directory), &mut request, sought) {
-                    Ok(passage) => ResponseFuture::forward(self.inner.call(request), passage),
+                let route = route.as_ref().map(|route| (route, &params));
+                match config.admit(&mut presented, (found, directory), &mut request, route) {
+                    Ok(in_flight) => ResponseFuture::forward(self.inner.call(request), in_flight),
                     Err(denial) => {
                         ResponseFuture::denied(config.refuse(denial, Form::of(&request)), presented.notice.as_deref())
                     }
@@ -107,7 +107,7 @@ where
                 let spare = self.inner.clone();
                 let inner = mem::replace(&mut self.inner, spare);
                 let config = Arc::clone(config);
-                ResponseFuture::lookup(answer, Held { inner, request, presented, config })
+                ResponseFuture::lookup(answer, PendingRequest { inner, request, presented, config })
             }
         }
     }

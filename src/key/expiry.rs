@@ -11,7 +11,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::key::life::Life;
+use crate::key::life::RevocationSignal;
 
 /// An end that is farther away than this is looked at again, so that no entry outlives those who wait by much.
 pub(super) const RECHECK: Duration = Duration::from_secs(60);
@@ -27,11 +27,11 @@ struct Timer {
 
 struct Entry {
     due: SystemTime,
-    life: Weak<Life>,
+    life: Weak<RevocationSignal>,
 }
 
 /// Has the signal look at the clock at this time. False if there can be no timer.
-pub(super) fn wake_at(due: SystemTime, life: Weak<Life>) -> bool {
+pub(super) fn wake_at(due: SystemTime, life: Weak<RevocationSignal>) -> bool {
     static TIMER: OnceLock<Option<Arc<Timer>>> = OnceLock::new();
     let Some(timer) = TIMER.get_or_init(Timer::start) else { return false };
     timer.lock().push(Entry { due, life });

@@ -19,10 +19,10 @@ use crate::key::{
 /// It is made when somebody waits for it, or when a version follows another: a record that nobody waits
 /// for costs nothing.
 #[derive(Debug, Default)]
-pub(crate) struct LifeCell(OnceLock<Arc<Life>>);
+pub(crate) struct SignalCell(OnceLock<Arc<RevocationSignal>>);
 
 #[derive(Debug, Default)]
-pub(super) struct Life {
+pub(super) struct RevocationSignal {
     /// None of [`End`], or one of them.
     end: AtomicU8,
     waiting: Mutex<Waiting>,
@@ -60,7 +60,7 @@ impl Waiting {
     }
 
     /// Sees to it that whoever waits is woken when the record expires. False if that cannot be.
-    fn set_timer(&mut self, life: &Arc<Life>, now: SystemTime) -> bool {
+    fn set_timer(&mut self, life: &Arc<RevocationSignal>, now: SystemTime) -> bool {
         let Some(end) = self.expires_at.filter(|_| !self.timed && !self.wakers.is_empty()) else { return true };
         // An end that is far away is looked at again: by then nobody may wait any more, or the end may be another.
         let due = now.checked_add(RECHECK).map_or(end, |soon| end.min(soon));
@@ -72,7 +72,7 @@ impl Waiting {
 /// What became of a key while a request was in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(crate) enum End {
+pub(crate) enum EndReason {
     Revoked = 1,
     /// It was deleted, or its record cannot be read any more.
     Gone,
@@ -81,7 +81,7 @@ pub(crate) enum End {
     Expired,
 }
 
-impl End {
+impl EndReason {
     const fn of(code: u8) -> Option<Self> {
         match code {
             0 => None,
@@ -93,8 +93,8 @@ impl End {
     }
 }
 
-impl LifeCell {
-    pub(crate) fn end(&self) -> Option<End> {
+impl SignalCell {
+    pub(crate) fn end(&self) -> Option<EndReason> {
         self.0.get().and_then(|life| life.end())
     }
 
@@ -105,12 +105,12 @@ impl LifeCell {
     /// INVARIANT: nobody can have found `new` yet. A request that had would wait for a signal of its own, and would be
     /// refused for a change that took nothing away.
     #[must_use]
-    pub(crate) fn hand_over(old: &KeyRecord, new: &KeyRecord, narrowed: bool) -> Option<End> {
+    pub(crate) fn hand_over(old: &KeyRecord, new: &KeyRecord, narrowed: bool) -> Option<EndReason> {
         if new.revoked_at().is_some() {
-            return Some(End::Revoked);
+            return Some(EndReason::Revoked);
         }
-        if narrowed || narrows(old, new) {
-            return Some(End::Narrowed);
+        if narrowed || revokes_access(old, new) {
+            return Some(EndReason::Narrowed);
         }
         let life = old.life();
         if life.end().is_some() {
@@ -118,30 +118,30 @@ impl LifeCell {
         }
         // A version that came from elsewhere may have a signal of its own already: then both hear of an end.
         if new.life_cell().0.set(Arc::clone(life)).is_err() && !Arc::ptr_eq(life, new.life()) {
-            return Some(End::Narrowed);
+            return Some(EndReason::Narrowed);
         }
         life.set_expiry(new.expires_at());
         None
     }
 
     /// Ends whatever is in flight with this record. To be called once nobody finds the record any more.
-    pub(crate) fn finish(record: &KeyRecord, end: End) {
+    pub(crate) fn finish(record: &KeyRecord, end: EndReason) {
         record.life().finish(end);
     }
 }
 
 impl KeyRecord {
-    fn life(&self) -> &Arc<Life> {
+    fn life(&self) -> &Arc<RevocationSignal> {
         self.life_cell().0.get_or_init(|| {
             let waiting = Waiting { expires_at: self.expires_at(), ..Waiting::default() };
-            Arc::new(Life { end: AtomicU8::new(0), waiting: Mutex::new(waiting) })
+            Arc::new(RevocationSignal { end: AtomicU8::new(0), waiting: Mutex::new(waiting) })
         })
     }
 }
 
-impl Life {
-    fn end(&self) -> Option<End> {
-        End::of(self.end.load(Ordering::Acquire))
+impl RevocationSignal {
+    fn end(&self) -> Option<EndReason> {
+        EndReason::of(self.end.load(Ordering::Acquire))
     }
 
     /// Whoever panicked while holding the lock left a list that is whole.
@@ -149,7 +149,7 @@ impl Life {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn finish(&self, end: End) {
+    fn finish(&self, end: EndReason) {
         let wakers = {
             let mut waiting = self.lock();
             let _ = self.end.compare_exchange(0, end as u8, Ordering::AcqRel, Ordering::Acquire); // the first end counts
@@ -172,7 +172,7 @@ impl Life {
             waiting.set_timer(self, SystemTime::now())
         };
         if !is_timed {
-            self.finish(End::Expired);
+            self.finish(EndReason::Expired);
         }
     }
 
@@ -184,31 +184,31 @@ impl Life {
             waiting.expires_at.is_none_or(|end| now < end) && waiting.set_timer(self, now)
         };
         if !is_timed {
-            self.finish(End::Expired);
+            self.finish(EndReason::Expired);
         }
     }
 }
 
 /// A copy is another version, or a record of somebody else's: whether it shares the life is for a store to
 /// say.
-impl Clone for LifeCell {
+impl Clone for SignalCell {
     fn clone(&self) -> Self {
         Self::default()
     }
 }
 
 /// It is not a part of what the record says.
-impl PartialEq for LifeCell {
+impl PartialEq for SignalCell {
     fn eq(&self, _: &Self) -> bool {
         true
     }
 }
 
-impl Eq for LifeCell {}
+impl Eq for SignalCell {}
 
 /// Watches the record of one request.
 #[derive(Debug)]
-pub(crate) struct Watch {
+pub(crate) struct RevocationWatch {
     record: Arc<KeyRecord>,
     /// Where its waker stands, once it had to wait.
     place: Option<usize>,
@@ -216,7 +216,7 @@ pub(crate) struct Watch {
     by_clock: bool,
 }
 
-impl Watch {
+impl RevocationWatch {
     pub(crate) const fn new(record: Arc<KeyRecord>) -> Self {
         Self { record, place: None, by_clock: true }
     }
@@ -232,7 +232,7 @@ impl Watch {
     }
 
     /// Whether it has ended; costs one load.
-    pub(crate) fn end(&self) -> Option<End> {
+    pub(crate) fn end(&self) -> Option<EndReason> {
         self.record.life_cell().end()
     }
 
@@ -246,7 +246,7 @@ impl Watch {
     }
 
     /// Ready when it has ended; until then the task is woken at the end.
-    pub(crate) fn poll_end(&mut self, cx: &Context<'_>) -> Poll<End> {
+    pub(crate) fn poll_end(&mut self, cx: &Context<'_>) -> Poll<EndReason> {
         let life = self.record.life();
         let mut waiting = life.lock();
         // Under the lock: an end that comes later finds the waker.
@@ -261,11 +261,11 @@ impl Watch {
         if waiting.expires_at.is_none_or(|end| now < end) && waiting.set_timer(life, now) {
             return Poll::Pending;
         }
-        Poll::Ready(End::Expired)
+        Poll::Ready(EndReason::Expired)
     }
 }
 
-impl Drop for Watch {
+impl Drop for RevocationWatch {
     fn drop(&mut self) {
         if let Some(place) = self.place {
             self.record.life().lock().leave(place);
@@ -274,7 +274,7 @@ impl Drop for Watch {
 }
 
 /// Whether the new record might refuse what the old one allows. Where that is not plain, it does.
-pub(crate) fn narrows(old: &KeyRecord, new: &KeyRecord) -> bool {
+pub(crate) fn revokes_access(old: &KeyRecord, new: &KeyRecord) -> bool {
     let now = SystemTime::now();
     old.kind() != new.kind()
         || old.tenant() != new.tenant()
@@ -341,7 +341,7 @@ mod tests {
             (base().from_origins(["https://a.example"]), base().from_origins(["https://b.example"])),
         ];
         for (old, new) in narrowing {
-            assert!(narrows(&record(old.clone()), &record(new.clone())), "{old:?} -> {new:?}");
+            assert!(revokes_access(&record(old.clone()), &record(new.clone())), "{old:?} -> {new:?}");
         }
         let widening = [
             (base(), base()),
@@ -356,7 +356,7 @@ mod tests {
             (base(), base().from_origins(["https://a.example"])),
         ];
         for (old, new) in widening {
-            assert!(!narrows(&record(old.clone()), &record(new.clone())), "{old:?} -> {new:?}");
+            assert!(!revokes_access(&record(old.clone()), &record(new.clone())), "{old:?} -> {new:?}");
         }
     }
 
@@ -364,28 +364,28 @@ mod tests {
     fn an_end_reaches_every_version_that_nothing_was_taken_from() {
         let first = Arc::new(record(Grant::builder().read("a")));
         let second = Arc::new(record(Grant::builder().read("a").read("b")));
-        assert_eq!(LifeCell::hand_over(&first, &second, false), None);
-        assert_eq!(Watch::new(Arc::clone(&first)).end(), None);
+        assert_eq!(SignalCell::hand_over(&first, &second, false), None);
+        assert_eq!(RevocationWatch::new(Arc::clone(&first)).end(), None);
         let revoked = second.revise().revoked_at(SystemTime::now()).build();
-        let end = LifeCell::hand_over(&second, &revoked, false);
-        assert_eq!(end, Some(End::Revoked));
-        LifeCell::finish(&second, End::Revoked);
-        assert_eq!(Watch::new(first).end(), Some(End::Revoked));
-        assert_eq!(Watch::new(second).end(), Some(End::Revoked));
+        let end = SignalCell::hand_over(&second, &revoked, false);
+        assert_eq!(end, Some(EndReason::Revoked));
+        SignalCell::finish(&second, EndReason::Revoked);
+        assert_eq!(RevocationWatch::new(first).end(), Some(EndReason::Revoked));
+        assert_eq!(RevocationWatch::new(second).end(), Some(EndReason::Revoked));
     }
 
     #[test]
     fn who_waits_is_woken_and_leaves_nothing_behind() {
         let record = Arc::new(record(Grant::builder()));
         let cx = Context::from_waker(Waker::noop());
-        let mut watches: Vec<Watch> = (0..10).map(|_| Watch::new(Arc::clone(&record))).collect();
+        let mut watches: Vec<RevocationWatch> = (0..10).map(|_| RevocationWatch::new(Arc::clone(&record))).collect();
         assert!(watches.iter_mut().all(|watch| watch.poll_end(&cx).is_pending()));
         watches.truncate(3);
         assert_eq!(record.life().lock().free.len(), 7);
-        let mut late = Watch::new(Arc::clone(&record));
+        let mut late = RevocationWatch::new(Arc::clone(&record));
         assert!(late.poll_end(&cx).is_pending() && late.place.is_some_and(|place| place < 10), "places are used again");
-        LifeCell::finish(&record, End::Gone);
-        assert!(watches.iter_mut().all(|watch| watch.poll_end(&cx) == Poll::Ready(End::Gone)));
+        SignalCell::finish(&record, EndReason::Gone);
+        assert!(watches.iter_mut().all(|watch| watch.poll_end(&cx) == Poll::Ready(EndReason::Gone)));
         drop((watches, late));
         assert!(record.life().lock().wakers.is_empty());
     }
@@ -396,16 +396,16 @@ mod tests {
         let soon = now + std::time::Duration::from_millis(100);
         let cx = Context::from_waker(Waker::noop());
         let first = Arc::new(record(Grant::builder()).revise().expires_at(soon).build());
-        let mut watch = Watch::new(Arc::clone(&first));
+        let mut watch = RevocationWatch::new(Arc::clone(&first));
         assert!(watch.poll_end(&cx).is_pending());
         let later = first.revise().expires_at(now + std::time::Duration::from_millis(600)).build();
-        assert_eq!(LifeCell::hand_over(&first, &later, false), None);
+        assert_eq!(SignalCell::hand_over(&first, &later, false), None);
         std::thread::sleep(std::time::Duration::from_millis(300));
         assert_eq!(watch.poll_end(&cx), Poll::Pending, "the newest version lives on");
         std::thread::sleep(std::time::Duration::from_millis(400));
-        assert_eq!(watch.end(), Some(End::Expired), "and nobody had to ask");
+        assert_eq!(watch.end(), Some(EndReason::Expired), "and nobody had to ask");
         let again = later.revise().expires_at(None).build();
-        assert_eq!(LifeCell::hand_over(&later, &again, false), None);
+        assert_eq!(SignalCell::hand_over(&later, &again, false), None);
         assert_eq!(again.life_cell().end(), None, "renewed, it begins anew");
     }
 }

@@ -31,6 +31,6 @@ pub use self::{
 pub(crate) use self::{
     file::KeyEntry,
     grant_file::GrantFile,
-    life::{End, LifeCell, Watch, narrows},
+    life::{EndReason, RevocationWatch, SignalCell, revokes_access},
     origin::as_browsers_write,
 };

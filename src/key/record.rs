@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     error::ConfigError,
-    key::{Alphabet, Digest, Grant, generate, life::LifeCell},
+    key::{Alphabet, Digest, Grant, generate, life::SignalCell},
     name::Name,
 };
 
@@ -109,7 +109,7 @@ impl fmt::Display for Status {
 pub struct KeyRecord {
     grant: Arc<Grant>,
     last_used: LastUsed,
-    life: LifeCell,
+    life: SignalCell,
     revoked_at: Option<SystemTime>,
     expires_at: Option<SystemTime>,
     not_before: Option<SystemTime>,
@@ -144,7 +144,7 @@ impl KeyRecord {
             grant: Arc::default(),
             version: 1,
             last_used: LastUsed::default(),
-            life: LifeCell::default(),
+            life: SignalCell::default(),
         })
     }
 
@@ -245,7 +245,7 @@ impl KeyRecord {
         self.last_used.get()
     }
 
-    pub(crate) const fn life_cell(&self) -> &LifeCell {
+    pub(crate) const fn life_cell(&self) -> &SignalCell {
         &self.life
     }
 

@@ -6,19 +6,19 @@ use crate::{
     dimension::Dimension,
     error::ConfigError,
     policy::{
-        Entry, Policy, Rule, Target,
+        Policy, RouteAction, RouteEntry, Rule,
         rule::{access, misspelt},
         rules,
     },
-    route::{Pattern, Table},
+    route::{Pattern, RouteTree},
 };
 
 /// Collects rules; the first mistake is told by [`build`](Self::build).
 #[derive(Clone, Debug, Default)]
 #[must_use = "a policy is made by `build`"]
 pub struct PolicyBuilder {
-    entries: Vec<Entry>,
-    fallback: Option<Target>,
+    entries: Vec<RouteEntry>,
+    fallback: Option<RouteAction>,
     preflight: bool,
     finish_in_flight: bool,
     error: Option<ConfigError>,
@@ -27,26 +27,26 @@ pub struct PolicyBuilder {
 impl PolicyBuilder {
     /// The rule for every method of a route that has no rule of its own.
     pub fn route(self, pattern: &str, rule: Rule) -> Self {
-        self.add(pattern, None, Target::Rule(rule))
+        self.add(pattern, None, RouteAction::Rule(rule))
     }
 
     /// The rule for one method of a route. A rule for `GET` holds for `HEAD` too. If a route has rules
     /// for single methods only, the others are refused with 405, or with 404 if one of the rules is
     /// [concealed](Rule::concealed).
     pub fn method_route(self, method: Method, pattern: &str, rule: Rule) -> Self {
-        self.add(pattern, Some(method), Target::Rule(rule))
+        self.add(pattern, Some(method), RouteAction::Rule(rule))
     }
 
     /// A route that anyone may call: no key is looked at, not even a bad one, and the store is not
     /// asked, so that a health check answers while the store is down.
     pub fn public(self, pattern: &str) -> Self {
-        self.add(pattern, None, Target::Public)
+        self.add(pattern, None, RouteAction::Public)
     }
 
     /// One method of a route that anyone may call: one of those whose meaning is known, as only a rule can say what
     /// another does.
     pub fn method_public(self, method: Method, pattern: &str) -> Self {
-        self.add(pattern, Some(method), Target::Public)
+        self.add(pattern, Some(method), RouteAction::Public)
     }
 
     /// The rule for requests that an axum router matched to no route: for its fallback handler. A
@@ -61,7 +61,7 @@ impl PolicyBuilder {
         if let Some(method) = rule.odd_method() {
             self.error.get_or_insert(never_sent(method).at("fallback"));
         }
-        self.set_fallback(Target::Rule(rule))
+        self.set_fallback(RouteAction::Rule(rule))
     }
 
     /// Lets anyone reach the fallback handler of an axum router, a single-page application's files say,
@@ -72,11 +72,11 @@ impl PolicyBuilder {
     /// from one that the outer fallback answers. A nested router whose fallback is not for everybody has a route
     /// instead, `/{*rest}`, with a rule of its own.
     pub fn public_fallback(self) -> Self {
-        self.set_fallback(Target::Public)
+        self.set_fallback(RouteAction::Public)
     }
 
-    fn set_fallback(mut self, target: Target) -> Self {
-        if self.fallback.replace(target).is_some() {
+    fn set_fallback(mut self, action: RouteAction) -> Self {
+        if self.fallback.replace(action).is_some() {
             self.error.get_or_insert(ConfigError::new("fallback: it has two rules"));
         }
         self
@@ -99,25 +99,25 @@ impl PolicyBuilder {
         self
     }
 
-    pub(super) fn add(mut self, pattern: &str, method: Option<Method>, target: Target) -> Self {
-        if let Err(error) = self.try_add(pattern, method, target) {
+    pub(super) fn add(mut self, pattern: &str, method: Option<Method>, action: RouteAction) -> Self {
+        if let Err(error) = self.try_add(pattern, method, action) {
             self.error.get_or_insert(error);
         }
         self
     }
 
-    fn try_add(&mut self, text: &str, method: Option<Method>, target: Target) -> Result<(), ConfigError> {
+    fn try_add(&mut self, text: &str, method: Option<Method>, action: RouteAction) -> Result<(), ConfigError> {
         let wrong = |what: String| ConfigError::new(format!("pattern {text:?}: {what}"));
         let pattern = Pattern::parse(text)?;
         if let Some(method) =
-            method.as_ref().filter(|method| misspelt(method)).or(target.rule().and_then(Rule::odd_method))
+            method.as_ref().filter(|method| misspelt(method)).or(action.rule().and_then(Rule::odd_method))
         {
             return Err(never_sent(method).at(format_args!("pattern {text:?}")));
         }
         if let Some(method) = &method {
-            let is_refused = match &target {
-                Target::Rule(rule) => rule.refuses(method),
-                Target::Public => access(method, &[]).is_none(),
+            let is_refused = match &action {
+                RouteAction::Rule(rule) => rule.refuses(method),
+                RouteAction::Public => access(method, &[]).is_none(),
             };
             if is_refused {
                 return Err(wrong(format!(
@@ -126,7 +126,7 @@ impl PolicyBuilder {
                 )));
             }
         }
-        if let Target::Rule(rule) = &target {
+        if let RouteAction::Rule(rule) = &action {
             if let Some(missing) = rule.parameters().find(|name| !pattern.has_parameter(name)) {
                 return Err(wrong(format!("its rule is scoped by the parameter {missing:?}, which it does not have")));
             }
@@ -140,19 +140,19 @@ impl PolicyBuilder {
         let known = self.entries.iter().position(|entry| entry.pattern == pattern);
         let Some(entry) = known.and_then(|index| self.entries.get_mut(index)) else {
             let (methods, any) = match method {
-                Some(method) => (vec![(method, target)], None),
-                None => (Vec::new(), Some(target)),
+                Some(method) => (vec![(method, action)], None),
+                None => (Vec::new(), Some(action)),
             };
-            self.entries.push(Entry { pattern, methods, any });
+            self.entries.push(RouteEntry { pattern, methods, any });
             return Ok(());
         };
         match method {
             Some(method) if entry.methods.iter().all(|(known, _)| *known != method) => {
-                entry.methods.push((method, target));
+                entry.methods.push((method, action));
                 Ok(())
             }
             None if entry.any.is_none() => {
-                entry.any = Some(target);
+                entry.any = Some(action);
                 Ok(())
             }
             Some(method) => Err(wrong(format!("it has two rules for {method}"))),
@@ -194,23 +194,23 @@ impl PolicyBuilder {
         if let Some(error) = self.disagreement() {
             return Err(error);
         }
-        let mut table = Table::default();
+        let mut tree = RouteTree::default();
         // Says which patterns are in each other's way.
         let mut router = matchit::Router::new();
         let mut by_pattern = HashMap::default();
         for (index, entry) in self.entries.iter().enumerate() {
             let pattern = entry.pattern.as_str();
             router.insert(pattern, ()).map_err(|error| ConfigError::new(format!("pattern {pattern:?}: {error}")))?;
-            table.add(pattern, index);
+            tree.add(pattern, index);
             by_pattern.insert(pattern.into(), index);
         }
-        table.join();
+        tree.compact();
         let shows_heads = rules(&self.entries, self.fallback.as_ref()).any(|(_, rule)| rule.shows_heads());
         Ok(Policy {
             shows_heads,
             entries: self.entries,
             by_pattern,
-            table,
+            tree,
             fallback: self.fallback,
             preflight: self.preflight,
             finish_in_flight: self.finish_in_flight,

@@ -1,23 +1,23 @@
 use std::{fmt, time::SystemTime};
 
 use crate::{
-    check::{Demand, Verdicts},
+    check::{CheckLabel, Findings},
     denial::{Cause, Denial, status},
     head::Head,
-    policy::{Policy, Sought},
+    policy::{Policy, RouteMatch},
     principal::Principal,
-    route::Values,
+    route::PathParams,
 };
 
-impl Verdicts for Vec<Finding> {
-    fn hear<'a>(&mut self, demand: impl FnOnce() -> Demand<'a>, verdict: Result<(), Cause>) {
+impl Findings for Vec<Finding> {
+    fn record<'a>(&mut self, demand: impl FnOnce() -> CheckLabel<'a>, verdict: Result<(), Cause>) {
         self.push(Finding { check: demand().to_string(), verdict });
     }
 
-    fn hear_own(&mut self, verdict: Result<(), Denial>) {
+    fn record_custom(&mut self, verdict: Result<(), Denial>) {
         match verdict {
-            Ok(()) => self.hear(|| Demand::Own, Ok(())),
-            Err(denial) => denial.causes().for_each(|cause| self.hear(|| Demand::Own, Err(cause.clone()))),
+            Ok(()) => self.record(|| CheckLabel::Custom, Ok(())),
+            Err(denial) => denial.causes().for_each(|cause| self.record(|| CheckLabel::Custom, Err(cause.clone()))),
         }
     }
 }
@@ -122,16 +122,16 @@ impl Policy {
             return Explanation { route: None, findings };
         }
         if !self.is_public(&head) {
-            findings.hear(|| Demand::Status, status(principal.record().status(now)));
+            findings.record(|| CheckLabel::Status, status(principal.record().status(now)));
         }
-        let mut values = Values::default();
-        let route = match self.find(&head, &mut values) {
-            Sought::Rule { target, pattern } => {
-                target.judge(&head.on(pattern, &values), &mut findings);
+        let mut params = PathParams::default();
+        let route = match self.find(&head, &mut params) {
+            RouteMatch::Rule { action, pattern } => {
+                action.judge(&head.on(pattern, &params), &mut findings);
                 pattern.map(|pattern| pattern.as_str().to_owned())
             }
             other => {
-                findings.hear(|| Demand::Route, Err(other.cause()));
+                findings.record(|| CheckLabel::Route, Err(other.cause()));
                 None
             }
         };

@@ -25,12 +25,12 @@ pub use self::{
 
 use crate::{
     bytes::holds,
-    check::{self, Check, Demand, Verdicts},
+    check::{self, Check, CheckLabel, Findings},
     clean_path::CleanPath,
     denial::{Cause, Context, Denial},
     head::Head,
     principal::{Obligation, Principal},
-    route::{Pattern, Table, Values, matched::Rewriting},
+    route::{PathParams, Pattern, RouteTree, matched::Rewriting},
 };
 
 /// The rules of an application: which route demands what. A route without a rule is refused.
@@ -63,10 +63,10 @@ use crate::{
 /// ```
 #[derive(Clone, Debug)]
 pub struct Policy {
-    entries: Vec<Entry>,
+    entries: Vec<RouteEntry>,
     by_pattern: HashMap<Box<str>, usize, foldhash::fast::RandomState>,
-    table: Table,
-    fallback: Option<Target>,
+    tree: RouteTree,
+    fallback: Option<RouteAction>,
     preflight: bool,
     finish_in_flight: bool,
     /// Whether a rule has code of the user's own look at requests.
@@ -75,28 +75,28 @@ pub struct Policy {
 }
 
 #[derive(Clone, Debug)]
-pub(crate) struct Entry {
+pub(crate) struct RouteEntry {
     pattern: Pattern,
     /// For single methods; they go before `any`.
-    methods: Vec<(Method, Target)>,
-    any: Option<Target>,
+    methods: Vec<(Method, RouteAction)>,
+    any: Option<RouteAction>,
 }
 
 #[derive(Clone, Debug)]
-pub(crate) enum Target {
+pub(crate) enum RouteAction {
     Public,
     Rule(Rule),
 }
 
 /// Every rule with what it is the rule of.
 fn rules<'a>(
-    entries: impl IntoIterator<Item = &'a Entry>,
-    fallback: Option<&'a Target>,
+    entries: impl IntoIterator<Item = &'a RouteEntry>,
+    fallback: Option<&'a RouteAction>,
 ) -> impl Iterator<Item = (&'a str, &'a Rule)> {
-    let of_routes = entries.into_iter().flat_map(|entry| iter::repeat(entry.pattern.as_str()).zip(entry.targets()));
-    let targets =
-        of_routes.map(|(pattern, (_, target))| (pattern, target)).chain(iter::repeat("the fallback").zip(fallback));
-    targets.filter_map(|(place, target)| Some((place, target.rule()?)))
+    let of_routes = entries.into_iter().flat_map(|entry| iter::repeat(entry.pattern.as_str()).zip(entry.actions()));
+    let actions =
+        of_routes.map(|(pattern, (_, action))| (pattern, action)).chain(iter::repeat("the fallback").zip(fallback));
+    actions.filter_map(|(place, action)| Some((place, action.rule()?)))
 }
 
 impl Policy {
@@ -108,13 +108,13 @@ impl Policy {
     /// Whether the request goes to a public route, where no key is looked at.
     #[must_use]
     pub fn is_public(&self, head: &Head<'_>) -> bool {
-        self.seek(head, &mut Values::default()).is_public()
+        self.match_route(head, &mut PathParams::default()).is_public()
     }
 
     /// Whether the route is public and its pattern one of these.
     pub(crate) fn is_public_at(&self, head: &Head<'_>, patterns: &[String]) -> bool {
-        match self.seek(head, &mut Values::default()) {
-            Sought::Rule { target: Target::Public, pattern: Some(pattern) } => {
+        match self.match_route(head, &mut PathParams::default()) {
+            RouteMatch::Rule { action: RouteAction::Public, pattern: Some(pattern) } => {
                 patterns.iter().any(|known| known == pattern.as_str())
             }
             _ => false,
@@ -133,11 +133,11 @@ impl Policy {
 
     /// The entry for a raw path. An escape that makes another route of it is refused: what serves the path
     /// may decode it first.
-    fn by_path(&self, path: &str, values: &mut Values) -> Result<Option<&Entry>, Ambiguous> {
-        let index = self.table.find(path, values);
+    fn by_path(&self, path: &str, params: &mut PathParams) -> Result<Option<&RouteEntry>, Ambiguous> {
+        let index = self.tree.find(path, params);
         if holds(path, b'%') {
             let decoded = percent_decode_str(path).decode_utf8().map_err(|_| Ambiguous)?;
-            if self.table.find(&decoded, &mut Values::default()) != index {
+            if self.tree.find(&decoded, &mut PathParams::default()) != index {
                 return Err(Ambiguous);
             }
         }
@@ -156,9 +156,9 @@ impl Policy {
         };
         let asked = once(ACCESS_CONTROL_REQUEST_METHOD).and_then(|method| Method::from_bytes(method.as_bytes()).ok());
         // It asks about a request: there must be a rule for that.
-        let found = |asked| self.find(&head.with_method(&asked), &mut Values::default());
+        let found = |asked| self.find(&head.with_method(&asked), &mut PathParams::default());
         // A concealed one is not told of, to whoever has no key.
-        let shown = |asked| matches!(found(asked), Sought::Rule { target, .. } if !target.is_concealed());
+        let shown = |asked| matches!(found(asked), RouteMatch::Rule { action, .. } if !action.is_concealed());
         once(ORIGIN).is_some() && asked.is_some_and(shown)
     }
 
@@ -184,7 +184,7 @@ impl Policy {
         let (headers, extensions) = (HeaderMap::new(), Extensions::new());
         let head = Head::of_operation(method, &uri, &headers, &extensions, principal);
         let admitted = self.evaluate(&head).map_err(|denial| denial.in_context(principal.context()))?;
-        match admitted.and_then(|duty| duty.binding(principal.record().grant())) {
+        match admitted.and_then(|obligation| obligation.binding(principal.record().grant())) {
             Some(bound) => Err(Denial::from(Cause::DimensionNotDeclared(bound)).in_context(principal.context())),
             None => Ok(()),
         }
@@ -192,26 +192,26 @@ impl Policy {
 
     /// What the policy says of a request's route, before anybody asks who calls, and where the parameters of the route
     /// stand in the path.
-    pub(crate) fn seek(&self, head: &Head<'_>, values: &mut Values) -> Sought<'_> {
+    pub(crate) fn match_route(&self, head: &Head<'_>, params: &mut PathParams) -> RouteMatch<'_> {
         match self.is_preflight(head) {
-            true => Sought::Preflight,
-            false => self.find(head, values),
+            true => RouteMatch::Preflight,
+            false => self.find(head, params),
         }
     }
 
     /// The rule for a request, and the pattern that it was found by.
-    fn find(&self, head: &Head<'_>, values: &mut Values) -> Sought<'_> {
+    fn find(&self, head: &Head<'_>, params: &mut PathParams) -> RouteMatch<'_> {
         let entry = match head.matched() {
             Some(route) => {
                 let entry = self.by_pattern.get(route).and_then(|&index| self.entries.get(index));
                 if let Some(entry) = entry {
-                    entry.pattern.measure(head.path(), values);
+                    entry.pattern.measure(head.path(), params);
                 }
                 entry
             }
-            None => match self.by_path(head.path(), values) {
+            None => match self.by_path(head.path(), params) {
                 Ok(entry) => entry,
-                Err(Ambiguous) => return Sought::NoRoute,
+                Err(Ambiguous) => return RouteMatch::NoRoute,
             },
         };
         // The router found no route: what is left are services nested under a prefix, of which axum tells no
@@ -220,31 +220,31 @@ impl Policy {
         // What will be served is another path than the one that arrived, and no router has matched it: there may be a
         // rule for what it has become.
         if left_over && head.rewriting() == Rewriting::Foreign {
-            return Sought::NoRoute;
+            return RouteMatch::NoRoute;
         }
         match (entry, &self.fallback) {
-            (Some(entry), _) if left_over && !entry.pattern.is_wildcard() => Sought::NoRoute,
-            (Some(entry), _) => match entry.target(head.method()) {
-                Some(target) => Sought::Rule { target, pattern: Some(&entry.pattern) },
-                None => Sought::NoMethod(entry),
+            (Some(entry), _) if left_over && !entry.pattern.is_wildcard() => RouteMatch::NoRoute,
+            (Some(entry), _) => match entry.action(head.method()) {
+                Some(action) => RouteMatch::Rule { action, pattern: Some(&entry.pattern) },
+                None => RouteMatch::NoMethod(entry),
             },
-            (None, Some(target)) if left_over => Sought::Rule { target, pattern: None },
-            (None, _) => Sought::NoRoute,
+            (None, Some(action)) if left_over => RouteMatch::Rule { action, pattern: None },
+            (None, _) => RouteMatch::NoRoute,
         }
     }
 
-    /// Admits or denies what was sought for this head.
-    pub(crate) fn admit_sought(
+    /// Admits or denies what was route for this head.
+    pub(crate) fn evaluate_match(
         &self,
-        sought: &Sought<'_>,
-        values: &Values,
+        route: &RouteMatch<'_>,
+        params: &PathParams,
         head: Head<'_>,
     ) -> Result<Option<Obligation>, Denial> {
-        let head = match sought {
-            Sought::Rule { pattern, .. } => head.on(*pattern, values),
+        let head = match route {
+            RouteMatch::Rule { pattern, .. } => head.on(*pattern, params),
             _ => head,
         };
-        let admitted = sought.evaluate(&head);
+        let admitted = route.evaluate(&head);
         if let Some(shadow) = &self.shadow {
             shadow.compare(&head, admitted.as_ref());
         }
@@ -256,22 +256,22 @@ impl Policy {
 struct Ambiguous;
 
 /// What a policy says of a route. Nothing of it is a denial yet: who has no valid key hears of that first.
-pub(crate) enum Sought<'p> {
+pub(crate) enum RouteMatch<'p> {
     Preflight,
-    Rule { target: &'p Target, pattern: Option<&'p Pattern> },
+    Rule { action: &'p RouteAction, pattern: Option<&'p Pattern> },
     NoRoute,
-    NoMethod(&'p Entry),
+    NoMethod(&'p RouteEntry),
 }
 
-impl Sought<'_> {
+impl RouteMatch<'_> {
     pub(crate) const fn is_public(&self) -> bool {
-        matches!(self, Self::Preflight | Self::Rule { target: Target::Public, .. })
+        matches!(self, Self::Preflight | Self::Rule { action: RouteAction::Public, .. })
     }
 
     fn evaluate(&self, head: &Head<'_>) -> Result<Option<Obligation>, Denial> {
         match self {
             Self::Preflight => Ok(None),
-            Self::Rule { target, pattern } => target.evaluate(head).map_err(|denial| {
+            Self::Rule { action, pattern } => action.evaluate(head).map_err(|denial| {
                 let route = pattern.map(Pattern::name);
                 denial.in_context(Context { route, ..Context::default() })
             }),
@@ -293,20 +293,20 @@ impl Sought<'_> {
     }
 }
 
-impl Entry {
+impl RouteEntry {
     /// What is said of single methods, then of all others.
-    fn targets(&self) -> impl Iterator<Item = (Option<&Method>, &Target)> {
-        let methods = self.methods.iter().map(|(method, target)| (Some(method), target));
-        methods.chain(self.any.iter().map(|target| (None, target)))
+    fn actions(&self) -> impl Iterator<Item = (Option<&Method>, &RouteAction)> {
+        let methods = self.methods.iter().map(|(method, action)| (Some(method), action));
+        methods.chain(self.any.iter().map(|action| (None, action)))
     }
 
     /// Whether a rule for any of its methods is concealed.
     fn is_concealed(&self) -> bool {
-        self.targets().any(|(_, target)| target.is_concealed())
+        self.actions().any(|(_, action)| action.is_concealed())
     }
 
-    fn target(&self, method: &Method) -> Option<&Target> {
-        let of = |wanted: &Method| self.methods.iter().find(|(known, _)| known == wanted).map(|(_, target)| target);
+    fn action(&self, method: &Method) -> Option<&RouteAction> {
+        let of = |wanted: &Method| self.methods.iter().find(|(known, _)| known == wanted).map(|(_, action)| action);
         // Routers serve HEAD with the handler of GET, so the rule of GET holds for it.
         of(method).or_else(|| (*method == Method::HEAD).then(|| of(&Method::GET))?).or(self.any.as_ref())
     }
@@ -314,16 +314,16 @@ impl Entry {
 
 impl Check for Policy {
     fn check(&self, head: &Head<'_>) -> Result<(), Denial> {
-        check::without_duty(self.evaluate(head)?)
+        check::without_obligation(self.evaluate(head)?)
     }
 
     fn evaluate(&self, head: &Head<'_>) -> Result<Option<Obligation>, Denial> {
-        let mut values = Values::default();
-        self.admit_sought(&self.seek(head, &mut values), &values, *head)
+        let mut params = PathParams::default();
+        self.evaluate_match(&self.match_route(head, &mut params), &params, *head)
     }
 }
 
-impl Target {
+impl RouteAction {
     const fn rule(&self) -> Option<&Rule> {
         match self {
             Self::Rule(rule) => Some(rule),
@@ -344,12 +344,12 @@ impl Target {
     }
 
     /// Judges for an explanation, which hears what admits as well.
-    fn judge(&self, head: &Head<'_>, verdicts: &mut impl Verdicts) {
+    fn judge(&self, head: &Head<'_>, findings: &mut impl Findings) {
         match (self, head.principal()) {
-            (Self::Rule(rule), Some(principal)) => rule.judge(head, principal, verdicts),
+            (Self::Rule(rule), Some(principal)) => rule.judge(head, principal, findings),
             _ => {
                 if let Err(denial) = self.evaluate(head) {
-                    denial.causes().for_each(|cause| verdicts.hear(|| Demand::Method, Err(cause.clone())));
+                    denial.causes().for_each(|cause| findings.record(|| CheckLabel::Method, Err(cause.clone())));
                 }
             }
         }

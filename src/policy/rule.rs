@@ -3,13 +3,16 @@ use std::{borrow::Cow, sync::Arc};
 use http::Method;
 
 use crate::{
-    check::{Check, Demand, EntityRef, Kind, NO_PRINCIPAL, Origin, Relations, Verdicts, judge_networks, without_duty},
+    check::{
+        Check, CheckLabel, DimensionRules, EntityRef, Findings, Kind, NO_PRINCIPAL, Origin, check_networks,
+        without_obligation,
+    },
     denial::{Cause, Denial},
     dimension::Dimension,
     head::Head,
     key::{Access, Permission},
     name::Name,
-    principal::{Obligation, Principal, Stance},
+    principal::{Handling, Obligation, Principal},
 };
 
 /// What one route demands of the key that calls it.
@@ -54,7 +57,7 @@ pub struct Rule {
     pub(super) kind: Option<Kind>,
     pub(super) networks_required: bool,
     pub(super) origin: Option<Origin>,
-    pub(super) relations: Arc<Relations>,
+    pub(super) relations: Arc<DimensionRules>,
     pub(super) methods: Vec<(Method, Access)>,
     pub(super) checks: Vec<Arc<dyn Check>>,
     pub(super) concealed: bool,
@@ -80,9 +83,9 @@ impl Rule {
         }
     }
 
-    /// The route is about the entity that the tie finds.
-    pub fn scoped(mut self, tie: EntityRef) -> Self {
-        Arc::make_mut(&mut self.relations).relate(|it| it.ties.push(tie));
+    /// The route is about the entity that the entity finds.
+    pub fn scoped(mut self, entity: EntityRef) -> Self {
+        Arc::make_mut(&mut self.relations).relate(|it| it.entities.push(entity));
         self
     }
 
@@ -95,7 +98,7 @@ impl Rule {
 
     /// The same for one dimension.
     pub fn unscoped_for(self, dimension: impl Into<Dimension>) -> Self {
-        self.stance(dimension.into(), Stance::Unscoped)
+        self.handling(dimension.into(), Handling::Unscoped)
     }
 
     /// The route lists entities of the dimension, and its handler filters them by
@@ -103,7 +106,7 @@ impl Rule {
     /// 5xx) and has not asked for the scope, the answer is withheld and becomes a 500. To ask for single ids is no
     /// filter.
     pub fn filtered(self, dimension: impl Into<Dimension>) -> Self {
-        self.stance(dimension.into(), Stance::Filtered)
+        self.handling(dimension.into(), Handling::Filtered)
     }
 
     /// Only the handler finds out which entities of the dimension the request is about, from the
@@ -112,11 +115,11 @@ impl Rule {
     /// withheld and becomes a 500. A handler that reports denials in an answer of its own asks by
     /// [`Principal::require_or_report`].
     pub fn deferred(self, dimension: impl Into<Dimension>) -> Self {
-        self.stance(dimension.into(), Stance::Deferred)
+        self.handling(dimension.into(), Handling::Deferred)
     }
 
-    fn stance(mut self, dimension: Dimension, stance: Stance) -> Self {
-        Arc::make_mut(&mut self.relations).relate(|it| it.stances.push((dimension, stance)));
+    fn handling(mut self, dimension: Dimension, handling: Handling) -> Self {
+        Arc::make_mut(&mut self.relations).relate(|it| it.handlings.push((dimension, handling)));
         self
     }
 
@@ -187,12 +190,12 @@ impl Rule {
 
     /// Ties to parameters that a pattern would have to have.
     pub(crate) fn parameters(&self) -> impl Iterator<Item = &str> {
-        self.relations.ties.iter().filter_map(EntityRef::parameter)
+        self.relations.entities.iter().filter_map(EntityRef::parameter)
     }
 
     /// Whether code of the user's own looks at requests.
     pub(crate) fn shows_heads(&self) -> bool {
-        !self.checks.is_empty() || self.relations.ties.iter().any(EntityRef::shows_heads)
+        !self.checks.is_empty() || self.relations.entities.iter().any(EntityRef::shows_heads)
     }
 
     /// A name that no key can have.
@@ -207,12 +210,12 @@ impl Rule {
         self.methods.iter().map(|(method, _)| method).find(|method| misspelt(method))
     }
 
-    /// A dimension of which the rule says two things. Several ties to one are no contradiction: each entity must be
+    /// A dimension of which the rule says two things. Several entities to one are no contradiction: each entity must be
     /// allowed.
     pub(crate) fn contradiction(&self) -> Option<&Dimension> {
-        let stances = &self.relations.stances;
-        let said_before = |place: usize, over: &Dimension| stances.iter().take(place).any(|(other, _)| other == over);
-        let mut all = stances.iter().enumerate().map(|(place, (over, _))| (place, over));
+        let handlings = &self.relations.handlings;
+        let said_before = |place: usize, over: &Dimension| handlings.iter().take(place).any(|(other, _)| other == over);
+        let mut all = handlings.iter().enumerate().map(|(place, (over, _))| (place, over));
         all.find(|&(place, over)| said_before(place, over) || self.relations.scoped(over)).map(|(_, over)| over)
     }
 
@@ -222,11 +225,11 @@ impl Rule {
     }
 
     /// Judges a request.
-    pub(super) fn judge(&self, head: &Head<'_>, principal: &Principal, verdicts: &mut impl Verdicts) {
+    pub(super) fn judge(&self, head: &Head<'_>, principal: &Principal, findings: &mut impl Findings) {
         let grant = principal.record().grant();
         let access = access(head.method(), &self.methods);
-        verdicts.hear(
-            || self.resource.as_ref().map_or(Demand::Method, |name| Demand::Permission(name.as_str(), access)),
+        findings.record(
+            || self.resource.as_ref().map_or(CheckLabel::Method, |name| CheckLabel::Permission(name.as_str(), access)),
             match (access, &self.resource) {
                 (None, _) => Err(Cause::MethodNotAllowed { allow: allowed_methods(&self.methods) }),
                 (Some(_), None) => Ok(()),
@@ -237,28 +240,28 @@ impl Rule {
             },
         );
         if let Some(kind) = &self.kind {
-            verdicts.hear(|| Demand::Kind, kind.judge(principal));
+            findings.record(|| CheckLabel::Kind, kind.judge(principal));
         }
-        let networks = judge_networks(grant, principal.client_address(), self.networks_required);
-        verdicts.hear(|| Demand::Networks, networks);
+        let networks = check_networks(grant, principal.client_address(), self.networks_required);
+        findings.record(|| CheckLabel::Networks, networks);
         if let Some(origin) = self.origin {
-            verdicts.hear(|| Demand::Origin, origin.judge(head, principal));
+            findings.record(|| CheckLabel::Origin, origin.judge(head, principal));
         }
-        self.relations.judge(head, principal, verdicts);
-        self.checks.iter().for_each(|check| verdicts.hear_own(check.check(head)));
+        self.relations.judge(head, principal, findings);
+        self.checks.iter().for_each(|check| findings.record_custom(check.check(head)));
     }
 }
 
 /// Hears what refuses.
-impl Verdicts for Option<Denial> {
+impl Findings for Option<Denial> {
     #[inline]
-    fn hear<'a>(&mut self, _: impl FnOnce() -> Demand<'a>, verdict: Result<(), Cause>) {
+    fn record<'a>(&mut self, _: impl FnOnce() -> CheckLabel<'a>, verdict: Result<(), Cause>) {
         if let Err(cause) = verdict {
             add(self, cause.into());
         }
     }
 
-    fn hear_own(&mut self, verdict: Result<(), Denial>) {
+    fn record_custom(&mut self, verdict: Result<(), Denial>) {
         if let Err(denial) = verdict {
             add(self, denial);
         }
@@ -267,7 +270,7 @@ impl Verdicts for Option<Denial> {
 
 impl Check for Rule {
     fn check(&self, head: &Head<'_>) -> Result<(), Denial> {
-        without_duty(self.evaluate(head)?)
+        without_obligation(self.evaluate(head)?)
     }
 
     fn evaluate(&self, head: &Head<'_>) -> Result<Option<Obligation>, Denial> {

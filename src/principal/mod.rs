@@ -5,7 +5,7 @@ mod scope;
 
 use std::{fmt, sync::Arc, time::SystemTime};
 
-pub(crate) use self::obligation::Stance;
+pub(crate) use self::obligation::Handling;
 pub use self::{
     obligation::Obligation,
     scope::{Filter, Scope},
@@ -16,8 +16,8 @@ use crate::{
     denial::{Cause, Context, Denial, status},
     dimension::Dimension,
     directory::Directory,
-    entity::{directory_narrows, entity_allowed},
-    key::{KeyId, KeyRecord, Watch, narrows},
+    entity::{directory_revokes_access, entity_allowed},
+    key::{KeyId, KeyRecord, RevocationWatch, revokes_access},
     store::{Found, KeyStore, resolve_lookup},
 };
 
@@ -49,7 +49,7 @@ pub struct Principal {
     by_clock: bool,
     /// The store that knows how the key stands now; none if other middleware has made the principal.
     store: Option<Arc<dyn KeyStore>>,
-    duties: Vec<Obligation>,
+    obligations: Vec<Obligation>,
     /// The bits of the dimensions that every rule on the way has named; none if there was no rule.
     said: Option<u8>,
 }
@@ -60,7 +60,16 @@ impl Principal {
     /// [`RequireLayer`](crate::RequireLayer) judges it as any other.
     #[must_use]
     pub fn new(record: Arc<KeyRecord>, directory: Directory, client: ClientAddress) -> Self {
-        Self { record, directory, client, bearer: false, by_clock: true, store: None, duties: Vec::new(), said: None }
+        Self {
+            record,
+            directory,
+            client,
+            bearer: false,
+            by_clock: true,
+            store: None,
+            obligations: Vec::new(),
+            said: None,
+        }
     }
 
     /// The bearer of a key of this store.
@@ -71,12 +80,12 @@ impl Principal {
         bearer: bool,
         by_clock: bool,
     ) -> Self {
-        Self { record, directory, client, bearer, by_clock, store: Some(store), duties: Vec::new(), said: None }
+        Self { record, directory, client, bearer, by_clock, store: Some(store), obligations: Vec::new(), said: None }
     }
 
     /// A watch over the record, for whatever outlives the handler.
-    pub(crate) fn watch(&self) -> Watch {
-        let watch = Watch::new(Arc::clone(&self.record));
+    pub(crate) fn watch(&self) -> RevocationWatch {
+        let watch = RevocationWatch::new(Arc::clone(&self.record));
         if self.by_clock { watch } else { watch.without_clock() }
     }
 
@@ -106,17 +115,17 @@ impl Principal {
         let Some(store) = &self.store else { return Ok(()) };
         let (found, directory) = store.lookup(self.record.digest()).answer().await;
         let directory = directory.unwrap_or_else(|| store.directory());
-        self.judge_live(found, &directory).map_err(|denial| denial.in_context(self.context()))
+        self.check_live(found, &directory).map_err(|denial| denial.in_context(self.context()))
     }
 
-    fn judge_live(&self, found: Found, directory: &Directory) -> Result<(), Denial> {
+    fn check_live(&self, found: Found, directory: &Directory) -> Result<(), Denial> {
         let now = resolve_lookup(found, self.record.digest())?;
         status(now.status(SystemTime::now()))?;
         let (before, after) = ((self.record.grant(), &self.directory), (now.grant(), directory));
         match self.record.life_cell().end() {
             Some(end) => Err(Cause::from(end).into()),
-            None if narrows(&self.record, &now) => Err(Cause::GrantNarrowed.into()),
-            None if directory_narrows(before, after, &self.directory.difference(directory)) => {
+            None if revokes_access(&self.record, &now) => Err(Cause::GrantNarrowed.into()),
+            None if directory_revokes_access(before, after, &self.directory.difference(directory)) => {
                 Err(Cause::GrantNarrowed.into())
             }
             None => Ok(()),
@@ -188,7 +197,7 @@ impl Principal {
         let dimension = dimension.into();
         entity_allowed(self.record.grant(), &self.directory, &dimension, id, self.said())
             .map_err(|cause| self.deny(cause))?;
-        self.settle(&dimension, Stance::Deferred);
+        self.settle(&dimension, Handling::Deferred);
         Ok(())
     }
 
@@ -213,7 +222,7 @@ impl Principal {
     /// ```
     pub fn require_or_report(&self, dimension: impl Into<Dimension>, id: &str) -> Result<(), Denial> {
         let dimension = dimension.into();
-        self.settle(&dimension, Stance::Deferred);
+        self.settle(&dimension, Handling::Deferred);
         self.require(dimension, id)
     }
 
@@ -241,8 +250,8 @@ impl Principal {
 
     fn deny(&self, cause: Cause) -> Denial {
         let denial = Denial::from(cause).in_context(self.context());
-        match self.duty() {
-            Some(duty) => duty.describe(denial),
+        match self.obligation() {
+            Some(obligation) => obligation.describe(denial),
             None => denial,
         }
     }
@@ -252,7 +261,7 @@ impl Principal {
     #[must_use]
     pub fn scope(&self, dimension: impl Into<Dimension>) -> Scope {
         let dimension = dimension.into();
-        self.settle(&dimension, Stance::Filtered);
+        self.settle(&dimension, Handling::Filtered);
         Scope::new(self.clone(), dimension)
     }
 
@@ -262,28 +271,28 @@ impl Principal {
     }
 
     /// What the innermost rule leaves to the handler.
-    pub(crate) fn duty(&self) -> Option<&Obligation> {
-        self.duties.last()
+    pub(crate) fn obligation(&self) -> Option<&Obligation> {
+        self.obligations.last()
     }
 
-    pub(crate) fn add_duty(&mut self, duty: &Obligation) {
-        self.said = Some(self.said.unwrap_or(u8::MAX) & duty.said);
-        if !duty.is_empty() {
-            self.duties.push(duty.clone());
+    pub(crate) fn add_obligation(&mut self, obligation: &Obligation) {
+        self.said = Some(self.said.unwrap_or(u8::MAX) & obligation.said);
+        if !obligation.is_empty() {
+            self.obligations.push(obligation.clone());
         }
     }
 
-    pub(crate) fn into_duties(self) -> Vec<Obligation> {
-        self.duties
+    pub(crate) fn into_obligations(self) -> Vec<Obligation> {
+        self.obligations
     }
 
     pub(crate) fn context(&self) -> Context {
         Context { key: Some(self.key_id().clone()), bearer: self.bearer, ..Context::default() }
     }
 
-    /// The handler has asked about the dimension, in the way that this stance demands.
-    pub(crate) fn settle(&self, dimension: &Dimension, asked: Stance) {
-        self.duties.iter().for_each(|duty| duty.settle(dimension, asked));
+    /// The handler has asked about the dimension, in the way that this handling demands.
+    pub(crate) fn settle(&self, dimension: &Dimension, asked: Handling) {
+        self.obligations.iter().for_each(|obligation| obligation.settle(dimension, asked));
     }
 }
 
@@ -292,7 +301,7 @@ impl fmt::Debug for Principal {
         f.debug_struct("Principal")
             .field("record", &self.record)
             .field("client", &self.client)
-            .field("duties", &self.duties)
+            .field("obligations", &self.obligations)
             .finish_non_exhaustive()
     }
 }

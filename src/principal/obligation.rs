@@ -14,7 +14,7 @@ use crate::{
 
 /// How a route stands to a dimension that it is not tied to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stance {
+pub(crate) enum Handling {
     /// It shows nothing that belongs to one entity.
     Unscoped,
     /// The handler filters by [`Scope`](crate::Scope).
@@ -38,7 +38,7 @@ pub struct Obligation {
 
 #[derive(Debug)]
 struct Left {
-    open: Arc<[(Dimension, Stance)]>,
+    open: Arc<[(Dimension, Handling)]>,
     /// For each open dimension, whether the handler has asked.
     settled: Box<[AtomicBool]>,
     route: Option<Name>,
@@ -47,7 +47,7 @@ struct Left {
 
 impl Obligation {
     /// Nothing is left if the handler has nothing to do, and its denials have nothing to hide.
-    pub(crate) fn new(said: u8, open: &Arc<[(Dimension, Stance)]>, route: Option<&str>, concealed: bool) -> Self {
+    pub(crate) fn new(said: u8, open: &Arc<[(Dimension, Handling)]>, route: Option<&str>, concealed: bool) -> Self {
         if open.is_empty() && !concealed {
             return Self { said, left: None };
         }
@@ -70,17 +70,17 @@ impl Obligation {
     }
 
     /// Each dimension that is left open, how, and whether the handler has asked.
-    fn open(&self) -> impl Iterator<Item = (&Dimension, Stance, &AtomicBool)> {
+    fn open(&self) -> impl Iterator<Item = (&Dimension, Handling, &AtomicBool)> {
         let all = self.left.iter().flat_map(|left| left.open.iter().zip(&left.settled));
-        all.map(|((dimension, stance), settled)| (dimension, *stance, settled))
+        all.map(|((dimension, handling), settled)| (dimension, *handling, settled))
     }
 
     /// A question settles what it is about, and what wants a question of its kind.
-    pub(crate) fn settle(&self, dimension: &Dimension, asked: Stance) {
-        for (open, stance, settled) in self.open() {
+    pub(crate) fn settle(&self, dimension: &Dimension, asked: Handling) {
+        for (open, handling, settled) in self.open() {
             // Who asks for a shop country has asked for its shop.
             let is_about = open == dimension || (*open == Dimension::SHOP && *dimension == Dimension::SHOP_COUNTRY);
-            if is_about && stance == asked {
+            if is_about && handling == asked {
                 settled.store(true, Ordering::Release);
             }
         }
@@ -98,14 +98,14 @@ impl Obligation {
     }
 
     /// A dimension that the handler never asked about, or not in the way that the rule demands.
-    pub(crate) fn unsettled(&self) -> Option<Denial> {
+    pub(crate) fn unmet(&self) -> Option<Denial> {
         let (dimension, ..) = self.open().find(|(_, _, settled)| !settled.load(Ordering::Acquire))?;
         Some(self.describe(Cause::ObligationUnmet(dimension.clone()).into()))
     }
 
     /// The dimension that the rule calls filtered, if there is exactly one.
     pub(crate) fn filtered(&self) -> Option<&Dimension> {
-        let mut filtered = self.open().filter(|(_, stance, _)| *stance == Stance::Filtered);
+        let mut filtered = self.open().filter(|(_, handling, _)| *handling == Handling::Filtered);
         match (filtered.next(), filtered.next()) {
             (Some((dimension, ..)), None) => Some(dimension),
             _ => None,

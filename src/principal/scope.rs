@@ -5,7 +5,7 @@ use crate::{
     dimension::Dimension,
     entity::{allows_orphans, entity_allowed, excludes_reliably},
     key::Restriction,
-    principal::{Principal, Stance},
+    principal::{Handling, Principal},
 };
 
 /// The part of one dimension that a key may see.
@@ -44,7 +44,7 @@ impl Scope {
     /// # Errors
     /// A 500 with a message for the developer, if the rule filters none, or more than one.
     pub fn of_route(principal: &Principal) -> Result<Self, Denial> {
-        match principal.duty().and_then(|duty| duty.filtered()) {
+        match principal.obligation().and_then(|obligation| obligation.filtered()) {
             Some(dimension) => Ok(principal.scope(dimension.clone())),
             None => Err(Cause::Misconfigured(
                 "Scope was extracted on a route whose rule does not say `filtered` for exactly one dimension; \
@@ -68,7 +68,7 @@ impl Scope {
     pub fn allows(&self, id: &str) -> bool {
         let allowed = self.shows(id);
         if allowed {
-            self.principal.settle(&self.dimension, Stance::Deferred);
+            self.principal.settle(&self.dimension, Handling::Deferred);
         }
         allowed
     }

@@ -152,4 +152,4 @@ const fn as_without_route<B>(_: &mut Response<B>, _: &Denial) {}
 /// Marks a response that a handler made of a denial: the layer around it renders the denial again,
 /// in the dialect of the API.
 #[derive(Clone, Copy)]
-pub(crate) struct Raised;
+pub(crate) struct HandlerDenial;

@@ -11,7 +11,7 @@ use pin_project_lite::pin_project;
 use crate::{
     denial::{Context, Denial},
     principal::Obligation,
-    reject::{Raised, Reject},
+    reject::{HandlerDenial, Reject},
     require::layer::Config,
 };
 
@@ -26,7 +26,7 @@ pin_project! {
 pin_project! {
     #[project = StateProj]
     enum State<F, B, C, R> {
-        Forward { #[pin] future: F, duty: Option<Obligation>, context: Option<Context>, config: Arc<Config<C, R>> },
+        Forward { #[pin] future: F, obligation: Option<Obligation>, context: Option<Context>, config: Arc<Config<C, R>> },
         Denied { response: Option<Response<B>> },
     }
 }
@@ -34,11 +34,11 @@ pin_project! {
 impl<F, B, C, R> ResponseFuture<F, B, C, R> {
     pub(crate) const fn forward(
         future: F,
-        duty: Option<Obligation>,
+        obligation: Option<Obligation>,
         context: Context,
         config: Arc<Config<C, R>>,
     ) -> Self {
-        Self { state: State::Forward { future, duty, context: Some(context), config } }
+        Self { state: State::Forward { future, obligation, context: Some(context), config } }
     }
 
     pub(crate) const fn denied(response: Response<B>) -> Self {
@@ -56,10 +56,10 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
-            StateProj::Forward { future, duty, context, config } => {
+            StateProj::Forward { future, obligation, context, config } => {
                 let mut polled = future.poll(cx);
                 if let Poll::Ready(Ok(response)) = &mut polled
-                    && let Some(denial) = raised_or_unsettled(response, duty.as_ref())
+                    && let Some(denial) = raised_or_unsettled(response, obligation.as_ref())
                 {
                     *response = config.refuse(denial.in_context(context.take().unwrap_or_default()));
                 }
@@ -76,18 +76,18 @@ where
 /// The denial that the handler returned, to be said in the dialect of the layer; or that of a handler which never asked
 /// what it had to ask, and whose success is withheld.
 #[inline]
-pub(crate) fn raised_or_unsettled<B>(response: &mut Response<B>, duty: Option<&Obligation>) -> Option<Denial> {
-    if response.extensions_mut().remove::<Raised>().is_some()
+pub(crate) fn raised_or_unsettled<B>(response: &mut Response<B>, obligation: Option<&Obligation>) -> Option<Denial> {
+    if response.extensions_mut().remove::<HandlerDenial>().is_some()
         && let Some(denial) = response.extensions_mut().remove::<Denial>()
     {
-        return Some(match duty {
-            Some(duty) => duty.describe(denial),
+        return Some(match obligation {
+            Some(obligation) => obligation.describe(denial),
             None => denial,
         });
     }
     let status = response.status();
     let refused = status.is_client_error() || status.is_server_error();
-    duty.filter(|_| !refused).and_then(Obligation::unsettled)
+    obligation.filter(|_| !refused).and_then(Obligation::unmet)
 }
 
 impl<F, B, C, R> fmt::Debug for ResponseFuture<F, B, C, R> {

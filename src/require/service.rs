@@ -73,14 +73,16 @@ where
         let known = head.principal().map(Principal::context).unwrap_or_default();
         let context = DenialContext { form: Form::of(&request), ..known };
         match admitted {
-            Ok(duty) => {
+            Ok(obligation) => {
                 if let Some(principal) = head.principal() {
                     telemetry::allowed(principal.key_id().as_str(), head.route().unwrap_or_else(|| head.path()));
                 }
-                if let (Some(duty), Some(principal)) = (&duty, request.extensions_mut().get_mut::<Principal>()) {
-                    principal.add_duty(duty);
+                if let (Some(obligation), Some(principal)) =
+                    (&obligation, request.extensions_mut().get_mut::<Principal>())
+                {
+                    principal.add_obligation(obligation);
                 }
-                ResponseFuture::forward(self.inner.call(request), duty, context, Arc::clone(&self.config))
+                ResponseFuture::forward(self.inner.call(request), obligation, context, Arc::clone(&self.config))
             }
             Err(denial) => ResponseFuture::denied(self.config.refuse(denial.in_context(context))),
         }

@@ -5,4 +5,4 @@ mod params;
 mod pattern;
 mod tree;
 
-pub(crate) use self::{params::Values, pattern::Pattern, tree::Table};
+pub(crate) use self::{params::PathParams, pattern::Pattern, tree::RouteTree};

@@ -1,6 +1,6 @@
 /// Where the parameters of a pattern stand in a path, in their order.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Values {
+pub(crate) struct PathParams {
     spans: [(u32, u32); MOST],
     count: usize,
 }
@@ -8,7 +8,7 @@ pub(crate) struct Values {
 /// Parameters whose places are kept. Of a longer pattern they are looked for when they are asked for.
 pub(super) const MOST: usize = 6;
 
-impl Values {
+impl PathParams {
     /// Whether they are those of a pattern with so many parameters.
     pub(crate) const fn are_all(&self, count: usize) -> bool {
         self.count == count && count <= MOST

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use super::params::Values;
+use super::params::PathParams;
 use crate::{bytes::same, error::ConfigError, name::Name};
 
 /// A path pattern in the syntax of axum and `matchit`: `/shops/{shop}`, `/public/{*rest}`.
@@ -143,9 +143,9 @@ impl Pattern {
 
     /// Where the parameters stand in a path that a router has matched to this pattern. Should the two not fit, they are
     /// not all there, and whoever asks for one is to [find](Self::find) it.
-    pub(crate) fn measure(&self, path: &str, values: &mut Values) {
-        if measure(&self.parts, path.as_bytes(), 0, values) != Some(path.len()) {
-            *values = Values::default();
+    pub(crate) fn measure(&self, path: &str, params: &mut PathParams) {
+        if measure(&self.parts, path.as_bytes(), 0, params) != Some(path.len()) {
+            *params = PathParams::default();
         }
     }
 
@@ -161,8 +161,8 @@ impl Pattern {
 }
 
 /// Where the parameters of a pattern's parts stand in a path, from `start` on; and where the parts end.
-pub(super) fn measure(parts: &[OwnPart], path: &[u8], start: usize, values: &mut Values) -> Option<usize> {
-    walk(parts.iter().map(Part::borrowed), path, start, |_, start, end, is_segment| values.push(start, end, is_segment))
+pub(super) fn measure(parts: &[OwnPart], path: &[u8], start: usize, params: &mut PathParams) -> Option<usize> {
+    walk(parts.iter().map(Part::borrowed), path, start, |_, start, end, is_segment| params.push(start, end, is_segment))
 }
 
 /// The whole path is held against the whole pattern: should the two not fit (because something rewrote the path between
@@ -325,10 +325,10 @@ mod tests {
             assert_eq!(Pattern::find_in(pattern, path, name), value, "{pattern} {path}");
             let pattern = Pattern::parse(pattern).unwrap();
             assert_eq!(pattern.find(path, name), value, "{pattern:?} {path}");
-            let mut values = Values::default();
-            pattern.measure(path, &mut values);
-            let place = pattern.place(name).filter(|_| values.are_all(pattern.parameters()));
-            assert_eq!(place.and_then(|place| values.get(path, place)), value, "{pattern:?} {path}");
+            let mut params = PathParams::default();
+            pattern.measure(path, &mut params);
+            let place = pattern.place(name).filter(|_| params.are_all(pattern.parameters()));
+            assert_eq!(place.and_then(|place| params.get(path, place)), value, "{pattern:?} {path}");
         }
     }
 }

@@ -6,17 +6,17 @@ use std::collections::HashMap;
 use foldhash::fast::RandomState;
 
 use super::{
-    params::Values,
+    params::PathParams,
     pattern::{OwnPart, Segment, measure, parts, segment_length, segments},
 };
 use crate::bytes::same;
 
 /// A tree over the segments of all patterns.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Table {
+pub(crate) struct RouteTree {
     /// The segments up to the first fork or end, where there is only one way to go.
-    lead: Option<Lead>,
-    /// What ends here, after the lead.
+    prefix: Option<Prefix>,
+    /// What ends here, after the prefix.
     pattern: Option<usize>,
     literals: Literals,
     /// `x-{id}`, by what stands before the parameter, the longest first.
@@ -27,7 +27,7 @@ pub(crate) struct Table {
 
 /// Segments that can only follow each other, as a part of a pattern.
 #[derive(Clone, Debug)]
-struct Lead {
+struct Prefix {
     text: String,
     parts: Box<[OwnPart]>,
 }
@@ -35,7 +35,7 @@ struct Lead {
 /// Segments without a parameter: in turn while they are few, by hash beyond.
 #[derive(Clone, Debug, Default)]
 struct Literals {
-    list: Vec<(Box<str>, Table)>,
+    list: Vec<(Box<str>, RouteTree)>,
     places: HashMap<Box<[u8]>, usize, RandomState>,
 }
 
@@ -50,54 +50,54 @@ impl Literals {
         }
     }
 
-    fn get(&self, segment: &[u8]) -> Option<&Table> {
-        self.list.get(self.place(segment)?).map(|(_, table)| table)
+    fn get(&self, segment: &[u8]) -> Option<&RouteTree> {
+        self.list.get(self.place(segment)?).map(|(_, tree)| tree)
     }
 
-    fn entry(&mut self, segment: &str) -> Option<&mut Table> {
+    fn entry(&mut self, segment: &str) -> Option<&mut RouteTree> {
         let place = self.place(segment.as_bytes()).unwrap_or(self.list.len());
         if place == self.list.len() {
-            self.list.push((segment.into(), Table::default()));
+            self.list.push((segment.into(), RouteTree::default()));
             self.places.insert(segment.as_bytes().into(), place);
         }
-        self.list.get_mut(place).map(|(_, table)| table)
+        self.list.get_mut(place).map(|(_, tree)| tree)
     }
 }
 
-impl Table {
+impl RouteTree {
     /// Whoever adds sees to it that no two patterns take the same paths.
     pub(crate) fn add(&mut self, pattern: &str, number: usize) {
-        let mut table = self;
+        let mut tree = self;
         for segment in segments(pattern) {
             let next = match Segment::of(segment) {
                 None => return, // no pattern
-                Some(Segment::Literal) => table.literals.entry(segment),
+                Some(Segment::Literal) => tree.literals.entry(segment),
                 Some(Segment::Rest(_)) => {
-                    table.rest = Some(number);
+                    tree.rest = Some(number);
                     return;
                 }
-                Some(Segment::Parameter { before: "", .. }) => Some(&mut **table.parameter.get_or_insert_default()),
-                Some(Segment::Parameter { before, .. }) => table.prefixed_by(before),
+                Some(Segment::Parameter { before: "", .. }) => Some(&mut **tree.parameter.get_or_insert_default()),
+                Some(Segment::Parameter { before, .. }) => tree.prefixed_by(before),
             };
             let Some(next) = next else { return };
-            table = next;
+            tree = next;
         }
-        table.pattern = Some(number);
+        tree.pattern = Some(number);
     }
 
     /// To be called when all are added: joins segments that can only follow each other.
-    pub(crate) fn join(&mut self) {
-        self.literals.list.iter_mut().for_each(|(_, next)| next.join());
-        self.prefixed.iter_mut().for_each(|(_, next)| next.join());
+    pub(crate) fn compact(&mut self) {
+        self.literals.list.iter_mut().for_each(|(_, next)| next.compact());
+        self.prefixed.iter_mut().for_each(|(_, next)| next.compact());
         if let Some(next) = &mut self.parameter {
-            next.join();
+            next.compact();
         }
         let Some((mut text, next)) = self.only_way() else { return };
         *self = next;
-        if let Some(lead) = &self.lead {
-            text += &lead.text;
+        if let Some(prefix) = &self.prefix {
+            text += &prefix.text;
         }
-        self.lead = Some(Lead { parts: parts(&text), text });
+        self.prefix = Some(Prefix { parts: parts(&text), text });
     }
 
     /// The way on, if there is one only, and nothing ends here.
@@ -122,38 +122,38 @@ impl Table {
         if known.is_none() {
             self.prefixed.insert(place, (before.into(), Self::default()));
         }
-        self.prefixed.get_mut(place).map(|(_, table)| table)
+        self.prefixed.get_mut(place).map(|(_, tree)| tree)
     }
 
     /// The number of the pattern; where its parameters stand is written down.
-    pub(crate) fn find(&self, path: &str, values: &mut Values) -> Option<usize> {
-        self.find_from(path.as_bytes(), 0, values)
+    pub(crate) fn find(&self, path: &str, params: &mut PathParams) -> Option<usize> {
+        self.find_from(path.as_bytes(), 0, params)
     }
 
     /// From a slash on, or the end. As long as there is one way to go, it is gone; where there are several, see
     /// [`choose`](Self::choose).
-    fn find_from(&self, path: &[u8], mut at: usize, values: &mut Values) -> Option<usize> {
-        let mut table = self;
+    fn find_from(&self, path: &[u8], mut at: usize, params: &mut PathParams) -> Option<usize> {
+        let mut tree = self;
         loop {
-            if let Some(lead) = &table.lead {
-                at = measure(&lead.parts, path, at, values)?;
+            if let Some(prefix) = &tree.prefix {
+                at = measure(&prefix.parts, path, at, params)?;
             }
             match path.get(at) {
-                None => return table.pattern,
+                None => return tree.pattern,
                 Some(b'/') => {}
                 Some(_) => return None,
             }
             let start = at + 1;
             let end = start + segment_length(path.get(start..)?);
             let segment = path.get(start..end)?;
-            table = match (table.literals.get(segment), &table.parameter) {
-                (Some(next), None) if table.is_plain() => next,
-                (None, Some(next)) if table.is_plain() && (start < end || end < path.len()) => {
-                    values.push(start, end, true);
+            tree = match (tree.literals.get(segment), &tree.parameter) {
+                (Some(next), None) if tree.is_plain() => next,
+                (None, Some(next)) if tree.is_plain() && (start < end || end < path.len()) => {
+                    params.push(start, end, true);
                     next
                 }
-                (None, None) if table.is_plain() => return None,
-                (literal, _) => return table.choose(literal, path, (start, end), values),
+                (None, None) if tree.is_plain() => return None,
+                (literal, _) => return tree.choose(literal, path, (start, end), params),
             };
             at = end;
         }
@@ -170,30 +170,30 @@ impl Table {
         literal: Option<&Self>,
         path: &[u8],
         (start, end): (usize, usize),
-        values: &mut Values,
+        params: &mut PathParams,
     ) -> Option<usize> {
         // No value is empty at the end of a path. Elsewhere it may be; that a whole segment is, no clean path has.
         let may_begin = |value: usize| value < end || end < path.len();
         let segment = path.get(start..end)?;
         let prefixed = self.prefixed.iter().filter(|(before, _)| segment.starts_with(before.as_bytes()));
-        let prefixed = prefixed.map(|(before, table)| (Some(start + before.len()), table));
-        let ways = literal.map(|table| (None, table)).into_iter().chain(prefixed);
-        let kept = *values;
-        for (value, table) in ways.chain(self.parameter.as_deref().map(|table| (Some(start), table))) {
-            *values = kept;
+        let prefixed = prefixed.map(|(before, tree)| (Some(start + before.len()), tree));
+        let ways = literal.map(|tree| (None, tree)).into_iter().chain(prefixed);
+        let kept = *params;
+        for (value, tree) in ways.chain(self.parameter.as_deref().map(|tree| (Some(start), tree))) {
+            *params = kept;
             match value {
                 Some(value) if !may_begin(value) => continue,
-                Some(value) => values.push(value, end, value == start),
+                Some(value) => params.push(value, end, value == start),
                 None => {}
             }
-            let found = table.find_from(path, end, values);
+            let found = tree.find_from(path, end, params);
             if found.is_some() {
                 return found;
             }
         }
-        *values = kept;
+        *params = kept;
         let number = self.rest.filter(|_| start < path.len())?;
-        values.push(start, path.len(), true);
+        params.push(start, path.len(), true);
         Some(number)
     }
 }
@@ -207,19 +207,19 @@ mod tests {
 
     #[test]
     fn of_many_parameters_the_places_are_not_kept() {
-        let mut table = Table::default();
+        let mut tree = RouteTree::default();
         let pattern: String = (0..=MOST).map(|number| format!("/{{p{number}}}")).collect();
-        table.add(&pattern, 0);
-        table.join();
-        let mut values = Values::default();
-        assert_eq!(table.find(&"/a".repeat(MOST + 1), &mut values), Some(0));
-        assert!(!values.are_all(MOST + 1));
-        let mut many = Table::default();
+        tree.add(&pattern, 0);
+        tree.compact();
+        let mut params = PathParams::default();
+        assert_eq!(tree.find(&"/a".repeat(MOST + 1), &mut params), Some(0));
+        assert!(!params.are_all(MOST + 1));
+        let mut many = RouteTree::default();
         (0..20).for_each(|number| many.add(&format!("/a{number}/{{p}}"), number));
-        many.join();
-        assert_eq!(many.find("/a17/x", &mut Values::default()), Some(17));
+        many.compact();
+        assert_eq!(many.find("/a17/x", &mut PathParams::default()), Some(17));
         for none in ["/a20/x", "/a17/", "/a17", "/a17/x/", "/a1", "/", ""] {
-            assert_eq!(many.find(none, &mut Values::default()), None, "{none}");
+            assert_eq!(many.find(none, &mut PathParams::default()), None, "{none}");
         }
     }
 
@@ -252,28 +252,28 @@ mod tests {
             patterns in prop::collection::vec(pattern(), 1..12),
             paths in prop::collection::vec(path(), 1..30),
         ) {
-            let (mut router, mut table) = (matchit::Router::new(), Table::default());
+            let (mut router, mut tree) = (matchit::Router::new(), RouteTree::default());
             for (number, pattern) in patterns.iter().enumerate() {
                 if Pattern::parse(pattern).is_ok() && router.insert(pattern, number).is_ok() {
-                    table.add(pattern, number);
+                    tree.add(pattern, number);
                 }
             }
-            table.join();
+            tree.compact();
             for path in &paths {
-                let mut values = Values::default();
-                let found = table.find(path, &mut values);
+                let mut params = PathParams::default();
+                let found = tree.find(path, &mut params);
                 let expected = router.at(path).ok();
                 prop_assert_eq!(found, expected.as_ref().map(|it| *it.value), "{}", path);
                 if let Some(expected) = expected {
                     let pattern = Pattern::parse(&patterns[*expected.value]).unwrap();
-                    let known = values.are_all(pattern.parameters());
+                    let known = params.are_all(pattern.parameters());
                     prop_assert!(known || path.contains("//"), "{}", path);
-                    let mut measured = Values::default();
+                    let mut measured = PathParams::default();
                     pattern.measure(path, &mut measured);
                     prop_assert_eq!(measured.are_all(pattern.parameters()), known, "{}", path);
                     for (place, (name, value)) in expected.params.iter().enumerate() {
                         prop_assert_eq!(pattern.place(name), Some(place));
-                        let found = if known { values.get(path, place) } else { pattern.find(path, name) };
+                        let found = if known { params.get(path, place) } else { pattern.find(path, name) };
                         prop_assert_eq!(found, pattern.find(path, name), "{} {}", path, name);
                         prop_assert_eq!(found, known.then_some(value), "{} {}", path, name);
                         prop_assert!(!known || found == measured.get(path, place), "{} {}", path, name);

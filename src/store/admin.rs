@@ -11,7 +11,7 @@ use crate::{
         AuditQuery, AuditRecord, Changed, Imported, IssuedKey, KeyQuery, NewKey, Overlap, Page, StoreError,
         StoreSettings,
         change::{Applied, Change, Modify},
-        judge::label,
+        validate::validate_label,
     },
 };
 
@@ -37,10 +37,10 @@ use crate::{
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// # }).unwrap();
 /// ```
-pub trait KeyAdmin: Ledger {
+pub trait KeyAdmin: Backend {
     /// The changes, by somebody: a person, a job, whoever the audit record should name.
     fn as_actor<'a>(&'a self, who: &'a str) -> Actor<'a> {
-        Actor { ledger: self.as_ledger(), who }
+        Actor { backend: self.as_backend(), who }
     }
 
     /// The keys that a query asks for, a page of them.
@@ -99,16 +99,16 @@ pub trait KeyAdmin: Ledger {
     }
 }
 
-impl<T: Ledger + ?Sized> KeyAdmin for T {}
+impl<T: Backend + ?Sized> KeyAdmin for T {}
 
 /// What a store of this crate implements: it carries changes out, whole or not at all. Sealed.
 #[expect(unnameable_types, reason = "nobody else is to implement it")]
-pub trait Ledger: Send + Sync {
+pub trait Backend: Send + Sync {
     #[doc(hidden)]
-    fn as_ledger(&self) -> &dyn Ledger;
+    fn as_backend(&self) -> &dyn Backend;
 
     #[doc(hidden)]
-    fn apply<'a>(&'a self, who: &'a str, change: Sealed) -> BoxFuture<'a, Result<SealedOutcome, StoreError>>;
+    fn apply<'a>(&'a self, who: &'a str, change: Sealed) -> BoxFuture<'a, Result<BackendOutcome, StoreError>>;
 
     #[doc(hidden)]
     fn page<'a>(&'a self, query: &'a KeyQuery) -> BoxFuture<'a, Result<Page, StoreError>>;
@@ -131,24 +131,24 @@ pub struct Sealed(pub(crate) Change);
 /// What became of it.
 #[derive(Debug)]
 #[expect(unnameable_types, reason = "nobody else is to make one")]
-pub struct SealedOutcome(pub(crate) Applied);
+pub struct BackendOutcome(pub(crate) Applied);
 
 /// The changes that somebody makes; see [`KeyAdmin::as_actor`].
 ///
 /// A future that is dropped before it is done may have made its change or not.
 #[derive(Clone, Copy)]
 pub struct Actor<'a> {
-    ledger: &'a dyn Ledger,
+    backend: &'a dyn Backend,
     who: &'a str,
 }
 
 impl Actor<'_> {
     async fn apply(&self, change: Change) -> Result<Applied, StoreError> {
-        label("who makes a change", self.who, 256)?;
+        validate_label("who makes a change", self.who, 256)?;
         if self.who.is_empty() {
             return Err(StoreError::invalid("say who makes the change"));
         }
-        Ok(self.ledger.apply(self.who, Sealed(change)).await?.0)
+        Ok(self.backend.apply(self.who, Sealed(change)).await?.0)
     }
 
     async fn change(&self, change: Change) -> Result<Changed, StoreError> {

@@ -24,7 +24,7 @@ use crate::{
     regular_file,
     store::{
         KeyStore, Lookup, StoreSettings,
-        index::{Index, Slot, StaleWhenGone},
+        index::{Entry, Index, MarkStaleOnDrop},
         report::{self, Report},
     },
 };
@@ -46,7 +46,7 @@ use crate::{
 /// # What it does not
 /// * Nothing issues or revokes keys here: edit the file. `authz export` writes one, and `authz import`
 ///   takes one over into a store that can be changed.
-/// * A file that goes missing is a bad edit: the last good state stays. Watch the status. The same holds for whatever is no
+/// * A file that goes missing is a bad edit: the last good state stays. RevocationWatch the status. The same holds for whatever is no
 ///   file, a FIFO say, and for a file system that does not answer.
 /// * **Containers**: mount the directory of the file, not the file. A file that is mounted singly (`--volume
 ///   keys.json:/keys.json`, a `subPath` in Kubernetes) shows what is written into it, and never what is put in its place by
@@ -134,12 +134,12 @@ impl FileStore {
         let path = path.as_ref().to_owned();
         let unread = |error: io::Error| ConfigError::new(error.to_string()).at(path.display());
         let (stamp, content) = read(&path).map_err(unread)?;
-        let (slots, directory) = parse(&content, &path, &settings)?;
+        let (entries, directory) = parse(&content, &path, &settings)?;
         let now = SystemTime::now();
-        let status = FileStatus { loaded_at: now, checked_at: now, keys: slots.len(), fault: None };
+        let status = FileStatus { loaded_at: now, checked_at: now, keys: entries.len(), fault: None };
         let status = Arc::new(ArcSwap::from_pointee(status));
-        let revoked = slots.iter().filter(|(_, slot)| is_revoked(slot)).map(|(digest, _)| *digest).collect();
-        let index = Arc::new(Index::new(slots, directory));
+        let revoked = entries.iter().filter(|(_, entry)| is_revoked(entry)).map(|(digest, _)| *digest).collect();
+        let index = Arc::new(Index::new(entries, directory));
         let (format, dimensions) = (settings.format.clone(), settings.dimensions.clone());
         let watcher = Watcher {
             path: path.clone(),
@@ -190,20 +190,20 @@ fn read(path: &Path) -> io::Result<(Stamp, Vec<u8>)> {
     Ok((Stamp::of(&metadata), content))
 }
 
-fn is_revoked(slot: &Slot) -> bool {
-    matches!(slot, Slot::Record(record) if record.revoked_at().is_some())
+fn is_revoked(entry: &Entry) -> bool {
+    matches!(entry, Entry::Record(record) if record.revoked_at().is_some())
 }
 
 fn parse(
     content: &[u8],
     path: &Path,
     settings: &StoreSettings,
-) -> Result<(Vec<(Digest, Slot)>, Directory), ConfigError> {
+) -> Result<(Vec<(Digest, Entry)>, Directory), ConfigError> {
     let name = path.display().to_string();
     let text = std::str::from_utf8(content).map_err(|_| ConfigError::new("it is not UTF-8").at(&name))?;
     let (records, directory) = KeyFile::parse_with(text, &name, &settings.dimensions)?.into_parts();
-    let slots = records.into_iter().map(|record| (*record.digest(), Slot::Record(Arc::new(record))));
-    Ok((slots.collect(), directory))
+    let entries = records.into_iter().map(|record| (*record.digest(), Entry::Record(Arc::new(record))));
+    Ok((entries.collect(), directory))
 }
 
 /// The thread that looks at the file.
@@ -224,7 +224,7 @@ struct Watcher {
 
 impl Watcher {
     fn run(mut self, alive: &mpsc::Receiver<()>) {
-        let _guard = StaleWhenGone(Arc::clone(&self.index));
+        let _guard = MarkStaleOnDrop(Arc::clone(&self.index));
         while alive.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
             self.look();
             let status = FileStatus::clone(&self.status.load());
@@ -233,17 +233,17 @@ impl Watcher {
     }
 
     /// Leaves out the keys that were revoked in the file before, and are not any more.
-    fn without_revoked(&mut self, mut slots: Vec<(Digest, Slot)>) -> Vec<(Digest, Slot)> {
-        slots.retain(|(digest, slot)| {
-            if is_revoked(slot) {
+    fn without_revoked(&mut self, mut entries: Vec<(Digest, Entry)>) -> Vec<(Digest, Entry)> {
+        entries.retain(|(digest, entry)| {
+            if is_revoked(entry) {
                 self.revoked.insert(*digest);
-            } else if let (true, Slot::Record(record)) = (self.revoked.contains(digest), slot) {
+            } else if let (true, Entry::Record(record)) = (self.revoked.contains(digest), entry) {
                 (self.report)(&format!("the key {} was revoked in the key file, and stays so", record.id()));
                 return false;
             }
             true
         });
-        slots
+        entries
     }
 
     /// Whether another file may stand where this one comes from: then nobody else would say so. The old file may live on
@@ -282,11 +282,11 @@ impl Watcher {
         self.seen = seen;
         let unread = |error: io::Error| ConfigError::new(error.to_string()).at(self.path.display());
         match content.map_err(unread).and_then(|content| parse(&content, &self.path, &self.settings)) {
-            Ok((slots, directory)) => {
-                let slots = self.without_revoked(slots);
+            Ok((entries, directory)) => {
+                let entries = self.without_revoked(entries);
                 let now = SystemTime::now();
-                let status = FileStatus { loaded_at: now, checked_at: now, keys: slots.len(), fault: None };
-                self.index.replace(slots, directory);
+                let status = FileStatus { loaded_at: now, checked_at: now, keys: entries.len(), fault: None };
+                self.index.replace(entries, directory);
                 self.status.store(Arc::new(status));
             }
             Err(error) => {

@@ -10,17 +10,17 @@ use std::sync::atomic::AtomicU64;
 
 use crate::{
     directory::{Difference, Directory},
-    entity::directory_narrows,
-    key::{Digest, End, KeyRecord, LifeCell},
+    entity::directory_revokes_access,
+    key::{Digest, EndReason, KeyRecord, SignalCell},
     store::{
         Lookup, StoreError,
-        snapshot::{Newest, Part, Snapshot},
+        snapshot::{Part, Snapshot, SnapshotCell},
     },
 };
 
 /// A look-up takes no lock and never waits for a writer.
 pub(crate) struct Index {
-    newest: Newest,
+    newest: SnapshotCell,
     /// Set while what is in memory may be out of date.
     stale: AtomicBool,
     /// Until when the lease holds, if there is one.
@@ -29,7 +29,7 @@ pub(crate) struct Index {
 }
 
 #[derive(Clone, Debug)]
-pub(crate) enum Slot {
+pub(crate) enum Entry {
     Record(Arc<KeyRecord>),
     /// The record cannot be read: this one key is refused, the others go on.
     #[cfg_attr(
@@ -40,7 +40,7 @@ pub(crate) enum Slot {
 }
 
 #[cfg(any(feature = "file", feature = "sqlite"))]
-impl Slot {
+impl Entry {
     /// Whether both are one.
     pub(crate) fn is(&self, other: &Self) -> bool {
         match (self, other) {
@@ -52,9 +52,9 @@ impl Slot {
 }
 
 impl Index {
-    pub(crate) fn new(slots: impl IntoIterator<Item = (Digest, Slot)>, directory: Directory) -> Self {
+    pub(crate) fn new(entries: impl IntoIterator<Item = (Digest, Entry)>, directory: Directory) -> Self {
         Self {
-            newest: Newest::new(Snapshot::new(slots, directory)),
+            newest: SnapshotCell::new(Snapshot::new(entries, directory)),
             stale: AtomicBool::new(false),
             #[cfg(feature = "postgres")]
             deadline: AtomicU64::new(u64::MAX),
@@ -62,8 +62,8 @@ impl Index {
     }
 
     pub(crate) fn of_records<'a>(records: impl IntoIterator<Item = &'a Arc<KeyRecord>>, directory: Directory) -> Self {
-        let slot = |record: &Arc<KeyRecord>| (*record.digest(), Slot::Record(Arc::clone(record)));
-        Self::new(records.into_iter().map(slot), directory)
+        let entry = |record: &Arc<KeyRecord>| (*record.digest(), Entry::Record(Arc::clone(record)));
+        Self::new(records.into_iter().map(entry), directory)
     }
 
     pub(crate) fn lookup(&self, digest: &Digest) -> Lookup {
@@ -77,8 +77,8 @@ impl Index {
         }
         self.newest.read_moment(|keys, directory| {
             let found = match keys.get(digest) {
-                Some(Slot::Record(record)) => Ok(Some(Arc::clone(record))),
-                Some(Slot::Unreadable(why)) => Err(StoreError::unreadable(&**why)),
+                Some(Entry::Record(record)) => Ok(Some(Arc::clone(record))),
+                Some(Entry::Unreadable(why)) => Err(StoreError::unreadable(&**why)),
                 None => return Lookup::ready(Ok(None)),
             };
             Lookup::ready(found).with_directory(directory.clone())
@@ -89,19 +89,19 @@ impl Index {
     /// another one: no look-up finds the new of one and the old of the other.
     pub(crate) fn publish(
         &self,
-        changes: impl IntoIterator<Item = (Digest, Option<Slot>)>,
+        changes: impl IntoIterator<Item = (Digest, Option<Entry>)>,
         directory: Option<Directory>,
     ) {
         let replaced = self.newest.change(|keys| {
             let directories = directory.map(|directory| Directories::new(keys, directory));
             let mut replaced = Vec::new();
-            for (digest, slot) in changes {
-                keys.put(&digest, slot, directories.as_ref(), &mut replaced);
+            for (digest, entry) in changes {
+                keys.put(&digest, entry, directories.as_ref(), &mut replaced);
             }
             // Keys that say what they said, and that the directory takes something away from.
             let narrowed = directories.iter().flat_map(|directories| directories.narrowed(keys)).collect::<Vec<_>>();
-            for (digest, slot) in narrowed {
-                keys.put(&digest, Some(slot), directories.as_ref(), &mut replaced);
+            for (digest, entry) in narrowed {
+                keys.put(&digest, Some(entry), directories.as_ref(), &mut replaced);
             }
             if let Some(directories) = directories {
                 keys.directory = directories.new;
@@ -113,21 +113,21 @@ impl Index {
 
     /// Replaces everything, at once.
     #[cfg(any(feature = "file", feature = "sqlite"))]
-    pub(crate) fn replace(&self, slots: impl IntoIterator<Item = (Digest, Slot)>, directory: Directory) {
+    pub(crate) fn replace(&self, entries: impl IntoIterator<Item = (Digest, Entry)>, directory: Directory) {
         let replaced = self.newest.change(|keys| {
             let directories = Directories::new(keys, directory);
             let mut replaced = Vec::new();
-            let slots = slots.into_iter().map(|(digest, slot)| {
-                let slot = match keys.get(&digest) {
-                    Some(old) => follow(old, Some(slot.clone()), Some(&directories), &mut replaced).unwrap_or(slot),
-                    None => slot,
+            let entries = entries.into_iter().map(|(digest, entry)| {
+                let entry = match keys.get(&digest) {
+                    Some(old) => follow(old, Some(entry.clone()), Some(&directories), &mut replaced).unwrap_or(entry),
+                    None => entry,
                 };
-                (digest, slot)
+                (digest, entry)
             });
-            let mut new = Snapshot::new(slots, directories.new.clone());
+            let mut new = Snapshot::new(entries, directories.new.clone());
             new.share(keys);
             let gone = keys.parts().flatten().filter(|(digest, _)| new.get(digest).is_none());
-            gone.for_each(|(_, slot)| drop(follow(slot, None, None, &mut replaced)));
+            gone.for_each(|(_, entry)| drop(follow(entry, None, None, &mut replaced)));
             *keys = new;
             replaced
         });
@@ -159,10 +159,10 @@ impl Index {
 
 /// To be held by the thread that learns of changes: when it is gone, nobody does any more.
 #[cfg(any(feature = "file", feature = "sqlite", feature = "postgres"))]
-pub(crate) struct StaleWhenGone(pub(crate) Arc<Index>);
+pub(crate) struct MarkStaleOnDrop(pub(crate) Arc<Index>);
 
 #[cfg(any(feature = "file", feature = "sqlite", feature = "postgres"))]
-impl Drop for StaleWhenGone {
+impl Drop for MarkStaleOnDrop {
     fn drop(&mut self) {
         self.0.set_stale(true);
     }
@@ -176,11 +176,11 @@ impl Index {
 
     /// Whether what look-ups find is what a change was made to.
     pub(crate) fn knows(&self, edit: &crate::store::audit::Edit) -> bool {
-        let slot = edit.digest.and_then(|digest| self.newest.read(|keys| keys.get(&digest).cloned()));
-        match (&edit.key, &edit.before, slot) {
+        let entry = edit.digest.and_then(|digest| self.newest.read(|keys| keys.get(&digest).cloned()));
+        match (&edit.key, &edit.before, entry) {
             (None, ..) => true,
-            (Some(id), Some(_), Some(Slot::Record(known))) => known.id() == id,
-            (Some(_), None, Some(Slot::Unreadable(_))) => true,
+            (Some(id), Some(_), Some(Entry::Record(known))) => known.id() == id,
+            (Some(_), None, Some(Entry::Unreadable(_))) => true,
             (Some(_), None, None) => edit.after.is_some(),
             _ => false,
         }
@@ -201,38 +201,38 @@ impl Directories {
     }
 
     fn narrow(&self, old: &KeyRecord, new: &KeyRecord) -> bool {
-        directory_narrows((old.grant(), &self.old), (new.grant(), &self.new), &self.difference)
+        directory_revokes_access((old.grant(), &self.old), (new.grant(), &self.new), &self.difference)
     }
 
     /// A record of its own for each key that the new directory takes something away from.
-    fn narrowed(&self, keys: &Snapshot) -> Vec<(Digest, Slot)> {
+    fn narrowed(&self, keys: &Snapshot) -> Vec<(Digest, Entry)> {
         if self.difference.is_none() {
             return Vec::new();
         }
-        let narrowed = |slot: &Slot| match slot {
-            Slot::Record(record) if self.narrow(record, record) => Some(Slot::Record(Arc::clone(record))),
+        let narrowed = |entry: &Entry| match entry {
+            Entry::Record(record) if self.narrow(record, record) => Some(Entry::Record(Arc::clone(record))),
             _ => None,
         };
-        keys.parts().flatten().filter_map(|(digest, slot)| Some((*digest, narrowed(slot)?))).collect()
+        keys.parts().flatten().filter_map(|(digest, entry)| Some((*digest, narrowed(entry)?))).collect()
     }
 }
 
 impl Snapshot {
-    /// Puts a slot in place of the one that is there, or takes it out.
+    /// Puts a entry in place of the one that is there, or takes it out.
     fn put(
         &mut self,
         digest: &Digest,
-        slot: Option<Slot>,
+        entry: Option<Entry>,
         directories: Option<&Directories>,
         replaced: &mut Vec<Replaced>,
     ) {
         let Some(part) = self.part_mut(digest) else { return };
-        let slot = match part.get(digest) {
-            Some(old) => follow(old, slot, directories, replaced),
-            None => slot,
+        let entry = match part.get(digest) {
+            Some(old) => follow(old, entry, directories, replaced),
+            None => entry,
         };
-        match slot {
-            Some(slot) => drop(part.insert(*digest, slot)),
+        match entry {
+            Some(entry) => drop(part.insert(*digest, entry)),
             None => drop(part.remove(digest)),
         }
     }
@@ -243,7 +243,7 @@ impl Snapshot {
 struct Replaced {
     old: Arc<KeyRecord>,
     new: Option<Arc<KeyRecord>>,
-    end: Option<End>,
+    end: Option<EndReason>,
 }
 
 impl Replaced {
@@ -253,37 +253,37 @@ impl Replaced {
             new.mark_used(time);
         }
         if let Some(end) = self.end {
-            LifeCell::finish(&self.old, end);
+            SignalCell::finish(&self.old, end);
         }
     }
 }
 
-/// The slot to be put in place of another: the same one, if it says the same and nothing is taken away from its key.
+/// The entry to be put in place of another: the same one, if it says the same and nothing is taken away from its key.
 fn follow(
-    old: &Slot,
-    new: Option<Slot>,
+    old: &Entry,
+    new: Option<Entry>,
     directories: Option<&Directories>,
     replaced: &mut Vec<Replaced>,
-) -> Option<Slot> {
-    let Slot::Record(old) = old else { return new };
-    let Some(Slot::Record(record)) = new else {
-        replaced.push(Replaced { old: Arc::clone(old), new: None, end: Some(End::Gone) });
+) -> Option<Entry> {
+    let Entry::Record(old) = old else { return new };
+    let Some(Entry::Record(record)) = new else {
+        replaced.push(Replaced { old: Arc::clone(old), new: None, end: Some(EndReason::Gone) });
         return new;
     };
     if old.revoked_at().is_some() && record.revoked_at().is_none() {
-        return Some(Slot::Record(Arc::clone(old))); // revoked is for good, whatever was restored
+        return Some(Entry::Record(Arc::clone(old))); // revoked is for good, whatever was restored
     }
     let narrowed = directories.is_some_and(|directories| directories.narrow(old, &record));
     if *old == record && !narrowed {
         record.last_used().into_iter().for_each(|time| old.mark_used(time));
-        return Some(Slot::Record(Arc::clone(old)));
+        return Some(Entry::Record(Arc::clone(old)));
     }
     // A record that stays the same, and ends all the same, goes on as a copy of its own.
     let record = if Arc::ptr_eq(old, &record) { Arc::new(KeyRecord::clone(old)) } else { record };
     old.last_used().into_iter().for_each(|time| record.mark_used(time));
-    let end = LifeCell::hand_over(old, &record, narrowed);
+    let end = SignalCell::hand_over(old, &record, narrowed);
     replaced.push(Replaced { old: Arc::clone(old), new: Some(Arc::clone(&record)), end });
-    Some(Slot::Record(record))
+    Some(Entry::Record(record))
 }
 
 /// For stores that write down when keys were used.
@@ -293,7 +293,7 @@ impl Index {
     pub(crate) fn add_uses<'r>(&self, records: impl IntoIterator<Item = &'r Arc<KeyRecord>>) {
         for record in records {
             let used = self.newest.read(|keys| match keys.get(record.digest()) {
-                Some(Slot::Record(known)) => known.last_used(),
+                Some(Entry::Record(known)) => known.last_used(),
                 _ => None,
             });
             used.into_iter().for_each(|time| record.mark_used(time));
@@ -302,8 +302,8 @@ impl Index {
 
     /// The keys that were used at this time or later.
     pub(crate) fn used_since(&self, time: std::time::SystemTime) -> Vec<Arc<KeyRecord>> {
-        let used = |slot: &Slot| match slot {
-            Slot::Record(record) if record.last_used().is_some_and(|last| last >= time) => Some(Arc::clone(record)),
+        let used = |entry: &Entry| match entry {
+            Entry::Record(record) if record.last_used().is_some_and(|last| last >= time) => Some(Arc::clone(record)),
             _ => None,
         };
         self.newest.read(|keys| keys.parts().flat_map(Part::values).filter_map(used).collect())
@@ -343,7 +343,7 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
-    use crate::key::Watch;
+    use crate::key::RevocationWatch;
 
     fn record(number: u32) -> Arc<KeyRecord> {
         let id = format!("k{number}").parse().unwrap();
@@ -356,17 +356,17 @@ mod tests {
         let records: Vec<_> = (0..3000).map(record).collect();
         let index = Index::of_records(&records, Directory::default());
         let before = index.newest.read(Snapshot::clone);
-        let watches: Vec<_> = records.iter().take(3).map(|record| Watch::new(Arc::clone(record))).collect();
+        let watches: Vec<_> = records.iter().take(3).map(|record| RevocationWatch::new(Arc::clone(record))).collect();
         // The same once more, but for one that is revoked and one that is gone.
-        let slots = (0..3000).filter(|number| *number != 1).map(|number| {
+        let entries = (0..3000).filter(|number| *number != 1).map(|number| {
             let record = if number == 0 {
                 record(0).revise().revoked_at(SystemTime::now()).build().into()
             } else {
                 record(number)
             };
-            (*record.digest(), Slot::Record(record))
+            (*record.digest(), Entry::Record(record))
         });
-        index.replace(slots.collect::<Vec<_>>(), Directory::default());
+        index.replace(entries.collect::<Vec<_>>(), Directory::default());
         assert_eq!(watches.iter().map(|watch| watch.end().is_some()).collect::<Vec<_>>(), [true, true, false]);
         let after = index.newest.read(Snapshot::clone);
         let shared = before.parts().zip(after.parts()).filter(|(one, other)| std::ptr::eq(*one, *other)).count();
@@ -387,7 +387,7 @@ mod tests {
                     scope.spawn(|| {
                         for _ in 0..200_000 {
                             let found = futures::executor::block_on(index.lookup(&digest).found());
-                            let mut watch = Watch::new(found.unwrap().unwrap());
+                            let mut watch = RevocationWatch::new(found.unwrap().unwrap());
                             assert!(watch.poll_end(&std::task::Context::from_waker(waker)).is_pending());
                         }
                     })
@@ -396,7 +396,7 @@ mod tests {
             let mut newest = first.clone();
             while !readers.iter().all(|reader| reader.is_finished()) {
                 newest = Arc::new(newest.revise().name("another").build());
-                index.publish([(digest, Some(Slot::Record(Arc::clone(&newest))))], None);
+                index.publish([(digest, Some(Entry::Record(Arc::clone(&newest))))], None);
             }
         });
     }
@@ -425,9 +425,9 @@ mod tests {
                 if reader.is_finished() {
                     break;
                 }
-                let slot = (*record.digest(), Slot::Record(Arc::clone(record)));
-                index.replace([slot.clone()], directory.clone());
-                index.publish([(slot.0, Some(slot.1))], Some(directory.clone()));
+                let entry = (*record.digest(), Entry::Record(Arc::clone(record)));
+                index.replace([entry.clone()], directory.clone());
+                index.publish([(entry.0, Some(entry.1))], Some(directory.clone()));
             }
         });
     }

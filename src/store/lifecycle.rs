@@ -11,14 +11,17 @@ use crate::{
         Action, NewKey, Overlap, StoreError, StoreSettings,
         audit::{self, Edit},
         change::{Applied, Change},
-        index::Slot,
-        judge::{date, invalid, judge, label, named, no_secret, no_secret_in_grant, readable, sound},
+        index::Entry,
+        validate::{
+            date, invalid, judge, validate_label, validate_name, validate_no_secret, validate_no_secret_in_grant,
+            validate_readable, validate_record,
+        },
     },
     timestamp,
 };
 
 /// The records as they stand when a change is worked out. Nobody else changes them meanwhile.
-pub(crate) trait Table {
+pub(crate) trait KeySource {
     fn by_id(&self, id: &KeyId) -> Result<Row, StoreError>;
 
     fn by_digest(&self, digest: &Digest) -> Result<bool, StoreError>;
@@ -67,19 +70,19 @@ const YOUNGEST_PRUNED: Duration = Duration::from_secs(3600);
 pub(crate) fn plan(
     who: &str,
     change: Change,
-    table: &impl Table,
+    table: &impl KeySource,
     settings: &StoreSettings,
     now: SystemTime,
 ) -> Result<Plan, StoreError> {
     let now = timestamp::whole_micros(now).map_err(invalid)?;
-    no_secret("who makes the change", who, table, settings)?;
+    validate_no_secret("who makes the change", who, table, settings)?;
     let (mut plan, mut is_repeated) = (Plan::default(), false);
     match change {
         Change::Issue(new) => issue(&mut plan, new, None, table, settings, now)?,
         Change::Import(records) => import(&mut plan, records, table, settings)?,
         Change::Rename { id, name } => {
             let old = found(table, &id)?;
-            checked_name(&name, table, settings)?;
+            validate_key_name(&name, table, settings)?;
             let renamed = old.revise().name(name).build();
             plan.edit(Action::Renamed, Some(old), renamed, None);
         }
@@ -90,14 +93,14 @@ pub(crate) fn plan(
             }
             let grant = change.make(old.grant()).map_err(invalid)?;
             plan.applied.warnings = judge(&grant, settings)?;
-            no_secret_in_grant(&grant, table, settings)?;
+            validate_no_secret_in_grant(&grant, table, settings)?;
             let changed = old.revise().grant(grant).build();
             plan.edit(Action::GrantChanged, Some(old), changed, None);
         }
         Change::Rotate { id, overlap } => rotate(&mut plan, &id, overlap, table, settings, now)?,
         Change::Revoke { id, reason } => {
-            label("reason", &reason, 1024)?;
-            no_secret("reason", &reason, table, settings)?;
+            validate_label("reason", &reason, 1024)?;
+            validate_no_secret("reason", &reason, table, settings)?;
             let reason = Some(reason).filter(|reason| !reason.is_empty());
             match table.by_id(&id)? {
                 Row::Absent => return Err(unknown(&id)),
@@ -147,12 +150,12 @@ pub(crate) fn plan(
                     "the format of keys stays as it was when the store was made: its keys would be malformed",
                 ));
             }
-            readable(&new, table)?;
+            validate_readable(&new, table)?;
             let names =
                 new.dimensions.iter().map(|own| own.name()).chain(new.networks_required_for.iter().map(String::as_str));
             for name in names {
-                label("settings", name, 256)?;
-                no_secret("settings", name, table, settings)?;
+                validate_label("settings", name, 256)?;
+                validate_no_secret("settings", name, table, settings)?;
             }
             let (before, after) = (settings.to_json().map_err(invalid)?, new.to_json().map_err(invalid)?);
             // Settings that are the same again are published again (S18), as a key is that is revoked twice.
@@ -206,16 +209,16 @@ fn issue(
     plan: &mut Plan,
     new: NewKey,
     replaces: Option<&KeyId>,
-    table: &impl Table,
+    table: &impl KeySource,
     settings: &StoreSettings,
     now: SystemTime,
 ) -> Result<(), StoreError> {
-    checked_name(&new.name, table, settings)?;
+    validate_key_name(&new.name, table, settings)?;
     for (what, text) in [("kind", &new.kind), ("tenant", &new.tenant)] {
-        no_secret(what, text.as_deref().unwrap_or_default(), table, settings)?;
+        validate_no_secret(what, text.as_deref().unwrap_or_default(), table, settings)?;
     }
     plan.applied.warnings = judge(&new.grant, settings)?;
-    no_secret_in_grant(&new.grant, table, settings)?;
+    validate_no_secret_in_grant(&new.grant, table, settings)?;
     if new.expires_at.is_some_and(|end| end <= now) {
         plan.applied.warnings.push("it is expired already".to_owned());
     }
@@ -228,8 +231,8 @@ fn issue(
         }
         let record = KeyRecord::builder(id, api_key.digest())
             .name(new.name)
-            .kind(named("kind", new.kind)?)
-            .tenant(named("tenant", new.tenant)?)
+            .kind(validate_name("kind", new.kind)?)
+            .tenant(validate_name("tenant", new.tenant)?)
             .created_at(now)
             .not_before(date(new.not_before)?)
             .expires_at(date(new.expires_at)?)
@@ -247,7 +250,7 @@ fn rotate(
     plan: &mut Plan,
     id: &KeyId,
     overlap: Overlap,
-    table: &impl Table,
+    table: &impl KeySource,
     settings: &StoreSettings,
     now: SystemTime,
 ) -> Result<(), StoreError> {
@@ -291,7 +294,7 @@ fn rotate(
 fn import(
     plan: &mut Plan,
     records: Vec<KeyRecord>,
-    table: &impl Table,
+    table: &impl KeySource,
     settings: &StoreSettings,
 ) -> Result<(), StoreError> {
     let mut ids = std::collections::HashSet::new();
@@ -311,7 +314,7 @@ fn import(
             return Err(StoreError::conflict(format!("another key has the id or the digest of {id}")));
         }
         let in_key = |error: StoreError| StoreError::invalid(format!("key {id}: {error}"));
-        let record = sound(&record, table, settings).map_err(in_key)?;
+        let record = validate_record(&record, table, settings).map_err(in_key)?;
         plan.edit(Action::Imported, None, record, None);
     }
     plan.applied.count = plan.edits.len();
@@ -319,15 +322,15 @@ fn import(
     Ok(())
 }
 
-fn checked_name(name: &str, table: &impl Table, settings: &StoreSettings) -> Result<(), StoreError> {
+fn validate_key_name(name: &str, table: &impl KeySource, settings: &StoreSettings) -> Result<(), StoreError> {
     if name.is_empty() {
         return Err(StoreError::invalid("name: a key has one, for people"));
     }
-    label("name", name, 256)?;
-    no_secret("name", name, table, settings)
+    validate_label("name", name, 256)?;
+    validate_no_secret("name", name, table, settings)
 }
 
-fn found(table: &impl Table, id: &KeyId) -> Result<Arc<KeyRecord>, StoreError> {
+fn found(table: &impl KeySource, id: &KeyId) -> Result<Arc<KeyRecord>, StoreError> {
     match table.by_id(id)? {
         Row::Found(record) => Ok(record),
         Row::Absent => Err(unknown(id)),
@@ -347,8 +350,8 @@ pub(crate) fn unknown(id: &KeyId) -> StoreError {
 }
 
 /// What look-ups find from then on.
-pub(crate) fn slots(edits: &[Edit]) -> impl Iterator<Item = (Digest, Option<Slot>)> {
-    edits.iter().filter_map(|edit| Some((edit.digest?, edit.after.clone().map(Slot::Record))))
+pub(crate) fn entries(edits: &[Edit]) -> impl Iterator<Item = (Digest, Option<Entry>)> {
+    edits.iter().filter_map(|edit| Some((edit.digest?, edit.after.clone().map(Entry::Record))))
 }
 
 /// Whether nobody could use the key any more by this time.

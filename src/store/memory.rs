@@ -16,10 +16,10 @@ use crate::{
     key::{Digest, KeyFile, KeyFormat, KeyId, KeyRecord},
     store::{
         AuditQuery, AuditRecord, KeyQuery, KeyStore, Lookup, Page, StoreError, StoreSettings,
-        admin::{Ledger, Sealed, SealedOutcome},
+        admin::{Backend, BackendOutcome, Sealed},
         change::Applied,
         index::Index,
-        lifecycle::{self, Row, Table, plan, unknown},
+        lifecycle::{self, KeySource, Row, plan, unknown},
     },
 };
 
@@ -45,7 +45,7 @@ struct Inner {
     index: Index,
     format: KeyFormat,
     /// Whoever changes anything holds this lock.
-    ledger: Mutex<Records>,
+    backend: Mutex<Records>,
 }
 
 #[derive(Default)]
@@ -107,7 +107,7 @@ impl MemoryStore {
 
     fn assemble(records: Records) -> Self {
         let index = Index::of_records(records.by_id.values(), records.settings.directory.clone());
-        Self(Arc::new(Inner { index, format: records.settings.format.clone(), ledger: Mutex::new(records) }))
+        Self(Arc::new(Inner { index, format: records.settings.format.clone(), backend: Mutex::new(records) }))
     }
 
     /// What look-ups are answered from, in bytes, without the records themselves; for benches.
@@ -119,7 +119,7 @@ impl MemoryStore {
 
     /// Whoever panicked while holding the lock did so before anything was changed.
     fn lock(&self) -> MutexGuard<'_, Records> {
-        self.0.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.backend.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn apply_now(&self, who: &str, Sealed(change): Sealed) -> Result<Applied, StoreError> {
@@ -155,7 +155,7 @@ impl MemoryStore {
             }
         }
         let directory = plan.settings.as_ref().map(|settings| settings.directory.clone());
-        self.0.index.publish(lifecycle::slots(&plan.edits), directory);
+        self.0.index.publish(lifecycle::entries(&plan.edits), directory);
         if let Some(settings) = plan.settings {
             records.settings = settings;
         }
@@ -180,7 +180,7 @@ impl MemoryStore {
     }
 }
 
-impl Table for Records {
+impl KeySource for Records {
     fn by_id(&self, id: &KeyId) -> Result<Row, StoreError> {
         Ok(self.by_id.get(id).map_or(Row::Absent, |record| Row::Found(Arc::clone(record))))
     }
@@ -232,13 +232,13 @@ impl KeyStore for MemoryStore {
     }
 }
 
-impl Ledger for MemoryStore {
-    fn as_ledger(&self) -> &dyn Ledger {
+impl Backend for MemoryStore {
+    fn as_backend(&self) -> &dyn Backend {
         self
     }
 
-    fn apply<'a>(&'a self, who: &'a str, change: Sealed) -> BoxFuture<'a, Result<SealedOutcome, StoreError>> {
-        async move { self.apply_now(who, change).map(SealedOutcome) }.boxed()
+    fn apply<'a>(&'a self, who: &'a str, change: Sealed) -> BoxFuture<'a, Result<BackendOutcome, StoreError>> {
+        async move { self.apply_now(who, change).map(BackendOutcome) }.boxed()
     }
 
     fn page<'a>(&'a self, query: &'a KeyQuery) -> BoxFuture<'a, Result<Page, StoreError>> {

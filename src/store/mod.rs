@@ -8,7 +8,6 @@ mod file;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod grants;
 mod index;
-mod judge;
 mod lifecycle;
 mod memory;
 #[cfg(feature = "postgres")]
@@ -20,6 +19,7 @@ mod settings;
 mod snapshot;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+mod validate;
 
 use std::{fmt, sync::Arc, time::Duration};
 

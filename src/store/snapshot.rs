@@ -12,7 +12,7 @@ use std::{
 use arc_swap::ArcSwap;
 use hashbrown::HashMap;
 
-use crate::{directory::Directory, key::Digest, store::index::Slot};
+use crate::{directory::Directory, key::Digest, store::index::Entry};
 
 /// In parts, and those in branches: a change copies one part and one branch, and shares all others. With a million keys
 /// a part has about a thousand.
@@ -25,22 +25,22 @@ pub(crate) struct Snapshot {
 #[derive(Clone)]
 struct Branch([Arc<Part>; PARTS]);
 
-pub(crate) type Part = HashMap<Digest, Slot, BuildHasherDefault<DigestHasher>>;
+pub(crate) type Part = HashMap<Digest, Entry, BuildHasherDefault<DigestHasher>>;
 
 const BRANCHES: usize = 32;
 const PARTS: usize = 32;
 
 impl Snapshot {
-    pub(crate) fn new(slots: impl IntoIterator<Item = (Digest, Slot)>, directory: Directory) -> Self {
-        let slots = slots.into_iter();
+    pub(crate) fn new(entries: impl IntoIterator<Item = (Digest, Entry)>, directory: Directory) -> Self {
+        let entries = entries.into_iter();
         // Room for all from the beginning: to grow, a table moves what it has.
-        let room = slots.size_hint().0 / (BRANCHES * PARTS);
+        let room = entries.size_hint().0 / (BRANCHES * PARTS);
         let part = || Part::with_capacity_and_hasher(room, BuildHasherDefault::default());
         let mut parts: Vec<Part> = std::iter::repeat_with(part).take(BRANCHES * PARTS).collect();
-        for (digest, slot) in slots {
+        for (digest, entry) in entries {
             let (branch, part) = place(&digest);
             if let Some(part) = parts.get_mut(branch * PARTS + part) {
-                part.insert(digest, slot);
+                part.insert(digest, entry);
             }
         }
         let mut parts = parts.into_iter();
@@ -57,7 +57,7 @@ impl Snapshot {
         }
     }
 
-    pub(crate) fn get(&self, digest: &Digest) -> Option<&Slot> {
+    pub(crate) fn get(&self, digest: &Digest) -> Option<&Entry> {
         let (branch, part) = place(digest);
         self.branches.get(branch)?.0.get(part)?.get(digest)
     }
@@ -81,7 +81,7 @@ impl Snapshot {
 
 #[cfg(any(feature = "file", feature = "sqlite"))]
 fn are_same(one: &Part, other: &Part) -> bool {
-    one.len() == other.len() && one.iter().all(|(digest, slot)| other.get(digest).is_some_and(|known| known.is(slot)))
+    one.len() == other.len() && one.iter().all(|(digest, entry)| other.get(digest).is_some_and(|known| known.is(entry)))
 }
 
 /// Digests are evenly spread, so their first bytes choose a part.
@@ -111,7 +111,7 @@ impl Hasher for DigestHasher {
 /// The newest snapshot. To read it costs no lock and no atomic write: each thread keeps the one that it has read last,
 /// and asks for another only if there is one. So what has changed since a thread last read anything stays in memory
 /// until it reads again, or ends.
-pub(crate) struct Newest {
+pub(crate) struct SnapshotCell {
     /// Tells it from every other one of the process.
     number: u64,
     /// Rises after each change, before whoever made it goes on.
@@ -122,7 +122,7 @@ pub(crate) struct Newest {
 }
 
 /// What a thread has read last.
-struct Seen {
+struct Cached {
     number: u64,
     generation: u64,
     snapshot: Arc<Snapshot>,
@@ -131,10 +131,10 @@ struct Seen {
 }
 
 thread_local! {
-    static SEEN: RefCell<Option<Seen>> = const { RefCell::new(None) };
+    static SEEN: RefCell<Option<Cached>> = const { RefCell::new(None) };
 }
 
-impl Newest {
+impl SnapshotCell {
     pub(crate) fn new(snapshot: Snapshot) -> Self {
         static NUMBERS: AtomicU64 = AtomicU64::new(0);
         Self {
@@ -174,7 +174,7 @@ impl Newest {
     fn load(&self, generation: u64) -> Arc<Snapshot> {
         let snapshot = self.snapshot.load_full();
         let directory = snapshot.directory.local();
-        let seen = Seen { number: self.number, generation, snapshot: Arc::clone(&snapshot), directory };
+        let seen = Cached { number: self.number, generation, snapshot: Arc::clone(&snapshot), directory };
         let old = SEEN.try_with(|cell| cell.try_borrow_mut().ok().map(|mut cell| cell.replace(seen)));
         // Here, where nothing is borrowed any more: what else ends with the last record of a kind might look something up.
         drop(old);
@@ -209,8 +209,8 @@ mod tests {
 
     #[test]
     fn a_change_is_seen_by_every_thread_once_it_has_returned() {
-        let newest = Arc::new(Newest::new(Snapshot::new([], directory(0))));
-        let other = Newest::new(Snapshot::new([], directory(50)));
+        let newest = Arc::new(SnapshotCell::new(Snapshot::new([], directory(0))));
+        let other = SnapshotCell::new(Snapshot::new([], directory(50)));
         std::thread::scope(|scope| {
             let (ask, asked) = std::sync::mpsc::sync_channel::<usize>(0);
             let (answer, answered) = std::sync::mpsc::sync_channel::<usize>(0);
@@ -230,7 +230,7 @@ mod tests {
 
     #[test]
     fn no_change_is_lost_to_another() {
-        let newest = Newest::new(Snapshot::new([], directory(0)));
+        let newest = SnapshotCell::new(Snapshot::new([], directory(0)));
         let add = |it: &mut Snapshot| it.directory = directory(number_of(&it.directory) + 1);
         std::thread::scope(|scope| {
             for _ in 0..4 {
@@ -242,7 +242,7 @@ mod tests {
 
     #[test]
     fn whoever_looks_may_look_again() {
-        let newest = Newest::new(Snapshot::new([], directory(1)));
+        let newest = SnapshotCell::new(Snapshot::new([], directory(1)));
         let twice = newest.read(|_| {
             newest.change(|it| it.directory = directory(2));
             newest.read(|it| number_of(&it.directory))

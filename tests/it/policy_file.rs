@@ -199,7 +199,10 @@ fn whatever_is_wrong_is_named_with_its_place() {
             r#""authenticated":true,"scoped":[{"dimension":"shop","header":"a b"}]"#,
             "scoped[0].header: \"a b\" is not the name of a header",
         ),
-        (r#""authenticated":true,"scoped":[{"dimension":"shop","query":"a"}]"#, "scoped[0].query: unknown field `query`"),
+        (
+            r#""authenticated":true,"scoped":[{"dimension":"shop","query":"a"}]"#,
+            "scoped[0].query: unknown field `query`",
+        ),
         (
             r#""authenticated":true,"scoped":[{"dimension":"shop","function":true}]"#,
             "scoped[0].function: this is Rust code, which a file cannot hold",

@@ -18,7 +18,7 @@ use crate::{
     dimension::Dimension,
     error::ConfigError,
     json::{Object, from_json, given},
-    policy::{Entry, Policy, Target, rules},
+    policy::{Policy, RouteAction, RouteEntry, rules},
 };
 
 /// # As a file
@@ -96,24 +96,24 @@ impl Policy {
         let Self {
             entries: _,
             by_pattern: _,
-            table: _,
+            tree: _,
             shows_heads: _,
             shadow: _,
             fallback,
             preflight,
             finish_in_flight,
         } = self;
-        let of_entry = |entry: &Entry| {
+        let of_entry = |entry: &RouteEntry| {
             let path = entry.pattern.as_str();
-            let rule = |(method, target)| RuleFile::of(Some(path), method, target);
-            entry.targets().map(rule).collect::<Vec<_>>()
+            let rule = |(method, action)| RuleFile::of(Some(path), method, action);
+            entry.actions().map(rule).collect::<Vec<_>>()
         };
         let file = File {
             dimensions: Grammars::of(&self.dimensions()),
             allow_preflight: *preflight,
             finish_in_flight: *finish_in_flight,
             routes: self.by_path_order().into_iter().flat_map(of_entry).collect(),
-            fallback: fallback.as_ref().map(|target| RuleFile::of(None, None, target)),
+            fallback: fallback.as_ref().map(|action| RuleFile::of(None, None, action)),
         };
         let mut bytes = Vec::new();
         let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, Layout::default());
@@ -212,14 +212,14 @@ impl Policy {
         let mut builder = Self::builder();
         for (index, raw) in file.routes.iter().enumerate() {
             let route = || from_json::<RuleFile>(raw.get(), false)?.route(&known);
-            let (path, method, target) = route().map_err(|error| error.at(place(index, raw.get())))?;
-            builder = builder.add(&path, method, target);
+            let (path, method, action) = route().map_err(|error| error.at(place(index, raw.get())))?;
+            builder = builder.add(&path, method, action);
         }
         if let Some(raw) = file.fallback {
-            let target = || from_json::<RuleFile>(raw.get(), false)?.fallback(&known);
-            builder = match target().map_err(|error| error.at("fallback"))? {
-                Target::Public => builder.public_fallback(),
-                Target::Rule(rule) => builder.fallback(rule),
+            let action = || from_json::<RuleFile>(raw.get(), false)?.fallback(&known);
+            builder = match action().map_err(|error| error.at("fallback"))? {
+                RouteAction::Public => builder.public_fallback(),
+                RouteAction::Rule(rule) => builder.fallback(rule),
             };
         }
         let builder = if file.allow_preflight { builder.allow_preflight() } else { builder };
@@ -261,7 +261,7 @@ impl Policy {
         found.into_values().cloned().collect()
     }
 
-    fn by_path_order(&self) -> Vec<&Entry> {
+    fn by_path_order(&self) -> Vec<&RouteEntry> {
         let mut entries: Vec<_> = self.entries.iter().collect();
         entries.sort_by_key(|entry| entry.pattern.as_str());
         entries

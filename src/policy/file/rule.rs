@@ -5,13 +5,13 @@ use serde::{Deserialize, Serialize};
 
 use super::dimensions::Known;
 use crate::{
-    check::{EntityRef, Origin, Relations},
+    check::{DimensionRules, EntityRef, Origin},
     dimension::Dimension,
     error::ConfigError,
     json::{self, Object, given},
     key::Access,
-    policy::{Rule, Target},
-    principal::Stance,
+    policy::{RouteAction, Rule},
+    principal::Handling,
 };
 
 /// A rule as the file has it, in the order in which it is written: what it is for, what it demands, what it
@@ -34,7 +34,7 @@ pub(super) struct RuleFile {
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     kind: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    scoped: Vec<Object<TieFile>>,
+    scoped: Vec<Object<EntityRefFile>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     filtered: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -67,7 +67,7 @@ enum OriginFile {
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct TieFile {
+struct EntityRefFile {
     dimension: String,
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     path: Option<String>,
@@ -93,18 +93,18 @@ fn method(name: &str) -> Result<Method, ConfigError> {
 }
 
 impl RuleFile {
-    pub(super) fn of(path: Option<&str>, method: Option<&Method>, target: &Target) -> Self {
+    pub(super) fn of(path: Option<&str>, method: Option<&Method>, action: &RouteAction) -> Self {
         let place = Self {
             path: path.map(str::to_owned),
             method: method.map(|method| method.as_str().to_owned()),
             ..Self::default()
         };
-        let Target::Rule(rule) = target else { return Self { public: true, ..place } };
+        let RouteAction::Rule(rule) = action else { return Self { public: true, ..place } };
         // Whole, so that a demand which is added to rules cannot be forgotten here.
         let Rule { resource, kind, networks_required, origin, relations, methods: mapped, checks, concealed } = rule;
-        let Relations { ties, stances, rest_unscoped, covered: _, said: _, open: _ } = &**relations;
-        let over = |wanted: Stance| {
-            let named = stances.iter().filter(|(_, stance)| *stance == wanted);
+        let DimensionRules { entities, handlings, rest_unscoped, covered: _, said: _, open: _ } = &**relations;
+        let over = |wanted: Handling| {
+            let named = handlings.iter().filter(|(_, handling)| *handling == wanted);
             named.map(|(dimension, _)| dimension.name().to_owned()).collect()
         };
         let mut methods: Vec<(String, Access)> = Vec::new();
@@ -121,10 +121,10 @@ impl RuleFile {
             authenticated: resource.is_none(),
             methods: (!methods.is_empty()).then_some(Object(Methods(methods))),
             kind: kind.as_ref().map(|kind| kind.name().to_owned()),
-            scoped: ties.iter().map(|tie| Object(TieFile::of(tie))).collect(),
-            filtered: over(Stance::Filtered),
-            deferred: over(Stance::Deferred),
-            unscoped_for: over(Stance::Unscoped),
+            scoped: entities.iter().map(|entity| Object(EntityRefFile::of(entity))).collect(),
+            filtered: over(Handling::Filtered),
+            deferred: over(Handling::Deferred),
+            unscoped_for: over(Handling::Unscoped),
             unscoped: *rest_unscoped,
             require_networks: *networks_required,
             origin: origin.map(mode),
@@ -134,21 +134,21 @@ impl RuleFile {
         }
     }
 
-    pub(super) fn route(mut self, known: &Known<'_>) -> Result<(String, Option<Method>, Target), ConfigError> {
+    pub(super) fn route(mut self, known: &Known<'_>) -> Result<(String, Option<Method>, RouteAction), ConfigError> {
         let path = self.path.take().ok_or_else(|| wrong("missing field `path`"))?;
         let method = self.method.take().map(|name| method(&name).map_err(|error| error.at("method"))).transpose()?;
-        Ok((path, method, self.target(known)?))
+        Ok((path, method, self.action(known)?))
     }
 
-    pub(super) fn fallback(self, known: &Known<'_>) -> Result<Target, ConfigError> {
+    pub(super) fn fallback(self, known: &Known<'_>) -> Result<RouteAction, ConfigError> {
         match (&self.path, &self.method) {
-            (None, None) => self.target(known),
+            (None, None) => self.action(known),
             (Some(_), _) => Err(wrong("it is for requests without a route").at("path")),
             (None, Some(_)) => Err(wrong("it is for all methods").at("method")),
         }
     }
 
-    fn target(self, known: &Known<'_>) -> Result<Target, ConfigError> {
+    fn action(self, known: &Known<'_>) -> Result<RouteAction, ConfigError> {
         let rule = match (self.public, self.resource.clone(), self.authenticated) {
             (true, None, false) => return self.public_target(),
             (false, Some(resource), false) => Rule::resource(resource),
@@ -160,11 +160,11 @@ impl RuleFile {
                 ));
             }
         };
-        self.demands(rule, known).map(Target::Rule)
+        self.demands(rule, known).map(RouteAction::Rule)
     }
 
     /// Nobody must believe that a public route keeps what is said beside.
-    fn public_target(&self) -> Result<Target, ConfigError> {
+    fn public_target(&self) -> Result<RouteAction, ConfigError> {
         let Self { scoped, filtered, deferred, unscoped_for, .. } = self;
         let beside = [
             ("methods", self.methods.is_some()),
@@ -181,7 +181,7 @@ impl RuleFile {
         ];
         match beside.into_iter().find(|(_, given)| *given) {
             Some((field, _)) => Err(wrong("the route is public: no key is looked at, and nothing demanded").at(field)),
-            None => Ok(Target::Public),
+            None => Ok(RouteAction::Public),
         }
     }
 
@@ -195,16 +195,16 @@ impl RuleFile {
         if let Some(kind) = self.kind {
             rule = rule.kind(kind);
         }
-        for (index, Object(tie)) in self.scoped.into_iter().enumerate() {
-            rule = rule.scoped(tie.read(known, &format!("scoped[{index}]"))?);
+        for (index, Object(entity)) in self.scoped.into_iter().enumerate() {
+            rule = rule.scoped(entity.read(known, &format!("scoped[{index}]"))?);
         }
         type Say = fn(Rule, Dimension) -> Rule;
-        let stances: [(_, _, Say); 3] = [
+        let handlings: [(_, _, Say); 3] = [
             ("filtered", self.filtered, Rule::filtered),
             ("deferred", self.deferred, Rule::deferred),
             ("unscoped_for", self.unscoped_for, Rule::unscoped_for),
         ];
-        for (field, names, say) in stances {
+        for (field, names, say) in handlings {
             for (index, name) in names.iter().enumerate() {
                 rule = say(rule, known.find(name).map_err(|error| error.at(format_args!("{field}[{index}]")))?);
             }
@@ -224,12 +224,12 @@ impl RuleFile {
     }
 }
 
-impl TieFile {
-    fn of(tie: &EntityRef) -> Self {
-        let path = tie.parameter().map(str::to_owned);
-        let header = tie.header_name().map(|name| name.as_str().to_owned());
+impl EntityRefFile {
+    fn of(entity: &EntityRef) -> Self {
+        let path = entity.parameter().map(str::to_owned);
+        let header = entity.header_name().map(|name| name.as_str().to_owned());
         let function = path.is_none() && header.is_none();
-        Self { dimension: tie.dimension().name().to_owned(), path, header, function }
+        Self { dimension: entity.dimension().name().to_owned(), path, header, function }
     }
 
     fn read(self, known: &Known<'_>, place: &str) -> Result<EntityRef, ConfigError> {

@@ -23,10 +23,10 @@ use crate::{
         lifecycle::{Plan, Row, plan},
         postgres::{
             ReplicaStatus,
-            connection::{Access, ISOLATION, failure, impatience, standby},
-            propagation::{Mark, SETTLE, await_propagation},
+            connection::{ConnectOptions, ISOLATION, failure, standby, statement_timeouts},
+            propagation::{CommitMark, SETTLE, await_propagation},
             replica::{micros, parse},
-            rows::{Broken, COLUMNS, Fetched, OLD_AUDITS, Reader},
+            rows::{COLUMNS, Fetched, InvalidRow, OLD_AUDITS, Reader},
             schema,
             write::write,
         },
@@ -35,7 +35,7 @@ use crate::{
 };
 
 pub(super) struct Admin {
-    access: Access,
+    connect_options: ConnectOptions,
     /// Dimensions whose grammar no database can hold, shared with the replica of this process.
     own: Rc<RefCell<Vec<Dimension>>>,
     /// Rings for the replica of this process.
@@ -63,9 +63,14 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const LONG_PATIENCE: Duration = Duration::from_secs(900);
 
 impl Admin {
-    pub(super) fn new(access: Access, own: Rc<RefCell<Vec<Dimension>>>, wake: Rc<Notify>, lease: Duration) -> Self {
+    pub(super) fn new(
+        connect_options: ConnectOptions,
+        own: Rc<RefCell<Vec<Dimension>>>,
+        wake: Rc<Notify>,
+        lease: Duration,
+    ) -> Self {
         let (idle, most, directory) = (RefCell::default(), Semaphore::new(CONNECTIONS), Cell::new(-1));
-        Self { access, own, wake, lease, idle, most, directory }
+        Self { connect_options, own, wake, lease, idle, most, directory }
     }
 
     /// Carries a change out. It is in the database, and known to every replica that may admit, when this is done.
@@ -91,7 +96,7 @@ impl Admin {
         client: &mut Client,
         who: &str,
         change: Change,
-    ) -> Result<(Applied, Mark), StoreError> {
+    ) -> Result<(Applied, CommitMark), StoreError> {
         let mut change = Some(change);
         for _ in 0..32 {
             let Some(now) = change.take() else { break };
@@ -134,9 +139,9 @@ impl Admin {
                 None => break,
             }
         }
-        let client = self.access.connect(None).await?;
+        let client = self.connect_options.connect(None).await?;
         // So short that the others, whose renewals wait for the lock, keep their leases.
-        let manners = format!("{ISOLATION}; {}", impatience(self.lease / 2));
+        let manners = format!("{ISOLATION}; {}", statement_timeouts(self.lease / 2));
         client.batch_execute(&manners).await.map_err(|error| failure(&error))?;
         Ok(client)
     }
@@ -146,12 +151,12 @@ impl Admin {
         client: &mut Client,
         who: &str,
         change: Change,
-    ) -> Result<Option<(Applied, Mark)>, StoreError> {
+    ) -> Result<Option<(Applied, CommitMark)>, StoreError> {
         let told = |error: tokio_postgres::Error| failure(&error);
         let transaction = client.transaction().await.map_err(told)?;
         if is_large(&change) {
             // To read or work out very many rows takes its time.
-            let longer = impatience(self.lease.max(Duration::from_secs(30))).replacen("SET", "SET LOCAL", 1);
+            let longer = statement_timeouts(self.lease.max(Duration::from_secs(30))).replacen("SET", "SET LOCAL", 1);
             transaction.batch_execute(&longer).await.map_err(told)?;
         }
         // The triggers would take what follows for changes that are made by hand.
@@ -201,7 +206,7 @@ impl Admin {
             own.retain(|known| !settings.dimensions.contains(known));
             own.extend(settings.dimensions);
         }
-        Ok(Some((applied, Mark { version, settled })))
+        Ok(Some((applied, CommitMark { version, settled })))
     }
 
     pub(super) async fn page(&self, query: &KeyQuery, index: &Index) -> Result<Page, StoreError> {
@@ -229,7 +234,7 @@ impl Admin {
                 match reader.record(row).inspect(|record| index.add_uses([record])) {
                     Ok(record) if query.matches(&record, now) => page.records.push(record),
                     Ok(_) => {}
-                    Err(Broken { id, why, .. }) => page.unreadable.push(UnreadableKey { id, why }),
+                    Err(InvalidRow { id, why, .. }) => page.unreadable.push(UnreadableKey { id, why }),
                 }
             }
             if rows.len() < usize::try_from(chunk).unwrap_or(usize::MAX) {

@@ -16,7 +16,7 @@ use crate::store::StoreError;
 
 /// Where the database is, and how it proves that it is the one.
 #[derive(Clone)]
-pub(super) struct Access {
+pub(super) struct ConnectOptions {
     config: Config,
     #[cfg(feature = "postgres-tls")]
     tls: Option<tokio_postgres_rustls::MakeRustlsConnect>,
@@ -25,7 +25,7 @@ pub(super) struct Access {
 /// Whatever the default of the database is: a statement that has waited for a lock sees what came before it.
 pub(super) const ISOLATION: &str = "SET default_transaction_isolation = 'read committed'";
 
-impl Access {
+impl ConnectOptions {
     /// Reads an address. `roots` are the certificates, as PEM, that vouch for the database, if not those of the system.
     pub(super) fn of(url: &str, roots: Option<&[u8]>) -> Result<Self, StoreError> {
         // To us both are the same: a certificate that is not looked at proves nothing.
@@ -182,7 +182,7 @@ async fn session(client: &Client, sql: &str) -> Result<Option<String>, tokio_pos
 
 /// Has the database end a transaction in whose midst nothing more is heard: it has locked others out, and whoever is
 /// paused or cut off there would do so for ever.
-pub(super) fn impatience(patience: Duration) -> String {
+pub(super) fn statement_timeouts(patience: Duration) -> String {
     format!("SET idle_in_transaction_session_timeout = {}", patience.as_millis().max(1))
 }
 
@@ -226,7 +226,7 @@ mod tests {
     #[test]
     fn an_address_on_another_machine_says_whether_it_is_encrypted() {
         for local in ["postgres://a@localhost/b", "postgres://a@127.0.0.1", "host=/run user=a", "host=::1 user=a"] {
-            assert!(Access::of(local, None).is_ok(), "{local}");
+            assert!(ConnectOptions::of(local, None).is_ok(), "{local}");
         }
         for remote in [
             "postgres://a@db/b",
@@ -234,17 +234,19 @@ mod tests {
             "host=/run,db",
             "host=localhost hostaddr=10.0.0.1",
         ] {
-            let error = Access::of(remote, None).err().unwrap();
+            let error = ConnectOptions::of(remote, None).err().unwrap();
             assert_eq!(error.kind(), StoreErrorKind::Invalid);
             assert!(error.to_string().contains("sslmode=require"), "{remote}: {error}");
         }
-        assert!(Access::of("postgres://a@db/b?sslmode=disable", None).is_ok());
+        assert!(ConnectOptions::of("postgres://a@db/b?sslmode=disable", None).is_ok());
         for encrypted in ["postgres://a@db/b?sslmode=require", "postgres://a@localhost/b?sslmode=verify-full"] {
-            let access = Access::of(encrypted, None);
-            assert_eq!(access.is_ok(), cfg!(feature = "postgres-tls"), "{encrypted}");
-            assert!(!access.is_ok_and(|access| access.config.get_ssl_mode() != SslMode::Require));
+            let connect_options = ConnectOptions::of(encrypted, None);
+            assert_eq!(connect_options.is_ok(), cfg!(feature = "postgres-tls"), "{encrypted}");
+            assert!(
+                !connect_options.is_ok_and(|connect_options| connect_options.config.get_ssl_mode() != SslMode::Require)
+            );
         }
-        let error = Access::of("postgres://a:secret@db/b?what=ever", None).err().unwrap();
+        let error = ConnectOptions::of("postgres://a:secret@db/b?what=ever", None).err().unwrap();
         assert!(!error.to_string().contains("secret"));
     }
 }

@@ -28,7 +28,7 @@ use crate::{
     key::{Digest, KeyFormat, KeyId, KeyRecord},
     store::{
         AuditQuery, AuditRecord, KeyQuery, KeyStore, Lookup, Page, StoreError, StoreSettings,
-        admin::{Ledger, Sealed, SealedOutcome},
+        admin::{Backend, BackendOutcome, Sealed},
         index::Index,
         lifecycle::{Row, unknown},
     },
@@ -230,14 +230,14 @@ impl KeyStore for PostgresStore {
     }
 }
 
-impl Ledger for PostgresStore {
-    fn as_ledger(&self) -> &dyn Ledger {
+impl Backend for PostgresStore {
+    fn as_backend(&self) -> &dyn Backend {
         self
     }
 
-    fn apply<'a>(&'a self, who: &'a str, change: Sealed) -> BoxFuture<'a, Result<SealedOutcome, StoreError>> {
+    fn apply<'a>(&'a self, who: &'a str, change: Sealed) -> BoxFuture<'a, Result<BackendOutcome, StoreError>> {
         let who = who.to_owned();
-        self.ask(async move |admin: Rc<Admin>| admin.apply(&who, change.0).await.map(SealedOutcome)).boxed()
+        self.ask(async move |admin: Rc<Admin>| admin.apply(&who, change.0).await.map(BackendOutcome)).boxed()
     }
 
     fn page<'a>(&'a self, query: &'a KeyQuery) -> BoxFuture<'a, Result<Page, StoreError>> {

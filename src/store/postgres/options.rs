@@ -6,7 +6,7 @@ use crate::{
     dimension::Dimension,
     store::{
         PostgresStore, StoreError, StoreSettings,
-        postgres::{connection::Access, schema, thread},
+        postgres::{connection::ConnectOptions, schema, thread},
         report::{self, Report},
     },
 };
@@ -107,11 +107,11 @@ impl PostgresOptions {
     /// # Errors
     /// The same.
     pub async fn create(mut self, url: &str, settings: impl Into<StoreSettings>) -> Result<PostgresStore, StoreError> {
-        let access = self.access(url)?;
+        let connect_options = self.connect_options(url)?;
         let settings = settings.into();
         self.own.extend(settings.dimensions.iter().cloned());
         let text = schema::settings_text(&settings, &self.own)?;
-        let create = move || async move { schema::create(&mut access.connect(None).await?, &text).await };
+        let create = move || async move { schema::create(&mut connect_options.connect(None).await?, &text).await };
         thread::apart(create).await?;
         self.connect(url).await
     }
@@ -121,8 +121,8 @@ impl PostgresOptions {
     /// # Errors
     /// The same.
     pub async fn connect(self, url: &str) -> Result<PostgresStore, StoreError> {
-        let access = self.access(url)?;
-        thread::open(self, access).await
+        let connect_options = self.connect_options(url)?;
+        thread::open(self, connect_options).await
     }
 
     /// As [`PostgresStore::migrate`].
@@ -130,12 +130,12 @@ impl PostgresOptions {
     /// # Errors
     /// The same.
     pub async fn migrate(self, url: &str) -> Result<u32, StoreError> {
-        let access = self.access(url)?;
-        thread::apart(move || async move { schema::migrate(&mut access.connect(None).await?).await }).await
+        let connect_options = self.connect_options(url)?;
+        thread::apart(move || async move { schema::migrate(&mut connect_options.connect(None).await?).await }).await
     }
 
-    fn access(&self, url: &str) -> Result<Access, StoreError> {
-        Access::of(url, self.roots.as_deref())
+    fn connect_options(&self, url: &str) -> Result<ConnectOptions, StoreError> {
+        ConnectOptions::of(url, self.roots.as_deref())
     }
 }
 

@@ -16,7 +16,7 @@ use crate::store::{
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What every replica has to know before a change returns.
-pub(super) struct Mark {
+pub(super) struct CommitMark {
     pub(super) version: i64,
     /// When the leases are over that another server than this one has given, as far as that is not past.
     pub(super) settled: Option<SystemTime>,
@@ -32,7 +32,7 @@ pub(super) const SETTLE: &str = "
 /// Waits until every replica has this version or its lease has run out, by the database's clock. A lease that is
 /// given later than the change comes with the change: so no replica is waited for longer than its lease as it is
 /// now.
-pub(super) async fn await_propagation(client: &Client, mark: &Mark) -> Result<Propagation, StoreError> {
+pub(super) async fn await_propagation(client: &Client, mark: &CommitMark) -> Result<Propagation, StoreError> {
     let unsure = |why: StoreError, waiting: &BTreeMap<String, (String, SystemTime)>| {
         let names: Vec<&str> = waiting.values().map(|(name, _)| name.as_str()).collect();
         let who = if names.is_empty() {

@@ -18,10 +18,10 @@ use crate::{
     key::Digest,
     store::{
         StoreError, StoreSettings,
-        index::{Index, Slot},
+        index::{Entry, Index},
         postgres::{
-            connection::{Access, ISOLATION, failure, silence},
-            rows::{Broken, COLUMNS, Reader, digest_of},
+            connection::{ConnectOptions, ISOLATION, failure, silence},
+            rows::{COLUMNS, InvalidRow, Reader, digest_of},
             schema,
         },
         report::Report,
@@ -29,7 +29,7 @@ use crate::{
 };
 
 pub(super) struct Replica {
-    pub(super) access: Access,
+    pub(super) connect_options: ConnectOptions,
     pub(super) index: Arc<Index>,
     pub(super) own: Rc<RefCell<Vec<Dimension>>>,
     pub(super) report: Report,
@@ -61,7 +61,7 @@ pub(super) struct State {
 /// directory are published at once.
 struct Backlog {
     until: i64,
-    changed: Vec<(Digest, Option<Slot>)>,
+    changed: Vec<(Digest, Option<Entry>)>,
     settings: Option<StoreSettings>,
 }
 
@@ -72,7 +72,7 @@ struct Part {
     change: String,
     /// The newest change of that moment.
     newest: i64,
-    changed: Vec<(Digest, Option<Slot>)>,
+    changed: Vec<(Digest, Option<Entry>)>,
     /// Those of that moment, if any change between the first of these and the newest is one of settings.
     settings: Option<StoreSettings>,
 }
@@ -116,7 +116,7 @@ impl State {
     pub(super) async fn load(
         client: &mut Client,
         own: &[Dimension],
-    ) -> Result<(Self, Vec<(Digest, Slot)>, Vec<Broken>), StoreError> {
+    ) -> Result<(Self, Vec<(Digest, Entry)>, Vec<InvalidRow>), StoreError> {
         let told = |error: tokio_postgres::Error| failure(&error);
         let builder = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
         let moment = builder.start().await.map_err(told)?;
@@ -130,11 +130,11 @@ impl State {
         let rows = moment.query_raw(&sql, none).await.map_err(told)?;
         pin_mut!(rows);
         let mut reader = Reader::new(&state.settings.dimensions);
-        let (mut slots, mut broken) = (Vec::new(), Vec::new());
+        let (mut entries, mut broken) = (Vec::new(), Vec::new());
         while let Some(row) = rows.try_next().await.map_err(told)? {
-            reader.slot(&row, &mut slots, &mut broken);
+            reader.entry(&row, &mut entries, &mut broken);
         }
-        Ok((state, slots, broken))
+        Ok((state, entries, broken))
     }
 }
 
@@ -168,7 +168,7 @@ impl Replica {
         held: &mut Option<oneshot::Sender<Result<(), StoreError>>>,
         told: &mut bool,
     ) -> Result<(), StoreError> {
-        let client = self.access.connect(Some(Rc::clone(&self.wake))).await?;
+        let client = self.connect_options.connect(Some(Rc::clone(&self.wake))).await?;
         let prepared = async {
             // Whoever does not wait for an answer any more leaves none behind that the database works at.
             let patience = format!("SET statement_timeout = {}", self.lease.as_millis());
@@ -314,18 +314,18 @@ impl Replica {
         let rows = client.query(&sql, &[&ids]).await.map_err(told)?;
         let mut reader = Reader::new(&dimensions);
         let (mut there, mut broken) = (Vec::new(), Vec::new());
-        rows.iter().for_each(|row| reader.slot(row, &mut there, &mut broken));
+        rows.iter().for_each(|row| reader.entry(row, &mut there, &mut broken));
         self.tell_broken(&broken);
         // What is gone comes first, so that what is there has the last word.
         let stays: HashSet<[u8; 32]> = there.iter().map(|(digest, _)| *digest.as_bytes()).collect();
         let gone = changed.iter().filter_map(|row| digest_of(row, 1));
         let gone = gone.filter(|digest| !stays.contains(digest.as_bytes())).map(|digest| (digest, None));
-        let changed = gone.chain(there.into_iter().map(|(digest, slot)| (digest, Some(slot)))).collect();
+        let changed = gone.chain(there.into_iter().map(|(digest, entry)| (digest, Some(entry)))).collect();
         Ok(Part { until, change: identity(client, until).await?, newest, changed, settings })
     }
 
-    pub(super) fn tell_broken(&self, broken: &[Broken]) {
-        for Broken { id, why, .. } in broken {
+    pub(super) fn tell_broken(&self, broken: &[InvalidRow]) {
+        for InvalidRow { id, why, .. } in broken {
             (self.report)(&format!("the record of key {id} cannot be read, and admits nobody: {why}"));
         }
     }
@@ -334,7 +334,7 @@ impl Replica {
     pub(super) async fn release(&self) {
         self.index.set_stale(true);
         let goodbye = async {
-            let client = self.access.connect(None).await?;
+            let client = self.connect_options.connect(None).await?;
             // In one transaction: only this one is given back.
             let mark = "SELECT set_config('authz.given_back', 'yes', true)";
             let sql = format!("{mark}; DELETE FROM authz_replicas WHERE id = '{}'", self.id);

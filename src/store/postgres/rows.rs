@@ -17,10 +17,10 @@ use crate::{
         audit::Edit,
         change::Change,
         grants::Grants,
-        index::Slot,
-        judge::{a_secret, texts_of, words},
-        lifecycle::{Row, Table},
+        index::Entry,
+        lifecycle::{KeySource, Row},
         postgres::connection::failure,
+        validate::{contains_secret, texts_of, words},
     },
 };
 
@@ -33,7 +33,7 @@ pub(super) struct Reader<'d> {
 }
 
 /// A row that makes no record.
-pub(super) struct Broken {
+pub(super) struct InvalidRow {
     pub(super) id: String,
     pub(super) digest: Option<Digest>,
     pub(super) why: String,
@@ -44,8 +44,8 @@ impl<'d> Reader<'d> {
         Self { grants: Grants::new(dimensions) }
     }
 
-    pub(super) fn record(&mut self, row: &PgRow) -> Result<Arc<KeyRecord>, Broken> {
-        self.try_record(row).map(Arc::new).map_err(|error| Broken {
+    pub(super) fn record(&mut self, row: &PgRow) -> Result<Arc<KeyRecord>, InvalidRow> {
+        self.try_record(row).map(Arc::new).map_err(|error| InvalidRow {
             id: row.try_get(0).unwrap_or_else(|_| "?".to_owned()),
             digest: digest_of(row, 1),
             why: error.to_string(),
@@ -53,11 +53,11 @@ impl<'d> Reader<'d> {
     }
 
     /// What look-ups find of a row; and the row, if it makes no record.
-    pub(super) fn slot(&mut self, row: &PgRow, slots: &mut Vec<(Digest, Slot)>, broken: &mut Vec<Broken>) {
+    pub(super) fn entry(&mut self, row: &PgRow, entries: &mut Vec<(Digest, Entry)>, broken: &mut Vec<InvalidRow>) {
         match self.record(row) {
-            Ok(record) => slots.push((*record.digest(), Slot::Record(record))),
+            Ok(record) => entries.push((*record.digest(), Entry::Record(record))),
             Err(found) => {
-                slots.extend(found.digest.map(|digest| (digest, Slot::Unreadable(found.why.as_str().into()))));
+                entries.extend(found.digest.map(|digest| (digest, Entry::Unreadable(found.why.as_str().into()))));
                 broken.push(found);
             }
         }
@@ -190,7 +190,7 @@ impl Fetched {
         let known = "SELECT 1 FROM authz_keys WHERE digest = ANY($1) LIMIT 1";
         match transaction.query_opt(known, &[&bytes]).await.map_err(|error| failure(&error))? {
             None => Ok(()),
-            Some(_) => Err(a_secret("grant")),
+            Some(_) => Err(contains_secret("grant")),
         }
     }
 
@@ -209,7 +209,7 @@ impl Fetched {
         for row in &rows {
             let (id, row) = match reader.record(row) {
                 Ok(record) => (record.id().clone(), Row::Found(record)),
-                Err(Broken { id, digest, why }) => match id.parse() {
+                Err(InvalidRow { id, digest, why }) => match id.parse() {
                     Ok(id) => (id, Row::Unreadable(digest, why)),
                     Err(_) => continue,
                 },
@@ -233,7 +233,7 @@ impl Fetched {
     }
 }
 
-impl Table for Fetched {
+impl KeySource for Fetched {
     fn by_id(&self, id: &KeyId) -> Result<Row, StoreError> {
         Ok(self.rows.get(id).cloned().unwrap_or(Row::Absent))
     }

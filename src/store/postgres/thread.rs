@@ -20,11 +20,11 @@ use crate::{
     key::KeyFormat,
     store::{
         StoreError, StoreSettings,
-        index::{Index, StaleWhenGone},
+        index::{Index, MarkStaleOnDrop},
         postgres::{
             Handle, PostgresOptions, PostgresStore,
             admin::Admin,
-            connection::{Access, assert_own_session, failure},
+            connection::{ConnectOptions, assert_own_session, failure},
             replica::{Replica, State, micros, parse},
             schema,
         },
@@ -53,14 +53,17 @@ struct Opened {
     replica: Option<Rc<Replica>>,
 }
 
-pub(super) async fn open(options: PostgresOptions, access: Access) -> Result<PostgresStore, StoreError> {
+pub(super) async fn open(
+    options: PostgresOptions,
+    connect_options: ConnectOptions,
+) -> Result<PostgresStore, StoreError> {
     let stopped = |_| StoreError::unavailable("the key store has stopped");
     let (ready, when_ready) = oneshot::channel();
     let (jobs, inbox) = mpsc::unbounded_channel();
     let uncached = options.uncached;
     let thread = std::thread::Builder::new()
         .name("authz-postgres".to_owned())
-        .spawn(move || run(options, access, inbox, ready))
+        .spawn(move || run(options, connect_options, inbox, ready))
         .map_err(|error| StoreError::unavailable(error.to_string()))?;
     let (index, format, dimensions) = when_ready.await.map_err(stopped)??;
     Ok(PostgresStore(Arc::new(Handle { index, format, dimensions, uncached, jobs: Some(jobs), thread: Some(thread) })))
@@ -83,20 +86,20 @@ where
 
 fn run(
     options: PostgresOptions,
-    access: Access,
+    connect_options: ConnectOptions,
     inbox: mpsc::UnboundedReceiver<Job>,
     ready: oneshot::Sender<Result<Ready, StoreError>>,
 ) {
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
     let work = async move {
-        let opened = match start(options, access).await {
+        let opened = match start(options, connect_options).await {
             Ok(opened) => opened,
             Err(error) => {
                 let _ = ready.send(Err(error));
                 return;
             }
         };
-        let _guard = StaleWhenGone(Arc::clone(&opened.index));
+        let _guard = MarkStaleOnDrop(Arc::clone(&opened.index));
         let mut renewing = None;
         if let Some(replica) = &opened.replica {
             let (held, first) = oneshot::channel();
@@ -117,9 +120,9 @@ fn run(
     LocalSet::new().block_on(&runtime, work);
 }
 
-async fn start(options: PostgresOptions, access: Access) -> Result<Opened, StoreError> {
-    let mut client = access.connect(None).await?;
-    assert_own_session(&access.connect(None).await?, &client).await?;
+async fn start(options: PostgresOptions, connect_options: ConnectOptions) -> Result<Opened, StoreError> {
+    let mut client = connect_options.connect(None).await?;
+    assert_own_session(&connect_options.connect(None).await?, &client).await?;
     schema::check(&client).await?;
     let wake = Rc::new(Notify::new());
     if options.uncached {
@@ -127,10 +130,10 @@ async fn start(options: PostgresOptions, access: Access) -> Result<Opened, Store
         let settings = parse(settings.map_err(|error| failure(&error))?.get(0), &options.own)?;
         let index = Arc::new(Index::new([], settings.directory.clone()));
         let own = Rc::new(RefCell::new(options.own));
-        let admin = Rc::new(Admin::new(access, own, wake, options.lease));
+        let admin = Rc::new(Admin::new(connect_options, own, wake, options.lease));
         return Ok(Opened { index, format: settings.format, dimensions: settings.dimensions, admin, replica: None });
     }
-    let (state, slots, broken) = State::load(&mut client, &options.own).await?;
+    let (state, entries, broken) = State::load(&mut client, &options.own).await?;
     // Of replicas that are gone without a word.
     let swept = "DELETE FROM authz_replicas WHERE lease_until < clock_timestamp() - interval '1 minute'";
     client.execute(swept, &[]).await.map_err(|error| failure(&error))?;
@@ -139,13 +142,13 @@ async fn start(options: PostgresOptions, access: Access) -> Result<Opened, Store
     client.execute(longest, &[&micros(options.lease)]).await.map_err(|error| failure(&error))?;
     let mut random = [0; 16];
     getrandom::fill(&mut random).map_err(|error| StoreError::unavailable(error.to_string()))?;
-    let index = Arc::new(Index::new(slots, state.settings.directory.clone()));
+    let index = Arc::new(Index::new(entries, state.settings.directory.clone()));
     // Nobody is admitted before the first lease.
     index.set_deadline(0);
     let own = Rc::new(RefCell::new(options.own));
-    let admin = Rc::new(Admin::new(access.clone(), Rc::clone(&own), Rc::clone(&wake), options.lease));
+    let admin = Rc::new(Admin::new(connect_options.clone(), Rc::clone(&own), Rc::clone(&wake), options.lease));
     let replica = Replica {
-        access,
+        connect_options,
         index: Arc::clone(&index),
         own,
         report: options.report,

@@ -25,7 +25,7 @@ use crate::{
     key::{Digest, KeyFormat, KeyId, KeyRecord},
     store::{
         AuditQuery, AuditRecord, KeyQuery, KeyStore, Lookup, Page, StoreError, StoreErrorKind, StoreSettings,
-        admin::{Ledger, Sealed, SealedOutcome},
+        admin::{Backend, BackendOutcome, Sealed},
         index::Index,
         lifecycle::{Row, unknown},
         report::{self, Report},
@@ -273,14 +273,14 @@ impl KeyStore for SqliteStore {
     }
 }
 
-impl Ledger for SqliteStore {
-    fn as_ledger(&self) -> &dyn Ledger {
+impl Backend for SqliteStore {
+    fn as_backend(&self) -> &dyn Backend {
         self
     }
 
-    fn apply<'a>(&'a self, who: &'a str, change: Sealed) -> BoxFuture<'a, Result<SealedOutcome, StoreError>> {
+    fn apply<'a>(&'a self, who: &'a str, change: Sealed) -> BoxFuture<'a, Result<BackendOutcome, StoreError>> {
         let who = who.to_owned();
-        self.ask(move |worker| worker.apply(&who, change.0).map(SealedOutcome)).boxed()
+        self.ask(move |worker| worker.apply(&who, change.0).map(BackendOutcome)).boxed()
     }
 
     fn page<'a>(&'a self, query: &'a KeyQuery) -> BoxFuture<'a, Result<Page, StoreError>> {

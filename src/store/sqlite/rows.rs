@@ -12,8 +12,8 @@ use crate::{
         Action, AuditQuery, AuditRecord, KeyQuery, Page, StoreError, UnreadableKey,
         audit::Edit,
         grants::Grants,
-        index::Slot,
-        lifecycle::{Row, Table},
+        index::Entry,
+        lifecycle::{KeySource, Row},
         sqlite::schema::failure,
     },
     timestamp,
@@ -28,7 +28,7 @@ pub(super) struct Reader<'d> {
 }
 
 /// A row that makes no record.
-pub(super) struct Broken {
+pub(super) struct InvalidRow {
     pub(super) id: String,
     pub(super) digest: Option<Digest>,
     pub(super) why: String,
@@ -39,8 +39,8 @@ impl<'d> Reader<'d> {
         Self { grants: Grants::new(dimensions) }
     }
 
-    pub(super) fn record(&mut self, row: &SqlRow<'_>) -> Result<Arc<KeyRecord>, Broken> {
-        self.try_record(row).map(Arc::new).map_err(|error| Broken {
+    pub(super) fn record(&mut self, row: &SqlRow<'_>) -> Result<Arc<KeyRecord>, InvalidRow> {
+        self.try_record(row).map(Arc::new).map_err(|error| InvalidRow {
             id: match row.get_ref(0) {
                 Ok(ValueRef::Text(id) | ValueRef::Blob(id)) => String::from_utf8_lossy(id).into_owned(),
                 _ => "?".to_owned(),
@@ -93,26 +93,26 @@ fn micros(time: Option<SystemTime>) -> Result<Option<i64>, StoreError> {
 /// What look-ups find, and the rows that make no record.
 #[derive(Default)]
 pub(super) struct All {
-    pub(super) slots: Vec<(Digest, Slot)>,
-    pub(super) broken: Vec<Broken>,
+    pub(super) entries: Vec<(Digest, Entry)>,
+    pub(super) broken: Vec<InvalidRow>,
 }
 
 /// Every key.
 pub(super) fn all(connection: &Connection, dimensions: &[Dimension]) -> rusqlite::Result<All> {
     let mut reader = Reader::new(dimensions);
-    let All { mut slots, mut broken } = All::default();
+    let All { mut entries, mut broken } = All::default();
     let mut statement = connection.prepare(&format!("SELECT {COLUMNS} FROM keys"))?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         match reader.record(row) {
-            Ok(record) => slots.push((*record.digest(), Slot::Record(record))),
+            Ok(record) => entries.push((*record.digest(), Entry::Record(record))),
             Err(found) => {
-                slots.extend(found.digest.map(|digest| (digest, Slot::Unreadable(found.why.as_str().into()))));
+                entries.extend(found.digest.map(|digest| (digest, Entry::Unreadable(found.why.as_str().into()))));
                 broken.push(found);
             }
         }
     }
-    Ok(All { slots, broken })
+    Ok(All { entries, broken })
 }
 
 pub(super) fn one(connection: &Connection, dimensions: &[Dimension], id: &KeyId) -> rusqlite::Result<Row> {
@@ -158,7 +158,7 @@ pub(super) fn page(
         match reader.record(row).inspect(&known) {
             Ok(record) if query.matches(&record, now) => page.records.push(record),
             Ok(_) => {}
-            Err(Broken { id, why, .. }) => page.unreadable.push(UnreadableKey { id, why }),
+            Err(InvalidRow { id, why, .. }) => page.unreadable.push(UnreadableKey { id, why }),
         }
     }
     Ok(page)
@@ -191,26 +191,27 @@ pub(super) fn history(connection: &Connection, query: &AuditQuery) -> rusqlite::
 
 /// A change as a process remembers it: by its number, and by what tells it from another of that number.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Mark {
+pub(super) struct CommitMark {
     pub(super) number: i64,
     content: String,
 }
 
 /// The newest change, or none in a store that was never changed.
-pub(super) fn newest(connection: &Connection) -> rusqlite::Result<Mark> {
+pub(super) fn newest(connection: &Connection) -> rusqlite::Result<CommitMark> {
     marked(connection, "(SELECT max(number) FROM audit)", [])
 }
 
 /// Whether this change still is what it was: another stands there, or none, in a file that was restored.
-pub(super) fn is_still(connection: &Connection, mark: &Mark) -> rusqlite::Result<bool> {
+pub(super) fn is_still(connection: &Connection, mark: &CommitMark) -> rusqlite::Result<bool> {
     Ok(marked(connection, "?1", [mark.number])? == *mark)
 }
 
-fn marked(connection: &Connection, number: &str, values: impl rusqlite::Params) -> rusqlite::Result<Mark> {
+fn marked(connection: &Connection, number: &str, values: impl rusqlite::Params) -> rusqlite::Result<CommitMark> {
     let content =
         "at || ' ' || who || ' ' || action || ' ' || coalesce(key_id, '') || ' ' || coalesce(hex(digest), '')";
     let mut statement = cached(connection, &format!("SELECT number, {content} FROM audit WHERE number = {number}"))?;
-    let found = statement.query_row(values, |row| Ok(Mark { number: row.get(0)?, content: row.get(1)? })).optional();
+    let found =
+        statement.query_row(values, |row| Ok(CommitMark { number: row.get(0)?, content: row.get(1)? })).optional();
     Ok(found?.unwrap_or_default())
 }
 
@@ -330,12 +331,12 @@ fn cached<'c>(connection: &'c Connection, sql: &str) -> rusqlite::Result<CachedS
 }
 
 /// The tables inside of the transaction that a change is written in.
-pub(super) struct Tables<'c> {
+pub(super) struct SqliteKeySource<'c> {
     pub(super) connection: &'c Connection,
     pub(super) dimensions: &'c [Dimension],
 }
 
-impl Tables<'_> {
+impl SqliteKeySource<'_> {
     /// The records that can be read, in the order of their ids.
     fn records(&self, condition: &str, values: impl rusqlite::Params) -> Result<Vec<Arc<KeyRecord>>, StoreError> {
         let read = || {
@@ -349,7 +350,7 @@ impl Tables<'_> {
     }
 }
 
-impl Table for Tables<'_> {
+impl KeySource for SqliteKeySource<'_> {
     fn by_id(&self, id: &KeyId) -> Result<Row, StoreError> {
         one(self.connection, self.dimensions, id).map_err(|error| failure(&error))
     }

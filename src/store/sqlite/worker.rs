@@ -18,13 +18,13 @@ use crate::{
     store::{
         Found, StoreError, StoreSettings,
         change::{Applied, Change},
-        index::{Index, Slot, StaleWhenGone},
+        index::{Entry, Index, MarkStaleOnDrop},
         lifecycle::{self, Plan, Row, plan},
         report::Report,
         sqlite::{
             SqliteOptions,
             identity::{Identity, Stamp},
-            rows::{self, All, Broken, Mark, Tables},
+            rows::{self, All, CommitMark, InvalidRow, SqliteKeySource},
             schema::{self, failure, is_busy},
         },
     },
@@ -72,7 +72,7 @@ pub(super) struct View {
     pub(super) settings: StoreSettings,
     own: Vec<Dimension>,
     /// The newest change that the index has in it.
-    known: Mark,
+    known: CommitMark,
     /// What SQLite said then of the commits of others. It counts what goes through the journal and the shared memory of this
     /// process: a change that leaves it as it was came by another name, and this connection may see half of it.
     version: i64,
@@ -86,7 +86,7 @@ fn read_all(
     connection: &Connection,
     own: &[Dimension],
     is_cached: bool,
-) -> Result<(StoreSettings, (Mark, i64), All), StoreError> {
+) -> Result<(StoreSettings, (CommitMark, i64), All), StoreError> {
     let moment = connection.unchecked_transaction().map_err(|error| failure(&error))?;
     let settings = schema::settings(&moment, own)?;
     let read = || {
@@ -105,7 +105,7 @@ impl Worker {
         SqliteOptions { own, report, stale_after, is_cached }: SqliteOptions,
     ) -> Result<Self, StoreError> {
         // Both look at all of the file, and neither waits for the other.
-        let (settings, (known, version), All { slots, broken }) = thread::scope(|scope| {
+        let (settings, (known, version), All { entries, broken }) = thread::scope(|scope| {
             if !is_cached {
                 return read_all(&connection, &own, is_cached);
             }
@@ -117,7 +117,7 @@ impl Worker {
         })?;
         // Look-ups have no use for the pages that were read.
         let _ = connection.execute_batch("PRAGMA shrink_memory");
-        let index = Arc::new(Index::new(slots, settings.directory.clone()));
+        let index = Arc::new(Index::new(entries, settings.directory.clone()));
         let view = View { index, settings, own, known, version, is_cached, report };
         view.tell_broken(&broken);
         let unsure = |why: String| StoreError::unavailable(format!("{}: {why}", file.path.display()));
@@ -141,7 +141,7 @@ impl Worker {
 
     /// Works until nobody holds the store any more.
     pub(super) fn run(mut self, jobs: &Receiver<Job>) {
-        let _guard = StaleWhenGone(Arc::clone(&self.view.index));
+        let _guard = MarkStaleOnDrop(Arc::clone(&self.view.index));
         let patient = self.connection.busy_timeout(Duration::from_millis(50));
         if let Err(error) = patient {
             (self.view.report)(&format!("the key store cannot be set up: {error}"));
@@ -337,7 +337,7 @@ impl Worker {
         // The triggers would take what follows for changes that are made by hand.
         connection.execute_batch("UPDATE writer SET busy = 1").map_err(told)?;
         let now = SystemTime::now();
-        let tables = Tables { connection, dimensions: &view.settings.dimensions };
+        let tables = SqliteKeySource { connection, dimensions: &view.settings.dimensions };
         let Plan { edits, settings, prune, applied } = plan(who, change, &tables, &view.settings, now)?;
         prune.map_or(Ok(()), |before| rows::prune(connection, before))?;
         for edit in &edits {
@@ -352,7 +352,7 @@ impl Worker {
         view.known = newest.clone();
         let as_known = !view.is_cached || edits.iter().all(|edit| view.index.knows(edit));
         let directory = settings.as_ref().map(|settings| settings.directory.clone());
-        view.index.publish(lifecycle::slots(&edits).filter(|_| view.is_cached), directory);
+        view.index.publish(lifecycle::entries(&edits).filter(|_| view.is_cached), directory);
         if let Some(settings) = settings {
             view.settings = settings;
         }
@@ -384,7 +384,7 @@ impl View {
         Ok(true)
     }
 
-    fn take_over(&mut self, connection: &Connection, newest: Mark) -> rusqlite::Result<()> {
+    fn take_over(&mut self, connection: &Connection, newest: CommitMark) -> rusqlite::Result<()> {
         if !self.is_cached {
             return self.reload(connection, newest);
         }
@@ -402,14 +402,14 @@ impl View {
             match (row, digest) {
                 (Row::Found(record), digest) => {
                     gone.extend(digest.filter(|old| old != record.digest()).map(|old| (old, None)));
-                    there.push((*record.digest(), Some(Slot::Record(record))));
+                    there.push((*record.digest(), Some(Entry::Record(record))));
                 }
                 (Row::Absent, Some(digest)) => gone.push((digest, None)),
                 (Row::Unreadable(found, why), digest) => {
-                    self.tell_broken(&[Broken { id, digest, why: why.clone() }]);
+                    self.tell_broken(&[InvalidRow { id, digest, why: why.clone() }]);
                     let why: Arc<str> = why.into();
                     let digests = found.into_iter().chain(digest);
-                    gone.extend(digests.map(|digest| (digest, Some(Slot::Unreadable(Arc::clone(&why))))));
+                    gone.extend(digests.map(|digest| (digest, Some(Entry::Unreadable(Arc::clone(&why))))));
                 }
                 (Row::Absent, None) => return self.reload(connection, newest),
             }
@@ -420,21 +420,21 @@ impl View {
     }
 
     /// Reads everything anew. The caller holds a transaction, so that it is of one moment.
-    fn reload(&mut self, connection: &Connection, newest: Mark) -> rusqlite::Result<()> {
+    fn reload(&mut self, connection: &Connection, newest: CommitMark) -> rusqlite::Result<()> {
         match schema::settings(connection, &self.own) {
             Ok(settings) => self.settings = settings,
             Err(error) => (self.report)(&error.to_string()),
         }
-        let All { slots, broken } =
+        let All { entries, broken } =
             if self.is_cached { rows::all(connection, &self.settings.dimensions)? } else { All::default() };
-        self.index.replace(slots, self.settings.directory.clone());
+        self.index.replace(entries, self.settings.directory.clone());
         self.tell_broken(&broken);
         self.known = newest;
         Ok(())
     }
 
-    fn tell_broken(&self, broken: &[Broken]) {
-        for Broken { id, why, .. } in broken {
+    fn tell_broken(&self, broken: &[InvalidRow]) {
+        for InvalidRow { id, why, .. } in broken {
             (self.report)(&format!("the record of key {id} cannot be read, and admits nobody: {why}"));
         }
     }

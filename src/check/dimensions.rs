@@ -5,13 +5,13 @@ use std::{fmt, sync::Arc};
 use http::HeaderName;
 
 use crate::{
-    check::{Demand, Verdicts},
+    check::{CheckLabel, Findings},
     denial::Cause,
     dimension::Dimension,
     entity::entity_allowed,
     head::Head,
     name::Name,
-    principal::{Principal, Stance},
+    principal::{Handling, Principal},
 };
 
 /// Which entity of a dimension a request is about, and where the request says so.
@@ -61,7 +61,7 @@ impl EntityRef {
         Self { dimension: dimension.into(), place: Place::Function(Arc::new(find)) }
     }
 
-    /// The path parameter that the tie needs, if it needs one.
+    /// The path parameter that the entity needs, if it needs one.
     pub(crate) fn parameter(&self) -> Option<&str> {
         match &self.place {
             Place::Path(name) => Some(name.as_str()),
@@ -78,7 +78,7 @@ impl EntityRef {
         &self.dimension
     }
 
-    /// The header that the tie reads, if it reads one.
+    /// The header that the entity reads, if it reads one.
     pub(crate) const fn header_name(&self) -> Option<&HeaderName> {
         match &self.place {
             Place::Header(name) => Some(name),
@@ -87,7 +87,7 @@ impl EntityRef {
     }
 
     /// Gives every value of the entity in the request to `judge`; each must pass.
-    fn judge_each(&self, head: &Head<'_>, judge: &mut impl FnMut(Result<&str, Cause>)) {
+    fn for_each_id(&self, head: &Head<'_>, judge: &mut impl FnMut(Result<&str, Cause>)) {
         let missing = || Err(Cause::MissingEntity(self.dimension.clone()));
         let malformed = || Cause::MalformedId(self.dimension.clone());
         match &self.place {
@@ -123,53 +123,53 @@ impl fmt::Debug for EntityRef {
 
 /// All that a rule says of dimensions.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Relations {
-    pub(crate) ties: Vec<EntityRef>,
-    pub(crate) stances: Vec<(Dimension, Stance)>,
+pub(crate) struct DimensionRules {
+    pub(crate) entities: Vec<EntityRef>,
+    pub(crate) handlings: Vec<(Dimension, Handling)>,
     /// Dimensions that are not named are `Unscoped`.
     pub(crate) rest_unscoped: bool,
     /// The [bits](Dimension::bit) of the standard dimensions that are covered, worked out by [`relate`](Self::relate) once
     /// for all requests. Fewer than there are would refuse.
     pub(crate) covered: u8,
-    /// The same of those that the rule itself names, by a tie or otherwise. Fewer would refuse here too.
+    /// The same of those that the rule itself names, by a entity or otherwise. Fewer would refuse here too.
     pub(crate) said: u8,
     /// The dimensions that a handler has to settle, and how.
-    pub(crate) open: Arc<[(Dimension, Stance)]>,
+    pub(crate) open: Arc<[(Dimension, Handling)]>,
 }
 
-impl Relations {
+impl DimensionRules {
     /// Says something more of dimensions.
     pub(crate) fn relate(&mut self, say: impl FnOnce(&mut Self)) {
         say(self);
-        self.open = self.stances.iter().filter(|(_, stance)| *stance != Stance::Unscoped).cloned().collect();
+        self.open = self.handlings.iter().filter(|(_, handling)| *handling != Handling::Unscoped).cloned().collect();
         self.covered =
             Dimension::STANDARD.iter().filter(|over| self.names(over)).fold(0, |bits, over| bits | over.bit());
         self.said = self.named().fold(0, |bits, over| bits | over.bit());
     }
 
-    pub(crate) fn stance(&self, dimension: &Dimension) -> Option<Stance> {
-        let named = self.stances.iter().find(|(over, _)| over == dimension).map(|&(_, stance)| stance);
-        named.or(self.rest_unscoped.then_some(Stance::Unscoped))
+    pub(crate) fn handling(&self, dimension: &Dimension) -> Option<Handling> {
+        let named = self.handlings.iter().find(|(over, _)| over == dimension).map(|&(_, handling)| handling);
+        named.or(self.rest_unscoped.then_some(Handling::Unscoped))
     }
 
     pub(crate) fn scoped(&self, dimension: &Dimension) -> bool {
-        self.ties.iter().any(|tie| tie.dimension == *dimension)
+        self.entities.iter().any(|entity| entity.dimension == *dimension)
     }
 
     /// The dimensions that a handler has to settle.
-    pub(crate) fn open(&self) -> impl Iterator<Item = (&Dimension, Stance)> {
-        self.open.iter().map(|(over, stance)| (over, *stance))
+    pub(crate) fn open(&self) -> impl Iterator<Item = (&Dimension, Handling)> {
+        self.open.iter().map(|(over, handling)| (over, *handling))
     }
 
     /// The dimensions whose ids are read here or by a [`Scope`](crate::Scope): how they are spelt matters.
     pub(crate) fn read(&self) -> impl Iterator<Item = &Dimension> {
-        let filtered = self.open().filter(|(_, stance)| *stance == Stance::Filtered).map(|(over, _)| over);
-        self.ties.iter().map(EntityRef::dimension).chain(filtered)
+        let filtered = self.open().filter(|(_, handling)| *handling == Handling::Filtered).map(|(over, _)| over);
+        self.entities.iter().map(EntityRef::dimension).chain(filtered)
     }
 
     /// Every dimension that is named, some more than once.
     pub(crate) fn named(&self) -> impl Iterator<Item = &Dimension> {
-        self.ties.iter().map(EntityRef::dimension).chain(self.stances.iter().map(|(over, _)| over))
+        self.entities.iter().map(EntityRef::dimension).chain(self.handlings.iter().map(|(over, _)| over))
     }
 
     /// Whether entities of the dimension are looked at one by one, here or in the handler.
@@ -189,17 +189,17 @@ impl Relations {
     fn names(&self, dimension: &Dimension) -> bool {
         let by_shop = || self.meets(&Dimension::SHOP) || self.meets(&Dimension::SHOP_COUNTRY);
         self.scoped(dimension)
-            || self.stance(dimension).is_some()
+            || self.handling(dimension).is_some()
             || ((*dimension == Dimension::SHOP || *dimension == Dimension::COMPANY) && by_shop())
     }
 
     /// Judges a request.
-    pub(crate) fn judge(&self, head: &Head<'_>, principal: &Principal, verdicts: &mut impl Verdicts) {
+    pub(crate) fn judge(&self, head: &Head<'_>, principal: &Principal, findings: &mut impl Findings) {
         let (grant, directory) = (principal.record().grant(), principal.directory());
-        for tie in &self.ties {
-            tie.judge_each(head, &mut |id| {
-                let verdict = id.and_then(|id| entity_allowed(grant, directory, &tie.dimension, id, self.said));
-                verdicts.hear(|| Demand::Entity(&tie.dimension), verdict);
+        for entity in &self.entities {
+            entity.for_each_id(head, &mut |id| {
+                let verdict = id.and_then(|id| entity_allowed(grant, directory, &entity.dimension, id, self.said));
+                findings.record(|| CheckLabel::Entity(&entity.dimension), verdict);
             });
         }
         for (dimension, _) in grant.restrictions() {
@@ -207,7 +207,7 @@ impl Relations {
                 true => Ok(()),
                 false => Err(Cause::DimensionNotDeclared(dimension.clone())),
             };
-            verdicts.hear(|| Demand::Restriction(dimension), verdict);
+            findings.record(|| CheckLabel::Restriction(dimension), verdict);
         }
     }
 }

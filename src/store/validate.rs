@@ -6,7 +6,7 @@ use crate::{
     error::ConfigError,
     key::{Digest, Grant, GrantFile, KeyRecord, Restriction},
     name::check_tenant,
-    store::{StoreError, StoreSettings, lifecycle::Table},
+    store::{StoreError, StoreSettings, lifecycle::KeySource},
     timestamp,
 };
 
@@ -43,7 +43,11 @@ pub(crate) fn judge(grant: &Grant, settings: &StoreSettings) -> Result<Vec<Strin
 }
 
 /// A record from elsewhere, held to what is demanded of one that is issued here.
-pub(crate) fn sound(record: &KeyRecord, table: &impl Table, settings: &StoreSettings) -> Result<KeyRecord, StoreError> {
+pub(crate) fn validate_record(
+    record: &KeyRecord,
+    table: &impl KeySource,
+    settings: &StoreSettings,
+) -> Result<KeyRecord, StoreError> {
     let texts = [
         ("id", Some(record.id().as_str())),
         ("name", Some(record.name())),
@@ -53,19 +57,19 @@ pub(crate) fn sound(record: &KeyRecord, table: &impl Table, settings: &StoreSett
     ];
     for (what, text) in texts {
         let text = text.unwrap_or_default();
-        label(what, text, 1024)?;
+        validate_label(what, text, 1024)?;
         if words(text).any(|word| Digest::of(word.as_bytes()) == *record.digest()) {
-            return Err(a_secret(what));
+            return Err(contains_secret(what));
         }
-        no_secret(what, text, table, settings)?;
+        validate_no_secret(what, text, table, settings)?;
     }
     judge(record.grant(), settings)?;
-    no_secret_in_grant(record.grant(), table, settings)?;
+    validate_no_secret_in_grant(record.grant(), table, settings)?;
     // Built anew: when it was revoked, once set, stays as it is.
     Ok(KeyRecord::builder(record.id().clone(), *record.digest())
         .name(record.name())
-        .kind(named("kind", record.kind().map(str::to_owned))?)
-        .tenant(named("tenant", record.tenant().map(str::to_owned))?)
+        .kind(validate_name("kind", record.kind().map(str::to_owned))?)
+        .tenant(validate_name("tenant", record.tenant().map(str::to_owned))?)
         .created_at(date(record.created_at())?)
         .not_before(date(record.not_before())?)
         .expires_at(date(record.expires_at())?)
@@ -80,7 +84,7 @@ pub(crate) fn sound(record: &KeyRecord, table: &impl Table, settings: &StoreSett
 
 /// Refuses settings that could not be read back, or under which keys could not: nobody would notice before
 /// the store is opened again.
-pub(crate) fn readable(new: &StoreSettings, table: &impl Table) -> Result<(), StoreError> {
+pub(crate) fn validate_readable(new: &StoreSettings, table: &impl KeySource) -> Result<(), StoreError> {
     let text = new.to_json().map_err(invalid)?;
     StoreSettings::parse(&text, &new.dimensions).map(drop).map_err(invalid)?;
     for record in table.all()? {
@@ -97,7 +101,7 @@ pub(crate) fn readable(new: &StoreSettings, table: &impl Table) -> Result<(), St
 
 /// Text that people read in tables and logs: no line breaks, no escape sequences, and nothing that makes it look like
 /// another text.
-pub(crate) fn label(what: &str, text: &str, most: usize) -> Result<(), StoreError> {
+pub(crate) fn validate_label(what: &str, text: &str, most: usize) -> Result<(), StoreError> {
     if text.chars().count() > most || text.chars().any(is_hidden) {
         let told = format!("{what}: at most {most} characters, none of them control or invisible characters");
         return Err(StoreError::invalid(told));
@@ -118,29 +122,29 @@ fn is_hidden(character: char) -> bool {
 }
 
 /// Refuses text with a whole API key in it: it would stand in the store, in lists and in audit records.
-pub(crate) fn no_secret(
+pub(crate) fn validate_no_secret(
     what: &str,
     text: &str,
-    table: &impl Table,
+    table: &impl KeySource,
     settings: &StoreSettings,
 ) -> Result<(), StoreError> {
     for word in words(text) {
         // Of opaque keys only those that are known can be told from other words.
         let formed = settings.format.key_id(word.as_bytes()).is_some();
         if formed || (settings.format.matches(word.as_bytes()) && table.by_digest(&Digest::of(word.as_bytes()))?) {
-            return Err(a_secret(what));
+            return Err(contains_secret(what));
         }
     }
     Ok(())
 }
 
 /// The same of all that a grant names.
-pub(crate) fn no_secret_in_grant(
+pub(crate) fn validate_no_secret_in_grant(
     grant: &Grant,
-    table: &impl Table,
+    table: &impl KeySource,
     settings: &StoreSettings,
 ) -> Result<(), StoreError> {
-    texts_of(grant).try_for_each(|(what, text)| no_secret(what, text, table, settings))
+    texts_of(grant).try_for_each(|(what, text)| validate_no_secret(what, text, table, settings))
 }
 
 /// The texts in a grant that could be a key, with what they are. Long lists are of numbers and short names.
@@ -157,7 +161,7 @@ pub(crate) fn texts_of(grant: &Grant) -> impl Iterator<Item = (&str, &str)> {
 /// No format has shorter keys.
 const SHORTEST_KEY: usize = 8;
 
-pub(crate) fn a_secret(what: &str) -> StoreError {
+pub(crate) fn contains_secret(what: &str) -> StoreError {
     StoreError::invalid(format!("{what}: it holds a whole API key, which must not be stored in the clear"))
 }
 
@@ -167,9 +171,9 @@ pub(crate) fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split_whitespace().flat_map(move |word| [word, word.trim_matches(around)])
 }
 
-pub(crate) fn named(what: &str, name: Option<String>) -> Result<Option<String>, StoreError> {
+pub(crate) fn validate_name(what: &str, name: Option<String>) -> Result<Option<String>, StoreError> {
     if let Some(name) = &name {
-        label(what, name, 256)?;
+        validate_label(what, name, 256)?;
         if name.is_empty() {
             return Err(StoreError::invalid(format!("{what}: leave it out, or give it a name")));
         }

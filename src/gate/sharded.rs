@@ -17,38 +17,38 @@ use crate::{
 
 /// A configuration that each thread counts in a place of its own. Every request holds on to it, and were there but one
 /// count, all cores would wait for each other at it.
-pub(crate) struct Shared<R> {
-    shares: [Arc<Share<R>>; SHARES],
+pub(crate) struct Sharded<R> {
+    shards: [Arc<Shard<R>>; SHARDS],
 }
 
 /// More threads than that share a place with others.
-const SHARES: usize = 16;
+const SHARDS: usize = 16;
 
 /// The configuration, as a few threads know it. Its count, which stands in front of it, is alone in its cache lines.
 #[repr(align(128))]
-pub(crate) struct Share<R> {
+pub(crate) struct Shard<R> {
     config: Arc<Config<R>>,
 }
 
-impl<R> Shared<R> {
+impl<R> Sharded<R> {
     pub(crate) fn new(config: &Arc<Config<R>>) -> Self {
-        Self { shares: std::array::from_fn(|_| Arc::new(Share { config: Arc::clone(config) })) }
+        Self { shards: std::array::from_fn(|_| Arc::new(Shard { config: Arc::clone(config) })) }
     }
 
     /// The one of this thread.
     #[inline]
-    pub(crate) fn own(&self) -> &Arc<Share<R>> {
+    pub(crate) fn local(&self) -> &Arc<Shard<R>> {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         thread_local! {
             static NUMBER: usize = NEXT.fetch_add(1, Ordering::Relaxed);
         }
-        let [first, ..] = &self.shares;
+        let [first, ..] = &self.shards;
         let number = NUMBER.try_with(|number| *number).unwrap_or(0);
-        self.shares.get(number % SHARES).unwrap_or(first)
+        self.shards.get(number % SHARDS).unwrap_or(first)
     }
 }
 
-impl<R> Deref for Share<R> {
+impl<R> Deref for Shard<R> {
     type Target = Config<R>;
 
     fn deref(&self) -> &Config<R> {
@@ -57,7 +57,7 @@ impl<R> Deref for Share<R> {
 }
 
 /// The store of the configuration: a principal that holds on to it counts where its request does.
-impl<R: Send + Sync + 'static> KeyStore for Share<R> {
+impl<R: Send + Sync + 'static> KeyStore for Shard<R> {
     fn lookup(&self, digest: &Digest) -> Lookup {
         self.store.lookup(digest)
     }
@@ -79,11 +79,11 @@ mod tests {
     #[test]
     fn threads_count_in_places_of_their_own() {
         let layer = AuthenticateLayer::new(MemoryStore::new());
-        let shared = layer.shared();
-        assert!(Arc::ptr_eq(&shared, &layer.clone().shared()), "however many routes are wrapped");
-        let place = || std::thread::scope(|scope| scope.spawn(|| Arc::as_ptr(shared.own()).addr()).join().unwrap());
+        let sharded = layer.sharded();
+        assert!(Arc::ptr_eq(&sharded, &layer.clone().sharded()), "however many routes are wrapped");
+        let place = || std::thread::scope(|scope| scope.spawn(|| Arc::as_ptr(sharded.local()).addr()).join().unwrap());
         // Threads of other tests are numbered as well: all of these may be one only by a very long chance.
-        let places: std::collections::BTreeSet<usize> = (0..4 * SHARES).map(|_| place()).collect();
+        let places: std::collections::BTreeSet<usize> = (0..4 * SHARDS).map(|_| place()).collect();
         assert!(places.len() > 1 && places.iter().all(|place| place % 128 == 0), "{places:?}");
     }
 }
