@@ -129,8 +129,8 @@ pub(crate) fn plan(
         }
         Change::PruneAudit { before } => {
             if now.duration_since(before).unwrap_or_default() < YOUNGEST_PRUNED {
-                let told = "audit records of the last hour are kept: other processes learn from them what has changed";
-                return Err(StoreError::invalid(told));
+                let message = "audit records of the last hour are kept: other processes learn from them what has changed";
+                return Err(StoreError::invalid(message));
             }
             let before = timestamp::whole_micros(before).map_err(invalid)?;
             plan.applied.count = table.audit_before(before)?;

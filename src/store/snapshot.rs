@@ -186,12 +186,12 @@ impl SnapshotCell {
         // Whoever panicked while holding the lock has changed nothing.
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut snapshot = Snapshot::clone(&self.snapshot.load());
-        let told = change(&mut snapshot);
+        let result = change(&mut snapshot);
         let old = self.snapshot.swap(Arc::new(snapshot));
         self.generation.fetch_add(1, Ordering::AcqRel);
         // Only now: whatever ends with it, everybody reads the new one.
         drop(old);
-        told
+        result
     }
 }
 

@@ -103,8 +103,8 @@ pub(crate) fn validate_readable(new: &StoreSettings, table: &impl KeySource) -> 
 /// another text.
 pub(crate) fn validate_label(what: &str, text: &str, most: usize) -> Result<(), StoreError> {
     if text.chars().count() > most || text.chars().any(is_hidden) {
-        let told = format!("{what}: at most {most} characters, none of them control or invisible characters");
-        return Err(StoreError::invalid(told));
+        let message = format!("{what}: at most {most} characters, none of them control or invisible characters");
+        return Err(StoreError::invalid(message));
     }
     Ok(())
 }

@@ -312,7 +312,7 @@ fn code_is_shown_and_not_read() {
         (
             tied,
             r#""scoped": [{ "dimension": "shop", "function": true }]"#,
-            "route /a: tied[0].function: this is Rust code",
+            "route /a: scoped[0].function: this is Rust code",
         ),
         (Rule::resource("shops").check(check), r#""checks": 1"#, "route /a: checks: this is Rust code"),
         (Rule::resource("shops").check(check).check(check), r#""checks": 2"#, "route /a: checks: "),

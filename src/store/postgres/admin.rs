@@ -23,7 +23,7 @@ use crate::{
         lifecycle::{Plan, Row, plan},
         postgres::{
             ReplicaStatus,
-            connection::{ConnectOptions, ISOLATION, failure, standby, statement_timeouts},
+            connection::{ConnectOptions, ISOLATION, to_store_error, standby, statement_timeouts},
             propagation::{CommitMark, SETTLE, await_propagation},
             replica::{micros, parse},
             rows::{COLUMNS, Fetched, InvalidRow, OLD_AUDITS, Reader},
@@ -142,7 +142,7 @@ impl Admin {
         let client = self.connect_options.connect(None).await?;
         // So short that the others, whose renewals wait for the lock, keep their leases.
         let manners = format!("{ISOLATION}; {}", statement_timeouts(self.lease / 2));
-        client.batch_execute(&manners).await.map_err(|error| failure(&error))?;
+        client.batch_execute(&manners).await.map_err(to_store_error)?;
         Ok(client)
     }
 
@@ -152,17 +152,16 @@ impl Admin {
         who: &str,
         change: Change,
     ) -> Result<Option<(Applied, CommitMark)>, StoreError> {
-        let told = |error: tokio_postgres::Error| failure(&error);
-        let transaction = client.transaction().await.map_err(told)?;
+        let transaction = client.transaction().await.map_err(to_store_error)?;
         if is_large(&change) {
             // To read or work out very many rows takes its time.
             let longer = statement_timeouts(self.lease.max(Duration::from_secs(30))).replacen("SET", "SET LOCAL", 1);
-            transaction.batch_execute(&longer).await.map_err(told)?;
+            transaction.batch_execute(&longer).await.map_err(to_store_error)?;
         }
         // The triggers would take what follows for changes that are made by hand.
-        transaction.batch_execute("SELECT set_config('authz.writer', 'yes', true)").await.map_err(told)?;
+        transaction.batch_execute("SELECT set_config('authz.writer', 'yes', true)").await.map_err(to_store_error)?;
         // Locked from here to the end: versions come in the order of the commits.
-        let row = transaction.query_one(LOCK, &[]).await.map_err(told)?;
+        let row = transaction.query_one(LOCK, &[]).await.map_err(to_store_error)?;
         let (before, now): (i64, SystemTime) = (row.get(0), row.get(2));
         schema::readable(row.get(3))?;
         let (is_same_server, mut settled, bell_is_full): (bool, _, bool) = (row.get(4), row.get(5), row.get(6));
@@ -171,7 +170,7 @@ impl Admin {
         let Plan { edits, settings, prune, applied } = plan(who, change, &fetched, &settings, now)?;
         Fetched::assert_no_key(&transaction, &edits).await?;
         if !is_same_server {
-            settled = Some(transaction.query_one(SETTLE, &[&micros(self.lease)]).await.map_err(told)?.get(0));
+            settled = Some(transaction.query_one(SETTLE, &[&micros(self.lease)]).await.map_err(to_store_error)?.get(0));
         }
         let mut version = before;
         if !edits.is_empty() {
@@ -179,7 +178,7 @@ impl Admin {
             getrandom::fill(&mut random).map_err(|error| StoreError::unavailable(error.to_string()))?;
             let identity = format!("{:032x}", u128::from_ne_bytes(random));
             if let Some(oldest) = prune {
-                transaction.execute(&format!("DELETE {OLD_AUDITS}"), &[&oldest]).await.map_err(told)?;
+                transaction.execute(&format!("DELETE {OLD_AUDITS}"), &[&oldest]).await.map_err(to_store_error)?;
             }
             let first = before.checked_add(1).ok_or_else(no_more_versions)?;
             let count = i64::try_from(edits.len()).map_err(|_| no_more_versions())?;
@@ -191,14 +190,14 @@ impl Admin {
             let counted = "UPDATE authz_counter SET version = $1, change = $2, settings = coalesce($3, settings)";
             let text = settings.as_ref().map(StoreSettings::to_json).transpose();
             let text = text.map_err(|error| StoreError::invalid(error.to_string()))?;
-            transaction.execute(counted, &[&version, &identity, &text]).await.map_err(told)?;
+            transaction.execute(counted, &[&version, &identity, &text]).await.map_err(to_store_error)?;
             // Replicas ask by themselves as well: whoever fills the queue of notifications keeps nobody from revoking.
             if !bell_is_full {
-                transaction.execute("SELECT pg_notify('authz', '')", &[]).await.map_err(told)?;
+                transaction.execute("SELECT pg_notify('authz', '')", &[]).await.map_err(to_store_error)?;
             }
         }
         let unsure =
-            |error| StoreError::unavailable(format!("whether the change is made is not known: {}", failure(&error)));
+            |error| StoreError::unavailable(format!("whether the change is made is not known: {}", to_store_error(error)));
         // Where nothing was to be done, whoever did it may not have waited for everybody.
         transaction.commit().await.map_err(unsure)?;
         if let Some(settings) = settings {
@@ -214,7 +213,6 @@ impl Admin {
     }
 
     async fn page_of(&self, client: &Client, query: &KeyQuery, index: &Index) -> Result<Page, StoreError> {
-        let told = |error: tokio_postgres::Error| failure(&error);
         let dimensions = self.settings_of(client).await?.dimensions;
         let mut reader = Reader::new(&dimensions);
         let sql = format!("SELECT {COLUMNS} FROM authz_keys WHERE id > $1 ORDER BY id LIMIT $2");
@@ -224,7 +222,7 @@ impl Admin {
         // Filters are the same for every store: here only the order is the database's.
         let chunk = i64::try_from(query.limit + 1).unwrap_or(i64::MAX).max(1000);
         loop {
-            let rows = client.query(&sql, &[&after, &chunk]).await.map_err(told)?;
+            let rows = client.query(&sql, &[&after, &chunk]).await.map_err(to_store_error)?;
             for row in &rows {
                 if page.records.len() == query.limit {
                     page.next = page.records.last().map(|last| last.id().clone());
@@ -247,7 +245,7 @@ impl Admin {
         let work = async |client: &mut Client| {
             let dimensions = self.settings_of(client).await?.dimensions;
             let sql = format!("SELECT {COLUMNS} FROM authz_keys WHERE id = $1");
-            let row = client.query_opt(&sql, &[&id.as_str()]).await.map_err(|error| failure(&error))?;
+            let row = client.query_opt(&sql, &[&id.as_str()]).await.map_err(to_store_error)?;
             Ok(match row.map(|row| Reader::new(&dimensions).record(&row)) {
                 None => Row::Absent,
                 Some(Ok(record)) => Row::Found(record),
@@ -260,9 +258,8 @@ impl Admin {
     /// What a look-up finds that asks the database.
     pub(super) async fn by_digest(&self, digest: &Digest, index: &Index) -> Found {
         let work = async |client: &mut Client| {
-            let told = |error: tokio_postgres::Error| failure(&error);
             let sql = "SELECT settings, pg_is_in_recovery(), oldest, version FROM authz_counter";
-            let row = client.query_one(sql, &[]).await.map_err(told)?;
+            let row = client.query_one(sql, &[]).await.map_err(to_store_error)?;
             if row.get(1) {
                 return Err(standby()); // it was the primary once
             }
@@ -274,7 +271,7 @@ impl Admin {
                 index.publish([], Some(settings.directory));
             }
             let sql = format!("SELECT {COLUMNS} FROM authz_keys WHERE digest = $1");
-            let row = client.query_opt(&sql, &[&digest.as_bytes().as_slice()]).await.map_err(told)?;
+            let row = client.query_opt(&sql, &[&digest.as_bytes().as_slice()]).await.map_err(to_store_error)?;
             let read = row.map(|row| Reader::new(&settings.dimensions).record(&row));
             read.transpose().map_err(|broken| StoreError::unreadable(broken.why))
         };
@@ -288,7 +285,7 @@ impl Admin {
         let limit = i64::try_from(query.limit).unwrap_or(i64::MAX);
         let key = query.key.as_ref().map(KeyId::as_str);
         let work = async |client: &mut Client| {
-            client.query(sql, &[&before, &key, &limit]).await.map_err(|error| failure(&error))
+            client.query(sql, &[&before, &key, &limit]).await.map_err(to_store_error)
         };
         let rows = self.with_connection(PATIENCE, work).await?;
         let record = |row: &tokio_postgres::Row| AuditRecord {
@@ -311,7 +308,7 @@ impl Admin {
     pub(super) async fn replicas(&self) -> Result<Vec<ReplicaStatus>, StoreError> {
         let sql = "SELECT name, applied, version, extract(epoch FROM lease_until - clock_timestamp())::float8
                    FROM authz_replicas, authz_counter ORDER BY name, id";
-        let work = async |client: &mut Client| client.query(sql, &[]).await.map_err(|error| failure(&error));
+        let work = async |client: &mut Client| client.query(sql, &[]).await.map_err(to_store_error);
         let rows = self.with_connection(PATIENCE, work).await?;
         let number = |value: i64| u64::try_from(value).unwrap_or_default();
         let status = |row: &tokio_postgres::Row| ReplicaStatus {
@@ -324,7 +321,7 @@ impl Admin {
     }
 
     async fn settings_of(&self, client: &Client) -> Result<StoreSettings, StoreError> {
-        let row = client.query_one("SELECT settings FROM authz_counter", &[]).await.map_err(|error| failure(&error))?;
+        let row = client.query_one("SELECT settings FROM authz_counter", &[]).await.map_err(to_store_error)?;
         parse(row.get(0), &self.own.borrow())
     }
 
@@ -335,7 +332,7 @@ impl Admin {
                    FROM unnest($1::text[], $2::timestamptz[]) AS used (id, at)
                    WHERE authz_keys.id = used.id AND (last_used IS NULL OR last_used < used.at)";
         let work = async |client: &mut Client| {
-            client.execute(sql, &[&ids, &times]).await.map(drop).map_err(|error| failure(&error))
+            client.execute(sql, &[&ids, &times]).await.map(drop).map_err(to_store_error)
         };
         self.with_connection(Duration::from_secs(5), work).await
     }

@@ -95,7 +95,7 @@ impl ConnectOptions {
         let hosts = u32::try_from(self.config.get_hosts().len()).unwrap_or(1).max(1);
         let patience = self.config.get_connect_timeout().copied().unwrap_or(Duration::from_secs(5));
         let connected = tokio::time::timeout(patience.saturating_mul(hosts), connecting).await;
-        connected.map_err(|_| silence())?.map_err(|error| failure(&error))
+        connected.map_err(|_| silence())?.map_err(to_store_error)
     }
 }
 
@@ -136,7 +136,7 @@ pub(super) async fn assert_own_session(client: &Client, other: &Client) -> Resul
         let mut seen = vec![answered(session(client, "BEGIN; SELECT pg_backend_pid()")).await?];
         let mut begun = pin!(other.batch_execute("BEGIN; SELECT 1"));
         match tokio::time::timeout(PATIENCE, begun.as_mut()).await {
-            Ok(begun) => begun.map_err(|error| failure(&error))?,
+            Ok(begun) => begun.map_err(to_store_error)?,
             Err(_) => {
                 // One that has a single session waits for this.
                 answered(client.batch_execute("ROLLBACK")).await?;
@@ -161,7 +161,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 async fn answered<T>(answer: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T, StoreError> {
     let answer = tokio::time::timeout(PATIENCE, answer).await.map_err(|_| silence())?;
-    answer.map_err(|error| failure(&error))
+    answer.map_err(to_store_error)
 }
 
 fn pooler() -> StoreError {
@@ -203,18 +203,18 @@ pub(super) fn standby() -> StoreError {
 }
 
 /// An error in one line for the person in front of it.
-pub(super) fn failure(error: &tokio_postgres::Error) -> StoreError {
-    let Some(told) = error.as_db_error() else {
+pub(super) fn to_store_error(error: tokio_postgres::Error) -> StoreError {
+    let Some(database_error) = error.as_db_error() else {
         // What went wrong stands in its sources: a certificate that nobody vouches for.
-        let source = std::error::Error::source(error).map_or(String::new(), |source| format!(": {source}"));
+        let source = std::error::Error::source(&error).map_or(String::new(), |source| format!(": {source}"));
         return StoreError::unavailable(format!("{error}{source}"));
     };
-    match *told.code() {
+    match *database_error.code() {
         SqlState::UNDEFINED_TABLE => StoreError::not_found("the database has no key store; `authz init` makes one"),
         SqlState::UNIQUE_VIOLATION => StoreError::conflict("another key has the same id or digest; try again"),
         SqlState::READ_ONLY_SQL_TRANSACTION => read_only(),
-        _ if told.message().contains("statement pooling") => pooler(),
-        _ => StoreError::unavailable(told.message().to_owned()),
+        _ if database_error.message().contains("statement pooling") => pooler(),
+        _ => StoreError::unavailable(database_error.message().to_owned()),
     }
 }
 

@@ -9,7 +9,7 @@ use tokio_postgres::{Client, Row, types::ToSql};
 
 use crate::store::{
     Propagation, StoreError,
-    postgres::connection::{failure, silence},
+    postgres::connection::{to_store_error, silence},
 };
 
 /// How long the database may take for each answer, while there are leases to be waited for.
@@ -40,8 +40,8 @@ pub(super) async fn await_propagation(client: &Client, mark: &CommitMark) -> Res
         } else {
             format!("{} did not acknowledge it yet", names.join(", "))
         };
-        let told = format!("the change is made (version {}), but {who}: {why}; repeat it to be sure", mark.version);
-        StoreError::unavailable(told)
+        let message = format!("the change is made (version {}), but {who}: {why}; repeat it to be sure", mark.version);
+        StoreError::unavailable(message)
     };
     let begin = Instant::now();
     // By another server's clock a lease may seem to last longer than it does. Of those that do not say how long their
@@ -78,5 +78,5 @@ pub(super) async fn await_propagation(client: &Client, mark: &CommitMark) -> Res
 }
 
 async fn answer(asked: impl Future<Output = Result<Vec<Row>, tokio_postgres::Error>>) -> Result<Vec<Row>, StoreError> {
-    tokio::time::timeout(PATIENCE, asked).await.map_err(|_| silence())?.map_err(|error| failure(&error))
+    tokio::time::timeout(PATIENCE, asked).await.map_err(|_| silence())?.map_err(to_store_error)
 }

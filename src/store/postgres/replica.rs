@@ -20,7 +20,7 @@ use crate::{
         StoreError, StoreSettings,
         index::{Entry, Index},
         postgres::{
-            connection::{ConnectOptions, ISOLATION, failure, silence},
+            connection::{ConnectOptions, ISOLATION, to_store_error, silence},
             rows::{COLUMNS, InvalidRow, Reader, digest_of},
             schema,
         },
@@ -117,21 +117,20 @@ impl State {
         client: &mut Client,
         own: &[Dimension],
     ) -> Result<(Self, Vec<(Digest, Entry)>, Vec<InvalidRow>), StoreError> {
-        let told = |error: tokio_postgres::Error| failure(&error);
         let builder = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
-        let moment = builder.start().await.map_err(told)?;
-        let row = moment.query_one("SELECT version, change, settings FROM authz_counter", &[]).await.map_err(told)?;
+        let moment = builder.start().await.map_err(to_store_error)?;
+        let row = moment.query_one("SELECT version, change, settings FROM authz_counter", &[]).await.map_err(to_store_error)?;
         let settings = parse(row.get(2), own)?;
         let version = row.get(0);
         let state =
             Self { version, change: row.get(1), settings, newest: version, stride: *STRIDE.end(), backlog: None };
         let none: [&(dyn ToSql + Sync); 0] = [];
         let sql = format!("SELECT {COLUMNS} FROM authz_keys");
-        let rows = moment.query_raw(&sql, none).await.map_err(told)?;
+        let rows = moment.query_raw(&sql, none).await.map_err(to_store_error)?;
         pin_mut!(rows);
         let mut reader = Reader::new(&state.settings.dimensions);
         let (mut entries, mut broken) = (Vec::new(), Vec::new());
-        while let Some(row) = rows.try_next().await.map_err(told)? {
+        while let Some(row) = rows.try_next().await.map_err(to_store_error)? {
             reader.entry(&row, &mut entries, &mut broken);
         }
         Ok((state, entries, broken))
@@ -142,9 +141,9 @@ impl Replica {
     /// Holds the lease for as long as the process lives. `held` hears of the first.
     pub(super) async fn run(self: Rc<Self>, held: oneshot::Sender<Result<(), StoreError>>) {
         let mut held = Some(held);
-        let mut told = false;
+        let mut is_reported = false;
         loop {
-            let error = match self.serve(&mut held, &mut told).await {
+            let error = match self.serve(&mut held, &mut is_reported).await {
                 Ok(()) => return,
                 Err(error) => error,
             };
@@ -152,11 +151,11 @@ impl Replica {
                 let _ = held.send(Err(error));
                 return;
             }
-            if !told {
+            if !is_reported {
                 (self.report)(&format!(
                     "the key store is out of reach, requests are refused when the lease ends: {error}"
                 ));
-                told = true;
+                is_reported = true;
             }
             tokio::time::sleep((self.lease / 8).min(Duration::from_secs(1))).await;
         }
@@ -166,7 +165,7 @@ impl Replica {
     async fn serve(
         &self,
         held: &mut Option<oneshot::Sender<Result<(), StoreError>>>,
-        told: &mut bool,
+        is_reported: &mut bool,
     ) -> Result<(), StoreError> {
         let client = self.connect_options.connect(Some(Rc::clone(&self.wake))).await?;
         let prepared = async {
@@ -176,7 +175,7 @@ impl Replica {
             client.prepare(RENEWAL).await
         };
         let prepared = tokio::time::timeout(self.lease, prepared).await;
-        let renewal = prepared.map_err(|_| silence())?.map_err(|error| failure(&error))?;
+        let renewal = prepared.map_err(|_| silence())?.map_err(to_store_error)?;
         loop {
             let renewed = tokio::time::timeout(self.lease, self.renew(&client, &renewal)).await;
             let Ok(renewed) = renewed else {
@@ -199,7 +198,7 @@ impl Replica {
             if let Some(held) = held.take() {
                 let _ = held.send(Ok(()));
             }
-            if std::mem::take(told) {
+            if std::mem::take(is_reported) {
                 (self.report)("the key store is in reach again");
             }
             let _ = tokio::time::timeout(self.lease / RENEWALS, self.wake.notified()).await;
@@ -214,14 +213,13 @@ impl Replica {
     /// Asks for the lease. Whoever changes something comes either before, and is heard of here, or after, and finds
     /// the lease.
     async fn renew(&self, client: &Client, renewal: &Statement) -> Result<Renewed, StoreError> {
-        let told = |error: tokio_postgres::Error| failure(&error);
         let (known, known_change, stride) = {
             let state = self.state.borrow();
             (state.version, state.change.clone(), state.stride)
         };
         let values: [&(dyn ToSql + Sync); 5] = [&self.id, &self.name, &known, &micros(self.lease), &known_change];
         let asked = clock::now();
-        let row = client.query_one(renewal, &values).await.map_err(told)?;
+        let row = client.query_one(renewal, &values).await.map_err(to_store_error)?;
         let (version, oldest, is_there): (i64, i32, bool) = (row.get(0), row.get(1), row.get(2));
         if let Err(error) = schema::readable(oldest) {
             return Ok(Renewed::Never(format!("{error}; requests are refused")));
@@ -239,7 +237,7 @@ impl Replica {
         self.report_lapse(asked, self.index.set_deadline(deadline));
         if version != known {
             let applied = "UPDATE authz_replicas SET applied = greatest(applied, $2) WHERE id = $1";
-            client.execute(applied, &[&self.id, &version]).await.map_err(told)?;
+            client.execute(applied, &[&self.id, &version]).await.map_err(to_store_error)?;
         }
         Ok(Renewed::Held)
     }
@@ -285,25 +283,23 @@ impl Replica {
     }
 
     async fn part_of_one_moment(&self, client: &Client, since: i64, stride: i64) -> Result<Part, StoreError> {
-        let told = |error: tokio_postgres::Error| failure(&error);
-        client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.map_err(told)?;
+        client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.map_err(to_store_error)?;
         // Should it fail, the connection is given up, and the transaction with it.
         let part = self.part(client, since, stride).await?;
-        client.batch_execute("COMMIT").await.map_err(told)?;
+        client.batch_execute("COMMIT").await.map_err(to_store_error)?;
         Ok(part)
     }
 
     /// What look-ups have to find from now on, by the changes after `since`.
     async fn part(&self, client: &Client, since: i64, stride: i64) -> Result<Part, StoreError> {
-        let told = |error: tokio_postgres::Error| failure(&error);
         let sql = "SELECT version, CASE WHEN EXISTS (SELECT 1 FROM authz_audit WHERE number > $1 AND key_id IS NULL)
                      THEN settings END FROM authz_counter";
-        let row = client.query_one(sql, &[&since]).await.map_err(told)?;
+        let row = client.query_one(sql, &[&since]).await.map_err(to_store_error)?;
         let (newest, settings): (i64, Option<&str>) = (row.get(0), row.get(1));
         let settings = settings.map(|settings| parse(settings, &self.own.borrow())).transpose()?;
         let until = newest.min(since.saturating_add(stride));
         let sql = "SELECT DISTINCT key_id, digest FROM authz_audit WHERE number > $1 AND number <= $2";
-        let changed = client.query(sql, &[&since, &until]).await.map_err(told)?;
+        let changed = client.query(sql, &[&since, &until]).await.map_err(to_store_error)?;
         let ids: BTreeSet<String> = changed.iter().filter_map(|row| row.get::<_, Option<String>>(0)).collect();
         let dimensions = match &settings {
             Some(settings) => settings.dimensions.clone(),
@@ -311,7 +307,7 @@ impl Replica {
         };
         let ids: Vec<String> = ids.into_iter().collect();
         let sql = format!("SELECT {COLUMNS} FROM authz_keys WHERE id = ANY($1)");
-        let rows = client.query(&sql, &[&ids]).await.map_err(told)?;
+        let rows = client.query(&sql, &[&ids]).await.map_err(to_store_error)?;
         let mut reader = Reader::new(&dimensions);
         let (mut there, mut broken) = (Vec::new(), Vec::new());
         rows.iter().for_each(|row| reader.entry(row, &mut there, &mut broken));
@@ -338,7 +334,7 @@ impl Replica {
             // In one transaction: only this one is given back.
             let mark = "SELECT set_config('authz.given_back', 'yes', true)";
             let sql = format!("{mark}; DELETE FROM authz_replicas WHERE id = '{}'", self.id);
-            client.batch_execute(&sql).await.map_err(|error| failure(&error))
+            client.batch_execute(&sql).await.map_err(to_store_error)
         };
         let _ = tokio::time::timeout(Duration::from_secs(1), goodbye).await; // else the lease runs out
     }
@@ -347,7 +343,7 @@ impl Replica {
 /// What tells the change of this number from another of the same number.
 async fn identity(client: &Client, number: i64) -> Result<String, StoreError> {
     let sql = "SELECT change FROM authz_audit WHERE number = $1";
-    Ok(client.query_one(sql, &[&number]).await.map_err(|error| failure(&error))?.get(0))
+    Ok(client.query_one(sql, &[&number]).await.map_err(to_store_error)?.get(0))
 }
 
 /// As the database multiplies an interval by it.

@@ -19,7 +19,7 @@ use crate::{
         grants::Grants,
         index::Entry,
         lifecycle::{KeySource, Row},
-        postgres::connection::failure,
+        postgres::connection::to_store_error,
         validate::{contains_secret, texts_of, words},
     },
 };
@@ -158,7 +158,7 @@ impl Fetched {
             }
             Change::PruneAudit { before } => {
                 let count = transaction.query_one(&format!("SELECT count(*) {OLD_AUDITS}"), &[before]).await;
-                let count: i64 = count.map_err(|error| failure(&error))?.get(0);
+                let count: i64 = count.map_err(to_store_error)?.get(0);
                 fetched.old_audits = usize::try_from(count).unwrap_or_default();
             }
             Change::Settings(_) => {
@@ -172,7 +172,7 @@ impl Fetched {
             let known = "SELECT digest FROM authz_keys WHERE digest = ANY($1)";
             let revoked = "SELECT digest FROM authz_revoked WHERE digest = ANY($1)";
             for (sql, set) in [(known, &mut fetched.digests), (revoked, &mut fetched.revoked)] {
-                let rows = transaction.query(sql, &[&bytes]).await.map_err(|error| failure(&error))?;
+                let rows = transaction.query(sql, &[&bytes]).await.map_err(to_store_error)?;
                 set.extend(rows.iter().filter_map(|row| digest_of(row, 0)));
             }
         }
@@ -188,7 +188,7 @@ impl Fetched {
             texts.flat_map(|(_, text)| words(text)).map(|word| Digest::of(word.as_bytes())).collect();
         let bytes: Vec<&[u8]> = digests.iter().map(|digest| digest.as_bytes().as_slice()).collect();
         let known = "SELECT 1 FROM authz_keys WHERE digest = ANY($1) LIMIT 1";
-        match transaction.query_opt(known, &[&bytes]).await.map_err(|error| failure(&error))? {
+        match transaction.query_opt(known, &[&bytes]).await.map_err(to_store_error)? {
             None => Ok(()),
             Some(_) => Err(contains_secret("grant")),
         }
@@ -204,7 +204,7 @@ impl Fetched {
             return Ok(());
         }
         let sql = format!("SELECT {COLUMNS} FROM authz_keys WHERE id = ANY($1)");
-        let rows = transaction.query(&sql, &[&ids]).await.map_err(|error| failure(&error))?;
+        let rows = transaction.query(&sql, &[&ids]).await.map_err(to_store_error)?;
         let mut reader = Reader::new(dimensions);
         for row in &rows {
             let (id, row) = match reader.record(row) {
@@ -226,7 +226,7 @@ impl Fetched {
         values: &[&(dyn ToSql + Sync)],
         dimensions: &[Dimension],
     ) -> Result<(), StoreError> {
-        let rows = transaction.query(sql, values).await.map_err(|error| failure(&error))?;
+        let rows = transaction.query(sql, values).await.map_err(to_store_error)?;
         let mut reader = Reader::new(dimensions);
         self.many = rows.iter().filter_map(|row| reader.record(row).ok()).collect();
         Ok(())

@@ -4,7 +4,7 @@ use tokio_postgres::Client;
 
 use crate::store::{
     StoreError, StoreSettings,
-    postgres::connection::{failure, standby},
+    postgres::connection::{to_store_error, standby},
 };
 
 /// What each version of the schema adds to the one before, and the oldest program, by the versions it knows, that can
@@ -26,52 +26,50 @@ const NEWEST: i32 = MIGRATIONS.len() as i32;
 
 /// Makes the tables in a database that has none.
 pub(super) async fn create(client: &mut Client, settings: &str) -> Result<(), StoreError> {
-    let told = |error: tokio_postgres::Error| failure(&error);
-    let transaction = client.transaction().await.map_err(told)?;
+    let transaction = client.transaction().await.map_err(to_store_error)?;
     let known = "SELECT to_regclass('authz_counter') IS NOT NULL";
-    if transaction.query_one(known, &[]).await.map_err(told)?.get(0) {
+    if transaction.query_one(known, &[]).await.map_err(to_store_error)?.get(0) {
         return Err(StoreError::conflict("the database has a key store already"));
     }
     for migration in &MIGRATIONS {
-        transaction.batch_execute(migration.sql).await.map_err(told)?;
+        transaction.batch_execute(migration.sql).await.map_err(to_store_error)?;
     }
     let first = "INSERT INTO authz_counter (version, change, settings, schema, oldest, server_since)
                  VALUES (0, '', $1, $2, $3, pg_postmaster_start_time())";
     let oldest = MIGRATIONS.last().map_or(NEWEST, |newest| newest.oldest);
-    transaction.execute(first, &[&settings, &NEWEST, &oldest]).await.map_err(told)?;
+    transaction.execute(first, &[&settings, &NEWEST, &oldest]).await.map_err(to_store_error)?;
     // Nobody has a lease yet. A row that is only inserted would say nothing of that: it may come from a dump.
-    transaction.batch_execute("UPDATE authz_counter SET settled_at = clock_timestamp()").await.map_err(told)?;
-    transaction.commit().await.map_err(told)
+    transaction.batch_execute("UPDATE authz_counter SET settled_at = clock_timestamp()").await.map_err(to_store_error)?;
+    transaction.commit().await.map_err(to_store_error)
 }
 
 /// Brings the tables to the newest schema, while older replicas serve. How many steps that took.
 pub(super) async fn migrate(client: &mut Client) -> Result<u32, StoreError> {
-    let told = |error: tokio_postgres::Error| failure(&error);
-    let transaction = client.transaction().await.map_err(told)?;
+    let transaction = client.transaction().await.map_err(to_store_error)?;
     // In the order in which renewals take them, and before any row: else each would wait for the other. Whoever waits
     // here for somebody else's lock keeps all replicas from their leases, so not for long.
     let lock = "SET LOCAL lock_timeout = '1s'; SET LOCAL idle_in_transaction_session_timeout = '10s';
                 LOCK TABLE authz_counter, authz_replicas IN ACCESS EXCLUSIVE MODE";
-    transaction.batch_execute(lock).await.map_err(told)?;
-    let row = transaction.query_one("SELECT schema, oldest FROM authz_counter", &[]).await.map_err(told)?;
+    transaction.batch_execute(lock).await.map_err(to_store_error)?;
+    let row = transaction.query_one("SELECT schema, oldest FROM authz_counter", &[]).await.map_err(to_store_error)?;
     let found: i32 = row.get(0);
     readable(row.get(1))?;
     let missing = usize::try_from(found).ok().and_then(|found| MIGRATIONS.get(found..)).unwrap_or_default();
     for migration in missing {
-        transaction.batch_execute(migration.sql).await.map_err(told)?;
+        transaction.batch_execute(migration.sql).await.map_err(to_store_error)?;
     }
     if let Some(newest) = missing.last() {
         let sql = "UPDATE authz_counter SET schema = $1, oldest = $2";
-        transaction.execute(sql, &[&NEWEST, &newest.oldest]).await.map_err(told)?;
+        transaction.execute(sql, &[&NEWEST, &newest.oldest]).await.map_err(to_store_error)?;
     }
-    transaction.commit().await.map_err(told)?;
+    transaction.commit().await.map_err(to_store_error)?;
     Ok(u32::try_from(missing.len()).unwrap_or(u32::MAX))
 }
 
 /// Whether this program can work with the tables as they are.
 pub(super) async fn check(client: &Client) -> Result<(), StoreError> {
     let sql = "SELECT schema, oldest, pg_is_in_recovery() FROM authz_counter";
-    let row = client.query_one(sql, &[]).await.map_err(|error| failure(&error))?;
+    let row = client.query_one(sql, &[]).await.map_err(to_store_error)?;
     let found: i32 = row.get(0);
     if row.get(2) {
         return Err(standby());

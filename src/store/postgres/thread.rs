@@ -24,7 +24,7 @@ use crate::{
         postgres::{
             Handle, PostgresOptions, PostgresStore,
             admin::Admin,
-            connection::{ConnectOptions, assert_own_session, failure},
+            connection::{ConnectOptions, assert_own_session, to_store_error},
             replica::{Replica, State, micros, parse},
             schema,
         },
@@ -127,7 +127,7 @@ async fn start(options: PostgresOptions, connect_options: ConnectOptions) -> Res
     let wake = Rc::new(Notify::new());
     if options.uncached {
         let settings = client.query_one("SELECT settings FROM authz_counter", &[]).await;
-        let settings = parse(settings.map_err(|error| failure(&error))?.get(0), &options.own)?;
+        let settings = parse(settings.map_err(to_store_error)?.get(0), &options.own)?;
         let index = Arc::new(Index::new([], settings.directory.clone()));
         let own = Rc::new(RefCell::new(options.own));
         let admin = Rc::new(Admin::new(connect_options, own, wake, options.lease));
@@ -136,10 +136,10 @@ async fn start(options: PostgresOptions, connect_options: ConnectOptions) -> Res
     let (state, entries, broken) = State::load(&mut client, &options.own).await?;
     // Of replicas that are gone without a word.
     let swept = "DELETE FROM authz_replicas WHERE lease_until < clock_timestamp() - interval '1 minute'";
-    client.execute(swept, &[]).await.map_err(|error| failure(&error))?;
+    client.execute(swept, &[]).await.map_err(to_store_error)?;
     let longest = "UPDATE authz_counter SET longest_lease = $1 * interval '1 microsecond'
                    WHERE longest_lease < $1 * interval '1 microsecond'";
-    client.execute(longest, &[&micros(options.lease)]).await.map_err(|error| failure(&error))?;
+    client.execute(longest, &[&micros(options.lease)]).await.map_err(to_store_error)?;
     let mut random = [0; 16];
     getrandom::fill(&mut random).map_err(|error| StoreError::unavailable(error.to_string()))?;
     let index = Arc::new(Index::new(entries, state.settings.directory.clone()));

@@ -9,7 +9,7 @@ use crate::{
     store::{
         Action, StoreError,
         audit::Edit,
-        postgres::{connection::failure, rows::COLUMNS},
+        postgres::{connection::to_store_error, rows::COLUMNS},
     },
 };
 
@@ -26,7 +26,6 @@ pub(super) async fn write(
     now: SystemTime,
     who: &str,
 ) -> Result<bool, StoreError> {
-    let told = |error: tokio_postgres::Error| failure(&error);
     let mut first = first;
     for edits in edits.chunks(BATCH) {
         let (mut new, mut gone) = (Vec::new(), Vec::new());
@@ -40,14 +39,14 @@ pub(super) async fn write(
                     let sql = "UPDATE authz_keys SET revoked_at = $2, revocation_reason = $3,
                                  version = least(version, 9223372036854775806) + 1
                                WHERE id = $1 AND revoked_at IS NULL";
-                    transaction.execute(sql, &[&id.as_str(), &now, &edit.note]).await.map_err(told)?;
+                    transaction.execute(sql, &[&id.as_str(), &now, &edit.note]).await.map_err(to_store_error)?;
                 }
                 (Some(id), None, _) => gone.push(id.as_str()),
                 (None, None, _) => {}
             }
         }
         if !gone.is_empty() {
-            transaction.execute("DELETE FROM authz_keys WHERE id = ANY($1)", &[&gone]).await.map_err(told)?;
+            transaction.execute("DELETE FROM authz_keys WHERE id = ANY($1)", &[&gone]).await.map_err(to_store_error)?;
         }
         if !new.is_empty() && !insert(transaction, &new).await? {
             return Ok(false);
@@ -91,7 +90,7 @@ async fn insert(transaction: &Transaction<'_>, records: &[&KeyRecord]) -> Result
         &column(records, |it| of(it.replaces())),
         &column(records, |it| of(it.replaced_by())),
     ];
-    let written = transaction.execute(&sql, &values).await.map_err(|error| failure(&error))?;
+    let written = transaction.execute(&sql, &values).await.map_err(to_store_error)?;
     Ok(usize::try_from(written).is_ok_and(|written| written == records.len()))
 }
 
@@ -113,7 +112,7 @@ async fn update(transaction: &Transaction<'_>, record: &KeyRecord) -> Result<(),
         &number(record.version())?,
         &record.replaced_by().map(ToString::to_string),
     ];
-    match transaction.execute(sql, &values).await.map_err(|error| failure(&error))? {
+    match transaction.execute(sql, &values).await.map_err(to_store_error)? {
         1 => Ok(()),
         _ => Err(StoreError::conflict(format!("the key {} was changed meanwhile", record.id()))),
     }
@@ -142,7 +141,7 @@ async fn record(
                  $9::text[], $10::text[])";
     let values: [&(dyn ToSql + Sync); 10] =
         [&change, &now, &who, &numbers, &actions, &keys, &digests, &notes, &before, &after];
-    transaction.execute(sql, &values).await.map(drop).map_err(|error| failure(&error))
+    transaction.execute(sql, &values).await.map(drop).map_err(to_store_error)
 }
 
 fn may(record: &KeyRecord) -> Result<String, StoreError> {

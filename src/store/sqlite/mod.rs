@@ -289,7 +289,7 @@ impl Backend for SqliteStore {
             worker.is_there()?;
             let uses = |record: &Arc<KeyRecord>| worker.view.index.add_uses([record]);
             let page = rows::page(&worker.connection, &worker.view.settings.dimensions, &query, uses);
-            page.map_err(|error| schema::failure(&error))
+            page.map_err(schema::to_store_error)
         };
         self.ask(read).boxed()
     }
@@ -305,7 +305,7 @@ impl Backend for SqliteStore {
                 }
                 Ok(Row::Absent) => Err(unknown(&id)),
                 Ok(Row::Unreadable(_, why)) => Err(StoreError::unreadable(why)),
-                Err(error) => Err(schema::failure(&error)),
+                Err(error) => Err(schema::to_store_error(error)),
             }
         };
         self.ask(read).boxed()
@@ -315,7 +315,7 @@ impl Backend for SqliteStore {
         let query = query.clone();
         let read = move |worker: &mut Worker| {
             worker.is_there()?;
-            rows::history(&worker.connection, &query).map_err(|error| schema::failure(&error))
+            rows::history(&worker.connection, &query).map_err(schema::to_store_error)
         };
         self.ask(read).boxed()
     }

@@ -14,7 +14,7 @@ use crate::{
         grants::Grants,
         index::Entry,
         lifecycle::{KeySource, Row},
-        sqlite::schema::failure,
+        sqlite::schema::to_store_error,
     },
     timestamp,
 };
@@ -235,7 +235,6 @@ pub(super) fn changed_since(connection: &Connection, number: i64) -> rusqlite::R
 
 /// Writes one change with its audit record, in the transaction that the caller has begun.
 pub(super) fn write(connection: &Connection, edit: &Edit, now: SystemTime, who: &str) -> Result<(), StoreError> {
-    let told = |error: rusqlite::Error| failure(&error);
     match (&edit.key, &edit.after, edit.action) {
         (_, _, Action::RevokedAgain) => {}
         (_, Some(record), _) => put(connection, record)?,
@@ -245,12 +244,12 @@ pub(super) fn write(connection: &Connection, edit: &Edit, now: SystemTime, who: 
                          version = min(version, 9223372036854775806) + 1
                        WHERE id = ?1 AND revoked_at IS NULL";
             let values = params![id.as_str(), micros(Some(now))?, edit.note];
-            cached(connection, sql).and_then(|mut statement| statement.execute(values)).map_err(told)?;
+            cached(connection, sql).and_then(|mut statement| statement.execute(values)).map_err(to_store_error)?;
         }
         (Some(id), None, _) => {
             cached(connection, "DELETE FROM keys WHERE id = ?1")
                 .and_then(|mut it| it.execute([id.as_str()]))
-                .map_err(told)?;
+                .map_err(to_store_error)?;
         }
         (None, None, _) => {}
     }
@@ -267,7 +266,7 @@ pub(super) fn write(connection: &Connection, edit: &Edit, now: SystemTime, who: 
     ];
     let sql = "INSERT INTO audit (at, who, action, key_id, digest, note, before, after)
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
-    cached(connection, sql).and_then(|mut statement| statement.execute(values)).map_err(told)?;
+    cached(connection, sql).and_then(|mut statement| statement.execute(values)).map_err(to_store_error)?;
     Ok(())
 }
 
@@ -300,7 +299,7 @@ fn put(connection: &Connection, record: &KeyRecord) -> Result<(), StoreError> {
          WHERE digest = ?2 AND version = ?12 - 1"
     );
     let written = cached(connection, &sql).and_then(|mut statement| statement.execute(values));
-    match written.map_err(|error| failure(&error))? {
+    match written.map_err(to_store_error)? {
         1 => Ok(()),
         _ => Err(StoreError::conflict(format!("the key {} was changed meanwhile", record.id()))),
     }
@@ -312,16 +311,16 @@ const OLD_AUDITS: &str = "FROM audit WHERE at < ?1 AND number < (SELECT max(numb
 /// Removes them.
 pub(super) fn prune(connection: &Connection, before: SystemTime) -> Result<(), StoreError> {
     let deleted = connection.execute(&format!("DELETE {OLD_AUDITS}"), [micros(Some(before))?]);
-    deleted.map(drop).map_err(|error| failure(&error))
+    deleted.map(drop).map_err(to_store_error)
 }
 
 /// Writes down when keys were last used, never an earlier time over a later one.
 pub(super) fn put_uses(connection: &Connection, used: &[Arc<KeyRecord>]) -> Result<(), StoreError> {
     let sql = "UPDATE keys SET last_used = max(coalesce(last_used, 0), ?2) WHERE id = ?1";
-    let mut statement = cached(connection, sql).map_err(|error| failure(&error))?;
+    let mut statement = cached(connection, sql).map_err(to_store_error)?;
     for record in used {
         let time = micros(record.last_used())?;
-        statement.execute(params![record.id().as_str(), time]).map_err(|error| failure(&error))?;
+        statement.execute(params![record.id().as_str(), time]).map_err(to_store_error)?;
     }
     Ok(())
 }
@@ -346,25 +345,25 @@ impl SqliteKeySource<'_> {
             let rows = statement.query_map(values, |row| Ok(reader.record(row).ok()))?;
             rows.filter_map(Result::transpose).collect::<rusqlite::Result<Vec<_>>>()
         };
-        read().map_err(|error| failure(&error))
+        read().map_err(to_store_error)
     }
 }
 
 impl KeySource for SqliteKeySource<'_> {
     fn by_id(&self, id: &KeyId) -> Result<Row, StoreError> {
-        one(self.connection, self.dimensions, id).map_err(|error| failure(&error))
+        one(self.connection, self.dimensions, id).map_err(to_store_error)
     }
 
     fn by_digest(&self, digest: &Digest) -> Result<bool, StoreError> {
         cached(self.connection, "SELECT 1 FROM keys WHERE digest = ?1")
             .and_then(|mut statement| statement.exists([digest.as_bytes()]))
-            .map_err(|error| failure(&error))
+            .map_err(to_store_error)
     }
 
     fn was_revoked(&self, digest: &Digest) -> Result<bool, StoreError> {
         cached(self.connection, "SELECT 1 FROM revoked WHERE digest = ?1")
             .and_then(|mut statement| statement.exists([digest.as_bytes()]))
-            .map_err(|error| failure(&error))
+            .map_err(to_store_error)
     }
 
     fn dead_since(&self, time: SystemTime) -> Result<Vec<Arc<KeyRecord>>, StoreError> {
@@ -376,7 +375,7 @@ impl KeySource for SqliteKeySource<'_> {
         let count = |mut statement: CachedStatement<'_>, time| statement.query_row([time], |row| row.get::<_, i64>(0));
         let time = micros(Some(time))?;
         let count = cached(self.connection, &sql).and_then(|statement| count(statement, time));
-        Ok(usize::try_from(count.map_err(|error| failure(&error))?).unwrap_or_default())
+        Ok(usize::try_from(count.map_err(to_store_error)?).unwrap_or_default())
     }
 
     fn all(&self) -> Result<Vec<Arc<KeyRecord>>, StoreError> {

@@ -39,7 +39,7 @@ pub(super) fn find(path: &Path) -> Result<Identity, StoreError> {
 /// tells.
 pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
     let name = path.display();
-    let unreadable = |error: rusqlite::Error| StoreError::unavailable(format!("{name}: {}", told(&error)));
+    let unreadable = |error: rusqlite::Error| StoreError::unavailable(format!("{name}: {}", describe(&error)));
     let mut connection = connect(path).map_err(unreadable)?;
     let application: i32 = pragma(&connection, "application_id").map_err(unreadable)?;
     if application != APPLICATION {
@@ -73,11 +73,11 @@ pub(super) fn check(path: &Path) -> Result<(), StoreError> {
     match look() {
         Ok(sound) if sound == "ok" => Ok(()),
         // SQLite puts a heading above what it has found.
-        Ok(told) => {
-            let found = told.lines().last().unwrap_or_default();
+        Ok(report) => {
+            let found = report.lines().last().unwrap_or_default();
             Err(StoreError::unavailable(format!("{name}: the file is damaged: {found}")))
         }
-        Err(error) => Err(StoreError::unavailable(format!("{name}: {}", told(&error)))),
+        Err(error) => Err(StoreError::unavailable(format!("{name}: {}", describe(&error)))),
     }
 }
 
@@ -92,7 +92,7 @@ pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
 /// in between leaves nothing that could be taken for an empty store.
 pub(super) fn create(path: &Path, settings: &StoreSettings) -> Result<(), StoreError> {
     let name = path.display();
-    let told_io = |error: io::Error| StoreError::unavailable(format!("{name}: {error}"));
+    let to_io_error = |error: io::Error| StoreError::unavailable(format!("{name}: {error}"));
     let exists = || StoreError::conflict(format!("{name}: it exists already"));
     if path.symlink_metadata().is_ok() {
         return Err(exists());
@@ -102,9 +102,9 @@ pub(super) fn create(path: &Path, settings: &StoreSettings) -> Result<(), StoreE
         let mut beside = path.as_os_str().to_owned();
         beside.push(left);
         if Path::new(&beside).symlink_metadata().is_ok() {
-            let told =
+            let message =
                 format!("{name}: {name}{left} belongs to a store that is gone; remove it, or bring the store back");
-            return Err(StoreError::unavailable(told));
+            return Err(StoreError::unavailable(message));
         }
     }
     let settings = settings.to_json().map_err(|error| StoreError::invalid(error.to_string()))?;
@@ -119,20 +119,20 @@ pub(super) fn create(path: &Path, settings: &StoreSettings) -> Result<(), StoreE
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(draft).map_err(told_io)?;
-    let made = fill(draft, &settings).map_err(|error| StoreError::unavailable(format!("{name}: {}", told(&error))));
+    options.open(draft).map_err(to_io_error)?;
+    let made = fill(draft, &settings).map_err(|error| StoreError::unavailable(format!("{name}: {}", describe(&error))));
     let placed = made.and_then(|()| match fs::hard_link(draft, path) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(exists()),
         // Not every file system has links.
-        Err(_) => fs::rename(draft, path).map_err(told_io),
+        Err(_) => fs::rename(draft, path).map_err(to_io_error),
     });
     let _ = fs::remove_file(draft);
     placed?;
     #[cfg(unix)]
     if let Some(folder) = path.parent() {
         let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-        fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(told_io)?;
+        fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(to_io_error)?;
     }
     Ok(())
 }
@@ -170,7 +170,7 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
 
 fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     let name = path.display();
-    let failed = |error: rusqlite::Error| StoreError::unavailable(format!("{name}: {}", told(&error)));
+    let failed = |error: rusqlite::Error| StoreError::unavailable(format!("{name}: {}", describe(&error)));
     let version = |connection: &Connection| pragma::<u32>(connection, "user_version").map_err(failed);
     if version(connection)? == NEWEST {
         return Ok(());
@@ -191,7 +191,7 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
 
 pub(super) fn settings(connection: &Connection, own: &[Dimension]) -> Result<StoreSettings, StoreError> {
     let text = connection.query_row("SELECT value FROM settings WHERE name = 'settings'", [], |row| row.get(0));
-    let text: String = text.map_err(|error| failure(&error))?;
+    let text: String = text.map_err(to_store_error)?;
     StoreSettings::parse(&text, own)
         .map_err(|error| StoreError::unavailable(format!("the settings of the store cannot be read: {error}")))
 }
@@ -201,7 +201,7 @@ fn pragma<T: rusqlite::types::FromSql>(connection: &Connection, name: &str) -> r
 }
 
 /// An error in words for the person in front of it.
-fn told(error: &rusqlite::Error) -> String {
+fn describe(error: &rusqlite::Error) -> String {
     match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase) => "it is not a key store".to_owned(),
         Some(ErrorCode::DatabaseCorrupt) => format!("the file is damaged: {error}"),
@@ -216,8 +216,8 @@ fn told(error: &rusqlite::Error) -> String {
 }
 
 /// The same for whoever has the store open.
-pub(super) fn failure(error: &rusqlite::Error) -> StoreError {
-    StoreError::unavailable(told(error))
+pub(super) fn to_store_error(error: rusqlite::Error) -> StoreError {
+    StoreError::unavailable(describe(&error))
 }
 
 pub(super) fn is_busy(error: &rusqlite::Error) -> bool {

@@ -25,7 +25,7 @@ use crate::{
             SqliteOptions,
             identity::{Identity, Stamp},
             rows::{self, All, CommitMark, InvalidRow, SqliteKeySource},
-            schema::{self, failure, is_busy},
+            schema::{self, to_store_error, is_busy},
         },
     },
 };
@@ -87,13 +87,13 @@ fn read_all(
     own: &[Dimension],
     is_cached: bool,
 ) -> Result<(StoreSettings, (CommitMark, i64), All), StoreError> {
-    let moment = connection.unchecked_transaction().map_err(|error| failure(&error))?;
+    let moment = connection.unchecked_transaction().map_err(to_store_error)?;
     let settings = schema::settings(&moment, own)?;
     let read = || {
         let all = if is_cached { rows::all(&moment, &settings.dimensions)? } else { All::default() };
         Ok(((rows::newest(&moment)?, rows::data_version(&moment)?), all))
     };
-    let (known, found) = read().map_err(|error| failure(&error))?;
+    let (known, found) = read().map_err(to_store_error)?;
     Ok((settings, known, found))
 }
 
@@ -184,12 +184,12 @@ impl Worker {
         }
         if self.was_away {
             // What was committed meanwhile was committed by another name, whatever has moved the version before.
-            self.view.version = rows::data_version(&self.connection).map_err(|error| failure(&error).to_string())?;
+            self.view.version = rows::data_version(&self.connection).map_err(|error| to_store_error(error).to_string())?;
             self.was_away = false;
         }
         match self.catch_up() {
             Err(error) if is_busy(&error) => Ok(Looked::Locked),
-            Err(error) => Err(failure(&error).to_string()),
+            Err(error) => Err(to_store_error(error).to_string()),
             Ok(true) => self.look_at_disk().map(|()| Looked::Current),
             Ok(false) => Err(WENT_BACK.to_owned()),
         }
@@ -245,7 +245,7 @@ impl Worker {
                 Ok(true) => {}
                 Ok(false) => return Err(WENT_BACK.to_owned()),
                 Err(error) if is_busy(&error) => return Ok(()),
-                Err(error) => return Err(failure(&error).to_string()),
+                Err(error) => return Err(to_store_error(error).to_string()),
             }
         }
         self.stamp = stamp;
@@ -277,11 +277,10 @@ impl Worker {
         let until = SystemTime::now();
         let used = self.view.index.used_since(self.used_since);
         if !used.is_empty() {
-            let told = |error: rusqlite::Error| failure(&error);
             let behavior = TransactionBehavior::Immediate;
-            let transaction = self.connection.transaction_with_behavior(behavior).map_err(told)?;
+            let transaction = self.connection.transaction_with_behavior(behavior).map_err(to_store_error)?;
             rows::put_uses(&transaction, &used)?;
-            transaction.commit().map_err(told)?;
+            transaction.commit().map_err(to_store_error)?;
             self.settle();
         }
         self.used_since = a_second_before(until);
@@ -294,7 +293,7 @@ impl Worker {
         let deadline = Instant::now() + PATIENCE;
         while let Err(error) = self.take_turn() {
             if !is_busy(&error) || Instant::now() >= deadline {
-                return Err(failure(&error));
+                return Err(to_store_error(error));
             }
             // Another process writes: what it has written is learnt meanwhile.
             if Instant::now() >= self.next_tick {
@@ -314,9 +313,9 @@ impl Worker {
     /// What a look-up finds that asks the file.
     pub(super) fn by_digest(&mut self, digest: &Digest) -> Result<(Found, Directory), StoreError> {
         self.is_there()?;
-        let moment = self.connection.unchecked_transaction().map_err(|error| failure(&error))?;
+        let moment = self.connection.unchecked_transaction().map_err(to_store_error)?;
         let settings = schema::settings(&moment, &self.view.own)?;
-        let found = match rows::by_digest(&moment, &settings.dimensions, digest).map_err(|error| failure(&error))? {
+        let found = match rows::by_digest(&moment, &settings.dimensions, digest).map_err(to_store_error)? {
             Row::Found(record) => Ok(Some(record)),
             Row::Absent => Ok(None),
             Row::Unreadable(_, why) => Err(StoreError::unreadable(why)),
@@ -329,13 +328,12 @@ impl Worker {
     }
 
     fn apply_in_turn(&mut self, who: &str, change: Change) -> Result<Applied, StoreError> {
-        let told = |error: rusqlite::Error| failure(&error);
         let Self { connection, view, .. } = self;
-        if !view.catch_up(connection).map_err(told)? {
+        if !view.catch_up(connection).map_err(to_store_error)? {
             return Err(StoreError::unavailable(WENT_BACK));
         }
         // The triggers would take what follows for changes that are made by hand.
-        connection.execute_batch("UPDATE writer SET busy = 1").map_err(told)?;
+        connection.execute_batch("UPDATE writer SET busy = 1").map_err(to_store_error)?;
         let now = SystemTime::now();
         let tables = SqliteKeySource { connection, dimensions: &view.settings.dimensions };
         let Plan { edits, settings, prune, applied } = plan(who, change, &tables, &view.settings, now)?;
@@ -345,10 +343,10 @@ impl Worker {
         }
         if let Some(settings) = &settings {
             let text = settings.to_json().map_err(|error| StoreError::invalid(error.to_string()))?;
-            connection.execute("UPDATE settings SET value = ?1 WHERE name = 'settings'", [text]).map_err(told)?;
+            connection.execute("UPDATE settings SET value = ?1 WHERE name = 'settings'", [text]).map_err(to_store_error)?;
         }
-        let newest = rows::newest(connection).map_err(told)?;
-        connection.execute_batch("UPDATE writer SET busy = 0; COMMIT").map_err(told)?;
+        let newest = rows::newest(connection).map_err(to_store_error)?;
+        connection.execute_batch("UPDATE writer SET busy = 0; COMMIT").map_err(to_store_error)?;
         view.known = newest.clone();
         let as_known = !view.is_cached || edits.iter().all(|edit| view.index.knows(edit));
         let directory = settings.as_ref().map(|settings| settings.directory.clone());
