@@ -107,7 +107,7 @@ fn stores(c: &mut Criterion) {
     });
     group.finish();
 
-    let digests: Vec<Digest> = (0..keys()).map(|number| Digest::of(key(number).as_bytes())).collect();
+    let digests: Vec<Digest> = (0..keys()).map(|number| Digest::from_key(key(number).as_bytes())).collect();
     let mut place = 0;
     c.bench_function("stores/look-up, random", |bench| {
         bench.iter(|| {

@@ -61,7 +61,7 @@ impl Command {
 
 /// The server of the example speaks plain HTTP, on this machine.
 fn config_file() -> Result<ConfigFile, Box<dyn Error>> {
-    Ok(ConfigFile::of("logic64")?.allow_loopback_http())
+    Ok(ConfigFile::new("logic64")?.allow_loopback_http())
 }
 
 fn auth(api_url: &str) -> Result<String, Box<dyn Error>> {

@@ -41,7 +41,7 @@ fn authz(file: KeyFile, proxies: Option<TrustedProxies>) -> Result<Authz, Config
 }
 
 async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
-    let head = Head::of(&request);
+    let head = Head::new(&request);
     let body = json!({
         "route": head.path(),
         "method": request.method().as_str(),

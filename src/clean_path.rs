@@ -16,8 +16,8 @@ use crate::{
 /// ```
 /// use tower_authz::{RequireLayer, CleanPath};
 ///
-/// assert!(CleanPath::new().judge("/shops/d%65").is_ok());
-/// assert!(CleanPath::new().judge("/public/%2e%2e/admin").is_err());
+/// assert!(CleanPath::new().validate("/shops/d%65").is_ok());
+/// assert!(CleanPath::new().validate("/public/%2e%2e/admin").is_err());
 /// // An API whose ids hold slashes says so:
 /// let layer = RequireLayer::new(CleanPath::new().allow_encoded_slash());
 /// # drop(layer);
@@ -70,7 +70,7 @@ impl CleanPath {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn judge(&self, path: &str) -> Result<(), Cause> {
+    pub fn validate(&self, path: &str) -> Result<(), Cause> {
         if is_plain(path.as_bytes()) {
             return Ok(());
         }
@@ -82,12 +82,12 @@ impl CleanPath {
             if segment.is_empty() && segments.peek().is_some() {
                 return wrong("it has an empty segment");
             }
-            self.judge_segment(segment.as_bytes())?;
+            self.validate_segment(segment.as_bytes())?;
         }
         Ok(())
     }
 
-    fn judge_segment(&self, segment: &[u8]) -> Result<(), Cause> {
+    fn validate_segment(&self, segment: &[u8]) -> Result<(), Cause> {
         let wrong = |what| Err(Cause::AmbiguousPath(what));
         let mut bytes = segment.iter().copied();
         let mut decoded = Vec::with_capacity(segment.len());
@@ -160,7 +160,7 @@ fn hex(byte: u8) -> Option<u8> {
 
 impl Check for CleanPath {
     fn check(&self, head: &Head<'_>) -> Result<(), Denial> {
-        Ok(self.judge(head.path())?)
+        Ok(self.validate(head.path())?)
     }
 }
 
@@ -177,7 +177,7 @@ mod tests {
             ("/100%25", strict.allow_encoded_percent()),
             ("/a;v=1", strict.allow_semicolon()),
         ] {
-            assert!(strict.judge(path).is_err() && relaxed.judge(path).is_ok(), "{path}");
+            assert!(strict.validate(path).is_err() && relaxed.validate(path).is_ok(), "{path}");
         }
         for path in [
             "/a%2F..%2Fb",
@@ -193,14 +193,14 @@ mod tests {
             "/%2e",
         ] {
             let all = strict.allow_encoded_slash().allow_encoded_dot().allow_encoded_percent().allow_semicolon();
-            assert!(all.judge(path).is_err(), "{path}");
+            assert!(all.validate(path).is_err(), "{path}");
         }
     }
 
     #[test]
     fn ordinary_paths_are_clean() {
         for path in ["/", "/a", "/a/", "/a/b.png", "/.well-known/x", "/a..b", "/%C3%A9", "/~a!$&'()*+,=:@-_"] {
-            assert_eq!(CleanPath::new().judge(path), Ok(()), "{path}");
+            assert_eq!(CleanPath::new().validate(path), Ok(()), "{path}");
         }
     }
 }

@@ -23,7 +23,7 @@ use crate::{
 /// use tower_authz::Head;
 ///
 /// let request = Request::get("/products").body(())?;
-/// let head = Head::of(&request);
+/// let head = Head::new(&request);
 /// assert_eq!(head.path(), "/products");
 /// assert!(head.principal().is_none());
 /// # Ok::<(), http::Error>(())
@@ -47,7 +47,7 @@ pub struct Head<'a> {
 impl<'a> Head<'a> {
     /// The head of a request. Inside an axum router it knows the matched route.
     #[inline]
-    pub fn of<B>(request: &'a Request<B>) -> Self {
+    pub fn new<B>(request: &'a Request<B>) -> Self {
         let original = crate::route::matched::uri(request.extensions());
         Self {
             method: request.method(),
@@ -103,7 +103,7 @@ impl<'a> Head<'a> {
     pub fn client_address(&self) -> ClientAddress {
         match self.principal() {
             Some(principal) => principal.client_address(),
-            None => self.extensions.get().copied().unwrap_or_else(|| ClientAddress::of_peer(self.extensions)),
+            None => self.extensions.get().copied().unwrap_or_else(|| ClientAddress::from_peer(self.extensions)),
         }
     }
 
@@ -119,7 +119,7 @@ impl<'a> Head<'a> {
     }
 
     /// The head of an operation that is carried inside of a request.
-    pub(crate) const fn of_operation(
+    pub(crate) const fn for_operation(
         method: &'a Method,
         uri: &'a Uri,
         headers: &'a HeaderMap,

@@ -54,6 +54,6 @@ impl Check for HttpsOnly {
 pub(crate) fn require_https(head: &Head<'_>, proxies: Option<&TrustedProxies>) -> Result<(), Cause> {
     let marked = head.extensions().get::<SecureConnection>().is_some();
     let vouched =
-        |proxies: &TrustedProxies| proxies.is_https(ClientAddress::of_peer(head.extensions()), head.headers());
+        |proxies: &TrustedProxies| proxies.is_https(ClientAddress::from_peer(head.extensions()), head.headers());
     if marked || proxies.is_some_and(vouched) { Ok(()) } else { Err(Cause::PlainHttp) }
 }

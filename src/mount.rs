@@ -13,7 +13,7 @@ pub(crate) struct SingleMount {
 impl SingleMount {
     /// None if the file is not a mount of its own, or if `/proc` is not there to ask.
     #[cfg(target_os = "linux")]
-    pub(crate) fn of(path: &Path) -> Option<Self> {
+    pub(crate) fn find(path: &Path) -> Option<Self> {
         use std::os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _};
         let real = std::fs::canonicalize(path).ok()?;
         let metadata = std::fs::metadata(&real).ok()?;
@@ -23,7 +23,7 @@ impl SingleMount {
     }
 
     #[cfg(not(target_os = "linux"))]
-    pub(crate) fn of(_: &Path) -> Option<Self> {
+    pub(crate) fn find(_: &Path) -> Option<Self> {
         None
     }
 

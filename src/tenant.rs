@@ -31,7 +31,7 @@ use crate::{
 ///
 /// let hosts = TenantHosts::new("{tenant}-{space}.admin.api.example.com")?;
 /// let request = Request::get("/").header("host", "Acme-LIVE.admin.api.example.com:8443").body(())?;
-/// assert_eq!(hosts.tenant(&Head::of(&request)).unwrap(), "acme-live");
+/// assert_eq!(hosts.tenant(&Head::new(&request)).unwrap(), "acme-live");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -87,7 +87,7 @@ impl TenantHosts {
     /// # Errors
     /// [`Cause::BadHost`] or [`Cause::UnknownHost`].
     pub fn tenant(&self, head: &Head<'_>) -> Result<String, Cause> {
-        let peer = || ClientAddress::of_peer(head.extensions());
+        let peer = || ClientAddress::from_peer(head.extensions());
         let host = match &self.with_trusted_proxies {
             Some(proxies) if proxies.trusts(peer()) => match proxies.host(head.headers()) {
                 Some(forwarded) => Cow::Owned(normalize(&forwarded)?.into_owned()),
@@ -213,7 +213,7 @@ mod tests {
     fn patterns_name_tenants() {
         let fits = |pattern: &str, host: &str| {
             let request = http::Request::get("/").header("host", host).body(()).unwrap();
-            TenantHosts::new(pattern).unwrap().tenant(&Head::of(&request)).ok()
+            TenantHosts::new(pattern).unwrap().tenant(&Head::new(&request)).ok()
         };
         let space = "{tenant}-{space}.admin.example.com";
         assert_eq!(fits(space, "acme-live.admin.example.com").as_deref(), Some("acme-live"));
@@ -248,7 +248,7 @@ mod tests {
             let mut request = http::Request::get("/").header("host", "own.example.com").body(()).unwrap();
             request.headers_mut().insert("x-forwarded-host", "other.example.com".parse().unwrap());
             request.extensions_mut().insert(crate::client_address::PeerAddress((peer, 1).into()));
-            hosts.tenant(&Head::of(&request)).unwrap()
+            hosts.tenant(&Head::new(&request)).unwrap()
         };
         assert_eq!(tenant(&hosts, [10, 0, 0, 1]), "own");
         assert_eq!(tenant(&trusting, [10, 0, 0, 1]), "other");

@@ -68,7 +68,7 @@ pub(crate) fn run(scale: Scale) {
 /// The two maps come first.
 fn contenders(keys: usize) -> [Contender; 5] {
     let store = store(keys);
-    let digest = |number: usize| Digest::of(key(number).as_bytes());
+    let digest = |number: usize| Digest::from_key(key(number).as_bytes());
     // The very same records.
     let record = |number: usize| {
         let digest = digest(number);

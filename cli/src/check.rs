@@ -19,7 +19,7 @@ pub(crate) async fn run(context: &Context, args: &Check) -> Result<(), Failure> 
     let policy = policy.map_err(|error| Failure::Other(error.to_string()))?;
     let record = context.which(args.which.key_id.as_ref(), args.which.key_stdin).await?;
     let request = request(args)?;
-    let head = Head::of(&request);
+    let head = Head::new(&request);
 
     let client = args.from.map_or(ClientAddress::UNKNOWN, ClientAddress::from);
     let principal = Principal::new(record, settings.directory().clone(), client);

@@ -44,7 +44,7 @@ pub(crate) async fn run(context: &Context, args: &Import) -> Result<Imported, Fa
     let settings = context.store.settings().await?;
     let is_csv = args.csv || args.file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv"));
     let records = if is_csv {
-        of_csv(read(&args.file)?, &args.file.display().to_string(), &args.like, &settings)?
+        records_from_csv(read(&args.file)?, &args.file.display().to_string(), &args.like, &settings)?
     } else {
         let mut text = String::new();
         let name = args.file.display().to_string();
@@ -125,7 +125,12 @@ fn progress(length: usize) -> ProgressBar {
 }
 
 /// Hashes the keys of a CSV file; the keys themselves go nowhere, not into an error either.
-fn of_csv(content: impl Read, name: &str, common: &Like, settings: &StoreSettings) -> Result<Vec<KeyRecord>, Failure> {
+fn records_from_csv(
+    content: impl Read,
+    name: &str,
+    common: &Like,
+    settings: &StoreSettings,
+) -> Result<Vec<KeyRecord>, Failure> {
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::Headers).from_reader(content);
     let unread = |error: csv::Error| Failure::Other(format!("{name}: {}", place_of(&error)));
     let columns = reader.headers().map_err(unread)?.clone();

@@ -51,7 +51,7 @@ fuzz_target!(|data: &[u8]| {
     let Ok(uri) = Uri::try_from(data) else { return };
     let path = uri.path().to_owned();
     let lax = CleanPath::new().allow_encoded_slash().allow_encoded_dot().allow_encoded_percent().allow_semicolon();
-    let clean = CleanPath::new().judge(&path).is_ok();
+    let clean = CleanPath::new().validate(&path).is_ok();
     if clean || lax.judge(&path).is_ok() {
         let decoded = percent_decode_str(&path).decode_utf8().expect("a clean path is UTF-8");
         assert!(decoded.split('/').all(|segment| !matches!(segment, "." | "..")), "{path}");
@@ -68,11 +68,11 @@ fuzz_target!(|data: &[u8]| {
 
     let mut request = Request::new(());
     *request.uri_mut() = uri;
-    let record = KeyRecord::builder("k".parse().unwrap(), Digest::of(b"k")).build();
+    let record = KeyRecord::builder("k".parse().unwrap(), Digest::from_key(b"k")).build();
     let principal = Principal::new(Arc::new(record), Directory::default(), ClientAddress::UNKNOWN);
     request.extensions_mut().insert(principal);
     JUDGED.take();
-    let admitted = POLICY.evaluate(&Head::of(&request)).is_ok();
+    let admitted = POLICY.evaluate(&Head::new(&request)).is_ok();
     let judged = JUDGED.take();
     assert_eq!(judged.len(), usize::from(admitted), "{path}");
     let Some((route, values)) = judged.into_iter().next() else { return };

@@ -51,7 +51,7 @@ impl<S: Sync> FromRequestParts<S> for ClientAddress {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
         let known = parts.extensions.get::<Principal>().map(Principal::client_address);
         let known = known.or_else(|| parts.extensions.get::<Self>().copied());
-        Ok(known.unwrap_or_else(|| Self::of_peer(&parts.extensions)))
+        Ok(known.unwrap_or_else(|| Self::from_peer(&parts.extensions)))
     }
 }
 
@@ -61,7 +61,7 @@ impl<S: Sync> FromRequestParts<S> for Scope {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Denial> {
         let principal = <Principal as FromRequestParts<S>>::from_request_parts(parts, state).await?;
-        Self::of_route(&principal)
+        Self::from_route(&principal)
     }
 }
 
@@ -70,7 +70,7 @@ impl<S: Sync> OptionalFromRequestParts<S> for Scope {
     type Rejection = Denial;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, Denial> {
-        parts.extensions.get::<Principal>().map(Self::of_route).transpose()
+        parts.extensions.get::<Principal>().map(Self::from_route).transpose()
     }
 }
 

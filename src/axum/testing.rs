@@ -93,7 +93,7 @@ where
                 open.push(format!("{method} {}: {path:?} is no path", route.as_ref()));
                 continue;
             };
-            if policy.is_public(&Head::of(&request)) {
+            if policy.is_public(&Head::new(&request)) {
                 continue;
             }
             let mut service = service.clone();

@@ -194,7 +194,7 @@ impl DimensionRules {
     }
 
     /// Judges a request.
-    pub(crate) fn judge(&self, head: &Head<'_>, principal: &Principal, findings: &mut impl Findings) {
+    pub(crate) fn evaluate_all(&self, head: &Head<'_>, principal: &Principal, findings: &mut impl Findings) {
         let (grant, directory) = (principal.record().grant(), principal.directory());
         for entity in &self.entities {
             entity.for_each_id(head, &mut |id| {
@@ -229,7 +229,7 @@ mod tests {
     #[test]
     fn every_entity_that_is_named_counts() {
         let grant = Grant::builder().only("shop", ["de", "ch"]).build().unwrap();
-        let record = KeyRecord::builder("k".parse().unwrap(), Digest::of(b"k")).grant(grant).build();
+        let record = KeyRecord::builder("k".parse().unwrap(), Digest::from_key(b"k")).grant(grant).build();
         let record = Arc::new(record);
         let name = || HeaderName::from_static("x-shop");
         let by_header = Rule::authenticated().scoped(EntityRef::from_header(Dimension::SHOP, name()));
@@ -251,7 +251,7 @@ mod tests {
             let principal = Principal::new(Arc::clone(&record), Directory::default(), ClientAddress::UNKNOWN);
             request.extensions_mut().insert(principal);
             for rule in [&by_header, &by_function] {
-                let denied = rule.evaluate(&Head::of(&request)).err().map(|denial| denial.status().as_u16());
+                let denied = rule.evaluate(&Head::new(&request)).err().map(|denial| denial.status().as_u16());
                 assert_eq!(denied, status, "{lines:?} {rule:?}");
             }
         }

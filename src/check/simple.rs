@@ -52,7 +52,7 @@ impl Kind {
         &self.0
     }
 
-    pub(crate) fn judge(&self, principal: &Principal) -> Result<(), Cause> {
+    pub(crate) fn evaluate(&self, principal: &Principal) -> Result<(), Cause> {
         match principal.record().kind() == Some(&*self.0) {
             true => Ok(()),
             false => Err(Cause::WrongKind { expected: Arc::clone(&self.0) }),
@@ -62,7 +62,7 @@ impl Kind {
 
 impl Check for Kind {
     fn check(&self, head: &Head<'_>) -> Result<(), Denial> {
-        Ok(self.judge(principal(head)?)?)
+        Ok(self.evaluate(principal(head)?)?)
     }
 }
 
@@ -89,7 +89,7 @@ impl Origin {
         Self { normalized: true }
     }
 
-    pub(crate) fn judge(self, head: &Head<'_>, principal: &Principal) -> Result<(), Cause> {
+    pub(crate) fn evaluate_request(self, head: &Head<'_>, principal: &Principal) -> Result<(), Cause> {
         let mut lines = head.headers().get_all(ORIGIN).iter();
         let (Some(origin), None) = (lines.next(), lines.next()) else { return Err(Cause::MissingOrigin) };
         let grant = principal.record().grant();
@@ -104,7 +104,7 @@ impl Origin {
 
 impl Check for Origin {
     fn check(&self, head: &Head<'_>) -> Result<(), Denial> {
-        Ok(self.judge(head, principal(head)?)?)
+        Ok(self.evaluate_request(head, principal(head)?)?)
     }
 }
 
@@ -168,7 +168,7 @@ impl WithinNetworks {
 impl Check for WithinNetworks {
     fn check(&self, head: &Head<'_>) -> Result<(), Denial> {
         let client = match &self.proxies {
-            Some(proxies) => proxies.client(ClientAddress::of_peer(head.extensions()), head.headers()),
+            Some(proxies) => proxies.client(ClientAddress::from_peer(head.extensions()), head.headers()),
             None => head.client_address(),
         };
         match client.ip() {

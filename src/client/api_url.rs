@@ -56,7 +56,7 @@ impl ApiUrl {
         // Not repeated in the error: somebody may have put the key in its place.
         let wrong = || ConfigError::new("the API URL is not of the form https://host[:port][/path]");
         let uri: Uri = url.parse().map_err(|_| wrong())?;
-        let origin = Origin::of(&uri).ok_or_else(wrong)?;
+        let origin = Origin::from_uri(&uri).ok_or_else(wrong)?;
         // `http::Uri` drops a fragment.
         if uri.query().is_some() || url.contains('#') {
             return Err(wrong());
@@ -94,12 +94,12 @@ impl ApiUrl {
     /// Whether the API is spoken to by HTTPS.
     #[must_use]
     pub fn is_https(&self) -> bool {
-        Origin::of(&self.0).is_some_and(|origin| origin.https)
+        Origin::from_uri(&self.0).is_some_and(|origin| origin.https)
     }
 
     /// Whether a request to this URI goes to the origin of this API.
     pub(super) fn covers(&self, uri: &Uri) -> bool {
-        matches!((Origin::of(&self.0), Origin::of(uri)), (Some(own), Some(other)) if own.same(other))
+        matches!((Origin::from_uri(&self.0), Origin::from_uri(uri)), (Some(own), Some(other)) if own.same(other))
     }
 
     /// Whether both are of one origin.

@@ -30,7 +30,7 @@ const LIMIT: usize = 16 * 1024;
 /// use tower_authz::{ApiKey, client::{ApiUrl, ConfigFile, read_key}};
 ///
 /// # let home = std::env::temp_dir().join(format!("tower-authz-doc-{}", std::process::id()));
-/// let file = ConfigFile::at(home.join(".acme/config.json")); // or ConfigFile::of("acme")?
+/// let file = ConfigFile::at(home.join(".acme/config.json")); // or ConfigFile::new("acme")?
 /// assert!(file.read()?.is_none());
 ///
 /// file.save(&ApiKey::new("key_0123456789"), &ApiUrl::https("https://api.example.com")?)?;
@@ -55,12 +55,12 @@ impl ConfigFile {
     /// ```
     /// use tower_authz::client::ConfigFile;
     ///
-    /// if let Ok(file) = ConfigFile::of("logic64") {
+    /// if let Ok(file) = ConfigFile::new("logic64") {
     ///     assert!(file.path().ends_with(".logic64/config.json"));
     /// }
-    /// assert!(ConfigFile::of("../logic64").is_err());
+    /// assert!(ConfigFile::new("../logic64").is_err());
     /// ```
-    pub fn of(name: &str) -> Result<Self, ConfigError> {
+    pub fn new(name: &str) -> Result<Self, ConfigError> {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
         if name.is_empty() || !name.bytes().all(plain) {
             return Err(ConfigError::new(format!("{name:?}: a name is of letters, digits, - and _")));

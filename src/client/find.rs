@@ -21,7 +21,7 @@ use crate::{
 /// ```no_run
 /// use tower_authz::client::{AttachLayer, ConfigFile, KeyFinder};
 ///
-/// let found = KeyFinder::new(ConfigFile::of("logic64")?).variable("LOGIC64_TOKEN").find()?;
+/// let found = KeyFinder::new(ConfigFile::new("logic64")?).variable("LOGIC64_TOKEN").find()?;
 /// let Some(found) = found else {
 ///     return Err("no API key: set LOGIC64_TOKEN, or run logic64 auth".into());
 /// };

@@ -13,7 +13,7 @@
 //! # fn hyper_client() -> tower::util::BoxCloneService<http::Request<()>, http::Response<()>, std::io::Error> {
 //! #     tower::util::BoxCloneService::new(tower::service_fn(|_| async { Ok(http::Response::new(())) }))
 //! # }
-//! let found = KeyFinder::new(ConfigFile::of("acme")?) // ~/.acme/config.json
+//! let found = KeyFinder::new(ConfigFile::new("acme")?) // ~/.acme/config.json
 //!     .variable("ACME_TOKEN") // wins over the file
 //!     .default_url(ApiUrl::https("https://api.acme.example")?)
 //!     .find()?;

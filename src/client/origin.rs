@@ -13,7 +13,7 @@ pub(super) struct Origin<'a> {
 impl<'a> Origin<'a> {
     /// None if anything about it is in doubt: a URI that two programs could read in two ways must not get
     /// a key from us.
-    pub(super) fn of(uri: &'a Uri) -> Option<Self> {
+    pub(super) fn from_uri(uri: &'a Uri) -> Option<Self> {
         let scheme = uri.scheme_str()?;
         let https = scheme.eq_ignore_ascii_case("https");
         if !https && !scheme.eq_ignore_ascii_case("http") {

@@ -43,7 +43,7 @@ impl ClientAddress {
 
     /// The connection's other end, from [`PeerAddress`] or axum's `ConnectInfo`.
     #[inline]
-    pub(crate) fn of_peer(extensions: &Extensions) -> Self {
+    pub(crate) fn from_peer(extensions: &Extensions) -> Self {
         match extensions.get() {
             Some(&PeerAddress(peer)) => peer.into(),
             None => peer(extensions).map_or(Self::UNKNOWN, Self::from),

@@ -13,7 +13,7 @@ pub(crate) enum Form {
 
 impl Form {
     #[inline]
-    pub(crate) fn of<B>(request: &Request<B>) -> Self {
+    pub(crate) fn from_request<B>(request: &Request<B>) -> Self {
         let method = request.method();
         if *method == Method::HEAD {
             Self::Head
@@ -42,7 +42,7 @@ mod tests {
     fn a_grpc_call_is_a_post_of_its_content_type() {
         let form = |method: &str, kind: &str| {
             let request = Request::builder().method(method).header("content-type", kind);
-            Form::of(&request.body(()).unwrap())
+            Form::from_request(&request.body(()).unwrap())
         };
         for kind in
             ["application/grpc", "application/grpc+proto", "Application/GRPC;x=y", "application/grpc-web-text+proto"]
@@ -56,6 +56,6 @@ mod tests {
         for kind in ["", "application/json", "application/grpcx", "application/grp", "text/application/grpc"] {
             assert_eq!(form("POST", kind), Form::Usual, "{kind}");
         }
-        assert_eq!(Form::of(&Request::post("/").body(()).unwrap()), Form::Usual);
+        assert_eq!(Form::from_request(&Request::post("/").body(()).unwrap()), Form::Usual);
     }
 }

@@ -106,7 +106,7 @@ impl<R> Config<R> {
         let outer = request.extensions_mut().remove::<Principal>();
         // But if that is a gate further out, it waits for the handler to do what its rule leaves to it.
         let obligations = outer.map(Principal::into_obligations).unwrap_or_default();
-        let tenant = self.tenants.as_ref().map(|hosts| hosts.tenant(&Head::of(request))).transpose();
+        let tenant = self.tenants.as_ref().map(|hosts| hosts.tenant(&Head::new(request))).transpose();
         // Before anything is refused: a public route is open to a request of any host, and must not see a key either.
         let taken = self.sources.take(request.headers_mut());
         let tenant = tenant?.map(Into::into);
@@ -114,13 +114,13 @@ impl<R> Config<R> {
         if !self.format.matches(key) {
             return Err(Cause::MalformedCredential.into());
         }
-        let (digest, bearer, notice) = (Digest::of(key), source.is_bearer(), source.notice().cloned());
+        let (digest, bearer, notice) = (Digest::from_key(key), source.is_bearer(), source.notice().cloned());
         Ok(PresentedCredential { digest, bearer, tenant, notice, obligations })
     }
 
     /// Whether the key may be used here and now. Then it has been.
     #[inline]
-    fn judge(&self, presented: &PresentedCredential, principal: &Principal) -> Result<(), Denial> {
+    fn check_status(&self, presented: &PresentedCredential, principal: &Principal) -> Result<(), Denial> {
         let record = principal.record();
         let now = self.now(record);
         let foreign = presented.tenant.is_some() && record.tenant() != presented.tenant.as_deref();
@@ -159,7 +159,7 @@ impl<R> Config<R> {
     }
 
     fn client<B>(&self, request: &Request<B>) -> ClientAddress {
-        let peer = ClientAddress::of_peer(request.extensions());
+        let peer = ClientAddress::from_peer(request.extensions());
         self.proxies.as_ref().map_or(peer, |proxies| proxies.client(peer, request.headers()))
     }
 
@@ -187,10 +187,10 @@ impl<R: Send + Sync + 'static> Shard<R> {
         let directory = directory.unwrap_or_else(|| self.store.directory());
         let by_clock = self.clock.is_none();
         // All that is counted up, at once: a processor does nothing else meanwhile.
-        let mut in_flight = InFlight::of(self, request, Some(Arc::clone(&record)), presented.bearer);
+        let mut in_flight = InFlight::new(self, request, Some(Arc::clone(&record)), presented.bearer);
         let (store, client) = (Arc::<Self>::clone(self), self.client(request));
-        let mut principal = Principal::of_store(store, (record, directory), client, presented.bearer, by_clock);
-        self.judge(presented, &principal)?;
+        let mut principal = Principal::from_store(store, (record, directory), client, presented.bearer, by_clock);
+        self.check_status(presented, &principal)?;
         presented.obligations.iter().for_each(|obligation| principal.add_obligation(obligation));
         // Before the policy, whose checks may be anybody's.
         if self.remove_credential {
@@ -201,7 +201,7 @@ impl<R: Send + Sync + 'static> Shard<R> {
         if early {
             request.extensions_mut().insert(principal.clone());
         }
-        in_flight.obligation = self.require(Head::of(request).with_principal(&principal), route)?;
+        in_flight.obligation = self.require(Head::new(request).with_principal(&principal), route)?;
         if let Some(obligation) = &in_flight.obligation {
             if !self.publish
                 && let Some(denial) = obligation.unmet()
@@ -234,8 +234,8 @@ impl<R: Send + Sync + 'static> Shard<R> {
             let client = self.client(request);
             request.extensions_mut().insert(client);
         }
-        let mut in_flight = InFlight::of(self, request, None, false);
-        in_flight.obligation = self.require(Head::of(request), Some(route))?;
+        let mut in_flight = InFlight::new(self, request, None, false);
+        in_flight.obligation = self.require(Head::new(request), Some(route))?;
         Ok(in_flight)
     }
 }

@@ -60,13 +60,13 @@ pub(super) struct InFlight<R> {
 }
 
 impl<R> InFlight<R> {
-    pub(super) fn of<B>(
+    pub(super) fn new<B>(
         config: &Arc<Shard<R>>,
         request: &Request<B>,
         record: Option<Arc<KeyRecord>>,
         bearer: bool,
     ) -> Self {
-        let form = Form::of(request);
+        let form = Form::from_request(request);
         let watch = record.map(|record| {
             let watch = RevocationWatch::new(record);
             if config.clock.is_none() { watch } else { watch.without_clock() }
@@ -193,12 +193,12 @@ where
                     };
                     let PendingRequest { mut inner, mut request, mut presented, config } = *pending;
                     let mut params = PathParams::default();
-                    let route = config.match_route(&Head::of(&request), &mut params);
+                    let route = config.match_route(&Head::new(&request), &mut params);
                     let route = route.as_ref().map(|route| (route, &params));
                     match config.admit(&mut presented, found, &mut request, route) {
                         Ok(in_flight) => State::Forward { future: inner.call(request), in_flight },
                         Err(denial) => {
-                            let response = config.refuse(denial, Form::of(&request));
+                            let response = config.refuse(denial, Form::from_request(&request));
                             State::Denied { response: Some(with_notice(response, presented.notice.as_deref())) }
                         }
                     }

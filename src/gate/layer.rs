@@ -55,7 +55,7 @@ impl AuthenticateLayer {
     /// Authenticates by this store, by the default [`Sources`].
     pub fn new(store: impl KeyStore) -> Self {
         let sources = Sources::default();
-        Self::of(Config {
+        Self::from_config(Config {
             format: store.format(),
             store: Arc::new(store),
             challenge: sources.challenge(),
@@ -75,7 +75,7 @@ impl AuthenticateLayer {
 }
 
 impl<R> AuthenticateLayer<R> {
-    fn of(config: Config<R>) -> Self {
+    fn from_config(config: Config<R>) -> Self {
         Self(Arc::new(Setup { config: Arc::new(config), sharded: OnceLock::new() }))
     }
 
@@ -190,7 +190,7 @@ impl<R> AuthenticateLayer<R> {
             tenants,
             ..
         } = &*self.0.config;
-        AuthenticateLayer::of(Config {
+        AuthenticateLayer::from_config(Config {
             store: Arc::clone(store),
             format: format.clone(),
             sources: sources.clone(),
@@ -218,7 +218,7 @@ impl<R> AuthenticateLayer<R> {
     {
         let mut config = Config::clone(&self.0.config);
         change(&mut config);
-        Self::of(config)
+        Self::from_config(config)
     }
 }
 

@@ -73,23 +73,26 @@ where
         let config = self.sharded.local();
         // Whose key it is matters last, but a processor goes on to what follows while the hash is still being worked out.
         let authenticated = config.authenticate_credential(&mut request);
-        let head = Head::of(&request);
+        let head = Head::new(&request);
         if let Err(denial) = config.pre_check(&head) {
-            return ResponseFuture::denied(config.refuse(denial, Form::of(&request)), None);
+            return ResponseFuture::denied(config.refuse(denial, Form::from_request(&request)), None);
         }
         let mut params = PathParams::default();
         let route = config.match_route(&head, &mut params);
         if let Some(route) = route.as_ref().filter(|route| route.is_public()) {
             return match config.admit_public(&mut request, (route, &params)) {
                 Ok(in_flight) => ResponseFuture::forward(self.inner.call(request), in_flight),
-                Err(denial) => ResponseFuture::denied(config.refuse(denial, Form::of(&request)), None),
+                Err(denial) => ResponseFuture::denied(config.refuse(denial, Form::from_request(&request)), None),
             };
         }
         let mut presented = match authenticated {
             Ok(presented) => presented,
             Err(denial) => {
                 let notice = config.sources.notice(request.headers());
-                return ResponseFuture::denied(config.refuse(denial, Form::of(&request)), notice.map(|it| &**it));
+                return ResponseFuture::denied(
+                    config.refuse(denial, Form::from_request(&request)),
+                    notice.map(|it| &**it),
+                );
             }
         };
         match config.store.lookup(&presented.digest).0 {
@@ -97,9 +100,10 @@ where
                 let route = route.as_ref().map(|route| (route, &params));
                 match config.admit(&mut presented, (found, directory), &mut request, route) {
                     Ok(in_flight) => ResponseFuture::forward(self.inner.call(request), in_flight),
-                    Err(denial) => {
-                        ResponseFuture::denied(config.refuse(denial, Form::of(&request)), presented.notice.as_deref())
-                    }
+                    Err(denial) => ResponseFuture::denied(
+                        config.refuse(denial, Form::from_request(&request)),
+                        presented.notice.as_deref(),
+                    ),
                 }
             }
             Answer::Pending(answer) => {

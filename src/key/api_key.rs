@@ -43,7 +43,7 @@ impl ApiKey {
     /// The digest under which a store knows this key.
     #[must_use]
     pub fn digest(&self) -> Digest {
-        Digest::of(self.0.as_bytes())
+        Digest::from_key(self.0.as_bytes())
     }
 }
 

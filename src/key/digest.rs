@@ -28,7 +28,7 @@ pub struct Digest([u8; 32]);
 impl Digest {
     /// Hashes the bytes of a key as they were sent.
     #[must_use]
-    pub fn of(key: &[u8]) -> Self {
+    pub fn from_key(key: &[u8]) -> Self {
         Self(one_block(key).unwrap_or_else(|| sha2::Sha256::digest(key).into()))
     }
 
@@ -136,7 +136,7 @@ mod tests {
     fn texts_of_every_length_are_hashed_as_by_the_library() {
         for length in 0..200_u8 {
             let text: Vec<u8> = (0..length).map(|byte| byte.wrapping_mul(37) ^ 0x5a).collect();
-            assert_eq!(Digest::of(&text).as_bytes()[..], sha2::Sha256::digest(&text)[..], "{length}");
+            assert_eq!(Digest::from_key(&text).as_bytes()[..], sha2::Sha256::digest(&text)[..], "{length}");
             assert_eq!(one_block(&text).is_some(), length <= 55);
         }
     }

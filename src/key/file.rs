@@ -101,7 +101,9 @@ impl KeyFile {
         let mut records = Vec::with_capacity(file.keys.len());
         for (index, raw) in file.keys.iter().enumerate() {
             let record = KeyEntry::parse(raw.get(), dimensions).map_err(|error| error.at(place(index, raw.get())))?;
-            if [record.id().as_str(), record.name()].iter().any(|text| Digest::of(text.as_bytes()) == *record.digest())
+            if [record.id().as_str(), record.name()]
+                .iter()
+                .any(|text| Digest::from_key(text.as_bytes()) == *record.digest())
             {
                 let wrong =
                     "the whole API key stands where its id or name belongs: revoke it, it was in a file in the clear";
@@ -146,7 +148,10 @@ impl KeyFile {
             #[serde(skip_serializing_if = "Option::is_none")]
             directory: Option<DirectoryFile>,
         }
-        let file = File { keys: self.records.iter().map(KeyEntry::of).collect(), directory: self.directory.to_file() };
+        let file = File {
+            keys: self.records.iter().map(KeyEntry::from_record).collect(),
+            directory: self.directory.to_file(),
+        };
         serde_json::to_string_pretty(&file).map_err(|error| ConfigError::new(error.to_string()))
     }
 
@@ -237,15 +242,16 @@ impl KeyEntry {
 
     /// For people and tools that have no use for the digest.
     pub(crate) fn without_digest(record: &KeyRecord) -> Result<String, ConfigError> {
-        let mut entry = serde_json::to_value(Self::of(record)).map_err(|error| ConfigError::new(error.to_string()))?;
+        let mut entry =
+            serde_json::to_value(Self::from_record(record)).map_err(|error| ConfigError::new(error.to_string()))?;
         if let Some(fields) = entry.as_object_mut() {
             fields.remove("digest");
         }
         Ok(entry.to_string())
     }
 
-    fn of(record: &KeyRecord) -> Self {
-        let GrantFile { permissions, restrictions, ip_ranges, origins } = GrantFile::of(record.grant());
+    fn from_record(record: &KeyRecord) -> Self {
+        let GrantFile { permissions, restrictions, ip_ranges, origins } = GrantFile::from_grant(record.grant());
         Self {
             id: record.id().clone(),
             name: record.name().to_owned(),

@@ -145,7 +145,7 @@ impl GrantBuilder {
                 .fail(ConfigError::new(format!("the resource {resource:?} is granted twice; write implies read")));
         }
         let mut permissions = std::mem::take(&mut self.grant.permissions).into_vec();
-        permissions.push(Permission::of(Name::from(resource), access));
+        permissions.push(Permission::from_parts(Name::from(resource), access));
         permissions.sort_unstable_by(|a, b| a.resource().cmp(b.resource()));
         self.grant.permissions = permissions.into();
         self

@@ -22,14 +22,14 @@ pub(crate) struct GrantFile {
 }
 
 impl GrantFile {
-    pub(crate) fn of(grant: &Grant) -> Self {
+    pub(crate) fn from_grant(grant: &Grant) -> Self {
         Self {
             permissions: grant.permissions().iter().map(|held| (held.resource().to_owned(), held.access())).collect(),
             restrictions: grant
                 .restrictions()
                 .iter()
                 .map(|(dimension, restriction)| {
-                    (dimension.name().to_owned(), Some(Object(RestrictionFile::of(restriction))))
+                    (dimension.name().to_owned(), Some(Object(RestrictionFile::from_restriction(restriction))))
                 })
                 .collect(),
             ip_ranges: grant.networks().cloned(),

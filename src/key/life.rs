@@ -82,7 +82,7 @@ pub(crate) enum EndReason {
 }
 
 impl EndReason {
-    const fn of(code: u8) -> Option<Self> {
+    const fn from_code(code: u8) -> Option<Self> {
         match code {
             0 => None,
             1 => Some(Self::Revoked),
@@ -141,7 +141,7 @@ impl KeyRecord {
 
 impl RevocationSignal {
     fn end(&self) -> Option<EndReason> {
-        EndReason::of(self.end.load(Ordering::Acquire))
+        EndReason::from_code(self.end.load(Ordering::Acquire))
     }
 
     /// Whoever panicked while holding the lock left a list that is whole.
@@ -320,7 +320,7 @@ mod tests {
     use crate::key::{Digest, GrantBuilder};
 
     fn record(grant: GrantBuilder) -> KeyRecord {
-        KeyRecord::builder("k".parse().unwrap(), Digest::of(b"k")).grant(grant.build().unwrap()).build()
+        KeyRecord::builder("k".parse().unwrap(), Digest::from_key(b"k")).grant(grant.build().unwrap()).build()
     }
 
     #[test]

@@ -56,10 +56,10 @@ impl Permission {
 
     /// The permission for one access level.
     pub fn new(resource: impl Into<std::borrow::Cow<'static, str>>, access: Access) -> Self {
-        Self::of(Name::from(resource.into()), access)
+        Self::from_parts(Name::from(resource.into()), access)
     }
 
-    pub(crate) const fn of(resource: Name, access: Access) -> Self {
+    pub(crate) const fn from_parts(resource: Name, access: Access) -> Self {
         Self { resource, access }
     }
 

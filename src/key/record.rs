@@ -427,7 +427,8 @@ mod tests {
     #[test]
     fn status_at_the_edges() {
         let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
-        let record = KeyRecord::builder("k".parse().unwrap(), Digest::of(b"k")).not_before(at(100)).expires_at(at(200));
+        let record =
+            KeyRecord::builder("k".parse().unwrap(), Digest::from_key(b"k")).not_before(at(100)).expires_at(at(200));
         let fresh = record.clone().build();
         for (now, status) in
             [(99, Status::NotYetValid), (100, Status::Active), (199, Status::Active), (200, Status::Expired)]

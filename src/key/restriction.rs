@@ -69,9 +69,9 @@ pub struct Ids {
 #[derive(Clone)]
 enum Places {
     /// In turn.
-    Few(Box<[Known]>),
+    Few(Box<[KnownId]>),
     /// By hash.
-    Many(HashTable<Known>, RandomState),
+    Many(HashTable<KnownId>, RandomState),
 }
 
 /// More are found by hash.
@@ -82,7 +82,7 @@ const SHORT: usize = 16;
 
 /// What is looked at first of an id: most are short, and then that is all.
 #[derive(Clone, Copy)]
-struct Known {
+struct KnownId {
     ends: (u64, u64),
     length: u32,
     /// Where in the list it stands.
@@ -100,8 +100,8 @@ fn hash(hasher: &RandomState, id: &str) -> u64 {
     if id.len() > SHORT { hasher.hash_one(id) } else { hasher.hash_one(ends(id)) }
 }
 
-impl Known {
-    fn of(id: &str, place: usize) -> Option<Self> {
+impl KnownId {
+    fn new(id: &str, place: usize) -> Option<Self> {
         Some(Self { ends: ends(id), length: id.len().try_into().ok()?, place: place.try_into().ok()? })
     }
 
@@ -128,13 +128,13 @@ impl Ids {
         }
         list.sort_unstable();
         list.dedup();
-        let known = list.iter().enumerate().map(|(place, id)| Known::of(id, place)).collect::<Option<Vec<_>>>();
+        let known = list.iter().enumerate().map(|(place, id)| KnownId::new(id, place)).collect::<Option<Vec<_>>>();
         let known = known.ok_or_else(|| ConfigError::new("the list has more ids than can be counted"))?;
         let places = if list.len() <= FEW {
             Places::Few(known.into())
         } else {
             let hasher = RandomState::default();
-            let hash_of = |known: &Known| known.id(&list).map_or(0, |id| hash(&hasher, id));
+            let hash_of = |known: &KnownId| known.id(&list).map_or(0, |id| hash(&hasher, id));
             let mut table = HashTable::with_capacity(list.len());
             for known in known {
                 table.insert_unique(hash_of(&known), known, hash_of);
@@ -199,7 +199,7 @@ impl RestrictionFile {
         }
     }
 
-    pub(crate) fn of(restriction: &Restriction) -> Self {
+    pub(crate) fn from_restriction(restriction: &Restriction) -> Self {
         let list = |ids: &Ids| Some(ids.iter().map(Id::new).collect());
         match restriction {
             Restriction::Include(ids) => Self { include: list(ids), exclude: None },

@@ -56,7 +56,7 @@ impl FromStr for KeyFormat {
         let (secret, checksum) = rest.split_once('}').ok_or_else(wrong)?;
         let part = |text: &str| {
             let (class, length) = text.split_once(':')?;
-            Some((Alphabet::of_class(class)?, number(length)?))
+            Some((Alphabet::from_class(class)?, number(length)?))
         };
         let (id, secret) = (part(id).ok_or_else(wrong)?, part(secret).ok_or_else(wrong)?);
         let format = Self::structured(prefix).public_id(id.0, id.1).secret(secret.0, secret.1);
@@ -82,7 +82,7 @@ impl Alphabet {
         }
     }
 
-    fn of_class(class: &str) -> Option<Self> {
+    fn from_class(class: &str) -> Option<Self> {
         [Self::LowerHex, Self::LowerAlphanumeric, Self::Base62].into_iter().find(|known| known.class() == class)
     }
 }

@@ -102,11 +102,11 @@ impl Policy {
     /// # use tower_authz::*;
     /// let policy = Policy::builder().route("/orders", Rule::resource("orders").unscoped()).build()?;
     /// # let grant = Grant::builder().read("orders").build()?;
-    /// # let record = KeyRecord::builder("k".parse()?, Digest::of(b"k")).grant(grant).build();
+    /// # let record = KeyRecord::builder("k".parse()?, Digest::from_key(b"k")).grant(grant).build();
     /// let key = Principal::new(Arc::new(record), Directory::default(), ClientAddress::UNKNOWN);
     /// let request = http::Request::post("/orders").body(())?;
     ///
-    /// let explanation = policy.explain(&key, &Head::of(&request), SystemTime::now());
+    /// let explanation = policy.explain(&key, &Head::new(&request), SystemTime::now());
     /// assert!(!explanation.is_allowed());
     /// assert_eq!(explanation.to_string(), "denied by the rule of /orders
     ///   ok    status
@@ -127,7 +127,7 @@ impl Policy {
         let mut params = PathParams::default();
         let route = match self.find(&head, &mut params) {
             RouteMatch::Rule { action, pattern } => {
-                action.judge(&head.on(pattern, &params), &mut findings);
+                action.evaluate_all(&head.on(pattern, &params), &mut findings);
                 pattern.map(|pattern| pattern.as_str().to_owned())
             }
             other => {

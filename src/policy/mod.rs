@@ -180,9 +180,9 @@ impl Policy {
         if uri.authority().is_some() {
             return Err(Cause::AmbiguousPath("it names a host").into());
         }
-        CleanPath::new().judge(uri.path())?;
+        CleanPath::new().validate(uri.path())?;
         let (headers, extensions) = (HeaderMap::new(), Extensions::new());
-        let head = Head::of_operation(method, &uri, &headers, &extensions, principal);
+        let head = Head::for_operation(method, &uri, &headers, &extensions, principal);
         let admitted = self.evaluate(&head).map_err(|denial| denial.in_context(principal.context()))?;
         match admitted.and_then(|obligation| obligation.binding(principal.record().grant())) {
             Some(bound) => Err(Denial::from(Cause::DimensionNotDeclared(bound)).in_context(principal.context())),
@@ -344,9 +344,9 @@ impl RouteAction {
     }
 
     /// Judges for an explanation, which hears what admits as well.
-    fn judge(&self, head: &Head<'_>, findings: &mut impl Findings) {
+    fn evaluate_all(&self, head: &Head<'_>, findings: &mut impl Findings) {
         match (self, head.principal()) {
-            (Self::Rule(rule), Some(principal)) => rule.judge(head, principal, findings),
+            (Self::Rule(rule), Some(principal)) => rule.evaluate_all(head, principal, findings),
             _ => {
                 if let Err(denial) = self.evaluate(head) {
                     denial.causes().for_each(|cause| findings.record(|| CheckLabel::Method, Err(cause.clone())));

@@ -225,7 +225,7 @@ impl Rule {
     }
 
     /// Judges a request.
-    pub(super) fn judge(&self, head: &Head<'_>, principal: &Principal, findings: &mut impl Findings) {
+    pub(super) fn evaluate_all(&self, head: &Head<'_>, principal: &Principal, findings: &mut impl Findings) {
         let grant = principal.record().grant();
         let access = access(head.method(), &self.methods);
         findings.record(
@@ -235,19 +235,19 @@ impl Rule {
                 (Some(_), None) => Ok(()),
                 (Some(access), Some(resource)) if grant.allows(resource.as_str(), access) => Ok(()),
                 (Some(access), Some(resource)) => {
-                    Err(Cause::MissingPermission(Permission::of(resource.clone(), access)))
+                    Err(Cause::MissingPermission(Permission::from_parts(resource.clone(), access)))
                 }
             },
         );
         if let Some(kind) = &self.kind {
-            findings.record(|| CheckLabel::Kind, kind.judge(principal));
+            findings.record(|| CheckLabel::Kind, kind.evaluate(principal));
         }
         let networks = check_networks(grant, principal.client_address(), self.networks_required);
         findings.record(|| CheckLabel::Networks, networks);
         if let Some(origin) = self.origin {
-            findings.record(|| CheckLabel::Origin, origin.judge(head, principal));
+            findings.record(|| CheckLabel::Origin, origin.evaluate_request(head, principal));
         }
-        self.relations.judge(head, principal, findings);
+        self.relations.evaluate_all(head, principal, findings);
         self.checks.iter().for_each(|check| findings.record_custom(check.check(head)));
     }
 }
@@ -276,7 +276,7 @@ impl Check for Rule {
     fn evaluate(&self, head: &Head<'_>) -> Result<Option<Obligation>, Denial> {
         let Some(principal) = head.principal() else { return Err(NO_PRINCIPAL.into()) };
         let mut denial: Option<Denial> = None;
-        self.judge(head, principal, &mut denial);
+        self.evaluate_all(head, principal, &mut denial);
         match denial {
             None => Ok(Some(Obligation::new(self.relations.said, &self.relations.open, head.route(), self.concealed))),
             Some(denial) if self.concealed => Err(denial.concealed()),

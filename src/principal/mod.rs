@@ -73,7 +73,7 @@ impl Principal {
     }
 
     /// The bearer of a key of this store.
-    pub(crate) fn of_store(
+    pub(crate) fn from_store(
         store: Arc<dyn KeyStore>,
         (record, directory): (Arc<KeyRecord>, Directory),
         client: ClientAddress,

@@ -19,7 +19,7 @@ use crate::{
 /// # use std::sync::Arc;
 /// # use tower_authz::*;
 /// # let grant = Grant::builder().read("shops").only("shop", ["de", "ch"]).build()?;
-/// # let record = KeyRecord::builder("k".parse()?, Digest::of(b"k")).grant(grant).build();
+/// # let record = KeyRecord::builder("k".parse()?, Digest::from_key(b"k")).grant(grant).build();
 /// # let principal = Principal::new(Arc::new(record), Directory::default(), ClientAddress::UNKNOWN);
 /// use tower_authz::{Dimension, Filter};
 ///
@@ -43,7 +43,7 @@ impl Scope {
     ///
     /// # Errors
     /// A 500 with a message for the developer, if the rule filters none, or more than one.
-    pub fn of_route(principal: &Principal) -> Result<Self, Denial> {
+    pub fn from_route(principal: &Principal) -> Result<Self, Denial> {
         match principal.obligation().and_then(|obligation| obligation.filtered()) {
             Some(dimension) => Ok(principal.scope(dimension.clone())),
             None => Err(Cause::Misconfigured(

@@ -30,7 +30,7 @@ pub struct Problem;
 
 impl<B: From<Bytes>> Reject<B> for Problem {
     fn reject(&self, denial: &Denial) -> Response<B> {
-        let mut response = super::json(denial, &Body::of(denial));
+        let mut response = super::json(denial, &Body::new(denial));
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         response
     }
@@ -46,7 +46,7 @@ struct Body<'a> {
 }
 
 impl<'a> Body<'a> {
-    fn of(denial: &'a Denial) -> Self {
+    fn new(denial: &'a Denial) -> Self {
         let status = denial.status();
         Self {
             r#type: "about:blank",

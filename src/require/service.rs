@@ -68,10 +68,10 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqB>) -> Self::Future {
-        let head = Head::of(&request);
+        let head = Head::new(&request);
         let admitted = self.config.check.evaluate(&head);
         let known = head.principal().map(Principal::context).unwrap_or_default();
-        let context = DenialContext { form: Form::of(&request), ..known };
+        let context = DenialContext { form: Form::from_request(&request), ..known };
         match admitted {
             Ok(obligation) => {
                 if let Some(principal) = head.principal() {

@@ -95,7 +95,7 @@ impl Pattern {
                 ));
             }
             let parameter = "write a parameter as {name}, one in a segment and at its end";
-            match Segment::of(segment).ok_or_else(|| wrong(parameter))? {
+            match Segment::parse(segment).ok_or_else(|| wrong(parameter))? {
                 Segment::Literal => {}
                 Segment::Rest(_) if !last => return Err(wrong("a {*rest} parameter stands last")),
                 Segment::Parameter { name, .. } | Segment::Rest(name) => {
@@ -121,11 +121,11 @@ impl Pattern {
     }
 
     pub(crate) fn is_wildcard(&self) -> bool {
-        self.text.rsplit('/').next().is_some_and(|last| matches!(Segment::of(last), Some(Segment::Rest(_))))
+        self.text.rsplit('/').next().is_some_and(|last| matches!(Segment::parse(last), Some(Segment::Rest(_))))
     }
 
     pub(crate) fn has_parameter(&self, wanted: &str) -> bool {
-        self.text.split('/').any(|segment| match Segment::of(segment) {
+        self.text.split('/').any(|segment| match Segment::parse(segment) {
             Some(Segment::Parameter { name, .. } | Segment::Rest(name)) => name == wanted,
             _ => false,
         })
@@ -233,7 +233,7 @@ pub(super) enum Segment<'a> {
 }
 
 impl<'a> Segment<'a> {
-    pub(super) fn of(segment: &'a str) -> Option<Self> {
+    pub(super) fn parse(segment: &'a str) -> Option<Self> {
         let Some((before, tail)) = segment.split_once('{') else {
             return (!segment.contains('}')).then_some(Self::Literal);
         };

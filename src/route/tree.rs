@@ -69,7 +69,7 @@ impl RouteTree {
     pub(crate) fn add(&mut self, pattern: &str, number: usize) {
         let mut tree = self;
         for segment in segments(pattern) {
-            let next = match Segment::of(segment) {
+            let next = match Segment::parse(segment) {
                 None => return, // no pattern
                 Some(Segment::Literal) => tree.literals.entry(segment),
                 Some(Segment::Rest(_)) => {

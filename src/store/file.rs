@@ -148,8 +148,8 @@ impl FileStore {
             status: Arc::clone(&status),
             report,
             stamp: Some(stamp),
-            seen: Some(Digest::of(&content)),
-            mount: SingleMount::of(&path),
+            seen: Some(Digest::from_key(&content)),
+            mount: SingleMount::find(&path),
             revoked,
         };
         let (alive, inbox) = mpsc::channel();
@@ -187,7 +187,7 @@ fn read(path: &Path) -> io::Result<(Stamp, Vec<u8>)> {
     }
     let mut content = Vec::new();
     file.read_to_end(&mut content)?;
-    Ok((Stamp::of(&metadata), content))
+    Ok((Stamp::from_metadata(&metadata), content))
 }
 
 fn is_revoked(entry: &Entry) -> bool {
@@ -250,7 +250,7 @@ impl Watcher {
     /// there under another name, as editors keep it, so that the number of its names tells nothing.
     fn is_left_behind(&mut self) -> bool {
         let Some(then) = &self.mount else { return false };
-        let now = SingleMount::of(&self.path);
+        let now = SingleMount::find(&self.path);
         if now.as_ref().is_some_and(|now| then.is_left_behind(now)) {
             return true;
         }
@@ -260,7 +260,7 @@ impl Watcher {
 
     fn look(&mut self) {
         let is_left_behind = self.is_left_behind();
-        let stamp = fs::metadata(&self.path).map(|metadata| Stamp::of(&metadata));
+        let stamp = fs::metadata(&self.path).map(|metadata| Stamp::from_metadata(&metadata));
         // Clocks of file systems are coarse: what was written just now may be written again unnoticed.
         if let (Ok(now), Some(then)) = (&stamp, &self.stamp)
             && now == then
@@ -275,7 +275,7 @@ impl Watcher {
             |(stamp, content)| (Some(stamp), Ok(content)),
         );
         self.stamp = stamp;
-        let seen = content.as_ref().ok().map(|content| Digest::of(content));
+        let seen = content.as_ref().ok().map(|content| Digest::from_key(content));
         if seen == self.seen && (seen.is_some() || self.status.load().fault.is_some()) {
             return;
         }
@@ -309,7 +309,7 @@ struct Stamp {
 }
 
 impl Stamp {
-    fn of(file: &fs::Metadata) -> Self {
+    fn from_metadata(file: &fs::Metadata) -> Self {
         Self {
             length: file.len(),
             modified: file.modified().ok(),

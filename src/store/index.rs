@@ -61,7 +61,10 @@ impl Index {
         }
     }
 
-    pub(crate) fn of_records<'a>(records: impl IntoIterator<Item = &'a Arc<KeyRecord>>, directory: Directory) -> Self {
+    pub(crate) fn from_records<'a>(
+        records: impl IntoIterator<Item = &'a Arc<KeyRecord>>,
+        directory: Directory,
+    ) -> Self {
         let entry = |record: &Arc<KeyRecord>| (*record.digest(), Entry::Record(Arc::clone(record)));
         Self::new(records.into_iter().map(entry), directory)
     }
@@ -347,14 +350,14 @@ mod tests {
 
     fn record(number: u32) -> Arc<KeyRecord> {
         let id = format!("k{number}").parse().unwrap();
-        Arc::new(KeyRecord::builder(id, Digest::of(&number.to_le_bytes())).build())
+        Arc::new(KeyRecord::builder(id, Digest::from_key(&number.to_le_bytes())).build())
     }
 
     /// Whoever is in flight while a file is read again hears of what it takes away; what it leaves is not kept twice.
     #[test]
     fn what_is_replaced_ends_and_what_is_not_is_shared() {
         let records: Vec<_> = (0..3000).map(record).collect();
-        let index = Index::of_records(&records, Directory::default());
+        let index = Index::from_records(&records, Directory::default());
         let before = index.newest.read(Snapshot::clone);
         let watches: Vec<_> = records.iter().take(3).map(|record| RevocationWatch::new(Arc::clone(record))).collect();
         // The same once more, but for one that is revoked and one that is gone.
@@ -379,7 +382,7 @@ mod tests {
     fn a_change_that_takes_nothing_away_ends_nothing_under_load() {
         let first = record(1);
         let digest = *first.digest();
-        let index = Index::of_records([&first], Directory::default());
+        let index = Index::from_records([&first], Directory::default());
         let waker = std::task::Waker::noop();
         std::thread::scope(|scope| {
             let readers: Vec<_> = (0..2)
@@ -407,15 +410,16 @@ mod tests {
         let of = |company: u8| {
             let grant = crate::key::Grant::builder().only("company", [company]).build().unwrap();
             let directory = Directory::builder().shop("de", Some(&company.to_string())).build().unwrap();
-            (Arc::new(KeyRecord::builder("k".parse().unwrap(), Digest::of(b"k")).grant(grant).build()), directory)
+            (Arc::new(KeyRecord::builder("k".parse().unwrap(), Digest::from_key(b"k")).grant(grant).build()), directory)
         };
         let [(first, directory), second] = [of(1), of(2)];
-        let index = Index::of_records([&first], directory.clone());
+        let index = Index::from_records([&first], directory.clone());
         let moments = [(first, directory), second];
         std::thread::scope(|scope| {
             let reader = scope.spawn(|| {
                 for _ in 0..200_000 {
-                    let (found, directory) = futures::executor::block_on(index.lookup(&Digest::of(b"k")).answer());
+                    let (found, directory) =
+                        futures::executor::block_on(index.lookup(&Digest::from_key(b"k")).answer());
                     let (record, directory) = (found.unwrap().unwrap(), directory.unwrap());
                     let company = directory.company_of("de").unwrap();
                     assert!(record.grant().restriction(&crate::dimension::Dimension::COMPANY).unwrap().allows(company));

@@ -13,8 +13,8 @@ use crate::{
         change::{Applied, Change},
         index::Entry,
         validate::{
-            date, invalid, judge, validate_label, validate_name, validate_no_secret, validate_no_secret_in_grant,
-            validate_readable, validate_record,
+            date, invalid, validate_grant, validate_label, validate_name, validate_no_secret,
+            validate_no_secret_in_grant, validate_readable, validate_record,
         },
     },
     timestamp,
@@ -92,7 +92,7 @@ pub(crate) fn plan(
                 return Err(StoreError::conflict(format!("the key {id} is revoked, for good; issue a new one")));
             }
             let grant = change.make(old.grant()).map_err(invalid)?;
-            plan.applied.warnings = judge(&grant, settings)?;
+            plan.applied.warnings = validate_grant(&grant, settings)?;
             validate_no_secret_in_grant(&grant, table, settings)?;
             let changed = old.revise().grant(grant).build();
             plan.edit(Action::GrantChanged, Some(old), changed, None);
@@ -129,7 +129,8 @@ pub(crate) fn plan(
         }
         Change::PruneAudit { before } => {
             if now.duration_since(before).unwrap_or_default() < YOUNGEST_PRUNED {
-                let message = "audit records of the last hour are kept: other processes learn from them what has changed";
+                let message =
+                    "audit records of the last hour are kept: other processes learn from them what has changed";
                 return Err(StoreError::invalid(message));
             }
             let before = timestamp::whole_micros(before).map_err(invalid)?;
@@ -217,7 +218,7 @@ fn issue(
     for (what, text) in [("kind", &new.kind), ("tenant", &new.tenant)] {
         validate_no_secret(what, text.as_deref().unwrap_or_default(), table, settings)?;
     }
-    plan.applied.warnings = judge(&new.grant, settings)?;
+    plan.applied.warnings = validate_grant(&new.grant, settings)?;
     validate_no_secret_in_grant(&new.grant, table, settings)?;
     if new.expires_at.is_some_and(|end| end <= now) {
         plan.applied.warnings.push("it is expired already".to_owned());

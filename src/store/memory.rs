@@ -106,7 +106,7 @@ impl MemoryStore {
     }
 
     fn assemble(records: Records) -> Self {
-        let index = Index::of_records(records.by_id.values(), records.settings.directory.clone());
+        let index = Index::from_records(records.by_id.values(), records.settings.directory.clone());
         Self(Arc::new(Inner { index, format: records.settings.format.clone(), backend: Mutex::new(records) }))
     }
 

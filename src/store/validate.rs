@@ -11,8 +11,8 @@ use crate::{
 };
 
 /// Refuses a grant that would not be read back as it is, and says what about it is hardly meant.
-pub(crate) fn judge(grant: &Grant, settings: &StoreSettings) -> Result<Vec<String>, StoreError> {
-    let back = GrantFile::of(grant).read(&settings.dimensions).map_err(invalid)?;
+pub(crate) fn validate_grant(grant: &Grant, settings: &StoreSettings) -> Result<Vec<String>, StoreError> {
+    let back = GrantFile::from_grant(grant).read(&settings.dimensions).map_err(invalid)?;
     if back != *grant {
         return Err(StoreError::invalid("the grant would not be read back as it is"));
     }
@@ -58,12 +58,12 @@ pub(crate) fn validate_record(
     for (what, text) in texts {
         let text = text.unwrap_or_default();
         validate_label(what, text, 1024)?;
-        if words(text).any(|word| Digest::of(word.as_bytes()) == *record.digest()) {
+        if words(text).any(|word| Digest::from_key(word.as_bytes()) == *record.digest()) {
             return Err(contains_secret(what));
         }
         validate_no_secret(what, text, table, settings)?;
     }
-    judge(record.grant(), settings)?;
+    validate_grant(record.grant(), settings)?;
     validate_no_secret_in_grant(record.grant(), table, settings)?;
     // Built anew: when it was revoked, once set, stays as it is.
     Ok(KeyRecord::builder(record.id().clone(), *record.digest())
@@ -91,7 +91,7 @@ pub(crate) fn validate_readable(new: &StoreSettings, table: &impl KeySource) -> 
         if record.grant().restrictions().is_empty() {
             continue;
         }
-        GrantFile::of(record.grant()).read(&new.dimensions).map_err(|error| {
+        GrantFile::from_grant(record.grant()).read(&new.dimensions).map_err(|error| {
             let id = record.id();
             StoreError::conflict(format!("with these settings a key could not be read any more: key {id}: {error}"))
         })?;
@@ -131,7 +131,9 @@ pub(crate) fn validate_no_secret(
     for word in words(text) {
         // Of opaque keys only those that are known can be told from other words.
         let formed = settings.format.key_id(word.as_bytes()).is_some();
-        if formed || (settings.format.matches(word.as_bytes()) && table.by_digest(&Digest::of(word.as_bytes()))?) {
+        if formed
+            || (settings.format.matches(word.as_bytes()) && table.by_digest(&Digest::from_key(word.as_bytes()))?)
+        {
             return Err(contains_secret(what));
         }
     }

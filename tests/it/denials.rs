@@ -198,7 +198,7 @@ async fn a_principal_cannot_be_brought_along() {
     use std::sync::Arc;
     use tower_authz::{ClientAddress, Digest, Principal};
 
-    let record = KeyRecord::builder("forged".parse().unwrap(), Digest::of(b"x")).grant(products_reader()).build();
+    let record = KeyRecord::builder("forged".parse().unwrap(), Digest::from_key(b"x")).grant(products_reader()).build();
     let forged = Principal::new(Arc::new(record), Directory::default(), ClientAddress::UNKNOWN);
     let policy = Policy::builder().public("/health").route("/p", Rule::authenticated()).build().unwrap();
     let service =
@@ -374,7 +374,7 @@ async fn a_public_route_hides_credentials_too() {
         }
     }
     let request = get("/");
-    assert!(!format!("{:?}", Head::of(&request)).contains(KEY));
+    assert!(!format!("{:?}", Head::new(&request)).contains(KEY));
 }
 
 /// What a handler of a public route takes for the client is whom the proxy names, and not the proxy.
@@ -475,7 +475,7 @@ async fn checks_of_ones_own_see_the_caller_and_no_key() {
         })
     };
     let planted = || {
-        let record = KeyRecord::builder("planted".parse().unwrap(), Digest::of(b"x")).build();
+        let record = KeyRecord::builder("planted".parse().unwrap(), Digest::from_key(b"x")).build();
         Principal::new(record.into(), Directory::default(), ClientAddress::UNKNOWN)
     };
     let policy = || Policy::builder().route("/products", rule()).build().unwrap();
@@ -592,7 +592,7 @@ async fn without_a_principal_the_rules_hold_and_the_handler_hears_of_nobody() {
     let service = Authz::new(store(products_reader()), policy).without_principal().layer(handler);
     for (path, status) in [("/products", 200), ("/orders", 403), ("/shops", 500)] {
         let mut request = get(path);
-        let planted = KeyRecord::builder("planted".parse().unwrap(), Digest::of(b"x")).build();
+        let planted = KeyRecord::builder("planted".parse().unwrap(), Digest::from_key(b"x")).build();
         request.extensions_mut().insert(Principal::new(planted.into(), Directory::default(), ClientAddress::UNKNOWN));
         assert_eq!(send(service.clone(), request).await.0, status, "{path}");
     }

@@ -204,7 +204,7 @@ async fn answers(rule: Rule, grant: Grant, directory: Directory) -> bool {
 }
 
 fn principal(grant: &Grant, directory: Directory) -> Principal {
-    let record = KeyRecord::builder("k".parse().unwrap(), Digest::of(b"k")).grant(grant.clone()).build();
+    let record = KeyRecord::builder("k".parse().unwrap(), Digest::from_key(b"k")).grant(grant.clone()).build();
     Principal::new(record.into(), directory, ClientAddress::UNKNOWN)
 }
 
@@ -250,7 +250,7 @@ async fn all_but_none_refuses_nowhere() {
     let text = |list: &str| {
         format!(
             r#"{{"keys":[{{"id":"k","digest":"{}","permissions":{{"shops":"read"}},"restrictions":{{"shop":{list}}}}}]}}"#,
-            Digest::of(b"a key of its own")
+            Digest::from_key(b"a key of its own")
         )
     };
     let grant = |list: &str| KeyFile::parse(&text(list), "f").unwrap().records()[0].grant().clone();

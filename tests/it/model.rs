@@ -187,7 +187,7 @@ fn decided(key: &Key, route: &Route, ask: &Ask, world: &World) -> bool {
         rule = rule.unscoped();
     }
     let policy = Policy::builder().route("/{company}/{shop}/{country}/{project}", rule).build().unwrap();
-    let record = KeyRecord::builder("k".parse().unwrap(), Digest::of(b"k")).grant(grant(key)).build();
+    let record = KeyRecord::builder("k".parse().unwrap(), Digest::from_key(b"k")).grant(grant(key)).build();
     let mut directory = Directory::builder();
     for shop in SHOPS {
         directory = directory.shop(shop, world.company_of.get(shop).copied());
@@ -199,7 +199,7 @@ fn decided(key: &Key, route: &Route, ask: &Ask, world: &World) -> bool {
     let path = format!("/{}/{}/{}/{}", ask.company, ask.shop, ask.country, ask.project);
     let mut request = Request::builder().method(&ask.method).uri(path).body(()).unwrap();
     request.extensions_mut().insert(Principal::new(Arc::new(record), directory, ClientAddress::UNKNOWN));
-    policy.evaluate(&Head::of(&request)).is_ok()
+    policy.evaluate(&Head::new(&request)).is_ok()
 }
 
 fn list(ids: &'static [&'static str]) -> impl Strategy<Value = Option<List>> {

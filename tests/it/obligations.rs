@@ -160,7 +160,7 @@ async fn an_extractor_asks_for_the_scope_and_an_error_needs_no_question() {
 #[tokio::test]
 async fn each_rule_on_the_way_leaves_its_own() {
     let caller = || {
-        let record = KeyRecord::builder("k".parse().unwrap(), Digest::of(b"k")).grant(grant()).build();
+        let record = KeyRecord::builder("k".parse().unwrap(), Digest::from_key(b"k")).grant(grant()).build();
         Principal::new(record.into(), Directory::default(), ClientAddress::UNKNOWN)
     };
     for (asks, status) in [(&["de"][..], 500), (&["de", "apollo"][..], 200), (&[][..], 500)] {

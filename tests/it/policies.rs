@@ -31,7 +31,8 @@ fn policy() -> Policy {
 }
 
 fn principal(grant: Grant, expires_at: Option<SystemTime>) -> Principal {
-    let record = KeyRecord::builder("k".parse().unwrap(), Digest::of(b"k")).grant(grant).expires_at(expires_at).build();
+    let record =
+        KeyRecord::builder("k".parse().unwrap(), Digest::from_key(b"k")).grant(grant).expires_at(expires_at).build();
     Principal::new(Arc::new(record), Directory::default(), ClientAddress::UNKNOWN)
 }
 
@@ -40,7 +41,7 @@ fn an_explanation_has_every_check_with_its_verdict() {
     let grant = Grant::builder().read("shops").only("shop", ["de"]).only("company", [1]).build().unwrap();
     let expired = SystemTime::now() - Duration::from_secs(1);
     let request = Request::get("/shops/ch").body(()).unwrap();
-    let explanation = policy().explain(&principal(grant, Some(expired)), &Head::of(&request), SystemTime::now());
+    let explanation = policy().explain(&principal(grant, Some(expired)), &Head::new(&request), SystemTime::now());
     assert!(!explanation.is_allowed());
     assert_eq!(
         explanation.to_string(),
@@ -54,7 +55,7 @@ fn an_explanation_has_every_check_with_its_verdict() {
   ok    company declared"
     );
     let nowhere = Request::get("/nowhere").body(()).unwrap();
-    let explanation = policy().explain(&principal(Grant::default(), None), &Head::of(&nowhere), SystemTime::now());
+    let explanation = policy().explain(&principal(Grant::default(), None), &Head::new(&nowhere), SystemTime::now());
     assert_eq!(explanation.findings()[1].verdict().unwrap_err().code(), "no_rule");
 }
 
@@ -74,7 +75,7 @@ async fn an_explanation_agrees_with_what_is_enforced() {
             let mut request = get(path);
             *request.method_mut() = method.parse().unwrap();
             let explained =
-                policy().explain(&principal(grant.clone(), None), &Head::of(&request), SystemTime::now()).is_allowed();
+                policy().explain(&principal(grant.clone(), None), &Head::new(&request), SystemTime::now()).is_allowed();
             let service = Authz::new(store(grant.clone()), policy()).layer(Handler::default());
             assert_eq!(send(service, request).await.0 == StatusCode::OK, explained, "{method} {path} {grant:?}");
         }

@@ -186,7 +186,7 @@ impl Key {
         if self.origins {
             grant = grant.from_origins(&ORIGINS[..1]);
         }
-        let record = KeyRecord::builder("k".parse().unwrap(), Digest::of(b"k"))
+        let record = KeyRecord::builder("k".parse().unwrap(), Digest::from_key(b"k"))
             .kind(self.kind.map(str::to_owned))
             .grant(grant.build().unwrap())
             .build();
@@ -208,11 +208,11 @@ fn verdicts(policy: &Policy, principal: &Principal, ask: &Ask) -> [String; 4] {
         let uri = request.uri().clone();
         request.extensions_mut().insert(OriginalUri(uri));
     }
-    let explanation = policy.explain(principal, &Head::of(&request), SystemTime::UNIX_EPOCH).to_string();
-    let public = policy.is_public(&Head::of(&request)).to_string();
+    let explanation = policy.explain(principal, &Head::new(&request), SystemTime::UNIX_EPOCH).to_string();
+    let public = policy.is_public(&Head::new(&request)).to_string();
     let decided = format!("{:?}", policy.authorize_operation(principal, request.method(), ask.path));
     request.extensions_mut().insert(principal.clone());
-    [explanation, public, decided, format!("{:?}", policy.evaluate(&Head::of(&request)))]
+    [explanation, public, decided, format!("{:?}", policy.evaluate(&Head::new(&request)))]
 }
 
 fn target(tied: bool) -> impl Strategy<Value = TargetSpec> {

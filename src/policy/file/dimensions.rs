@@ -21,7 +21,7 @@ enum Grammar {
 }
 
 impl Grammar {
-    const fn of(dimension: &Dimension) -> Self {
+    const fn from_dimension(dimension: &Dimension) -> Self {
         match dimension.ids() {
             IdGrammar::Number => Self::Number,
             IdGrammar::Slug => Self::Slug,
@@ -42,9 +42,9 @@ impl Grammar {
 
 impl Grammars {
     /// Nothing if every dimension is a standard one, spelt in the standard way.
-    pub(super) fn of(dimensions: &[Dimension]) -> Option<Self> {
-        let known = |name: &str| standard(name).map(|known| Grammar::of(&known));
-        let grammars = dimensions.iter().map(|dimension| (dimension.name(), Grammar::of(dimension)));
+    pub(super) fn from_dimensions(dimensions: &[Dimension]) -> Option<Self> {
+        let known = |name: &str| standard(name).map(|known| Grammar::from_dimension(&known));
+        let grammars = dimensions.iter().map(|dimension| (dimension.name(), Grammar::from_dimension(dimension)));
         let own = grammars.filter(|&(name, grammar)| known(name) != Some(grammar));
         let own: Vec<_> = own.map(|(name, grammar)| (name.to_owned(), grammar)).collect();
         (!own.is_empty()).then_some(Self(own))
@@ -98,7 +98,7 @@ impl<'a> Known<'a> {
             ))
         };
         let standard = standard(name).ok_or_else(undeclared)?;
-        self.agree(name, Grammar::of(&standard))?;
+        self.agree(name, Grammar::from_dimension(&standard))?;
         Ok(standard)
     }
 
@@ -107,7 +107,7 @@ impl<'a> Known<'a> {
     }
 
     fn agree(&self, name: &str, in_file: Grammar) -> Result<(), ConfigError> {
-        match self.own(name).map(Grammar::of) {
+        match self.own(name).map(Grammar::from_dimension) {
             Some(in_code) if in_code != in_file => {
                 let (in_code, in_file) = (in_code.name(), in_file.name());
                 Err(ConfigError::new(format!("ids of {name} are {in_code} in the code and {in_file} in the file")))

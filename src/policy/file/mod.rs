@@ -105,15 +105,15 @@ impl Policy {
         } = self;
         let of_entry = |entry: &RouteEntry| {
             let path = entry.pattern.as_str();
-            let rule = |(method, action)| RuleFile::of(Some(path), method, action);
+            let rule = |(method, action)| RuleFile::from_action(Some(path), method, action);
             entry.actions().map(rule).collect::<Vec<_>>()
         };
         let file = File {
-            dimensions: Grammars::of(&self.dimensions()),
+            dimensions: Grammars::from_dimensions(&self.dimensions()),
             allow_preflight: *preflight,
             finish_in_flight: *finish_in_flight,
             routes: self.by_path_order().into_iter().flat_map(of_entry).collect(),
-            fallback: fallback.as_ref().map(|action| RuleFile::of(None, None, action)),
+            fallback: fallback.as_ref().map(|action| RuleFile::from_action(None, None, action)),
         };
         let mut bytes = Vec::new();
         let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, Layout::default());

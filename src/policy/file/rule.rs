@@ -93,7 +93,7 @@ fn method(name: &str) -> Result<Method, ConfigError> {
 }
 
 impl RuleFile {
-    pub(super) fn of(path: Option<&str>, method: Option<&Method>, action: &RouteAction) -> Self {
+    pub(super) fn from_action(path: Option<&str>, method: Option<&Method>, action: &RouteAction) -> Self {
         let place = Self {
             path: path.map(str::to_owned),
             method: method.map(|method| method.as_str().to_owned()),
@@ -121,7 +121,7 @@ impl RuleFile {
             authenticated: resource.is_none(),
             methods: (!methods.is_empty()).then_some(Object(Methods(methods))),
             kind: kind.as_ref().map(|kind| kind.name().to_owned()),
-            scoped: entities.iter().map(|entity| Object(EntityRefFile::of(entity))).collect(),
+            scoped: entities.iter().map(|entity| Object(EntityRefFile::from_entity(entity))).collect(),
             filtered: over(Handling::Filtered),
             deferred: over(Handling::Deferred),
             unscoped_for: over(Handling::Unscoped),
@@ -225,7 +225,7 @@ impl RuleFile {
 }
 
 impl EntityRefFile {
-    fn of(entity: &EntityRef) -> Self {
+    fn from_entity(entity: &EntityRef) -> Self {
         let path = entity.parameter().map(str::to_owned);
         let header = entity.header_name().map(|name| name.as_str().to_owned());
         let function = path.is_none() && header.is_none();

@@ -23,7 +23,7 @@ use crate::{
         lifecycle::{Plan, Row, plan},
         postgres::{
             ReplicaStatus,
-            connection::{ConnectOptions, ISOLATION, to_store_error, standby, statement_timeouts},
+            connection::{ConnectOptions, ISOLATION, standby, statement_timeouts, to_store_error},
             propagation::{CommitMark, SETTLE, await_propagation},
             replica::{micros, parse},
             rows::{COLUMNS, Fetched, InvalidRow, OLD_AUDITS, Reader},
@@ -166,7 +166,7 @@ impl Admin {
         schema::readable(row.get(3))?;
         let (is_same_server, mut settled, bell_is_full): (bool, _, bool) = (row.get(4), row.get(5), row.get(6));
         let settings = parse(row.get(1), &self.own.borrow())?;
-        let fetched = Fetched::of(&transaction, who, &change, &settings.dimensions).await?;
+        let fetched = Fetched::load(&transaction, who, &change, &settings.dimensions).await?;
         let Plan { edits, settings, prune, applied } = plan(who, change, &fetched, &settings, now)?;
         Fetched::assert_no_key(&transaction, &edits).await?;
         if !is_same_server {
@@ -196,8 +196,9 @@ impl Admin {
                 transaction.execute("SELECT pg_notify('authz', '')", &[]).await.map_err(to_store_error)?;
             }
         }
-        let unsure =
-            |error| StoreError::unavailable(format!("whether the change is made is not known: {}", to_store_error(error)));
+        let unsure = |error| {
+            StoreError::unavailable(format!("whether the change is made is not known: {}", to_store_error(error)))
+        };
         // Where nothing was to be done, whoever did it may not have waited for everybody.
         transaction.commit().await.map_err(unsure)?;
         if let Some(settings) = settings {
@@ -284,9 +285,8 @@ impl Admin {
         let before = query.before.and_then(|number| i64::try_from(number).ok()).unwrap_or(i64::MAX);
         let limit = i64::try_from(query.limit).unwrap_or(i64::MAX);
         let key = query.key.as_ref().map(KeyId::as_str);
-        let work = async |client: &mut Client| {
-            client.query(sql, &[&before, &key, &limit]).await.map_err(to_store_error)
-        };
+        let work =
+            async |client: &mut Client| client.query(sql, &[&before, &key, &limit]).await.map_err(to_store_error);
         let rows = self.with_connection(PATIENCE, work).await?;
         let record = |row: &tokio_postgres::Row| AuditRecord {
             number: u64::try_from(row.get::<_, i64>(0)).unwrap_or_default(),
@@ -331,9 +331,8 @@ impl Admin {
         let sql = "UPDATE authz_keys SET last_used = used.at
                    FROM unnest($1::text[], $2::timestamptz[]) AS used (id, at)
                    WHERE authz_keys.id = used.id AND (last_used IS NULL OR last_used < used.at)";
-        let work = async |client: &mut Client| {
-            client.execute(sql, &[&ids, &times]).await.map(drop).map_err(to_store_error)
-        };
+        let work =
+            async |client: &mut Client| client.execute(sql, &[&ids, &times]).await.map(drop).map_err(to_store_error);
         self.with_connection(Duration::from_secs(5), work).await
     }
 }

@@ -27,7 +27,7 @@ pub(super) const ISOLATION: &str = "SET default_transaction_isolation = 'read co
 
 impl ConnectOptions {
     /// Reads an address. `roots` are the certificates, as PEM, that vouch for the database, if not those of the system.
-    pub(super) fn of(url: &str, roots: Option<&[u8]>) -> Result<Self, StoreError> {
+    pub(super) fn parse(url: &str, roots: Option<&[u8]>) -> Result<Self, StoreError> {
         // To us both are the same: a certificate that is not looked at proves nothing.
         let url = url.replace("sslmode=verify-full", "sslmode=require");
         // The text may hold a password: it is not repeated.
@@ -226,7 +226,7 @@ mod tests {
     #[test]
     fn an_address_on_another_machine_says_whether_it_is_encrypted() {
         for local in ["postgres://a@localhost/b", "postgres://a@127.0.0.1", "host=/run user=a", "host=::1 user=a"] {
-            assert!(ConnectOptions::of(local, None).is_ok(), "{local}");
+            assert!(ConnectOptions::parse(local, None).is_ok(), "{local}");
         }
         for remote in [
             "postgres://a@db/b",
@@ -234,19 +234,19 @@ mod tests {
             "host=/run,db",
             "host=localhost hostaddr=10.0.0.1",
         ] {
-            let error = ConnectOptions::of(remote, None).err().unwrap();
+            let error = ConnectOptions::parse(remote, None).err().unwrap();
             assert_eq!(error.kind(), StoreErrorKind::Invalid);
             assert!(error.to_string().contains("sslmode=require"), "{remote}: {error}");
         }
-        assert!(ConnectOptions::of("postgres://a@db/b?sslmode=disable", None).is_ok());
+        assert!(ConnectOptions::parse("postgres://a@db/b?sslmode=disable", None).is_ok());
         for encrypted in ["postgres://a@db/b?sslmode=require", "postgres://a@localhost/b?sslmode=verify-full"] {
-            let connect_options = ConnectOptions::of(encrypted, None);
+            let connect_options = ConnectOptions::parse(encrypted, None);
             assert_eq!(connect_options.is_ok(), cfg!(feature = "postgres-tls"), "{encrypted}");
             assert!(
                 !connect_options.is_ok_and(|connect_options| connect_options.config.get_ssl_mode() != SslMode::Require)
             );
         }
-        let error = ConnectOptions::of("postgres://a:secret@db/b?what=ever", None).err().unwrap();
+        let error = ConnectOptions::parse("postgres://a:secret@db/b?what=ever", None).err().unwrap();
         assert!(!error.to_string().contains("secret"));
     }
 }

@@ -135,7 +135,7 @@ impl PostgresOptions {
     }
 
     fn connect_options(&self, url: &str) -> Result<ConnectOptions, StoreError> {
-        ConnectOptions::of(url, self.roots.as_deref())
+        ConnectOptions::parse(url, self.roots.as_deref())
     }
 }
 

@@ -9,7 +9,7 @@ use tokio_postgres::{Client, Row, types::ToSql};
 
 use crate::store::{
     Propagation, StoreError,
-    postgres::connection::{to_store_error, silence},
+    postgres::connection::{silence, to_store_error},
 };
 
 /// How long the database may take for each answer, while there are leases to be waited for.

@@ -20,7 +20,7 @@ use crate::{
         StoreError, StoreSettings,
         index::{Entry, Index},
         postgres::{
-            connection::{ConnectOptions, ISOLATION, to_store_error, silence},
+            connection::{ConnectOptions, ISOLATION, silence, to_store_error},
             rows::{COLUMNS, InvalidRow, Reader, digest_of},
             schema,
         },
@@ -119,7 +119,10 @@ impl State {
     ) -> Result<(Self, Vec<(Digest, Entry)>, Vec<InvalidRow>), StoreError> {
         let builder = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
         let moment = builder.start().await.map_err(to_store_error)?;
-        let row = moment.query_one("SELECT version, change, settings FROM authz_counter", &[]).await.map_err(to_store_error)?;
+        let row = moment
+            .query_one("SELECT version, change, settings FROM authz_counter", &[])
+            .await
+            .map_err(to_store_error)?;
         let settings = parse(row.get(2), own)?;
         let version = row.get(0);
         let state =

@@ -108,7 +108,7 @@ pub(super) const OLD_AUDITS: &str =
     "FROM authz_audit WHERE at < $1 AND number < (SELECT max(number) FROM authz_audit WHERE at < $1)";
 
 impl Fetched {
-    pub(super) async fn of(
+    pub(super) async fn load(
         transaction: &Transaction<'_>,
         who: &str,
         change: &Change,
@@ -165,7 +165,7 @@ impl Fetched {
                 fetched.many(transaction, &format!("SELECT {COLUMNS} FROM authz_keys"), &[], dimensions).await?;
             }
         }
-        digests.extend(texts.iter().flat_map(|text| words(text)).map(|word| Digest::of(word.as_bytes())));
+        digests.extend(texts.iter().flat_map(|text| words(text)).map(|word| Digest::from_key(word.as_bytes())));
         fetched.by_ids(transaction, &ids, dimensions).await?;
         let bytes: Vec<&[u8]> = digests.iter().map(|digest| digest.as_bytes().as_slice()).collect();
         if !bytes.is_empty() {
@@ -185,7 +185,7 @@ impl Fetched {
         let changed = edits.iter().filter(|edit| edit.action == Action::GrantChanged);
         let texts = changed.filter_map(|edit| edit.after.as_ref()).flat_map(|record| texts_of(record.grant()));
         let digests: Vec<Digest> =
-            texts.flat_map(|(_, text)| words(text)).map(|word| Digest::of(word.as_bytes())).collect();
+            texts.flat_map(|(_, text)| words(text)).map(|word| Digest::from_key(word.as_bytes())).collect();
         let bytes: Vec<&[u8]> = digests.iter().map(|digest| digest.as_bytes().as_slice()).collect();
         let known = "SELECT 1 FROM authz_keys WHERE digest = ANY($1) LIMIT 1";
         match transaction.query_opt(known, &[&bytes]).await.map_err(to_store_error)? {

@@ -4,7 +4,7 @@ use tokio_postgres::Client;
 
 use crate::store::{
     StoreError, StoreSettings,
-    postgres::connection::{to_store_error, standby},
+    postgres::connection::{standby, to_store_error},
 };
 
 /// What each version of the schema adds to the one before, and the oldest program, by the versions it knows, that can
@@ -39,7 +39,10 @@ pub(super) async fn create(client: &mut Client, settings: &str) -> Result<(), St
     let oldest = MIGRATIONS.last().map_or(NEWEST, |newest| newest.oldest);
     transaction.execute(first, &[&settings, &NEWEST, &oldest]).await.map_err(to_store_error)?;
     // Nobody has a lease yet. A row that is only inserted would say nothing of that: it may come from a dump.
-    transaction.batch_execute("UPDATE authz_counter SET settled_at = clock_timestamp()").await.map_err(to_store_error)?;
+    transaction
+        .batch_execute("UPDATE authz_counter SET settled_at = clock_timestamp()")
+        .await
+        .map_err(to_store_error)?;
     transaction.commit().await.map_err(to_store_error)
 }
 

@@ -145,7 +145,8 @@ async fn record(
 }
 
 fn may(record: &KeyRecord) -> Result<String, StoreError> {
-    serde_json::to_string(&GrantFile::of(record.grant())).map_err(|error| StoreError::invalid(error.to_string()))
+    serde_json::to_string(&GrantFile::from_grant(record.grant()))
+        .map_err(|error| StoreError::invalid(error.to_string()))
 }
 
 fn number(version: u64) -> Result<i64, StoreError> {

@@ -40,7 +40,7 @@ impl Stamp {
 
 impl Identity {
     /// Refuses a file that others may come to by another name.
-    pub(super) fn of(path: &Path) -> Result<Self, String> {
+    pub(super) fn open(path: &Path) -> Result<Self, String> {
         let path = std::path::absolute(path).map_err(|error| error.to_string())?;
         if is_mounted_alone(&path) {
             return Err("it is mounted as a single file, and what SQLite keeps beside it is not: mount its directory \
@@ -135,7 +135,7 @@ fn is_mounted_alone(path: &Path) -> bool {
             found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)
         }
         // An older kernel, or a sandbox that forbids the call: the list of mounts says it too.
-        _ => crate::mount::SingleMount::of(path).is_some(),
+        _ => crate::mount::SingleMount::find(path).is_some(),
     }
 }
 

@@ -272,7 +272,7 @@ pub(super) fn write(connection: &Connection, edit: &Edit, now: SystemTime, who: 
 
 /// A new record, or the next version of one: a newer one is never written over.
 fn put(connection: &Connection, record: &KeyRecord) -> Result<(), StoreError> {
-    let grant = serde_json::to_string(&GrantFile::of(record.grant()));
+    let grant = serde_json::to_string(&GrantFile::from_grant(record.grant()));
     let grant = grant.map_err(|error| StoreError::invalid(error.to_string()))?;
     let version = i64::try_from(record.version()).map_err(|error| StoreError::invalid(error.to_string()))?;
     let values = params![

@@ -31,7 +31,7 @@ pub(super) fn find(path: &Path) -> Result<Identity, StoreError> {
         Ok(file) if file.len() == 0 => {
             Err(StoreError::unavailable(format!("{name}: the file is empty; a store never is")))
         }
-        Ok(_) => Identity::of(path).map_err(|why| StoreError::unavailable(format!("{name}: {why}"))),
+        Ok(_) => Identity::open(path).map_err(|why| StoreError::unavailable(format!("{name}: {why}"))),
     }
 }
 

@@ -25,7 +25,7 @@ use crate::{
             SqliteOptions,
             identity::{Identity, Stamp},
             rows::{self, All, CommitMark, InvalidRow, SqliteKeySource},
-            schema::{self, to_store_error, is_busy},
+            schema::{self, is_busy, to_store_error},
         },
     },
 };
@@ -184,7 +184,8 @@ impl Worker {
         }
         if self.was_away {
             // What was committed meanwhile was committed by another name, whatever has moved the version before.
-            self.view.version = rows::data_version(&self.connection).map_err(|error| to_store_error(error).to_string())?;
+            self.view.version =
+                rows::data_version(&self.connection).map_err(|error| to_store_error(error).to_string())?;
             self.was_away = false;
         }
         match self.catch_up() {
@@ -343,7 +344,9 @@ impl Worker {
         }
         if let Some(settings) = &settings {
             let text = settings.to_json().map_err(|error| StoreError::invalid(error.to_string()))?;
-            connection.execute("UPDATE settings SET value = ?1 WHERE name = 'settings'", [text]).map_err(to_store_error)?;
+            connection
+                .execute("UPDATE settings SET value = ?1 WHERE name = 'settings'", [text])
+                .map_err(to_store_error)?;
         }
         let newest = rows::newest(connection).map_err(to_store_error)?;
         connection.execute_batch("UPDATE writer SET busy = 0; COMMIT").map_err(to_store_error)?;

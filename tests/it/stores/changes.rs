@@ -35,7 +35,7 @@ pub async fn a_record_is_kept_as_it_was_given<F: Fixture>() {
     assert_eq!(record, key.record);
     assert_eq!(all(store).await, [key.record]);
     assert_eq!(*record.grant(), grant);
-    assert_eq!(*record.digest(), Digest::of(key.api_key.expose().as_bytes()));
+    assert_eq!(*record.digest(), Digest::from_key(key.api_key.expose().as_bytes()));
     assert_eq!((record.kind(), record.tenant()), (Some("admin"), Some("acme-live")));
     assert_eq!(record.name(), "Ünïcode 'quoted' \"name\" \u{1f511}");
     assert_eq!((record.not_before(), record.expires_at()), (Some(start), Some(end)));
@@ -125,7 +125,7 @@ pub async fn ids_are_unique_even_where_they_are_short<F: Fixture>() {
     let fixture = F::fresh(tiny.into()).await;
     let store = fixture.store();
     let taken = (0..8000).map(|number: u32| {
-        KeyRecord::builder(format!("t_{number:04x}").parse().unwrap(), Digest::of(&number.to_be_bytes())).build()
+        KeyRecord::builder(format!("t_{number:04x}").parse().unwrap(), Digest::from_key(&number.to_be_bytes())).build()
     });
     assert_eq!(store.as_actor("test").import(taken).await.unwrap().added, 8000);
     for _ in 0..150 {
@@ -249,14 +249,14 @@ pub async fn an_import_is_whole_or_not_at_all<F: Fixture>() {
     let store = fixture.store();
     let (anna, key) = (store.as_actor("anna"), issue(store).await);
     let before = (all(store).await, audit(store).await);
-    let good = || KeyRecord::builder("good".parse().unwrap(), Digest::of(b"good key"));
-    let bad = || KeyRecord::builder("bad".parse().unwrap(), Digest::of(b"bad key"));
+    let good = || KeyRecord::builder("good".parse().unwrap(), Digest::from_key(b"good key"));
+    let bad = || KeyRecord::builder("bad".parse().unwrap(), Digest::from_key(b"bad key"));
     let beyond = UNIX_EPOCH + Duration::from_secs(300_000_000_000);
     let foreign = Grant::builder().only("shops", ["de"]).build().unwrap();
     for (bad, kind, told) in [
-        (KeyRecord::builder(key.record.id().clone(), Digest::of(b"bad key")), Conflict, "has the id"),
-        (KeyRecord::builder("good".parse().unwrap(), Digest::of(b"bad key")), Conflict, "has the id"),
-        (KeyRecord::builder("bad".parse().unwrap(), Digest::of(b"good key")), Conflict, "the digest of bad"),
+        (KeyRecord::builder(key.record.id().clone(), Digest::from_key(b"bad key")), Conflict, "has the id"),
+        (KeyRecord::builder("good".parse().unwrap(), Digest::from_key(b"bad key")), Conflict, "has the id"),
+        (KeyRecord::builder("bad".parse().unwrap(), Digest::from_key(b"good key")), Conflict, "the digest of bad"),
         (bad().grant(foreign), Invalid, "key bad: restrictions.shops: no such dimension"),
         (bad().name("line\nbreak"), Invalid, "key bad: name: "),
         (bad().kind("line\nbreak".to_owned()), Invalid, "key bad: kind: "),
@@ -394,7 +394,7 @@ pub async fn what_never_matches_is_refused<F: Fixture>() {
     let error = store.as_actor("test").issue(new().tenant("Acme-Live")).await.unwrap_err();
     assert!(error.to_string().contains("write \"acme-live\""), "{error}");
     let key = store.as_actor("test").issue(new().tenant("acme-live")).await.unwrap();
-    let record = tower_authz::KeyRecord::builder("key_other".parse().unwrap(), tower_authz::Digest::of(b"x"));
+    let record = tower_authz::KeyRecord::builder("key_other".parse().unwrap(), tower_authz::Digest::from_key(b"x"));
     let error = store.as_actor("test").import([record.tenant("ACME".to_owned()).build()]).await.unwrap_err();
     assert!(error.to_string().contains("write \"acme\""), "{error}");
     assert_eq!(store.show(key.record.id()).await.unwrap().tenant(), Some("acme-live"));

@@ -30,7 +30,9 @@ pub async fn everything_is_found_again<F: Durable>() {
     anna.revoke(revoked.record.id(), "lost").await.unwrap();
     anna.delete(deleted.record.id()).await.unwrap();
     let new = anna.rotate(rotated.record.id(), Overlap::For(Duration::ZERO)).await.unwrap();
-    anna.import([KeyRecord::builder("imported".parse().unwrap(), Digest::of(b"imported key")).build()]).await.unwrap();
+    anna.import([KeyRecord::builder("imported".parse().unwrap(), Digest::from_key(b"imported key")).build()])
+        .await
+        .unwrap();
     let dates = NewKey::new("dates", Grant::default()).not_before(in_seconds(-5)).expires_at(in_seconds(500));
     anna.issue(dates.kind("admin").tenant("acme")).await.unwrap();
 
@@ -168,7 +170,7 @@ pub async fn ids_and_digests_that_change_hands_are_told_apart<F: Durable>() {
         let grant = || Grant::builder().read("products").build().unwrap();
         // Another key under the id of one that is deleted.
         let id = gone.record.id();
-        let new = KeyRecord::builder(id.clone(), Digest::of(&[id.as_str().as_bytes(), b" key"].concat()))
+        let new = KeyRecord::builder(id.clone(), Digest::from_key(&[id.as_str().as_bytes(), b" key"].concat()))
             .grant(grant())
             .build();
         by.delete(id).await.unwrap();

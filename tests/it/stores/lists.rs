@@ -31,7 +31,7 @@ fn random_record(dice: &mut Dice, number: u32) -> KeyRecord {
     }
     // In no order of their ids.
     let id = format!("{}_{number}", dice.pick(&["a", "B", "b-", "!", "~"]));
-    KeyRecord::builder(id.parse().unwrap(), Digest::of(&number.to_be_bytes()))
+    KeyRecord::builder(id.parse().unwrap(), Digest::from_key(&number.to_be_bytes()))
         .name(dice.pick(&NAMES))
         .kind(dice.pick(&KINDS).map(str::to_owned))
         .tenant(dice.pick(&TENANTS).map(str::to_owned))
@@ -133,7 +133,7 @@ pub async fn pages_are_stable_while_keys_come_and_go<F: Fixture>() {
     let fixture = F::fresh(StoreSettings::new()).await;
     let store = fixture.store();
     let record = |number: u32| {
-        KeyRecord::builder(format!("k_{number:05}").parse().unwrap(), Digest::of(&number.to_be_bytes())).build()
+        KeyRecord::builder(format!("k_{number:05}").parse().unwrap(), Digest::from_key(&number.to_be_bytes())).build()
     };
     // Even numbers stay. Of the odd ones, some are there from the beginning and go, others come.
     let steady: Vec<_> = (0..10_000).step_by(2).map(record).collect();
@@ -168,7 +168,7 @@ pub async fn limits_are_kept<F: Fixture>() {
     let empty = store.list(&KeyQuery::new()).await.unwrap();
     assert!(empty.records.is_empty() && empty.next.is_none());
     let records = (0..12_001_u32).map(|number| {
-        KeyRecord::builder(format!("k_{number:05}").parse().unwrap(), Digest::of(&number.to_be_bytes())).build()
+        KeyRecord::builder(format!("k_{number:05}").parse().unwrap(), Digest::from_key(&number.to_be_bytes())).build()
     });
     store.as_actor("test").import(records).await.unwrap();
     for (limit, expected) in [(0, 1), (1, 1), (1000, 1000), (10_000, 10_000), (usize::MAX, 10_000)] {

@@ -232,7 +232,7 @@ async fn tables_of_an_earlier_version_tell_who_was_revoked() {
         return;
     }
     let database = super::postgres::database().await;
-    let key = |name: &str| tower_authz::Digest::of(format!("the key of {name}").as_bytes());
+    let key = |name: &str| tower_authz::Digest::from_key(format!("the key of {name}").as_bytes());
     let log = |number: u8, name: &str, after: &str| {
         let digest = key(name);
         format!(

@@ -385,6 +385,6 @@ fn a_replica_is_measured() {
                 missing.retain(|name| *name != key.key().name());
             }
         }
-        drop(store.lookup(&tower_authz::Digest::of(b"k")));
+        drop(store.lookup(&tower_authz::Digest::from_key(b"k")));
     });
 }

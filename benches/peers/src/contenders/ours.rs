@@ -40,7 +40,7 @@ pub fn checks() -> Contender {
         request
     };
     let policy = ours::policy();
-    let allows = move |request: &Request<()>| policy.check(&Head::of(request)).is_ok();
+    let allows = move |request: &Request<()>| policy.check(&Head::new(request)).is_ok();
     Contender::new("tower-authz, the checks alone", PACKAGES, asked(allows, request(PATH), &request(FOREIGN_PATH)))
 }
 
