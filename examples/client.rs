@@ -123,7 +123,7 @@ async fn run() -> Result<ExitCode, Box<dyn Error>> {
             }
             let (status, body) = get(&found, &path).await?;
             match status {
-                StatusCode::UNAUTHORIZED => writeln!(std::io::stderr(), "{status} (the key of {})", found.place())?,
+                StatusCode::UNAUTHORIZED => writeln!(std::io::stderr(), "{status} (the key of {})", found.location())?,
                 _ => writeln!(std::io::stderr(), "{status}")?,
             }
             std::io::stdout().write_all(&body)?;

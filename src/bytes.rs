@@ -92,9 +92,9 @@ mod tests {
         ];
         for (class, accepts) in kinds {
             for length in 1..40 {
-                for (place, byte) in (0..length).flat_map(|place| (0..=255).map(move |byte| (place, byte))) {
+                for (position, byte) in (0..length).flat_map(|position| (0..=255).map(move |byte| (position, byte))) {
                     let mut text = vec![b'0'; length];
-                    text[place] = byte;
+                    text[position] = byte;
                     assert_eq!(every(&text, class), accepts(byte), "{text:?}");
                     let text: String = text.iter().map(|byte| char::from(byte & 0x7f)).collect();
                     assert_eq!(holds(&text, b'%'), text.contains('%'));
@@ -109,9 +109,9 @@ mod tests {
         let mut texts = vec![b"a\0".to_vec()];
         for length in 0..long.len() {
             let text = long.get(..length).unwrap().to_vec();
-            texts.extend((0..length).map(|place| {
+            texts.extend((0..length).map(|position| {
                 let mut other = text.clone();
-                other[place] = b'!';
+                other[position] = b'!';
                 other
             }));
             texts.push(text);

@@ -141,30 +141,32 @@ impl Directory {
         let mut index = Index::default();
         for Object(shop) in file.shops {
             let key = shop.key.as_str().to_owned();
-            let place = || format!("directory shop {key:?}");
+            let location = || format!("directory shop {key:?}");
             if !shops.accepts(&key) {
                 let wrong =
                     "it is not the canonical spelling of a shop key (by default 1 to 64 characters of [a-z0-9_-])";
-                return Err(ConfigError::new(wrong).at(place()));
+                return Err(ConfigError::new(wrong).at(location()));
             }
             if shop.company.as_ref().is_some_and(|company| !Dimension::COMPANY.accepts(company.as_str())) {
                 return Err(
-                    ConfigError::new("a company id is a decimal number without sign or leading zero").at(place())
+                    ConfigError::new("a company id is a decimal number without sign or leading zero").at(location())
                 );
             }
             for Object(country) in &shop.countries {
                 let Some(id) = &country.id else { continue };
                 if !Dimension::SHOP_COUNTRY.accepts(id.as_str()) {
-                    return Err(ConfigError::new("a shop country id is 1 to 64 characters of [a-z0-9_-]").at(place()));
+                    return Err(
+                        ConfigError::new("a shop country id is 1 to 64 characters of [a-z0-9_-]").at(location())
+                    );
                 }
                 if index.shop_of_country.insert(id.as_str().to_owned(), key.clone()).is_some() {
                     return Err(
-                        ConfigError::new(format!("shop country id {:?} is given twice", id.as_str())).at(place())
+                        ConfigError::new(format!("shop country id {:?} is given twice", id.as_str())).at(location())
                     );
                 }
             }
             if index.shops.insert(key.clone(), shop).is_some() {
-                return Err(ConfigError::new("the shop is given twice").at(place()));
+                return Err(ConfigError::new("the shop is given twice").at(location()));
             }
         }
         Ok(Self(Some(Arc::new(Local(Arc::new(index))))))

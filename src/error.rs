@@ -28,7 +28,7 @@ impl ConfigError {
     }
 
     /// The same error, with the place put in front: `ip_ranges[0]: …`.
-    pub(crate) fn at(self, place: impl std::fmt::Display) -> Self {
-        Self::new(format!("{place}: {}", self.message))
+    pub(crate) fn at(self, location: impl std::fmt::Display) -> Self {
+        Self::new(format!("{location}: {}", self.message))
     }
 }

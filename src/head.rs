@@ -201,7 +201,7 @@ impl<'a> Head<'a> {
         }
         let raw = match (self.pattern, self.params) {
             (Some(pattern), Some(params)) if params.are_all(pattern.parameters()) => {
-                params.get(self.path(), pattern.place(name)?)
+                params.get(self.path(), pattern.position(name)?)
             }
             (Some(pattern), _) => pattern.find(self.path(), name),
             (None, _) => Pattern::find_in(self.matched()?, self.path(), name),

@@ -37,13 +37,13 @@ impl SingleMount {
 
 /// The source of the mount at this place, in the words of `/proc/self/mountinfo`: number, parent, device, source, place, ..
 #[cfg(target_os = "linux")]
-fn source_of(table: &[u8], place: &[u8]) -> Option<Vec<u8>> {
-    let place = escaped(place);
+fn source_of(table: &[u8], mount_point: &[u8]) -> Option<Vec<u8>> {
+    let mount_point = escaped(mount_point);
     // The mount that came last hides the others.
     table.split(|byte| *byte == b'\n').rev().find_map(|line| {
         let mut fields = line.split(|byte| *byte == b' ').skip(3);
         let (source, found) = (fields.next()?, fields.next()?);
-        (found == place.as_slice()).then(|| source.to_vec())
+        (found == mount_point.as_slice()).then(|| source.to_vec())
     })
 }
 

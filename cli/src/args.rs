@@ -69,7 +69,7 @@ Examples:
   authz grant key_3jWz9Qb2Lx --remove orders --all shop
   authz grant key_3jWz9Qb2Lx --replace --read products")]
     Grant(Grant),
-    /// Make a key that takes the place of another; it is printed once, alone on standard output
+    /// Issue a new secret with the same grant; it is printed once, alone on standard output
     Rotate(Rotate),
     /// Revoke keys, for good
     Revoke {
@@ -151,14 +151,14 @@ pub(crate) struct Issue {
     #[arg(long)]
     pub(crate) name: String,
     #[command(flatten)]
-    pub(crate) like: Like,
+    pub(crate) like: KeyArgs,
 }
 
 /// What a new key is like, beside its name.
 #[derive(Clone, Group)]
-pub(crate) struct Like {
+pub(crate) struct KeyArgs {
     #[command(flatten)]
-    pub(crate) may: May,
+    pub(crate) may: GrantArgs,
     /// Its kind, where routes demand one
     #[arg(long)]
     pub(crate) kind: Option<String>,
@@ -175,7 +175,7 @@ pub(crate) struct Like {
 
 /// What a key may do.
 #[derive(Clone, Group)]
-pub(crate) struct May {
+pub(crate) struct GrantArgs {
     /// Resources that it may write, and so read
     #[arg(long, value_name = "RESOURCE", value_delimiter = ',')]
     pub(crate) write: Vec<String>,
@@ -200,7 +200,7 @@ pub(crate) struct May {
 pub(crate) struct Grant {
     pub(crate) id: KeyId,
     #[command(flatten)]
-    pub(crate) may: May,
+    pub(crate) may: GrantArgs,
     /// Resources that it may neither read nor write any more
     #[arg(long, value_name = "RESOURCE", value_delimiter = ',', conflicts_with = "replace")]
     pub(crate) remove: Vec<String>,
@@ -268,7 +268,7 @@ impl From<StatusName> for Status {
 /// Which key: by its id, or by the key itself, which is never an argument.
 #[derive(Group)]
 #[group(multiple = false)]
-pub(crate) struct Which {
+pub(crate) struct KeySelector {
     /// The id of the key
     #[arg(long, value_name = "ID")]
     pub(crate) key_id: Option<KeyId>,
@@ -320,13 +320,13 @@ pub(crate) struct Import {
     #[arg(long)]
     pub(crate) with_directory: bool,
     #[command(flatten)]
-    pub(crate) like: Like,
+    pub(crate) like: KeyArgs,
 }
 
 #[derive(Group)]
 pub(crate) struct Check {
     #[command(flatten)]
-    pub(crate) which: Which,
+    pub(crate) which: KeySelector,
     /// The policy, as `Policy::export` writes it
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) policy: PathBuf,

@@ -17,9 +17,10 @@ use tower_authz::{
 use crate::{
     Failure,
     args::{self, Args, Command},
-    check, grant, import, moment,
+    check, grant, import,
     output::{self, KEY_COLUMNS, Rows, note},
-    place::{Place, Store},
+    store::{Store, StoreUrl},
+    time,
 };
 
 /// What a command works with.
@@ -41,17 +42,17 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     let user = || ["USER", "LOGNAME", "USERNAME"].iter().find_map(|name| std::env::var(name).ok());
     let actor = args.actor.or_else(user).unwrap_or_else(|| "authz".to_owned());
     let json = args.json;
-    let place = Place::of(path)?;
+    let url = StoreUrl::parse(path)?;
     if let Command::Init(init) = args.command {
-        return place.create(&init, json).await;
+        return url.create(&init, json).await;
     }
     if let Command::Replicas = args.command {
-        return place.replicas(json).await;
+        return url.replicas(json).await;
     }
     if let Command::Migrate = args.command {
-        return place.migrate(json).await;
+        return url.migrate(json).await;
     }
-    let context = Context { store: place.open().await?, actor, json };
+    let context = Context { store: url.open().await?, actor, json };
     match args.command {
         Command::Settings(change) => context.settings(&change).await,
         Command::Issue(issue) => context.issue(&issue).await,
@@ -124,7 +125,7 @@ impl Context {
             let ends = issued
                 .record
                 .expires_at()
-                .map_or("never expires".to_owned(), |end| format!("expires {}", moment::shown(Some(end))));
+                .map_or("never expires".to_owned(), |end| format!("expires {}", time::shown(Some(end))));
             note(format!("issued {} ({}, {ends}); this is the only time it is shown:", issued.record.id(), issue.name));
         }
         output::secret(&issued, self.json)
@@ -274,7 +275,7 @@ impl Context {
     async fn rotate(&self, rotate: &args::Rotate) -> Result<(), Failure> {
         self.no_secret(&rotate.id).await?;
         let overlap = match &rotate.overlap {
-            Some(time) => Overlap::For(moment::length(time)?),
+            Some(time) => Overlap::For(time::length(time)?),
             None => Overlap::UntilRevoked,
         };
         output::assert_read()?;
@@ -283,7 +284,7 @@ impl Context {
         let printed = output::secret(&issued, self.json);
         if !self.json {
             let until = match (overlap, self.store.show(&rotate.id).await) {
-                (Overlap::For(_), Ok(old)) => format!("expires {}", moment::shown(old.expires_at())),
+                (Overlap::For(_), Ok(old)) => format!("expires {}", time::shown(old.expires_at())),
                 _ => format!("lives until `authz revoke {}`", rotate.id),
             };
             note(format!("issued {}, shown this once; the old key {} {until}", issued.record.id(), rotate.id));
@@ -363,7 +364,7 @@ impl Context {
     }
 
     async fn purge(&self, dead_for: &str) -> Result<(), Failure> {
-        let count = self.store.as_actor(&self.actor).purge(moment::ago(dead_for)?).await?;
+        let count = self.store.as_actor(&self.actor).purge(time::ago(dead_for)?).await?;
         match self.json {
             true => output::json(&json!({ "purged": count })),
             false => output::line(format!("purged {count}")),
@@ -372,7 +373,7 @@ impl Context {
 
     async fn audit(&self, audit: &args::Audit) -> Result<(), Failure> {
         if let Some(time) = &audit.prune {
-            let count = self.store.as_actor(&self.actor).prune_audit(moment::ago(time)?).await?;
+            let count = self.store.as_actor(&self.actor).prune_audit(time::ago(time)?).await?;
             return match self.json {
                 true => output::json(&json!({ "pruned": count })),
                 false => output::line(format!("pruned {count}")),
@@ -393,7 +394,7 @@ impl Context {
         for audit in records {
             rows.push(vec![
                 audit.number.to_string(),
-                moment::shown(Some(audit.at)),
+                time::shown(Some(audit.at)),
                 audit.by,
                 audit.action.to_string(),
                 audit.key.map_or("-".to_owned(), |key| key.to_string()),
@@ -459,10 +460,10 @@ fn query_of(list: &args::List) -> Result<KeyQuery, Failure> {
         query = query.resource(resource);
     }
     if let Some(time) = &list.expiring {
-        query = query.expires_before(moment::from_now(time)?);
+        query = query.expires_before(time::from_now(time)?);
     }
     if let Some(time) = &list.unused {
-        query = query.unused_for(moment::length(time)?);
+        query = query.unused_for(time::length(time)?);
     }
     if let Some(after) = &list.after {
         query = query.after(after.clone());

@@ -7,12 +7,12 @@ use tower_authz::{
 
 use crate::{
     Failure,
-    args::{Grant as Change, Like, May},
-    moment,
+    args::{Grant as Change, GrantArgs, KeyArgs},
+    time,
 };
 
 /// A key to be issued.
-pub(crate) fn new_key(name: &str, like: &Like, settings: &StoreSettings) -> Result<NewKey, Failure> {
+pub(crate) fn new_key(name: &str, like: &KeyArgs, settings: &StoreSettings) -> Result<NewKey, Failure> {
     let mut new = NewKey::new(name, grant_of(&like.may, settings)?);
     if let Some(kind) = &like.kind {
         new = new.kind(kind);
@@ -21,19 +21,19 @@ pub(crate) fn new_key(name: &str, like: &Like, settings: &StoreSettings) -> Resu
         new = new.tenant(tenant);
     }
     if let Some(time) = &like.not_before {
-        new = new.not_before(moment::from_now(time)?);
+        new = new.not_before(time::from_now(time)?);
     }
     if let Some(time) = &like.expires {
-        new = new.expires_at(moment::from_now(time)?);
+        new = new.expires_at(time::from_now(time)?);
     }
     Ok(new)
 }
 
-pub(crate) fn grant_of(may: &May, settings: &StoreSettings) -> Result<Grant, Failure> {
+pub(crate) fn grant_of(may: &GrantArgs, settings: &StoreSettings) -> Result<Grant, Failure> {
     Ok(add(Grant::builder(), may, settings)?.build()?)
 }
 
-fn add(mut grant: GrantBuilder, may: &May, settings: &StoreSettings) -> Result<GrantBuilder, Failure> {
+fn add(mut grant: GrantBuilder, may: &GrantArgs, settings: &StoreSettings) -> Result<GrantBuilder, Failure> {
     for resource in &may.write {
         grant = grant.write(resource.clone());
     }
@@ -100,7 +100,7 @@ fn kept(
     change: &Change,
     settings: &StoreSettings,
 ) -> Result<GrantBuilder, Failure> {
-    let May { write, read, include, exclude, ip, origin } = &change.may;
+    let GrantArgs { write, read, include, exclude, ip, origin } = &change.may;
     if let Some(absent) =
         change.remove.iter().find(|name| old.permissions().iter().all(|held| held.resource() != **name))
     {

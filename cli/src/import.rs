@@ -15,10 +15,11 @@ use tower_authz::{
 
 use crate::{
     Failure,
-    args::{Import, Like, May},
+    args::{GrantArgs, Import, KeyArgs},
     commands::Context,
-    grant, moment,
+    grant,
     output::note,
+    time,
 };
 
 /// So many keys are written as one.
@@ -70,8 +71,9 @@ pub(crate) async fn run(context: &Context, args: &Import) -> Result<Imported, Fa
     write(context, records).await
 }
 
-fn says_nothing(like: &Like) -> bool {
-    let Like { may: May { write, read, include, exclude, ip, origin }, kind, tenant, expires, not_before } = like;
+fn says_nothing(like: &KeyArgs) -> bool {
+    let KeyArgs { may: GrantArgs { write, read, include, exclude, ip, origin }, kind, tenant, expires, not_before } =
+        like;
     [write, read, include, exclude, ip, origin].iter().all(|list| list.is_empty())
         && [kind, tenant, expires, not_before].iter().all(|value| value.is_none())
 }
@@ -128,7 +130,7 @@ fn progress(length: usize) -> ProgressBar {
 fn records_from_csv(
     content: impl Read,
     name: &str,
-    common: &Like,
+    common: &KeyArgs,
     settings: &StoreSettings,
 ) -> Result<Vec<KeyRecord>, Failure> {
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::Headers).from_reader(content);
@@ -139,8 +141,8 @@ fn records_from_csv(
         let known = COLUMNS.join(", ");
         return Err(Failure::Other(format!("{name}: column {}: its name is none of {known}", position + 1)));
     }
-    let twice = |place: usize, column: &str| columns.iter().take(place).any(|earlier| earlier == column);
-    if let Some((_, column)) = columns.iter().enumerate().find(|(place, column)| twice(*place, column)) {
+    let twice = |index: usize, column: &str| columns.iter().take(index).any(|earlier| earlier == column);
+    if let Some((_, column)) = columns.iter().enumerate().find(|(index, column)| twice(*index, column)) {
         return Err(Failure::Other(format!("{name}: the column {column:?} stands there twice")));
     }
     if !columns.iter().any(|column| column == "key") {
@@ -151,8 +153,8 @@ fn records_from_csv(
         let row = row.map_err(unread)?;
         let line = row.position().map_or(0, csv::Position::line);
         let cell = |column: &str| {
-            let place = columns.iter().position(|known| known == column)?;
-            row.get(place).filter(|value| !value.is_empty())
+            let index = columns.iter().position(|known| known == column)?;
+            row.get(index).filter(|value| !value.is_empty())
         };
         let record = record_of(cell, common, settings).map_err(|failure| match failure.message() {
             Some(message) => Failure::Other(format!("{name}: line {line}: {message}")),
@@ -180,7 +182,7 @@ fn place_of(error: &csv::Error) -> String {
 
 fn record_of<'a>(
     cell: impl Fn(&str) -> Option<&'a str>,
-    common: &Like,
+    common: &KeyArgs,
     settings: &StoreSettings,
 ) -> Result<KeyRecord, Failure> {
     let key = cell("key").ok_or_else(|| Failure::Other("the key is missing".to_owned()))?;
@@ -203,7 +205,7 @@ fn record_of<'a>(
     let like = overlaid(&cell, common, settings)?;
     let time = |column: &'static str, time: &Option<String>| {
         let unread = |failure| if cell(column).is_some() { unfit(column) } else { failure };
-        time.as_deref().map(moment::from_now).transpose().map_err(unread)
+        time.as_deref().map(time::from_now).transpose().map_err(unread)
     };
     let name = cell("name").map_or_else(|| id.to_string(), str::to_owned);
     let misfit =
@@ -227,9 +229,9 @@ fn unfit(column: &str) -> Failure {
 /// What the line says, and what the command line says where the line does not.
 fn overlaid<'a>(
     cell: impl Fn(&str) -> Option<&'a str>,
-    common: &Like,
+    common: &KeyArgs,
     settings: &StoreSettings,
-) -> Result<Like, Failure> {
+) -> Result<KeyArgs, Failure> {
     let one = |column: &str, common: &Option<String>| cell(column).map(str::to_owned).or_else(|| common.clone());
     let many = |column: &str, common: &[String]| match cell(column) {
         Some(values) => values.split([' ', ',']).filter(|value| !value.is_empty()).map(str::to_owned).collect(),
@@ -256,8 +258,8 @@ fn overlaid<'a>(
         Ok(kept)
     };
     let may = &common.may;
-    let like = Like {
-        may: May {
+    let like = KeyArgs {
+        may: GrantArgs {
             write: many("write", &may.write),
             read: many("read", &may.read),
             include: [include, rest(&may.include)?].concat(),
@@ -279,7 +281,7 @@ fn overlaid<'a>(
     Ok(like)
 }
 
-impl May {
+impl GrantArgs {
     /// What one of the columns says.
     fn only(&self, column: &str) -> Self {
         let of = |name: &str, values: &[String]| if name == column { values.to_vec() } else { Vec::new() };

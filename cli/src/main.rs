@@ -7,9 +7,9 @@ mod check;
 mod commands;
 mod grant;
 mod import;
-mod moment;
 mod output;
-mod place;
+mod store;
+mod time;
 
 use std::{io::Write as _, process::ExitCode};
 

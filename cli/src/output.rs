@@ -13,7 +13,7 @@ use tower_authz::{
     store::{AuditRecord, IssuedKey},
 };
 
-use crate::{Failure, grant, moment};
+use crate::{Failure, grant, time};
 
 /// Prints one line, or fails if nobody reads.
 pub(crate) fn line(text: impl AsRef<str>) -> Result<(), Failure> {
@@ -29,7 +29,7 @@ pub(crate) fn plain(text: &str) -> String {
     text.chars().map(|character| if is_shown(character) { character } else { '\u{fffd}' }).collect()
 }
 
-/// An error for standard error, where logs are made of it. What looks like a key, in a place where none belongs, is not
+/// An error for standard error, where logs are made of it. What looks like a key, in a url where none belongs, is not
 /// repeated: it is in the history of a shell already.
 pub(crate) fn without_keys(text: &str) -> String {
     let is_part = |character: char| character.is_ascii_alphanumeric() || "_-.~+=".contains(character);
@@ -198,8 +198,8 @@ impl Rows {
         if table.width().is_some_and(|width| width >= 110) {
             table.set_content_arrangement(ContentArrangement::Dynamic);
             let whole = ["ID", "KEY", "STATUS", "NUMBER", "ACTION"];
-            for (place, name) in columns.iter().enumerate() {
-                if let Some(column) = table.column_mut(place).filter(|_| whole.contains(name)) {
+            for (url, name) in columns.iter().enumerate() {
+                if let Some(column) = table.column_mut(url).filter(|_| whole.contains(name)) {
                     column.set_constraint(ColumnConstraint::ContentWidth);
                 }
             }
@@ -251,8 +251,8 @@ pub(crate) fn key_cells(record: &Arc<KeyRecord>, now: SystemTime) -> Vec<String>
         record.status(now).to_string(),
         or_dash(record.kind()),
         or_dash(record.tenant()),
-        moment::shown(record.expires_at()),
-        moment::shown(record.last_used()),
+        time::shown(record.expires_at()),
+        time::shown(record.last_used()),
         grant::shown(record.grant()),
     ]
 }
@@ -266,18 +266,18 @@ pub(crate) fn show(record: &KeyRecord) -> Result<(), Failure> {
         ("status", status.to_string()),
         ("kind", record.kind().unwrap_or("-").to_owned()),
         ("tenant", record.tenant().unwrap_or("-").to_owned()),
-        ("created", moment::shown(record.created_at())),
-        ("begins", moment::shown(record.not_before())),
-        ("expires", moment::shown(record.expires_at())),
+        ("created", time::shown(record.created_at())),
+        ("begins", time::shown(record.not_before())),
+        ("expires", time::shown(record.expires_at())),
     ];
     if status == Status::Revoked {
-        lines.push(("revoked", moment::shown(record.revoked_at())));
+        lines.push(("revoked", time::shown(record.revoked_at())));
         lines.push(("reason", record.revocation_reason().unwrap_or("-").to_owned()));
     }
     let of = |id: Option<&KeyId>| id.map(ToString::to_string);
     lines.extend(of(record.replaces()).map(|id| ("replaces", id)));
     lines.extend(of(record.replaced_by()).map(|id| ("replaced", format!("by {id}"))));
-    lines.push(("last used", moment::shown(record.last_used())));
+    lines.push(("last used", time::shown(record.last_used())));
     lines.push(("may", grant::shown(record.grant())));
     lines.into_iter().try_for_each(|(name, value)| line(format!("{name:<10} {}", plain(&value))))
 }

@@ -30,11 +30,11 @@ use crate::{
 #[derive(Clone)]
 pub struct EntityRef {
     dimension: Dimension,
-    place: Place,
+    source: IdSource,
 }
 
 #[derive(Clone)]
-enum Place {
+enum IdSource {
     Path(Name),
     Header(HeaderName),
     Function(Arc<Finder>),
@@ -45,12 +45,12 @@ type Finder = dyn Fn(&Head<'_>) -> Vec<String> + Send + Sync;
 impl EntityRef {
     /// The entity stands in a parameter of the matched route.
     pub fn from_path(dimension: impl Into<Dimension>, parameter: impl Into<std::borrow::Cow<'static, str>>) -> Self {
-        Self { dimension: dimension.into(), place: Place::Path(parameter.into().into()) }
+        Self { dimension: dimension.into(), source: IdSource::Path(parameter.into().into()) }
     }
 
     /// The entity stands in a header, which is required. Each line of it is one entity.
     pub fn from_header(dimension: impl Into<Dimension>, name: HeaderName) -> Self {
-        Self { dimension: dimension.into(), place: Place::Header(name) }
+        Self { dimension: dimension.into(), source: IdSource::Header(name) }
     }
 
     /// The entities are what the function finds in the head; if it finds none the request is refused.
@@ -58,20 +58,20 @@ impl EntityRef {
         dimension: impl Into<Dimension>,
         find: impl Fn(&Head<'_>) -> Vec<String> + Send + Sync + 'static,
     ) -> Self {
-        Self { dimension: dimension.into(), place: Place::Function(Arc::new(find)) }
+        Self { dimension: dimension.into(), source: IdSource::Function(Arc::new(find)) }
     }
 
     /// The path parameter that the entity needs, if it needs one.
     pub(crate) fn parameter(&self) -> Option<&str> {
-        match &self.place {
-            Place::Path(name) => Some(name.as_str()),
+        match &self.source {
+            IdSource::Path(name) => Some(name.as_str()),
             _ => None,
         }
     }
 
     /// Whether a function of the user's own looks at requests.
     pub(crate) const fn shows_heads(&self) -> bool {
-        matches!(self.place, Place::Function(_))
+        matches!(self.source, IdSource::Function(_))
     }
 
     pub(crate) const fn dimension(&self) -> &Dimension {
@@ -80,8 +80,8 @@ impl EntityRef {
 
     /// The header that the entity reads, if it reads one.
     pub(crate) const fn header_name(&self) -> Option<&HeaderName> {
-        match &self.place {
-            Place::Header(name) => Some(name),
+        match &self.source {
+            IdSource::Header(name) => Some(name),
             _ => None,
         }
     }
@@ -90,17 +90,17 @@ impl EntityRef {
     fn for_each_id(&self, head: &Head<'_>, judge: &mut impl FnMut(Result<&str, Cause>)) {
         let missing = || Err(Cause::MissingEntity(self.dimension.clone()));
         let malformed = || Cause::MalformedId(self.dimension.clone());
-        match &self.place {
+        match &self.source {
             // Without a value: an invalid escape, or a path that does not fit its route.
-            Place::Path(name) => judge(head.parameter(name.as_str()).as_deref().ok_or_else(malformed)),
-            Place::Header(name) => {
+            IdSource::Path(name) => judge(head.parameter(name.as_str()).as_deref().ok_or_else(malformed)),
+            IdSource::Header(name) => {
                 let mut lines = head.headers().get_all(name).iter().peekable();
                 if lines.peek().is_none() {
                     judge(missing());
                 }
                 lines.for_each(|line| judge(line.to_str().map_err(|_| malformed())));
             }
-            Place::Function(find) => {
+            IdSource::Function(find) => {
                 let values = find(head);
                 if values.is_empty() {
                     judge(missing());
@@ -113,10 +113,10 @@ impl EntityRef {
 
 impl fmt::Debug for EntityRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.place {
-            Place::Path(name) => write!(f, "EntityRef({} from {{{name}}})", self.dimension),
-            Place::Header(name) => write!(f, "EntityRef({} from header {name})", self.dimension),
-            Place::Function(_) => write!(f, "EntityRef({} from a function)", self.dimension),
+        match &self.source {
+            IdSource::Path(name) => write!(f, "EntityRef({} from {{{name}}})", self.dimension),
+            IdSource::Header(name) => write!(f, "EntityRef({} from header {name})", self.dimension),
+            IdSource::Function(_) => write!(f, "EntityRef({} from a function)", self.dimension),
         }
     }
 }

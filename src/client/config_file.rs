@@ -125,11 +125,11 @@ impl ConfigFile {
         let (api_key, api_url) = fields::parse(&text)?;
         check_key(&api_key).map_err(|error| error.at("api_key"))?;
         let api_url = ApiUrl::parse(&api_url, self.loopback).map_err(|error| error.at("api_url"))?;
-        let place = self.path.display().to_string();
+        let location = self.path.display().to_string();
         let warning = (mode & 0o077 != 0).then(|| {
-            format!("others can get at the API key in {place} (mode {:04o}): chmod 600 {place}", mode & 0o777)
+            format!("others can get at the API key in {location} (mode {:04o}): chmod 600 {location}", mode & 0o777)
         });
-        Ok((Credentials { api_key, api_url, place, warning }, others_write))
+        Ok((Credentials { api_key, api_url, location, warning }, others_write))
     }
 
     /// Stores a key and its API, in place of what was there.

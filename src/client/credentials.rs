@@ -28,7 +28,7 @@ use crate::{client::ApiUrl, error::ConfigError, key::ApiKey};
 pub struct Credentials {
     pub(super) api_key: ApiKey,
     pub(super) api_url: ApiUrl,
-    pub(super) place: String,
+    pub(super) location: String,
     pub(super) warning: Option<String>,
 }
 
@@ -48,8 +48,8 @@ impl Credentials {
     /// Where the key was found, to tell it to a person whose key is refused: `the program`, the name of
     /// the environment variable, or the path of the file.
     #[must_use]
-    pub fn place(&self) -> &str {
-        &self.place
+    pub fn location(&self) -> &str {
+        &self.location
     }
 
     /// What the person should know about the config file: that others can read it. Nothing is printed

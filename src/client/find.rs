@@ -87,29 +87,29 @@ impl KeyFinder {
             (None, None) => None,
         };
         match given {
-            Some((key, place)) => {
-                check_key(&key).map_err(|error| error.at(place))?;
-                self.with_url(key, place).map(Some)
+            Some((key, location)) => {
+                check_key(&key).map_err(|error| error.at(location))?;
+                self.with_url(key, location).map(Some)
             }
             None => self.stored(),
         }
     }
 
-    fn with_url(&self, api_key: ApiKey, place: &str) -> Result<Credentials, ConfigError> {
-        let place = place.to_owned();
+    fn with_url(&self, api_key: ApiKey, location: &str) -> Result<Credentials, ConfigError> {
+        let location = location.to_owned();
         if let Some(api_url) = self.api_url.clone() {
-            return Ok(Credentials { api_key, api_url, place, warning: None });
+            return Ok(Credentials { api_key, api_url, location, warning: None });
         }
         match self.file.open()? {
             Some((stored, true)) => Err(ConfigError::new(format!(
-                "others can write this file or its directory, so the key of {place} is not sent to the API that \
+                "others can write this file or its directory, so the key of {location} is not sent to the API that \
                  it names: make both yours alone (chmod go-w), or name the API"
             ))
-            .at(stored.place)),
-            Some((stored, false)) => Ok(Credentials { api_key, place, ..stored }),
+            .at(stored.location)),
+            Some((stored, false)) => Ok(Credentials { api_key, location, ..stored }),
             None => match self.default_url.clone() {
-                Some(api_url) => Ok(Credentials { api_key, api_url, place, warning: None }),
-                None => Err(ConfigError::new(format!("nothing says which API the key of {place} is for"))),
+                Some(api_url) => Ok(Credentials { api_key, api_url, location, warning: None }),
+                None => Err(ConfigError::new(format!("nothing says which API the key of {location} is for"))),
             },
         }
     }
@@ -119,7 +119,7 @@ impl KeyFinder {
         if let Some(url) = &self.api_url {
             if !url.same_origin(&stored.api_url) {
                 let wrong = format!("this key is for {}, and is not sent to {url}", stored.api_url);
-                return Err(ConfigError::new(wrong).at(stored.place));
+                return Err(ConfigError::new(wrong).at(stored.location));
             }
             stored.api_url = url.clone();
         }
@@ -154,9 +154,9 @@ mod tests {
         let environment = |name: &str| (name == "ACME_TOKEN").then(|| KEY.into());
         let finder = nowhere().api_url(url("https://a.test"));
         let found = finder.clone().find_in(environment).unwrap().unwrap();
-        assert_eq!((found.api_key().expose(), found.place()), (KEY, "ACME_TOKEN"));
+        assert_eq!((found.api_key().expose(), found.location()), (KEY, "ACME_TOKEN"));
         let found = finder.api_key(ApiKey::new("given")).find_in(environment).unwrap().unwrap();
-        assert_eq!((found.api_key().expose(), found.place()), ("given", "the program"));
+        assert_eq!((found.api_key().expose(), found.location()), ("given", "the program"));
     }
 
     #[test]

@@ -169,24 +169,24 @@ impl Sources {
         let mut found: Option<(usize, &HeaderValue)> = None;
         let mut twice = false;
         for (name, line) in headers {
-            let Some(place) = self.place(name) else { continue };
+            let Some(position) = self.position(name) else { continue };
             line.set_sensitive(true);
             match found {
-                Some((first, _)) if first < place => {}
-                Some((first, _)) if first == place => twice = true,
-                _ => (found, twice) = (Some((place, &*line)), false),
+                Some((first, _)) if first < position => {}
+                Some((first, _)) if first == position => twice = true,
+                _ => (found, twice) = (Some((position, &*line)), false),
             }
         }
-        let Some((place, line)) = found else { return Err(Cause::MissingCredential) };
+        let Some((position, line)) = found else { return Err(Cause::MissingCredential) };
         if twice {
             return Err(Cause::DuplicateCredential);
         }
-        let Some(source) = self.list.get(place) else { return Err(Cause::MissingCredential) };
+        let Some(source) = self.list.get(position) else { return Err(Cause::MissingCredential) };
         Ok(Credential { key: source.read(line.as_bytes())?, source })
     }
 
     /// Which source reads this header.
-    fn place(&self, name: &HeaderName) -> Option<usize> {
+    fn position(&self, name: &HeaderName) -> Option<usize> {
         if self.lengths & bit(name.as_str().len()) == 0 {
             return None;
         }

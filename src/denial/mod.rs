@@ -188,8 +188,8 @@ impl Denial {
     pub fn and(mut self, cause: Cause) -> Self {
         let inner = &mut *self.0;
         let later = if cause.rank() < inner.first.rank() { std::mem::replace(&mut inner.first, cause) } else { cause };
-        let place = inner.rest.partition_point(|known| known.rank() <= later.rank());
-        inner.rest.insert(place, later);
+        let position = inner.rest.partition_point(|known| known.rank() <= later.rank());
+        inner.rest.insert(position, later);
         self
     }
 

@@ -81,9 +81,10 @@ mod tests {
         let layer = AuthenticateLayer::new(MemoryStore::new());
         let sharded = layer.sharded();
         assert!(Arc::ptr_eq(&sharded, &layer.clone().sharded()), "however many routes are wrapped");
-        let place = || std::thread::scope(|scope| scope.spawn(|| Arc::as_ptr(sharded.local()).addr()).join().unwrap());
+        let position =
+            || std::thread::scope(|scope| scope.spawn(|| Arc::as_ptr(sharded.local()).addr()).join().unwrap());
         // Threads of other tests are numbered as well: all of these may be one only by a very long chance.
-        let places: std::collections::BTreeSet<usize> = (0..4 * SHARDS).map(|_| place()).collect();
-        assert!(places.len() > 1 && places.iter().all(|place| place % 128 == 0), "{places:?}");
+        let positions: std::collections::BTreeSet<usize> = (0..4 * SHARDS).map(|_| position()).collect();
+        assert!(positions.len() > 1 && positions.iter().all(|position| position % 128 == 0), "{positions:?}");
     }
 }

@@ -100,7 +100,8 @@ impl KeyFile {
         let mut digests = HashSet::new();
         let mut records = Vec::with_capacity(file.keys.len());
         for (index, raw) in file.keys.iter().enumerate() {
-            let record = KeyEntry::parse(raw.get(), dimensions).map_err(|error| error.at(place(index, raw.get())))?;
+            let record =
+                KeyEntry::parse(raw.get(), dimensions).map_err(|error| error.at(location(index, raw.get())))?;
             if [record.id().as_str(), record.name()]
                 .iter()
                 .any(|text| Digest::from_key(text.as_bytes()) == *record.digest())
@@ -110,10 +111,10 @@ impl KeyFile {
                 return Err(ConfigError::new(wrong).at(format_args!("keys[{index}]")));
             }
             if !ids.insert(record.id().clone()) {
-                return Err(ConfigError::new("the key id is given twice").at(place(index, raw.get())));
+                return Err(ConfigError::new("the key id is given twice").at(location(index, raw.get())));
             }
             if !digests.insert(*record.digest()) {
-                return Err(ConfigError::new("digest: another key has the same").at(place(index, raw.get())));
+                return Err(ConfigError::new("digest: another key has the same").at(location(index, raw.get())));
             }
             records.push(record);
         }
@@ -161,7 +162,7 @@ impl KeyFile {
 }
 
 /// Names a key in an error: by its id if that can be read, else by its place.
-fn place(index: usize, raw: &str) -> String {
+fn location(index: usize, raw: &str) -> String {
     #[derive(Deserialize)]
     struct IdOnly {
         id: crate::key::KeyId,

@@ -59,10 +59,11 @@ impl GrantFile {
         }
         for (dimension, lists) in self.restrictions {
             let Some(Object(lists)) = lists else { continue };
-            let place = format!("restrictions.{dimension}");
-            let unknown = || ConfigError::new("no such dimension is declared; company and shop always are").at(&place);
+            let location = format!("restrictions.{dimension}");
+            let unknown =
+                || ConfigError::new("no such dimension is declared; company and shop always are").at(&location);
             let dimension = Dimension::among(&dimension, dimensions).ok_or_else(unknown)?;
-            let restriction = lists.read(&dimension).map_err(|error| error.at(&place))?;
+            let restriction = lists.read(&dimension).map_err(|error| error.at(&location))?;
             grant = grant.restrict(dimension, Ok(restriction));
         }
         if let Some(origins) = self.origins {

@@ -40,20 +40,20 @@ struct Waiting {
 }
 
 impl Waiting {
-    fn enter(&mut self, place: Option<usize>, waker: &Waker) -> usize {
-        let place = place.or_else(|| self.free.pop()).unwrap_or(self.wakers.len());
-        match self.wakers.get_mut(place) {
+    fn enter(&mut self, position: Option<usize>, waker: &Waker) -> usize {
+        let position = position.or_else(|| self.free.pop()).unwrap_or(self.wakers.len());
+        match self.wakers.get_mut(position) {
             Some(Some(known)) if known.will_wake(waker) => {}
             Some(slot) => *slot = Some(waker.clone()),
             None => self.wakers.push(Some(waker.clone())),
         }
-        place
+        position
     }
 
-    fn leave(&mut self, place: usize) {
-        let Some(slot) = self.wakers.get_mut(place) else { return };
+    fn leave(&mut self, position: usize) {
+        let Some(slot) = self.wakers.get_mut(position) else { return };
         *slot = None;
-        self.free.push(place);
+        self.free.push(position);
         if self.free.len() == self.wakers.len() {
             (self.wakers, self.free) = Default::default();
         }
@@ -211,14 +211,14 @@ impl Eq for SignalCell {}
 pub(crate) struct RevocationWatch {
     record: Arc<KeyRecord>,
     /// Where its waker stands, once it had to wait.
-    place: Option<usize>,
+    position: Option<usize>,
     /// Whether the clock of the system ends it when the record expires.
     by_clock: bool,
 }
 
 impl RevocationWatch {
     pub(crate) const fn new(record: Arc<KeyRecord>) -> Self {
-        Self { record, place: None, by_clock: true }
+        Self { record, position: None, by_clock: true }
     }
 
     /// For layers that have a clock of their own: only changes end it.
@@ -253,7 +253,7 @@ impl RevocationWatch {
         if let Some(end) = life.end() {
             return Poll::Ready(end);
         }
-        self.place = Some(waiting.enter(self.place, cx.waker()));
+        self.position = Some(waiting.enter(self.position, cx.waker()));
         if !self.by_clock || waiting.expires_at.is_none() {
             return Poll::Pending;
         }
@@ -267,8 +267,8 @@ impl RevocationWatch {
 
 impl Drop for RevocationWatch {
     fn drop(&mut self) {
-        if let Some(place) = self.place {
-            self.record.life().lock().leave(place);
+        if let Some(position) = self.position {
+            self.record.life().lock().leave(position);
         }
     }
 }
@@ -383,7 +383,10 @@ mod tests {
         watches.truncate(3);
         assert_eq!(record.life().lock().free.len(), 7);
         let mut late = RevocationWatch::new(Arc::clone(&record));
-        assert!(late.poll_end(&cx).is_pending() && late.place.is_some_and(|place| place < 10), "places are used again");
+        assert!(
+            late.poll_end(&cx).is_pending() && late.position.is_some_and(|position| position < 10),
+            "places are used again"
+        );
         SignalCell::finish(&record, EndReason::Gone);
         assert!(watches.iter_mut().all(|watch| watch.poll_end(&cx) == Poll::Ready(EndReason::Gone)));
         drop((watches, late));

@@ -62,12 +62,12 @@ impl Restriction {
 #[derive(Clone)]
 pub struct Ids {
     list: Box<[Box<str>]>,
-    places: Places,
+    positions: Positions,
 }
 
 /// How an id is found in the list.
 #[derive(Clone)]
-enum Places {
+enum Positions {
     /// In turn.
     Few(Box<[KnownId]>),
     /// By hash.
@@ -86,7 +86,7 @@ struct KnownId {
     ends: (u64, u64),
     length: u32,
     /// Where in the list it stands.
-    place: u32,
+    position: u32,
 }
 
 /// The first eight bytes and the last eight, which are none if the first are all.
@@ -101,12 +101,12 @@ fn hash(hasher: &RandomState, id: &str) -> u64 {
 }
 
 impl KnownId {
-    fn new(id: &str, place: usize) -> Option<Self> {
-        Some(Self { ends: ends(id), length: id.len().try_into().ok()?, place: place.try_into().ok()? })
+    fn new(id: &str, position: usize) -> Option<Self> {
+        Some(Self { ends: ends(id), length: id.len().try_into().ok()?, position: position.try_into().ok()? })
     }
 
     fn id<'l>(&self, list: &'l [Box<str>]) -> Option<&'l str> {
-        list.get(self.place as usize).map(|id| &**id)
+        list.get(self.position as usize).map(|id| &**id)
     }
 
     fn is(&self, id: &str, list: &[Box<str>]) -> bool {
@@ -128,10 +128,11 @@ impl Ids {
         }
         list.sort_unstable();
         list.dedup();
-        let known = list.iter().enumerate().map(|(place, id)| KnownId::new(id, place)).collect::<Option<Vec<_>>>();
+        let known =
+            list.iter().enumerate().map(|(position, id)| KnownId::new(id, position)).collect::<Option<Vec<_>>>();
         let known = known.ok_or_else(|| ConfigError::new("the list has more ids than can be counted"))?;
-        let places = if list.len() <= FEW {
-            Places::Few(known.into())
+        let positions = if list.len() <= FEW {
+            Positions::Few(known.into())
         } else {
             let hasher = RandomState::default();
             let hash_of = |known: &KnownId| known.id(&list).map_or(0, |id| hash(&hasher, id));
@@ -139,17 +140,17 @@ impl Ids {
             for known in known {
                 table.insert_unique(hash_of(&known), known, hash_of);
             }
-            Places::Many(table, hasher)
+            Positions::Many(table, hasher)
         };
-        Ok(Self { list: list.into(), places })
+        Ok(Self { list: list.into(), positions })
     }
 
     /// Whether the id is one of them.
     #[must_use]
     pub fn contains(&self, id: &str) -> bool {
-        match &self.places {
-            Places::Few(known) => known.iter().any(|known| known.is(id, &self.list)),
-            Places::Many(table, hasher) => table.find(hash(hasher, id), |known| known.is(id, &self.list)).is_some(),
+        match &self.positions {
+            Positions::Few(known) => known.iter().any(|known| known.is(id, &self.list)),
+            Positions::Many(table, hasher) => table.find(hash(hasher, id), |known| known.is(id, &self.list)).is_some(),
         }
     }
 

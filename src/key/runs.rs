@@ -71,7 +71,7 @@ where
         };
         // The last run that begins at the number or before it.
         let after = runs.partition_point(|&(first, _)| first <= number);
-        after.checked_sub(1).and_then(|place| runs.get(place)).is_some_and(|&(_, last)| number <= last)
+        after.checked_sub(1).and_then(|position| runs.get(position)).is_some_and(|&(_, last)| number <= last)
     }
 }
 
@@ -99,7 +99,7 @@ impl Index {
     /// The runs among which the one is that begins last before this number.
     fn part<'r, T: Number>(&self, runs: &'r [(T, T)], number: T, first: T) -> &'r [(T, T)] {
         let bucket = number.bucket(first, self.shift).min(self.before.len().saturating_sub(2));
-        let at = |place: usize| self.before.get(place).map_or(0, |&count| count as usize);
+        let at = |position: usize| self.before.get(position).map_or(0, |&count| count as usize);
         // It may have begun in an earlier bucket.
         runs.get(at(bucket).saturating_sub(1)..at(bucket + 1)).unwrap_or_default()
     }

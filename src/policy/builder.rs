@@ -164,13 +164,13 @@ impl PolicyBuilder {
     /// would get by the other. (Two grammars of the user's own cannot be told apart.)
     fn disagreement(&self) -> Option<ConfigError> {
         let mut known = HashMap::new();
-        for (place, rule) in rules(&self.entries, self.fallback.as_ref()) {
+        for (location, rule) in rules(&self.entries, self.fallback.as_ref()) {
             for dimension in rule.relations.read() {
                 let grammar = discriminant(&dimension.ids());
-                let (other, first) = *known.entry(dimension.name()).or_insert((grammar, place));
+                let (other, first) = *known.entry(dimension.name()).or_insert((grammar, location));
                 if other != grammar {
                     return Some(ConfigError::new(format!(
-                        "the rule of {place} reads ids of the dimension {dimension} by another grammar than that of \
+                        "the rule of {location} reads ids of the dimension {dimension} by another grammar than that of \
                          {first}; use one `Dimension` for both (a name alone means slugs)"
                     )));
                 }
@@ -222,14 +222,14 @@ impl PolicyBuilder {
 impl Policy {
     /// What a rule reads by another grammar than keys that are restricted over these dimensions.
     pub(crate) fn disagreement_with(&self, known: &[Dimension]) -> Option<ConfigError> {
-        for (place, rule) in rules(&self.entries, self.fallback.as_ref()) {
+        for (location, rule) in rules(&self.entries, self.fallback.as_ref()) {
             for read in rule.relations.read() {
                 let Some(spelt) = Dimension::among(read.name(), known) else { continue };
                 let (of_rule, of_keys) = (read.ids(), spelt.ids());
                 if discriminant(&of_rule) != discriminant(&of_keys) {
                     let (of_rule, of_keys) = (of_rule.name(), of_keys.name());
                     return Some(ConfigError::new(format!(
-                        "the rule of {place} reads ids of the dimension {read} as {of_rule}, and keys spell them as \
+                        "the rule of {location} reads ids of the dimension {read} as {of_rule}, and keys spell them as \
                          {of_keys}; give one `Dimension` to the store and the policy"
                     )));
                 }

@@ -96,7 +96,7 @@ fn rules<'a>(
     let of_routes = entries.into_iter().flat_map(|entry| iter::repeat(entry.pattern.as_str()).zip(entry.actions()));
     let actions =
         of_routes.map(|(pattern, (_, action))| (pattern, action)).chain(iter::repeat("the fallback").zip(fallback));
-    actions.filter_map(|(place, action)| Some((place, action.rule()?)))
+    actions.filter_map(|(location, action)| Some((location, action.rule()?)))
 }
 
 impl Policy {

@@ -214,9 +214,9 @@ impl Rule {
     /// allowed.
     pub(crate) fn contradiction(&self) -> Option<&Dimension> {
         let handlings = &self.relations.handlings;
-        let said_before = |place: usize, over: &Dimension| handlings.iter().take(place).any(|(other, _)| other == over);
-        let mut all = handlings.iter().enumerate().map(|(place, (over, _))| (place, over));
-        all.find(|&(place, over)| said_before(place, over) || self.relations.scoped(over)).map(|(_, over)| over)
+        let said_before = |index: usize, over: &Dimension| handlings.iter().take(index).any(|(other, _)| other == over);
+        let mut all = handlings.iter().enumerate().map(|(index, (over, _))| (index, over));
+        all.find(|&(index, over)| said_before(index, over) || self.relations.scoped(over)).map(|(_, over)| over)
     }
 
     /// Whether the rule refuses the method, whoever sends it.

@@ -15,8 +15,8 @@ impl PathParams {
     }
 
     /// One of them in the path that they were found in.
-    pub(crate) fn get<'p>(&self, path: &'p str, place: usize) -> Option<&'p str> {
-        let &(start, end) = self.spans.get(place)?;
+    pub(crate) fn get<'p>(&self, path: &'p str, position: usize) -> Option<&'p str> {
+        let &(start, end) = self.spans.get(position)?;
         path.get(start as usize..end as usize)
     }
 

@@ -137,7 +137,7 @@ impl Pattern {
     }
 
     /// Which of its parameters has this name.
-    pub(crate) fn place(&self, wanted: &str) -> Option<usize> {
+    pub(crate) fn position(&self, wanted: &str) -> Option<usize> {
         self.parts.iter().filter_map(|part| part.parameter.as_deref()).position(|name| same(name, wanted))
     }
 
@@ -209,12 +209,12 @@ fn walk<'a>(
 pub(super) fn segment_length(path: &[u8]) -> usize {
     const ONES: u64 = u64::from_le_bytes([1; 8]);
     let (words, rest) = path.as_chunks::<8>();
-    for (place, word) in words.iter().enumerate() {
+    for (position, word) in words.iter().enumerate() {
         let odd = u64::from_le_bytes(*word) ^ (ONES * b'/' as u64);
         // The lowest bit that is set belongs to the first byte that has become zero.
         let zeros = odd.wrapping_sub(ONES) & !odd & (ONES << 7);
         if zeros != 0 {
-            return place * 8 + zeros.trailing_zeros() as usize / 8;
+            return position * 8 + zeros.trailing_zeros() as usize / 8;
         }
     }
     path.len() - rest.len() + rest.iter().position(|&byte| byte == b'/').unwrap_or(rest.len())
@@ -327,8 +327,8 @@ mod tests {
             assert_eq!(pattern.find(path, name), value, "{pattern:?} {path}");
             let mut params = PathParams::default();
             pattern.measure(path, &mut params);
-            let place = pattern.place(name).filter(|_| params.are_all(pattern.parameters()));
-            assert_eq!(place.and_then(|place| params.get(path, place)), value, "{pattern:?} {path}");
+            let position = pattern.position(name).filter(|_| params.are_all(pattern.parameters()));
+            assert_eq!(position.and_then(|position| params.get(path, position)), value, "{pattern:?} {path}");
         }
     }
 }

@@ -36,31 +36,31 @@ struct Prefix {
 #[derive(Clone, Debug, Default)]
 struct Literals {
     list: Vec<(Box<str>, RouteTree)>,
-    places: HashMap<Box<[u8]>, usize, RandomState>,
+    positions: HashMap<Box<[u8]>, usize, RandomState>,
 }
 
 const FEW: usize = 4;
 
 impl Literals {
-    fn place(&self, segment: &[u8]) -> Option<usize> {
+    fn position(&self, segment: &[u8]) -> Option<usize> {
         match self.list.len() {
             0 => None,
             1..=FEW => self.list.iter().position(|(known, _)| same(&**known, segment)),
-            _ => self.places.get(segment).copied(),
+            _ => self.positions.get(segment).copied(),
         }
     }
 
     fn get(&self, segment: &[u8]) -> Option<&RouteTree> {
-        self.list.get(self.place(segment)?).map(|(_, tree)| tree)
+        self.list.get(self.position(segment)?).map(|(_, tree)| tree)
     }
 
     fn entry(&mut self, segment: &str) -> Option<&mut RouteTree> {
-        let place = self.place(segment.as_bytes()).unwrap_or(self.list.len());
-        if place == self.list.len() {
+        let position = self.position(segment.as_bytes()).unwrap_or(self.list.len());
+        if position == self.list.len() {
             self.list.push((segment.into(), RouteTree::default()));
-            self.places.insert(segment.as_bytes().into(), place);
+            self.positions.insert(segment.as_bytes().into(), position);
         }
-        self.list.get_mut(place).map(|(_, tree)| tree)
+        self.list.get_mut(position).map(|(_, tree)| tree)
     }
 }
 
@@ -118,11 +118,11 @@ impl RouteTree {
 
     fn prefixed_by(&mut self, before: &str) -> Option<&mut Self> {
         let known = self.prefixed.iter().position(|(known, _)| **known == *before);
-        let place = known.unwrap_or_else(|| self.prefixed.partition_point(|(known, _)| known.len() >= before.len()));
+        let position = known.unwrap_or_else(|| self.prefixed.partition_point(|(known, _)| known.len() >= before.len()));
         if known.is_none() {
-            self.prefixed.insert(place, (before.into(), Self::default()));
+            self.prefixed.insert(position, (before.into(), Self::default()));
         }
-        self.prefixed.get_mut(place).map(|(_, tree)| tree)
+        self.prefixed.get_mut(position).map(|(_, tree)| tree)
     }
 
     /// The number of the pattern; where its parameters stand is written down.
@@ -232,8 +232,8 @@ mod tests {
         (prop::collection::vec(segment(), 0..5), any::<bool>()).prop_map(|(segments, slash)| {
             let slash = if slash || segments.is_empty() { "/" } else { "" };
             // Each name once: the parameters of one pattern differ.
-            let named = segments.iter().enumerate().map(|(place, segment)| {
-                segment.replace("p}", &format!("p{place}}}")).replace("q}", &format!("q{place}}}"))
+            let named = segments.iter().enumerate().map(|(position, segment)| {
+                segment.replace("p}", &format!("p{position}}}")).replace("q}", &format!("q{position}}}"))
             });
             named.fold(String::new(), |all, segment| all + "/" + &segment) + slash
         })
@@ -271,12 +271,12 @@ mod tests {
                     let mut measured = PathParams::default();
                     pattern.measure(path, &mut measured);
                     prop_assert_eq!(measured.are_all(pattern.parameters()), known, "{}", path);
-                    for (place, (name, value)) in expected.params.iter().enumerate() {
-                        prop_assert_eq!(pattern.place(name), Some(place));
-                        let found = if known { params.get(path, place) } else { pattern.find(path, name) };
+                    for (position, (name, value)) in expected.params.iter().enumerate() {
+                        prop_assert_eq!(pattern.position(name), Some(position));
+                        let found = if known { params.get(path, position) } else { pattern.find(path, name) };
                         prop_assert_eq!(found, pattern.find(path, name), "{} {}", path, name);
                         prop_assert_eq!(found, known.then_some(value), "{} {}", path, name);
-                        prop_assert!(!known || found == measured.get(path, place), "{} {}", path, name);
+                        prop_assert!(!known || found == measured.get(path, position), "{} {}", path, name);
                     }
                 }
             }

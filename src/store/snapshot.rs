@@ -38,7 +38,7 @@ impl Snapshot {
         let part = || Part::with_capacity_and_hasher(room, BuildHasherDefault::default());
         let mut parts: Vec<Part> = std::iter::repeat_with(part).take(BRANCHES * PARTS).collect();
         for (digest, entry) in entries {
-            let (branch, part) = place(&digest);
+            let (branch, part) = position(&digest);
             if let Some(part) = parts.get_mut(branch * PARTS + part) {
                 part.insert(digest, entry);
             }
@@ -58,13 +58,13 @@ impl Snapshot {
     }
 
     pub(crate) fn get(&self, digest: &Digest) -> Option<&Entry> {
-        let (branch, part) = place(digest);
+        let (branch, part) = position(digest);
         self.branches.get(branch)?.0.get(part)?.get(digest)
     }
 
     /// The part of a digest, which is copied if somebody else has it too. There always is one.
     pub(crate) fn part_mut(&mut self, digest: &Digest) -> Option<&mut Part> {
-        let (branch, part) = place(digest);
+        let (branch, part) = position(digest);
         Arc::make_mut(self.branches.get_mut(branch)?).0.get_mut(part).map(Arc::make_mut)
     }
 
@@ -85,7 +85,7 @@ fn are_same(one: &Part, other: &Part) -> bool {
 }
 
 /// Digests are evenly spread, so their first bytes choose a part.
-const fn place(digest: &Digest) -> (usize, usize) {
+const fn position(digest: &Digest) -> (usize, usize) {
     let [first, second, ..] = *digest.as_bytes();
     (first as usize % BRANCHES, second as usize % PARTS)
 }

@@ -53,7 +53,7 @@ fn a_key_is_stored_and_replaced() {
         file.save(&ApiKey::new(key), &ApiUrl::https(url).unwrap()).unwrap();
         let stored = file.read().unwrap().unwrap();
         assert_eq!((stored.api_key().expose(), stored.api_url().to_string().as_str()), (key, url));
-        assert_eq!(stored.place(), file.path().display().to_string());
+        assert_eq!(stored.location(), file.path().display().to_string());
         assert!(stored.warning().is_none());
         assert!(!format!("{stored:?} {file:?} {:?}", KeyFinder::new(file.clone())).contains(SECRET));
         let names = std::fs::read_dir(file.path().parent().unwrap()).unwrap().map(|entry| entry.unwrap().file_name());
@@ -210,7 +210,7 @@ fn the_key_of_a_file_stays_with_its_api() {
     assert_eq!(own().api_url(url("https://evil.test")).find().unwrap().unwrap().api_key().expose(), "another");
     let found = own().find().unwrap().unwrap();
     assert_eq!(
-        (found.api_key().expose(), found.api_url(), found.place()),
+        (found.api_key().expose(), found.api_url(), found.location()),
         ("another", &url("https://api.test/v1"), "the program")
     );
 }

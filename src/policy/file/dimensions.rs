@@ -67,8 +67,8 @@ impl<'a> Known<'a> {
     pub(super) fn new(file: Option<Object<Grammars>>, own: &'a [Dimension]) -> Result<Self, ConfigError> {
         let mut known = Self { declared: Vec::new(), own };
         for (name, grammar) in file.map(|Object(Grammars(grammars))| grammars).unwrap_or_default() {
-            let place = format!("dimensions.{name}");
-            known.agree(&name, grammar).map_err(|error| error.at(&place))?;
+            let location = format!("dimensions.{name}");
+            known.agree(&name, grammar).map_err(|error| error.at(&location))?;
             let ids = match grammar {
                 Grammar::Number => Some(IdGrammar::Number),
                 Grammar::Slug => Some(IdGrammar::Slug),
@@ -77,7 +77,7 @@ impl<'a> Known<'a> {
             };
             let Some(ids) = ids else {
                 let wrong = "its grammar is Rust code, which a file cannot hold: give the dimension to `parse_with`";
-                return Err(ConfigError::new(wrong).at(place));
+                return Err(ConfigError::new(wrong).at(location));
             };
             known.declared.push(Dimension::declared(name, ids));
         }

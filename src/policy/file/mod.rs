@@ -212,7 +212,7 @@ impl Policy {
         let mut builder = Self::builder();
         for (index, raw) in file.routes.iter().enumerate() {
             let route = || from_json::<RuleFile>(raw.get(), false)?.route(&known);
-            let (path, method, action) = route().map_err(|error| error.at(place(index, raw.get())))?;
+            let (path, method, action) = route().map_err(|error| error.at(location(index, raw.get())))?;
             builder = builder.add(&path, method, action);
         }
         if let Some(raw) = file.fallback {
@@ -269,7 +269,7 @@ impl Policy {
 }
 
 /// Names a rule in an error: by method and path if they can be read and shown, else by its place.
-fn place(index: usize, raw: &str) -> String {
+fn location(index: usize, raw: &str) -> String {
     #[derive(Deserialize)]
     struct Name {
         path: String,

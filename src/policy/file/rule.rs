@@ -94,12 +94,12 @@ fn method(name: &str) -> Result<Method, ConfigError> {
 
 impl RuleFile {
     pub(super) fn from_action(path: Option<&str>, method: Option<&Method>, action: &RouteAction) -> Self {
-        let place = Self {
+        let base = Self {
             path: path.map(str::to_owned),
             method: method.map(|method| method.as_str().to_owned()),
             ..Self::default()
         };
-        let RouteAction::Rule(rule) = action else { return Self { public: true, ..place } };
+        let RouteAction::Rule(rule) = action else { return Self { public: true, ..base } };
         // Whole, so that a demand which is added to rules cannot be forgotten here.
         let Rule { resource, kind, networks_required, origin, relations, methods: mapped, checks, concealed } = rule;
         let DimensionRules { entities, handlings, rest_unscoped, covered: _, said: _, open: _ } = &**relations;
@@ -130,7 +130,7 @@ impl RuleFile {
             origin: origin.map(mode),
             concealed: *concealed,
             checks: checks.len(),
-            ..place
+            ..base
         }
     }
 
@@ -232,8 +232,8 @@ impl EntityRefFile {
         Self { dimension: entity.dimension().name().to_owned(), path, header, function }
     }
 
-    fn read(self, known: &Known<'_>, place: &str) -> Result<EntityRef, ConfigError> {
-        let at = |field: &str| format!("{place}.{field}");
+    fn read(self, known: &Known<'_>, location: &str) -> Result<EntityRef, ConfigError> {
+        let at = |field: &str| format!("{location}.{field}");
         let dimension = known.find(&self.dimension).map_err(|error| error.at(at("dimension")))?;
         match (self.path, self.header, self.function) {
             (Some(parameter), None, false) => Ok(EntityRef::from_path(dimension, parameter)),
@@ -242,7 +242,7 @@ impl EntityRefFile {
                 Err(_) => Err(ConfigError::new(format!("{name:?} is not the name of a header")).at(at("header"))),
             },
             (None, None, true) => Err(wrong(NOT_IN_A_FILE).at(at("function"))),
-            _ => Err(wrong("give exactly one of `path`, the name of a parameter, and `header`").at(place)),
+            _ => Err(wrong("give exactly one of `path`, the name of a parameter, and `header`").at(location)),
         }
     }
 }

@@ -65,8 +65,8 @@ impl<'d> Reader<'d> {
 
     fn try_record(&mut self, row: &PgRow) -> Result<KeyRecord, ConfigError> {
         let wrong = |error: tokio_postgres::Error| ConfigError::new(error.to_string());
-        let text = |place: usize| row.try_get::<_, Option<String>>(place).map_err(wrong);
-        let time = |place: usize| row.try_get::<_, Option<SystemTime>>(place).map_err(wrong);
+        let text = |position: usize| row.try_get::<_, Option<String>>(position).map_err(wrong);
+        let time = |position: usize| row.try_get::<_, Option<SystemTime>>(position).map_err(wrong);
         let id: &str = row.try_get(0).map_err(wrong)?;
         let digest = digest_of(row, 1).ok_or_else(|| ConfigError::new("digest: it has not 32 bytes"))?;
         let version: i64 = row.try_get(11).map_err(wrong)?;
@@ -88,8 +88,8 @@ impl<'d> Reader<'d> {
     }
 }
 
-pub(super) fn digest_of(row: &PgRow, place: usize) -> Option<Digest> {
-    let bytes: Option<&[u8]> = row.try_get(place).ok()?;
+pub(super) fn digest_of(row: &PgRow, position: usize) -> Option<Digest> {
+    let bytes: Option<&[u8]> = row.try_get(position).ok()?;
     bytes?.try_into().ok().map(Digest::from_bytes)
 }
 

@@ -51,7 +51,7 @@ impl<'d> Reader<'d> {
     }
 
     fn try_record(&mut self, row: &SqlRow<'_>) -> Result<KeyRecord, ConfigError> {
-        let string = |place: usize| row.get::<_, Option<String>>(place).map_err(|error| wrong(&error));
+        let string = |position: usize| row.get::<_, Option<String>>(position).map_err(|error| wrong(&error));
         let version: i64 = row.get(11).map_err(|error| wrong(&error))?;
         let digest = row.get(1).map_err(|error| wrong(&error))?;
         Ok(KeyRecord::builder(text_of(row, 0)?.parse()?, Digest::from_bytes(digest))
@@ -76,13 +76,13 @@ fn wrong(error: &rusqlite::Error) -> ConfigError {
     ConfigError::new(error.to_string())
 }
 
-fn text_of<'r>(row: &'r SqlRow<'_>, place: usize) -> Result<&'r str, ConfigError> {
-    let value = row.get_ref(place).map_err(|error| wrong(&error))?;
+fn text_of<'r>(row: &'r SqlRow<'_>, position: usize) -> Result<&'r str, ConfigError> {
+    let value = row.get_ref(position).map_err(|error| wrong(&error))?;
     value.as_str().map_err(|error| ConfigError::new(error.to_string()))
 }
 
-fn time_of(row: &SqlRow<'_>, place: usize) -> Result<Option<SystemTime>, ConfigError> {
-    let micros: Option<i64> = row.get(place).map_err(|error| wrong(&error))?;
+fn time_of(row: &SqlRow<'_>, position: usize) -> Result<Option<SystemTime>, ConfigError> {
+    let micros: Option<i64> = row.get(position).map_err(|error| wrong(&error))?;
     micros.map(timestamp::from_micros).transpose()
 }
 
@@ -173,7 +173,7 @@ pub(super) fn history(connection: &Connection, query: &AuditQuery) -> rusqlite::
     let before = query.before.and_then(|number| i64::try_from(number).ok()).unwrap_or(i64::MAX);
     let limit = i64::try_from(query.limit).unwrap_or(i64::MAX);
     let rows = statement.query_map(params![before, query.key.as_ref().map(KeyId::as_str), limit], |row| {
-        let odd = |place| rusqlite::Error::InvalidColumnType(place, String::new(), rusqlite::types::Type::Text);
+        let odd = |position| rusqlite::Error::InvalidColumnType(position, String::new(), rusqlite::types::Type::Text);
         let key: Option<String> = row.get(4)?;
         Ok(AuditRecord {
             number: u64::try_from(row.get::<_, i64>(0)?).map_err(|_| odd(0))?,

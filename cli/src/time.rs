@@ -37,7 +37,7 @@ pub(crate) fn from_now(text: &str) -> Result<SystemTime, Failure> {
 /// `YYYY-MM-DD`, and no other of the ways in which a day can be written.
 fn is_day(text: &str) -> bool {
     text.len() == 10
-        && text.bytes().enumerate().all(|(place, byte)| match place {
+        && text.bytes().enumerate().all(|(url, byte)| match url {
             4 | 7 => byte == b'-',
             _ => byte.is_ascii_digit(),
         })

@@ -14,16 +14,16 @@ pub(crate) trait Store: KeyStore + KeyAdmin {}
 
 impl<T: KeyStore + KeyAdmin> Store for T {}
 
-pub(crate) enum Place {
+pub(crate) enum StoreUrl {
     File(PathBuf),
     /// The address may hold a password: it is not repeated.
     #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "it is only told from a file"))]
     Postgres(String),
 }
 
-impl Place {
+impl StoreUrl {
     /// The address is never repeated in an error: it may hold a password.
-    pub(crate) fn of(path: PathBuf) -> Result<Self, Failure> {
+    pub(crate) fn parse(path: PathBuf) -> Result<Self, Failure> {
         let Some(text) = path.to_str() else { return Ok(Self::File(path)) };
         let is_url = ["postgres://", "postgresql://"].iter().any(|scheme| text.starts_with(scheme));
         // As libpq has it: `host=db user=authz dbname=keys`.
