@@ -189,7 +189,7 @@ fn record_of<'a>(
     let format = settings.format();
     if !format.matches(key.as_bytes()) {
         return Err(Failure::Other(format!(
-            "the key has not the form of this store's keys, {format}; `authz init --format '{{ascii:8-512}}'` makes a \
+            "the key does not match this store's format, {format}; `authz init --format '{{ascii:8-512}}'` makes a \
              store for keys of any form"
         )));
     }

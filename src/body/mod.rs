@@ -40,7 +40,7 @@ impl<B> RevocableBody<B> {
     }
 }
 
-/// A refusal, which is for nobody.
+/// A refusal belongs to no key, so nothing can revoke it.
 impl<B: From<Bytes>> From<Bytes> for RevocableBody<B> {
     fn from(body: Bytes) -> Self {
         Self::unwatched(body.into())

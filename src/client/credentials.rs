@@ -19,7 +19,7 @@ use crate::{client::ApiUrl, error::ConfigError, key::ApiKey};
 ///     .find()?
 ///     .expect("a key was given");
 /// assert_eq!(found.api_url().to_string(), "https://api.example.com");
-/// assert_eq!(found.place(), "the program");
+/// assert_eq!(found.location(), "the program");
 /// assert!(found.warning().is_none());
 /// assert!(!format!("{found:?}").contains("0123456789"));
 /// # Ok::<(), tower_authz::ConfigError>(())

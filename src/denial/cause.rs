@@ -157,12 +157,12 @@ impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::AmbiguousPath(what) => write!(f, "the path is not clean: {what}"),
-            Self::PlainHttp => f.write_str("HTTPS is needed"),
+            Self::PlainHttp => f.write_str("HTTPS is required"),
             Self::BadHost(what) => write!(f, "the host is not clean: {what}"),
             Self::UnknownHost => f.write_str("no tenant has this host"),
             Self::TenantNotAllowed => f.write_str("the key belongs to another tenant"),
             Self::MissingCredential => f.write_str("the request carries no API key"),
-            Self::MalformedCredential => f.write_str("the credential has not the form of an API key"),
+            Self::MalformedCredential => f.write_str("the credential does not match the format of an API key"),
             Self::DuplicateCredential => f.write_str("the credential header is given twice"),
             Self::UnknownKey => f.write_str("the key is unknown"),
             Self::NotYetValid => f.write_str("the key is not valid yet"),
@@ -178,7 +178,7 @@ impl fmt::Display for Cause {
             Self::MissingEntity(of) => write!(f, "the request names no {of}"),
             Self::NoRule => f.write_str("no rule covers this route"),
             Self::MethodNotAllowed { .. } => f.write_str("the method is not allowed here"),
-            Self::WrongKind { expected } => write!(f, "a key of kind {expected} is needed"),
+            Self::WrongKind { expected } => write!(f, "a key of kind {expected} is required"),
             Self::GrantNarrowed => {
                 f.write_str("while the request ran something was taken away from what its key may do; send it again")
             }
@@ -188,7 +188,7 @@ impl fmt::Display for Cause {
                 "the address of the client is not known: the server was told of no peer, or the proxy in front of it sends none",
             ),
             Self::AddressNotAllowed => f.write_str("the key may not be used from this address"),
-            Self::MissingOrigin => f.write_str("exactly one Origin header is needed"),
+            Self::MissingOrigin => f.write_str("exactly one Origin header is required"),
             Self::OriginNotAllowed => f.write_str("the key may not be used from this origin"),
             Self::EntityNotAllowed(of) => write!(f, "the key may not touch this {of}"),
             Self::DimensionNotDeclared(over) => {

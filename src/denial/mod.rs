@@ -60,7 +60,7 @@ impl Denial {
         Cause::Refused(why.into()).into()
     }
 
-    /// Says that there is nothing here, in the very bytes of a request to no route, or to one that a
+    /// A 404, in the very bytes of a request to no route, or to one that a
     /// [concealed](crate::Rule::concealed) rule hides: for a handler of a public route, and for the fallback
     /// of a router. Where there is a key, use [`Principal::not_found`](crate::Principal::not_found).
     ///
@@ -124,9 +124,9 @@ impl Denial {
     #[must_use]
     pub fn public_message(&self) -> Cow<'_, str> {
         match self.status() {
-            StatusCode::UNAUTHORIZED => "a valid API key is needed".into(),
-            StatusCode::NOT_FOUND => "there is nothing here".into(),
-            StatusCode::SERVICE_UNAVAILABLE => "API keys cannot be checked now; try again".into(),
+            StatusCode::UNAUTHORIZED => "a valid API key is required".into(),
+            StatusCode::NOT_FOUND => "not found".into(),
+            StatusCode::SERVICE_UNAVAILABLE => "API key verification is temporarily unavailable".into(),
             StatusCode::INTERNAL_SERVER_ERROR if !self.is_for_the_developer() => "the server cannot decide".into(),
             _ => self.0.first.to_string().into(),
         }

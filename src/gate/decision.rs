@@ -140,7 +140,7 @@ impl<R> Config<R> {
         if !self.enforced {
             return Ok(None);
         }
-        // There is always something that was route, where there is a policy; were there nothing, nobody gets in.
+        // INVARIANT: `route` is `Some` whenever `policy` is. If not, deny.
         let (Some(policy), Some((route, params))) = (&self.policy, route) else { return Err(Cause::NoRule.into()) };
         let admitted = policy.evaluate_match(route, params, head);
         let Some(principal) = head.principal() else { return admitted };
@@ -186,7 +186,7 @@ impl<R: Send + Sync + 'static> Shard<R> {
         let record = resolve_lookup(found, &presented.digest)?;
         let directory = directory.unwrap_or_else(|| self.store.directory());
         let by_clock = self.clock.is_none();
-        // All that is counted up, at once: a processor does nothing else meanwhile.
+        // Group the atomic increments: each stalls the pipeline.
         let mut in_flight = InFlight::new(self, request, Some(Arc::clone(&record)), presented.bearer);
         let (store, client) = (Arc::<Self>::clone(self), self.client(request));
         let mut principal = Principal::from_store(store, (record, directory), client, presented.bearer, by_clock);
@@ -196,7 +196,7 @@ impl<R: Send + Sync + 'static> Shard<R> {
         if self.remove_credential {
             self.sources.remove(request.headers_mut());
         }
-        // They may look for the caller where handlers do.
+        // User checks may read `Principal` from the extensions, so it must be there before they run.
         let early = self.publish && self.enforced && self.policy.as_ref().is_some_and(|policy| policy.shows_heads());
         if early {
             request.extensions_mut().insert(principal.clone());

@@ -71,7 +71,7 @@ where
     #[inline(never)] // what is returned is then written where the caller wants it, and not copied there
     fn call(&mut self, mut request: Request<ReqB>) -> Self::Future {
         let config = self.sharded.local();
-        // Whose key it is matters last, but a processor goes on to what follows while the hash is still being worked out.
+        // Start hashing first, although the digest is needed last: the CPU overlaps it with the path and route checks.
         let authenticated = config.authenticate_credential(&mut request);
         let head = Head::new(&request);
         if let Err(denial) = config.pre_check(&head) {

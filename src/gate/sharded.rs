@@ -15,8 +15,7 @@ use crate::{
     store::{KeyStore, Lookup},
 };
 
-/// A configuration that each thread counts in a place of its own. Every request holds on to it, and were there but one
-/// count, all cores would wait for each other at it.
+/// `Arc<Config>` sharded by thread, so that requests on different cores do not contend on one reference count.
 pub(crate) struct Sharded<R> {
     shards: [Arc<Shard<R>>; SHARDS],
 }

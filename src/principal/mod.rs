@@ -231,7 +231,7 @@ impl Principal {
         self.deny(Cause::Refused(why.into()))
     }
 
-    /// Says that there is nothing here: for a handler that does not find what the path names, or will not say
+    /// A 404, for a handler that does not find what the path names, or will not say
     /// that it exists. The response is, to the byte, that of a request which a [concealed](crate::Rule::concealed)
     /// rule refuses, or which no rule covers.
     ///

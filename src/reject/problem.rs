@@ -81,7 +81,7 @@ mod tests {
             Cause::TenantNotAllowed,
         ];
         for cause in all {
-            let the_one = r#"{"type":"about:blank","title":"Unauthorized","status":401,"code":"invalid_api_key","detail":"a valid API key is needed"}"#;
+            let the_one = r#"{"type":"about:blank","title":"Unauthorized","status":401,"code":"invalid_api_key","detail":"a valid API key is required"}"#;
             assert_eq!(text(cause.into()), the_one);
         }
     }

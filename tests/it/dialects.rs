@@ -24,14 +24,14 @@ fn each_dialect_says_it_in_its_way() {
     for (dialect, unauthorized, forbidden) in [
         (
             &Problem as &dyn Reject<Bytes>,
-            r#"{"type":"about:blank","title":"Unauthorized","status":401,"code":"invalid_api_key","detail":"a valid API key is needed"}"#,
+            r#"{"type":"about:blank","title":"Unauthorized","status":401,"code":"invalid_api_key","detail":"a valid API key is required"}"#,
             format!(
                 r#"{{"type":"about:blank","title":"Forbidden","status":403,"code":"missing_permission","detail":"{reason}"}}"#
             ),
         ),
         (
             &Scayle,
-            r#"{"errors":[{"errorKey":"UNAUTHORIZED","message":"a valid API key is needed","context":{"cause":"invalid_api_key"}}]}"#,
+            r#"{"errors":[{"errorKey":"UNAUTHORIZED","message":"a valid API key is required","context":{"cause":"invalid_api_key"}}]}"#,
             format!(
                 r#"{{"errors":[{{"errorKey":"FORBIDDEN","message":"{reason}","context":{{"cause":"missing_permission"}}}}]}}"#
             ),
