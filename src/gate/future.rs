@@ -15,7 +15,7 @@ use crate::{
     credential::Notice,
     denial::{self, Cause, Denial, Form},
     directory::Directory,
-    gate::{decision::PresentedCredential, sharded::Shard},
+    gate::{apply::PresentedCredential, sharded::Shard},
     head::Head,
     key::{EndReason, KeyRecord, RevocationWatch},
     principal::Obligation,
@@ -143,8 +143,24 @@ where
         Self { state: State::Lookup { answer, pending: Some(Box::new(pending)) } }
     }
 
-    pub(super) const fn forward(future: S::Future, in_flight: InFlight<R>) -> Self {
-        Self { state: State::Forward { future, in_flight } }
+    /// Forwards the request to the inner service, or renders the denial.
+    #[inline]
+    pub(super) fn new(
+        inner: &mut S,
+        request: Request<ReqB>,
+        config: &Shard<R>,
+        admitted: Result<InFlight<R>, Denial>,
+        notice: Option<&Notice>,
+    ) -> Self
+    where
+        S: Service<Request<ReqB>, Response = Response<ResB>>,
+        R: Reject<ResB>,
+        ResB: 'static,
+    {
+        match admitted {
+            Ok(in_flight) => Self { state: State::Forward { future: inner.call(request), in_flight } },
+            Err(denial) => Self::denied(config.refuse(denial, Form::from_request(&request)), notice),
+        }
     }
 
     #[cold]
@@ -195,13 +211,8 @@ where
                     let mut params = PathParams::default();
                     let route = config.match_route(&Head::new(&request), &mut params);
                     let route = route.as_ref().map(|route| (route, &params));
-                    match config.admit(&mut presented, found, &mut request, route) {
-                        Ok(in_flight) => State::Forward { future: inner.call(request), in_flight },
-                        Err(denial) => {
-                            let response = config.refuse(denial, Form::from_request(&request));
-                            State::Denied { response: Some(with_notice(response, presented.notice.as_deref())) }
-                        }
-                    }
+                    let admitted = config.admit(&mut presented, found, &mut request, route);
+                    Self::new(&mut inner, request, &config, admitted, presented.notice.as_deref()).state
                 }
                 StateProj::Denied { response } => {
                     return match response.take() {

@@ -10,7 +10,7 @@ use crate::{
     check::Check,
     client_address::TrustedProxies,
     credential::Sources,
-    gate::{Authenticate, decision::Config, sharded::Sharded},
+    gate::{Authenticate, config::Config, sharded::Sharded},
     policy::Policy,
     reject::Problem,
     store::KeyStore,

@@ -10,6 +10,7 @@ use tower::Service;
 use crate::{
     denial::Form,
     gate::{
+        decide::FirstStep,
         future::{PendingRequest, ResponseFuture},
         sharded::Sharded,
     },
@@ -72,42 +73,34 @@ where
     fn call(&mut self, mut request: Request<ReqB>) -> Self::Future {
         let config = self.sharded.local();
         // Start hashing first, although the digest is needed last: the CPU overlaps it with the path and route checks.
-        let authenticated = config.authenticate_credential(&mut request);
-        let head = Head::new(&request);
-        if let Err(denial) = config.pre_check(&head) {
-            return ResponseFuture::denied(config.refuse(denial, Form::from_request(&request)), None);
-        }
+        let credential = config.take_credential(&mut request);
         let mut params = PathParams::default();
-        let route = config.match_route(&head, &mut params);
-        if let Some(route) = route.as_ref().filter(|route| route.is_public()) {
-            return match config.admit_public(&mut request, (route, &params)) {
-                Ok(in_flight) => ResponseFuture::forward(self.inner.call(request), in_flight),
-                Err(denial) => ResponseFuture::denied(config.refuse(denial, Form::from_request(&request)), None),
-            };
-        }
-        let mut presented = match authenticated {
+        let route = match config.first_step(&Head::new(&request), &mut params) {
+            FirstStep::LookUp(route) => route,
+            FirstStep::AdmitPublic(route) => {
+                let admitted = config.admit_public(&mut request, (&route, &params));
+                return ResponseFuture::new(&mut self.inner, request, config, admitted, None);
+            }
+            FirstStep::Deny(denial) => {
+                return ResponseFuture::denied(config.refuse(denial, Form::from_request(&request)), None);
+            }
+        };
+        let mut presented = match credential {
             Ok(presented) => presented,
             Err(denial) => {
                 let notice = config.sources.notice(request.headers());
-                return ResponseFuture::denied(
-                    config.refuse(denial, Form::from_request(&request)),
-                    notice.map(|it| &**it),
-                );
+                let response = config.refuse(denial, Form::from_request(&request));
+                return ResponseFuture::denied(response, notice.map(|notice| &**notice));
             }
         };
         match config.store.lookup(&presented.digest).0 {
             Answer::Ready(found, directory) => {
                 let route = route.as_ref().map(|route| (route, &params));
-                match config.admit(&mut presented, (found, directory), &mut request, route) {
-                    Ok(in_flight) => ResponseFuture::forward(self.inner.call(request), in_flight),
-                    Err(denial) => ResponseFuture::denied(
-                        config.refuse(denial, Form::from_request(&request)),
-                        presented.notice.as_deref(),
-                    ),
-                }
+                let admitted = config.admit(&mut presented, (found, directory), &mut request, route);
+                ResponseFuture::new(&mut self.inner, request, config, admitted, presented.notice.as_deref())
             }
             Answer::Pending(answer) => {
-                // `poll_ready` reserved capacity on this very service: it goes, the clone stays.
+                // `poll_ready` reserved capacity on this very service: it goes into the future, the clone stays.
                 let spare = self.inner.clone();
                 let inner = mem::replace(&mut self.inner, spare);
                 let config = Arc::clone(config);

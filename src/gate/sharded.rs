@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     directory::Directory,
-    gate::decision::Config,
+    gate::config::Config,
     key::{Digest, KeyFormat},
     store::{KeyStore, Lookup},
 };

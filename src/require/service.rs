@@ -75,7 +75,7 @@ where
         match admitted {
             Ok(obligation) => {
                 if let Some(principal) = head.principal() {
-                    telemetry::allowed(principal.key_id().as_str(), head.route().unwrap_or_else(|| head.path()));
+                    telemetry::allowed(principal.key_id().as_str(), || head.route().unwrap_or_else(|| head.path()));
                 }
                 if let (Some(obligation), Some(principal)) =
                     (&obligation, request.extensions_mut().get_mut::<Principal>())

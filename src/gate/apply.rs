@@ -1,0 +1,121 @@
+//! What the gate changes in a request: it takes the credential, and puts the principal in.
+
+use std::sync::Arc;
+
+use http::Request;
+
+use crate::{
+    credential::{Credential, Notice},
+    denial::{Cause, Denial},
+    directory::Directory,
+    gate::{config::Config, future::InFlight, sharded::Shard},
+    head::Head,
+    key::Digest,
+    policy::RouteMatch,
+    principal::{Obligation, Principal},
+    route::PathParams,
+    store::{Found, KeyStore as _, resolve_lookup},
+    telemetry,
+};
+
+/// A credential that has the form of a key, reduced to its digest.
+pub(crate) struct PresentedCredential {
+    pub(super) digest: Digest,
+    pub(super) bearer: bool,
+    /// The tenant that the host names, where hosts name tenants.
+    pub(super) tenant: Option<Box<str>>,
+    pub(super) notice: Option<Arc<Notice>>,
+    /// What a gate further out leaves to the handler.
+    obligations: Vec<Obligation>,
+}
+
+impl<R> Config<R> {
+    /// Extracts, parses and hashes the credential. From here on no `Debug` of the request prints a key, and no principal that
+    /// somebody else has put in is taken for the caller.
+    #[inline]
+    pub(super) fn take_credential<B>(&self, request: &mut Request<B>) -> Result<PresentedCredential, Denial> {
+        let outer = request.extensions_mut().remove::<Principal>();
+        // A principal of a gate further out waits for the handler to meet what that gate leaves to it.
+        let obligations = outer.map(Principal::into_obligations).unwrap_or_default();
+        let tenant = self.tenants.as_ref().map(|hosts| hosts.tenant(&Head::new(request))).transpose();
+        // The credential is taken before anything is refused: a public route is open to requests of any host, and its handler
+        // must not see a key either.
+        let taken = self.sources.take(request.headers_mut());
+        let tenant = tenant?.map(Into::into);
+        let Credential { key, source } = taken?;
+        if !self.format.matches(key) {
+            return Err(Cause::MalformedCredential.into());
+        }
+        let (digest, bearer, notice) = (Digest::from_key(key), source.is_bearer(), source.notice().cloned());
+        Ok(PresentedCredential { digest, bearer, tenant, notice, obligations })
+    }
+}
+
+impl<R: Send + Sync + 'static> Shard<R> {
+    /// Admits the bearer of the key that the store has found, or denies, and prepares the request for the handler.
+    #[inline]
+    pub(super) fn admit<B>(
+        self: &Arc<Self>,
+        presented: &mut PresentedCredential,
+        (found, directory): (Found, Option<Directory>),
+        request: &mut Request<B>,
+        route: Option<(&RouteMatch<'_>, &PathParams)>,
+    ) -> Result<InFlight<R>, Denial> {
+        let record = resolve_lookup(found, &presented.digest)?;
+        let directory = directory.unwrap_or_else(|| self.store.directory());
+        let by_clock = self.clock.is_none();
+        // Group the atomic increments: each stalls the pipeline.
+        let mut in_flight = InFlight::new(self, request, Some(Arc::clone(&record)), presented.bearer);
+        let (store, client) = (Arc::<Self>::clone(self), self.client_address(request));
+        let mut principal = Principal::from_store(store, (record, directory), client, presented.bearer, by_clock);
+        let now = self.now(principal.record());
+        self.check_status(presented, principal.record(), now)
+            .map_err(|cause| Denial::from(cause).in_context(principal.context()))?;
+        principal.record().mark_used(now);
+        presented.obligations.iter().for_each(|obligation| principal.add_obligation(obligation));
+        // The credential goes before the policy is evaluated, whose checks may be code of the user's own.
+        if self.remove_credential {
+            self.sources.remove(request.headers_mut());
+        }
+        // User checks may read `Principal` from the extensions, so it must be there before they run.
+        let early = self.publish && self.enforced && self.policy.as_ref().is_some_and(|policy| policy.shows_heads());
+        if early {
+            request.extensions_mut().insert(principal.clone());
+        }
+        let head = Head::new(request).with_principal(&principal);
+        in_flight.obligation = self.authorize(head, route)?;
+        if self.enforced {
+            telemetry::allowed(principal.key_id().as_str(), || head.route().unwrap_or_else(|| head.path()));
+        }
+        if let Some(obligation) = &in_flight.obligation {
+            self.check_obligation(obligation, &principal)?;
+            principal.add_obligation(obligation);
+        }
+        if early && let Some(published) = request.extensions_mut().get_mut::<Principal>() {
+            // The one that the checks have read does not have the obligation yet.
+            *published = principal;
+        } else if self.publish {
+            request.extensions_mut().insert(principal);
+        }
+        in_flight.notice = presented.notice.take();
+        Ok(in_flight)
+    }
+
+    /// Admits a request for a public route, or denies, and prepares it for the handler.
+    pub(super) fn admit_public<B>(
+        self: &Arc<Self>,
+        request: &mut Request<B>,
+        route: (&RouteMatch<'_>, &PathParams),
+    ) -> Result<InFlight<R>, Denial> {
+        if self.remove_credential {
+            self.sources.remove(request.headers_mut());
+        }
+        if self.proxies.is_some() {
+            let client = self.client_address(request);
+            request.extensions_mut().insert(client);
+        }
+        let mut in_flight = InFlight::new(self, request, None, false);
+        in_flight.obligation = self.authorize(Head::new(request), Some(route))?;
+        Ok(in_flight)
+    }
+}

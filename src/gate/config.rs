@@ -1,0 +1,66 @@
+//! How a gate is set up.
+
+use std::{sync::Arc, time::SystemTime};
+
+use http::{HeaderValue, Request, Response};
+
+use crate::{
+    check::Check,
+    client_address::{ClientAddress, TrustedProxies},
+    clock,
+    credential::Sources,
+    denial::{Context, Denial, Form},
+    key::{KeyFormat, KeyRecord},
+    policy::Policy,
+    reject::{self, Reject},
+    store::KeyStore,
+    tenant::TenantHosts,
+};
+
+/// What every clone of a service shares.
+#[derive(Clone)]
+pub(crate) struct Config<R> {
+    pub(crate) store: Arc<dyn KeyStore>,
+    pub(super) format: KeyFormat,
+    pub(crate) sources: Sources,
+    pub(super) challenge: HeaderValue,
+    /// `None` for the clock of the system.
+    pub(super) clock: Option<Arc<dyn Fn() -> SystemTime + Send + Sync>>,
+    pub(super) remove_credential: bool,
+    /// Whether the request that the handler gets carries a `Principal`.
+    pub(super) publish: bool,
+    pub(super) pre_check: Option<Arc<dyn Check>>,
+    pub(super) policy: Option<Arc<Policy>>,
+    /// Whether the policy is enforced here, or only says which routes are public.
+    pub(crate) enforced: bool,
+    pub(super) finish_in_flight: bool,
+    pub(super) proxies: Option<TrustedProxies>,
+    pub(super) tenants: Option<TenantHosts>,
+    pub(super) reject: R,
+}
+
+impl<R> Config<R> {
+    /// The time that this key is judged by. It is exact where that matters for the key, and a coarse clock of the kernel,
+    /// which costs a fraction, where it does not.
+    pub(super) fn now(&self, record: &KeyRecord) -> SystemTime {
+        if let Some(clock) = &self.clock {
+            return clock();
+        }
+        let about_now = clock::coarse();
+        if record.is_turning(about_now) { SystemTime::now() } else { about_now }
+    }
+
+    pub(super) fn client_address<B>(&self, request: &Request<B>) -> ClientAddress {
+        let peer = ClientAddress::from_peer(request.extensions());
+        self.proxies.as_ref().map_or(peer, |proxies| proxies.client(peer, request.headers()))
+    }
+
+    #[cold]
+    pub(crate) fn refuse<B: 'static>(&self, denial: Denial, form: Form) -> Response<B>
+    where
+        R: Reject<B>,
+    {
+        let context = Context { challenge: Some(self.challenge.clone()), form, ..Context::default() };
+        reject::refuse(&self.reject, denial.in_context(context))
+    }
+}

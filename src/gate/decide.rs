@@ -1,0 +1,84 @@
+//! The decisions of the gate: functions of the configuration, the head of a request, and what the store has answered. They
+//! change nothing.
+
+use std::time::SystemTime;
+
+use crate::{
+    denial::{Cause, Denial, status},
+    gate::{apply::PresentedCredential, config::Config},
+    head::Head,
+    key::KeyRecord,
+    policy::RouteMatch,
+    principal::{Obligation, Principal},
+    route::PathParams,
+};
+
+/// What is to be done with a request before the store is asked.
+pub(super) enum FirstStep<'c> {
+    Deny(Denial),
+    /// The route is public: no key is looked at.
+    AdmitPublic(RouteMatch<'c>),
+    /// The key decides, and what the policy says of the route, if there is a policy.
+    LookUp(Option<RouteMatch<'c>>),
+}
+
+impl<R> Config<R> {
+    /// Decides by the head alone. `params` is filled with where the parameters of the route stand in the path.
+    #[inline]
+    pub(super) fn first_step(&self, head: &Head<'_>, params: &mut PathParams) -> FirstStep<'_> {
+        if let Some(Err(denial)) = self.pre_check.as_ref().map(|check| check.check(head)) {
+            return FirstStep::Deny(denial);
+        }
+        match self.match_route(head, params) {
+            Some(route) if route.is_public() => FirstStep::AdmitPublic(route),
+            route => FirstStep::LookUp(route),
+        }
+    }
+
+    /// What the policy says of the route, if there is a policy.
+    #[inline]
+    pub(super) fn match_route(&self, head: &Head<'_>, params: &mut PathParams) -> Option<RouteMatch<'_>> {
+        self.policy.as_ref().map(|policy| policy.match_route(head, params))
+    }
+
+    /// Whether the key may be used at this time, by whoever the host of the request names.
+    #[inline]
+    pub(super) fn check_status(
+        &self,
+        presented: &PresentedCredential,
+        record: &KeyRecord,
+        now: SystemTime,
+    ) -> Result<(), Cause> {
+        match presented.tenant.is_some() && record.tenant() != presented.tenant.as_deref() {
+            true => Err(Cause::TenantNotAllowed),
+            false => status(record.status(now)),
+        }
+    }
+
+    /// Whether the policy admits the request, if it is enforced here, and what it leaves to the handler.
+    #[inline]
+    pub(super) fn authorize(
+        &self,
+        head: Head<'_>,
+        route: Option<(&RouteMatch<'_>, &PathParams)>,
+    ) -> Result<Option<Obligation>, Denial> {
+        if !self.enforced {
+            return Ok(None);
+        }
+        // INVARIANT: `route` is `Some` whenever `policy` is. If not, deny.
+        let (Some(policy), Some((route, params))) = (&self.policy, route) else { return Err(Cause::NoRule.into()) };
+        let admitted = policy.evaluate_match(route, params, head);
+        match head.principal() {
+            Some(principal) => admitted.map_err(|denial| denial.in_context(principal.context())),
+            None => admitted,
+        }
+    }
+
+    /// Whether the handler can meet its obligation: it asks the principal, so one that gets none cannot.
+    pub(super) fn check_obligation(&self, obligation: &Obligation, principal: &Principal) -> Result<(), Denial> {
+        match obligation.unmet() {
+            Some(denial) if !self.publish => Err(denial.in_context(principal.context())),
+            _ => Ok(()),
+        }
+    }
+}
