@@ -77,13 +77,15 @@ pub(crate) fn changed(took: std::time::Duration) {
     metrics::histogram!("tower_authz_change_seconds").record(took.as_secs_f64());
 }
 
-/// Something is wrong that no request asked about. It must not be lost: without the feature it goes to
-/// standard error.
+/// Something is wrong that no request asked about. It must not be lost: without the feature, or where no subscriber
+/// wants it, it goes to standard error.
 #[cfg(any(feature = "file", feature = "sqlite", feature = "postgres"))]
 pub(crate) fn fault(message: &str) {
     #[cfg(feature = "tracing")]
-    tracing::error!(target: "tower_authz", message);
-    #[cfg(not(feature = "tracing"))]
+    if tracing::enabled!(target: "tower_authz", tracing::Level::ERROR) {
+        tracing::error!(target: "tower_authz", message);
+        return;
+    }
     {
         use std::io::Write as _;
         let _ = writeln!(std::io::stderr(), "tower-authz: {message}");

@@ -3,6 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
+    sync::LazyLock,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -24,7 +25,7 @@ use crate::{
         postgres::{
             ReplicaStatus,
             connection::{ConnectOptions, ISOLATION, standby, statement_timeouts, to_store_error},
-            propagation::{CommitMark, SETTLE, await_propagation},
+            propagation::{CommitMark, SETTLE, VOUCHES, await_propagation},
             replica::{micros, parse},
             rows::{COLUMNS, Fetched, InvalidRow, OLD_AUDITS, Reader},
             schema,
@@ -161,16 +162,22 @@ impl Admin {
         // The triggers would take what follows for changes that are made by hand.
         transaction.batch_execute("SELECT set_config('authz.writer', 'yes', true)").await.map_err(to_store_error)?;
         // Locked from here to the end: versions come in the order of the commits.
-        let row = transaction.query_one(LOCK, &[]).await.map_err(to_store_error)?;
+        let row = transaction.query_one(LOCK.as_str(), &[]).await.map_err(to_store_error)?;
         let (before, now): (i64, SystemTime) = (row.get(0), row.get(2));
         schema::readable(row.get(3))?;
-        let (is_same_server, mut settled, bell_is_full): (bool, _, bool) = (row.get(4), row.get(5), row.get(6));
+        // Every renewal waits for the counter from here on. Whoever holds the row of a key must not keep it locked.
+        let patience = format!("SET LOCAL lock_timeout = {}", (self.lease / 4).as_millis().max(1));
+        transaction.batch_execute(&patience).await.map_err(to_store_error)?;
+        let (vouches, mut settled_at, queue_is_full): (bool, Option<SystemTime>, bool) =
+            (row.get(4), row.get(5), row.get(6));
         let settings = parse(row.get(1), &self.own.borrow())?;
         let fetched = Fetched::load(&transaction, who, &change, &settings.dimensions).await?;
         let Plan { edits, settings, prune, applied } = plan(who, change, &fetched, &settings, now)?;
         Fetched::assert_no_key(&transaction, &edits).await?;
-        if !is_same_server {
-            settled = Some(transaction.query_one(SETTLE, &[&micros(self.lease)]).await.map_err(to_store_error)?.get(0));
+        if !vouches {
+            settled_at = Some(
+                transaction.query_one(SETTLE.as_str(), &[&micros(self.lease)]).await.map_err(to_store_error)?.get(0),
+            );
         }
         let mut version = before;
         if !edits.is_empty() {
@@ -192,7 +199,7 @@ impl Admin {
             let text = text.map_err(|error| StoreError::invalid(error.to_string()))?;
             transaction.execute(counted, &[&version, &identity, &text]).await.map_err(to_store_error)?;
             // Replicas ask by themselves as well: whoever fills the queue of notifications keeps nobody from revoking.
-            if !bell_is_full {
+            if !queue_is_full {
                 transaction.execute("SELECT pg_notify('authz', '')", &[]).await.map_err(to_store_error)?;
             }
         }
@@ -206,7 +213,8 @@ impl Admin {
             own.retain(|known| !settings.dimensions.contains(known));
             own.extend(settings.dimensions);
         }
-        Ok(Some((applied, CommitMark { version, settled })))
+        let settled = settled_at.filter(|time| *time > now);
+        Ok(Some((applied, CommitMark { version, settled, settled_at, lease: self.lease })))
     }
 
     pub(super) async fn page(&self, query: &KeyQuery, index: &Index) -> Result<Page, StoreError> {
@@ -331,8 +339,13 @@ impl Admin {
         let sql = "UPDATE authz_keys SET last_used = used.at
                    FROM unnest($1::text[], $2::timestamptz[]) AS used (id, at)
                    WHERE authz_keys.id = used.id AND (last_used IS NULL OR last_used < used.at)";
-        let work =
-            async |client: &mut Client| client.execute(sql, &[&ids, &times]).await.map(drop).map_err(to_store_error);
+        // Rows that it has locked must not stay locked while it waits for another: a revocation may need them.
+        let work = async |client: &mut Client| {
+            let transaction = client.transaction().await.map_err(to_store_error)?;
+            transaction.batch_execute("SET LOCAL lock_timeout = '500ms'").await.map_err(to_store_error)?;
+            transaction.execute(sql, &[&ids, &times]).await.map_err(to_store_error)?;
+            transaction.commit().await.map_err(to_store_error)
+        };
         self.with_connection(Duration::from_secs(5), work).await
     }
 }
@@ -346,8 +359,10 @@ const fn is_large(change: &Change) -> bool {
 }
 
 /// The newest version and all else that a change is worked out by, locked.
-const LOCK: &str = "
-    SELECT version, settings, clock_timestamp(), oldest, 
-      server_since IS NOT DISTINCT FROM pg_postmaster_start_time() AND written IS NOT DISTINCT FROM xmin::text::bigint,
-      CASE WHEN settled_at > clock_timestamp() THEN settled_at END, pg_notification_queue_usage() > 0.9
-    FROM authz_counter FOR UPDATE";
+static LOCK: LazyLock<String> = LazyLock::new(|| {
+    let vouches = VOUCHES.as_str();
+    format!(
+        "SELECT version, settings, clock_timestamp(), oldest, {vouches}, settled_at, pg_notification_queue_usage() > 0.9
+         FROM authz_counter FOR UPDATE"
+    )
+});

@@ -205,13 +205,26 @@ pub(super) fn standby() -> StoreError {
 /// An error in one line for the person in front of it.
 pub(super) fn to_store_error(error: tokio_postgres::Error) -> StoreError {
     let Some(database_error) = error.as_db_error() else {
+        if error.to_string().contains("unexpected number of rows") {
+            return StoreError::unavailable("the row of authz_counter is missing; restore the database");
+        }
         // What went wrong stands in its sources: a certificate that nobody vouches for.
         let source = std::error::Error::source(&error).map_or(String::new(), |source| format!(": {source}"));
         return StoreError::unavailable(format!("{error}{source}"));
     };
     match *database_error.code() {
-        SqlState::UNDEFINED_TABLE => StoreError::not_found("the database has no key store; `authz init` makes one"),
+        SqlState::UNDEFINED_TABLE if database_error.message().contains("authz_counter") => {
+            StoreError::not_found("the database has no key store; `authz init` makes one")
+        }
+        SqlState::UNIQUE_VIOLATION if database_error.constraint() == Some("authz_audit_pkey") => {
+            StoreError::unavailable(
+                "the audit log is newer than the counter: restore the whole database, not single tables",
+            )
+        }
         SqlState::UNIQUE_VIOLATION => StoreError::conflict("another key has the same id or digest; try again"),
+        SqlState::LOCK_NOT_AVAILABLE | SqlState::T_R_DEADLOCK_DETECTED => StoreError::unavailable(
+            "another transaction of the database holds a row that is to be changed; nothing was changed, try again",
+        ),
         SqlState::READ_ONLY_SQL_TRANSACTION => read_only(),
         _ if database_error.message().contains("statement pooling") => pooler(),
         _ => StoreError::unavailable(database_error.message().to_owned()),

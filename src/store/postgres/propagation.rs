@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    sync::LazyLock,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -9,7 +10,10 @@ use tokio_postgres::{Client, Row, types::ToSql};
 
 use crate::store::{
     Propagation, StoreError,
-    postgres::connection::{silence, to_store_error},
+    postgres::{
+        connection::{silence, to_store_error},
+        replica::micros,
+    },
 };
 
 /// How long the database may take for each answer, while there are leases to be waited for.
@@ -20,23 +24,44 @@ pub(super) struct CommitMark {
     pub(super) version: i64,
     /// When the leases are over that another server than this one has given, as far as that is not past.
     pub(super) settled: Option<SystemTime>,
+    /// The same as the counter has it, past or not: whoever settles anew changes it.
+    pub(super) settled_at: Option<SystemTime>,
+    /// How long leases of this process are.
+    pub(super) lease: Duration,
 }
 
-/// Another server than the one that has made the newest change: it may have taken over without the newest leases.
-pub(super) const SETTLE: &str = "
-    UPDATE authz_counter SET server_since = pg_postmaster_start_time(),
-      settled_at = greatest(settled_at, clock_timestamp() + greatest($1 * interval '1 microsecond', longest_lease,
-        (SELECT max(coalesce(lease, lease_until - clock_timestamp())) FROM authz_replicas)))
-    RETURNING settled_at";
+/// Which table of replicas this is: another one, of a copy of the database or restored by itself, lacks leases.
+pub(super) const LEASES: &str =
+    "(SELECT oid FROM pg_database WHERE datname = current_database()) || '/' || 'authz_replicas'::regclass::oid";
+
+/// Whether the counter vouches for the table of replicas: this server has made the newest change, the row was written here
+/// and not restored, the table is the one that it was, and no lease was taken away by hand.
+pub(super) static VOUCHES: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "(server_since IS NOT DISTINCT FROM pg_postmaster_start_time()
+          AND written IS NOT DISTINCT FROM authz_counter.xmin::text::bigint AND leases IS NOT DISTINCT FROM {LEASES})"
+    )
+});
+
+/// Has the counter vouch from now on, and tells when all leases are over that may have been given before.
+pub(super) static SETTLE: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "UPDATE authz_counter SET server_since = pg_postmaster_start_time(), leases = {LEASES},
+           settled_at = greatest(settled_at, clock_timestamp() + greatest($1 * interval '1 microsecond', longest_lease,
+             (SELECT max(coalesce(lease, lease_until - clock_timestamp())) FROM authz_replicas)))
+         RETURNING settled_at"
+    )
+});
 
 /// Waits until every replica has this version or its lease has run out, by the database's clock. A lease that is
 /// given later than the change comes with the change: so no replica is waited for longer than its lease as it is
-/// now.
+/// now. If the table of replicas loses a lease meanwhile, or did between the change and the first look, the longest lease is
+/// waited for: a row that is gone acknowledges nothing, unless its replica has given it back.
 pub(super) async fn await_propagation(client: &Client, mark: &CommitMark) -> Result<Propagation, StoreError> {
     let unsure = |why: StoreError, waiting: &BTreeMap<String, (String, SystemTime)>| {
         let names: Vec<&str> = waiting.values().map(|(name, _)| name.as_str()).collect();
         let who = if names.is_empty() {
-            "not everybody is sure to know".to_owned()
+            "not every replica is sure to know it".to_owned()
         } else {
             format!("{} did not acknowledge it yet", names.join(", "))
         };
@@ -44,28 +69,47 @@ pub(super) async fn await_propagation(client: &Client, mark: &CommitMark) -> Res
         StoreError::unavailable(message)
     };
     let begin = Instant::now();
+    let vouches = VOUCHES.as_str();
+    let counter = format!(
+        "clock_timestamp(), {vouches} AND settled_at IS NOT DISTINCT FROM $2,
+         clock_timestamp() + greatest($3 * interval '1 microsecond', longest_lease)"
+    );
     // By another server's clock a lease may seem to last longer than it does. Of those that do not say how long their
     // leases are, nothing better is known.
-    let behind = "SELECT id, name, least(lease_until, clock_timestamp() + lease) FROM authz_replicas
-                  WHERE applied < $1 AND lease_until > clock_timestamp()";
-    let rows = answer(client.query(behind, &[&mark.version])).await.map_err(|why| unsure(why, &BTreeMap::new()))?;
-    let mut waiting: BTreeMap<String, (String, SystemTime)> =
-        rows.iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect();
+    let behind = format!(
+        "SELECT {counter}, id, name, least(lease_until, clock_timestamp() + lease)
+         FROM authz_counter LEFT JOIN authz_replicas ON applied < $1 AND lease_until > clock_timestamp()"
+    );
+    let still =
+        format!("SELECT {counter}, id FROM authz_counter LEFT JOIN authz_replicas ON applied < $1 AND id = ANY($4)");
     let mut settled = mark.settled;
+    let mut is_lost = false;
+    let mut notice_loss = |rows: &[Row], settled: &mut Option<SystemTime>| {
+        let vouches = rows.first().is_some_and(|row| row.get(1));
+        if !vouches && !is_lost {
+            is_lost = true;
+            *settled = (*settled).max(rows.first().map(|row| row.get(2)));
+        }
+    };
+    let lease = micros(mark.lease);
+    let values: [&(dyn ToSql + Sync); 3] = [&mark.version, &mark.settled_at, &lease];
+    let rows = answer(client.query(&behind, &values)).await.map_err(|why| unsure(why, &BTreeMap::new()))?;
+    notice_loss(&rows, &mut settled);
+    let replica = |row: &Row| Some((row.get::<_, Option<String>>(3)?, (row.get(4), row.get(5))));
+    let mut waiting: BTreeMap<String, (String, SystemTime)> = rows.iter().filter_map(replica).collect();
     let mut unacknowledged = Vec::new();
     let mut pause = Duration::from_millis(1);
     while !waiting.is_empty() || settled.is_some() {
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_millis(20));
         let ids: Vec<&String> = waiting.keys().collect();
-        let still = "SELECT clock_timestamp(), id FROM (SELECT 1) AS always
-                     LEFT JOIN authz_replicas ON applied < $1 AND id = ANY($2)";
-        let values: [&(dyn ToSql + Sync); 2] = [&mark.version, &ids];
-        let rows = answer(client.query(still, &values)).await.map_err(|why| unsure(why, &waiting))?;
+        let values: [&(dyn ToSql + Sync); 4] = [&mark.version, &mark.settled_at, &lease, &ids];
+        let rows = answer(client.query(&still, &values)).await.map_err(|why| unsure(why, &waiting))?;
+        notice_loss(&rows, &mut settled);
         let now: Option<SystemTime> = rows.first().map(|row| row.get(0));
         let is_over = |time: SystemTime| now.is_some_and(|now| time <= now);
         settled = settled.filter(|settled| !is_over(*settled));
-        let behind: Vec<String> = rows.iter().filter_map(|row| row.get(1)).collect();
+        let behind: Vec<String> = rows.iter().filter_map(|row| row.get(3)).collect();
         waiting.retain(|id, (name, until)| {
             let is_behind = behind.contains(id);
             if is_behind && is_over(*until) {

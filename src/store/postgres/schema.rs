@@ -4,17 +4,21 @@ use tokio_postgres::Client;
 
 use crate::store::{
     StoreError, StoreSettings,
-    postgres::connection::{standby, to_store_error},
+    postgres::{
+        connection::{standby, to_store_error},
+        propagation::LEASES,
+    },
 };
 
 /// What each version of the schema adds to the one before, and the oldest program, by the versions it knows, that can
 /// go on beside it. A migration that only adds what older programs need not know leaves that as it was; so replicas
 /// are replaced one by one, after the tables.
-const MIGRATIONS: [Migration; 4] = [
+const MIGRATIONS: [Migration; 5] = [
     Migration { sql: include_str!("schema_1.sql"), oldest: 1 },
     Migration { sql: include_str!("schema_2.sql"), oldest: 1 },
     Migration { sql: include_str!("schema_3.sql"), oldest: 1 },
     Migration { sql: include_str!("schema_4.sql"), oldest: 1 },
+    Migration { sql: include_str!("schema_5.sql"), oldest: 1 },
 ];
 
 struct Migration {
@@ -40,7 +44,7 @@ pub(super) async fn create(client: &mut Client, settings: &str) -> Result<(), St
     transaction.execute(first, &[&settings, &NEWEST, &oldest]).await.map_err(to_store_error)?;
     // Nobody has a lease yet. A row that is only inserted would say nothing of that: it may come from a dump.
     transaction
-        .batch_execute("UPDATE authz_counter SET settled_at = clock_timestamp()")
+        .batch_execute(&format!("UPDATE authz_counter SET settled_at = clock_timestamp(), leases = {LEASES}"))
         .await
         .map_err(to_store_error)?;
     transaction.commit().await.map_err(to_store_error)
@@ -52,7 +56,8 @@ pub(super) async fn migrate(client: &mut Client) -> Result<u32, StoreError> {
     // In the order in which renewals take them, and before any row: else each would wait for the other. Whoever waits
     // here for somebody else's lock keeps all replicas from their leases, so not for long.
     let lock = "SET LOCAL lock_timeout = '1s'; SET LOCAL idle_in_transaction_session_timeout = '10s';
-                LOCK TABLE authz_counter, authz_replicas IN ACCESS EXCLUSIVE MODE";
+                LOCK TABLE authz_counter, authz_replicas IN ACCESS EXCLUSIVE MODE;
+                LOCK TABLE authz_keys, authz_audit IN SHARE ROW EXCLUSIVE MODE";
     transaction.batch_execute(lock).await.map_err(to_store_error)?;
     let row = transaction.query_one("SELECT schema, oldest FROM authz_counter", &[]).await.map_err(to_store_error)?;
     let found: i32 = row.get(0);
@@ -81,8 +86,42 @@ pub(super) async fn check(client: &Client) -> Result<(), StoreError> {
         let message = format!("the tables are of version {found}, this program needs {NEWEST}; run `authz migrate`");
         return Err(StoreError::unavailable(message));
     }
-    readable(row.get(1))
+    readable(row.get(1))?;
+    // A restore in sections makes the triggers last: until then, nothing remembers what is revoked.
+    let sql = "SELECT count(*) FROM pg_trigger WHERE tgname::text = ANY($1) AND tgenabled IN ('O', 'A')
+                 AND tgrelid IN ('authz_counter'::regclass, 'authz_keys'::regclass, 'authz_audit'::regclass,
+                   'authz_replicas'::regclass, 'authz_revoked'::regclass)";
+    let enabled: i64 = client.query_one(sql, &[&TRIGGERS.as_slice()]).await.map_err(to_store_error)?.get(0);
+    match usize::try_from(enabled) == Ok(TRIGGERS.len()) {
+        true => Ok(()),
+        false => Err(StoreError::unavailable(
+            "triggers of the tables are missing or disabled, so that revocations would be forgotten: is a restore under \
+             way? enable them, or restore the whole database",
+        )),
+    }
 }
+
+/// The triggers that the promise depends on.
+const TRIGGERS: [&str; 18] = [
+    "revoked_is_for_good",
+    "revoked_is_never_taken_out",
+    "revoked_are_never_taken_out",
+    "revoked_is_remembered",
+    "revoked_is_not_forgotten",
+    "revoked_is_not_forgotten_meanwhile",
+    "counter_changes",
+    "a_longest_lease",
+    "lease_is_lost",
+    "lease_is_cut",
+    "leases_are_lost",
+    "lease_is_false",
+    "audit_is_not_changed",
+    "audit_is_kept",
+    "key_is_made",
+    "key_changes",
+    "key_is_gone",
+    "keys_are_gone",
+];
 
 /// Whether a program may still be as old as this one.
 pub(super) fn readable(oldest: i32) -> Result<(), StoreError> {

@@ -28,13 +28,16 @@ type Inode = (u64, u64);
 pub(super) struct Stamp {
     length: u64,
     modified: Option<SystemTime>,
+    /// Moves with a rename as well, and nobody can set it back.
+    changed: (i64, i64),
     journal: u64,
 }
 
 impl Stamp {
     /// Whether this is what SQLite itself makes of the one before.
     pub(super) fn follows(&self, before: &Self) -> bool {
-        (self.length, self.modified) == (before.length, before.modified) && self.journal >= before.journal
+        (self.length, self.modified, self.changed) == (before.length, before.modified, before.changed)
+            && self.journal >= before.journal
     }
 }
 
@@ -72,6 +75,29 @@ impl Identity {
         Ok(self)
     }
 
+    /// Waits for its turn among all who write to files of this directory; until it is dropped. SQLite's own lock stands in
+    /// `-shm`: where somebody removes that, two processes would have one each. What cannot be locked is left to that lock.
+    #[cfg(unix)]
+    pub(super) fn lock(&self, deadline: Instant) -> Option<fs::File> {
+        use rustix::fs::{FlockOperation, flock};
+        let real = fs::canonicalize(&self.path).ok()?;
+        let folder = fs::File::open(real.parent()?).ok()?;
+        loop {
+            match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Some(folder),
+                Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) if Instant::now() < deadline => {
+                    thread::sleep(Duration::from_millis(2));
+                }
+                Err(_) => return None,
+            }
+        }
+    }
+
+    #[cfg(not(unix))]
+    pub(super) fn lock(&self, _: Instant) -> Option<fs::File> {
+        None
+    }
+
     /// Whether all of them are the files that were opened.
     pub(super) fn check(&self) -> Result<(), String> {
         let metadata = fs::metadata(&self.path).map_err(|error| error.to_string())?;
@@ -91,11 +117,26 @@ impl Identity {
         Ok(())
     }
 
+    /// The length of the journal.
+    pub(super) fn journal(&self) -> u64 {
+        let journal = self.companions.first().and_then(|(journal, _)| fs::metadata(journal).ok());
+        journal.map_or(0, |journal| journal.len())
+    }
+
     pub(super) fn stamp(&self) -> Result<Stamp, String> {
         let metadata = fs::metadata(&self.path).map_err(|error| error.to_string())?;
-        let journal = self.companions.first().and_then(|(journal, _)| fs::metadata(journal).ok());
-        let journal = journal.map_or(0, |journal| journal.len());
-        Ok(Stamp { length: metadata.len(), modified: metadata.modified().ok(), journal })
+        let journal = self.journal();
+        let changed = changed(&metadata);
+        Ok(Stamp { length: metadata.len(), modified: metadata.modified().ok(), changed, journal })
+    }
+
+    /// Whether SQLite has opened the same file: it follows links by their text, and the kernel does not in `/proc/PID/root`.
+    pub(super) fn check_opened(&self, opened: Option<&str>) -> Result<(), String> {
+        match opened.map(fs::metadata) {
+            Some(Ok(found)) if inode(&found) == self.file => Ok(()),
+            _ => Err("the path leads SQLite to another file; give a path without magic links such as /proc/PID/root"
+                .to_owned()),
+        }
     }
 }
 
@@ -107,6 +148,17 @@ fn inode(metadata: &Metadata) -> Inode {
 
 #[cfg(not(unix))]
 fn inode(_: &Metadata) -> Inode {
+    (0, 0)
+}
+
+#[cfg(unix)]
+fn changed(metadata: &Metadata) -> (i64, i64) {
+    use std::os::unix::fs::MetadataExt as _;
+    (metadata.ctime(), metadata.ctime_nsec())
+}
+
+#[cfg(not(unix))]
+fn changed(_: &Metadata) -> (i64, i64) {
     (0, 0)
 }
 

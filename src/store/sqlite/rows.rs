@@ -21,6 +21,8 @@ use crate::{
 
 const COLUMNS: &str = "id, digest, name, kind, tenant, created_at, not_before, expires_at, revoked_at, \
                        revocation_reason, may, version, last_used, replaces, replaced_by";
+/// Whether the row has lost a revocation, the last column that is read.
+const LOST: &str = "revoked_at IS NULL AND EXISTS (SELECT 1 FROM revoked WHERE revoked.digest = keys.digest)";
 
 /// Reads records.
 pub(super) struct Reader<'d> {
@@ -53,6 +55,10 @@ impl<'d> Reader<'d> {
     fn try_record(&mut self, row: &SqlRow<'_>) -> Result<KeyRecord, ConfigError> {
         let string = |position: usize| row.get::<_, Option<String>>(position).map_err(|error| wrong(&error));
         let version: i64 = row.get(11).map_err(|error| wrong(&error))?;
+        // Whatever has happened to the file: a digest that is remembered as revoked admits nobody.
+        if row.get(15).map_err(|error| wrong(&error))? {
+            return Err(ConfigError::new("the key was revoked, and its row has lost that; revoke it again"));
+        }
         let digest = row.get(1).map_err(|error| wrong(&error))?;
         Ok(KeyRecord::builder(text_of(row, 0)?.parse()?, Digest::from_bytes(digest))
             .name(text_of(row, 2)?)
@@ -101,7 +107,7 @@ pub(super) struct All {
 pub(super) fn all(connection: &Connection, dimensions: &[Dimension]) -> rusqlite::Result<All> {
     let mut reader = Reader::new(dimensions);
     let All { mut entries, mut broken } = All::default();
-    let mut statement = connection.prepare(&format!("SELECT {COLUMNS} FROM keys"))?;
+    let mut statement = connection.prepare(&format!("SELECT {COLUMNS}, {LOST} FROM keys"))?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         match reader.record(row) {
@@ -129,7 +135,7 @@ fn row_of(
     column: &str,
     value: impl rusqlite::Params,
 ) -> rusqlite::Result<Row> {
-    let mut statement = cached(connection, &format!("SELECT {COLUMNS} FROM keys WHERE {column} = ?1"))?;
+    let mut statement = cached(connection, &format!("SELECT {COLUMNS}, {LOST} FROM keys WHERE {column} = ?1"))?;
     let found = statement.query_row(value, |row| Ok(Reader::new(dimensions).record(row))).optional()?;
     Ok(match found {
         None => Row::Absent,
@@ -147,7 +153,7 @@ pub(super) fn page(
 ) -> rusqlite::Result<Page> {
     let now = SystemTime::now();
     let mut reader = Reader::new(dimensions);
-    let mut statement = cached(connection, &format!("SELECT {COLUMNS} FROM keys WHERE id > ?1 ORDER BY id"))?;
+    let mut statement = cached(connection, &format!("SELECT {COLUMNS}, {LOST} FROM keys WHERE id > ?1 ORDER BY id"))?;
     let mut rows = statement.query([query.after.as_ref().map_or("", KeyId::as_str)])?;
     let mut page = Page::default();
     while let Some(row) = rows.next()? {
@@ -340,7 +346,7 @@ impl SqliteKeySource<'_> {
     fn records(&self, condition: &str, values: impl rusqlite::Params) -> Result<Vec<Arc<KeyRecord>>, StoreError> {
         let read = || {
             let mut reader = Reader::new(self.dimensions);
-            let sql = format!("SELECT {COLUMNS} FROM keys WHERE {condition} ORDER BY id");
+            let sql = format!("SELECT {COLUMNS}, {LOST} FROM keys WHERE {condition} ORDER BY id");
             let mut statement = cached(self.connection, &sql)?;
             let rows = statement.query_map(values, |row| Ok(reader.record(row).ok()))?;
             rows.filter_map(Result::transpose).collect::<rusqlite::Result<Vec<_>>>()

@@ -14,7 +14,8 @@ const APPLICATION: i32 = 0x6175_7468;
 
 /// What each version of the schema adds to the one before. A file that has more of them than we know is
 /// refused: we could not keep what they promise.
-const MIGRATIONS: [&str; 2] = [include_str!("schema_1.sql"), include_str!("schema_2.sql")];
+const MIGRATIONS: [&str; 3] =
+    [include_str!("schema_1.sql"), include_str!("schema_2.sql"), include_str!("schema_3.sql")];
 
 const NEWEST: u32 = MIGRATIONS.len() as u32;
 

@@ -121,6 +121,7 @@ impl Worker {
         let view = View { index, settings, own, known, version, is_cached, report };
         view.tell_broken(&broken);
         let unsure = |why: String| StoreError::unavailable(format!("{}: {why}", file.path.display()));
+        file.check_opened(connection.path()).map_err(unsure)?;
         let file = file.clone().with_companions().map_err(unsure)?;
         // Nothing has happened to it since it was opened.
         let stamp = file.check().and_then(|()| file.stamp()).map_err(unsure)?;
@@ -220,6 +221,10 @@ impl Worker {
                 }
             }
         }
+        // What a reader or a full disk has kept in the journal is moved as soon as they are gone.
+        if may_write && self.file.journal() > 0 {
+            self.settle();
+        }
         if may_write && now >= self.next_flush {
             self.next_flush = now + FLUSH;
             // What was not written down is tried again.
@@ -290,8 +295,9 @@ impl Worker {
 
     /// Carries a change out: durable, and known to every look-up, when this returns.
     pub(super) fn apply(&mut self, who: &str, change: Change) -> Result<Applied, StoreError> {
-        self.file.check().and_then(|()| self.look_at_disk()).map_err(StoreError::unavailable)?;
+        self.is_as_it_was()?;
         let deadline = Instant::now() + PATIENCE;
+        let _turn = self.file.lock(deadline);
         while let Err(error) = self.take_turn() {
             if !is_busy(&error) || Instant::now() >= deadline {
                 return Err(to_store_error(error));
@@ -301,14 +307,28 @@ impl Worker {
                 self.tick();
             }
         }
-        // While it waited, somebody may have moved the file.
-        let applied = self.is_there().and_then(|()| self.apply_in_turn(who, change));
+        // While it waited, somebody may have moved the file, and changed it by another name.
+        let applied = self.is_as_it_was().and_then(|()| self.apply_in_turn(who, change));
         match applied {
-            Ok(_) => self.settle(),
-            // Whatever of it was written is taken back. A failed commit may have done so already.
-            Err(_) => drop(self.connection.execute_batch("ROLLBACK")),
+            Ok(applied) => {
+                self.settle();
+                self.is_there().map_err(|error| {
+                    StoreError::unavailable(format!(
+                        "the change is made, and may be lost ({error}); look whether it is there"
+                    ))
+                })?;
+                Ok(applied)
+            }
+            Err(error) => {
+                // Whatever of it was written is taken back. A failed commit may have done so already.
+                let _ = self.connection.execute_batch("ROLLBACK");
+                Err(error)
+            }
         }
-        applied
+    }
+
+    fn is_as_it_was(&mut self) -> Result<(), StoreError> {
+        self.file.check().and_then(|()| self.look_at_disk()).map_err(StoreError::unavailable)
     }
 
     /// What a look-up finds that asks the file.

@@ -13,7 +13,7 @@ use super::{
     cluster::pooler,
     issue,
     postgres::{address, raw, server},
-    postgres_faults::{LEASE, Proxy, first, replica, soon, until},
+    postgres_faults::{LEASE, Proxy, first, replica, soon, try_raw, until},
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -112,6 +112,139 @@ async fn leases_that_are_lost_are_waited_for() {
         assert_ne!(status, 200, "{how}: admitted {:?} after the revocation began", begin.elapsed());
         let _ = std::fs::remove_file(dump);
     }
+}
+
+/// The same while a change already waits, or by a table that is another one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leases_that_are_lost_while_a_change_waits_are_waited_for() {
+    if server().is_none() {
+        return;
+    }
+    let lease = Duration::from_secs(3);
+    let anew = "CREATE TABLE saved AS SELECT * FROM authz_replicas WHERE false; \
+                CREATE TABLE other (LIKE authz_replicas INCLUDING ALL); DROP TABLE authz_replicas; \
+                ALTER TABLE other RENAME TO authz_replicas";
+    for (is_before, how) in [
+        (false, "DELETE FROM authz_replicas"),
+        (false, "TRUNCATE authz_replicas"),
+        (false, "UPDATE authz_replicas SET id = id || 'x'"),
+        (false, "UPDATE authz_replicas SET applied = applied + 100"),
+        (true, "UPDATE authz_replicas SET applied = applied + 100"),
+        (true, anew),
+        (true, "UPDATE authz_counter SET longest_lease = '0'; DELETE FROM authz_replicas"),
+    ] {
+        let (database, a) = first(Duration::from_millis(100)).await;
+        let key = soon(issue(&a)).await;
+        let proxy = Proxy::to(&database).await;
+        let b = replica(&proxy.address(), "cut off", lease).await;
+        let gate = Gate::of(&b);
+        assert_eq!(gate.get(&key).await, 200);
+        proxy.stall();
+        if is_before {
+            raw(&database, how).await;
+        }
+        let (id, by) = (key.record.id().clone(), a.clone());
+        let revoking = tokio::spawn(async move { soon(by.as_actor("anna").revoke(&id, "lost")).await.unwrap() });
+        sleep(Duration::from_millis(300)).await;
+        if !is_before {
+            raw(&database, how).await;
+        }
+        revoking.await.unwrap();
+        assert_ne!(gate.get(&key).await, 200, "before: {is_before}, {how}");
+    }
+}
+
+/// Transactions that overlap bring no revoked key back, and none removes keys unseen.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn transactions_that_overlap_bring_nobody_back() {
+    if server().is_none() {
+        return;
+    }
+    let (database, a) = first(LEASE).await;
+    let gate = Gate::of(&a);
+    let keys = [soon(issue(&a)).await, soon(issue(&a)).await, soon(issue(&a)).await];
+    let [id, moved, stays] = [0, 1, 2].map(|index| keys[index].record.id().clone());
+    raw(&database, "CREATE TABLE saved AS SELECT id, digest, name, may, version FROM authz_keys").await;
+    let back = |id: &tower_authz::KeyId| {
+        format!("INSERT INTO authz_keys (id, digest, name, may, version) SELECT * FROM saved WHERE id = '{id}'")
+    };
+
+    let first = format!(
+        "BEGIN; UPDATE authz_keys SET revoked_at = now() WHERE id = '{id}'; DELETE FROM authz_keys WHERE id = '{id}'; \
+         SELECT pg_sleep(1); COMMIT"
+    );
+    let at_work = tokio::spawn({
+        let database = database.clone();
+        async move { try_raw(&database, &first).await.unwrap() }
+    });
+    sleep(Duration::from_millis(300)).await;
+    let error = try_raw(&database, &back(&id)).await.unwrap_err();
+    assert!(error.contains("a revoked key stays revoked"), "{error}");
+    at_work.await.unwrap();
+    let old = format!(
+        "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT set_config('authz.writer', 'yes', true); SELECT 1 FROM authz_keys; \
+         {}; COMMIT",
+        back(&id)
+    );
+    let error = try_raw(&database, &old).await.unwrap_err();
+    assert!(error.contains("READ COMMITTED"), "{error}");
+
+    let other = "sha256(random()::text::bytea)";
+    raw(&database, &format!("UPDATE authz_keys SET revoked_at = now(), digest = {other} WHERE id = '{moved}'")).await;
+    let again = back(&moved).replace("SELECT *", "SELECT id || 'x', digest, name, may, version");
+    let error = try_raw(&database, &again).await.unwrap_err();
+    assert!(error.contains("a revoked key stays revoked"), "the digest that it had: {error}");
+
+    let truncate = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1 FROM authz_keys; SELECT pg_sleep(1); \
+                    TRUNCATE authz_keys; COMMIT";
+    let truncating = tokio::spawn({
+        let database = database.clone();
+        async move { try_raw(&database, truncate).await }
+    });
+    sleep(Duration::from_millis(300)).await;
+    soon(issue(&a)).await;
+    let error = truncating.await.unwrap().unwrap_err();
+    assert!(error.contains("could not serialize"), "{error}");
+    until("the others go on", async || gate.get(&keys[2]).await == 200).await;
+
+    raw(&database, "ALTER TABLE authz_keys DISABLE TRIGGER revoked_is_remembered").await;
+    let command = soon(PostgresOptions::new().uncached().connect(&address(&database))).await;
+    let error = command.err().unwrap().to_string();
+    assert!(error.contains("triggers of the tables are missing or disabled"), "{error}");
+    drop(stays);
+}
+
+/// Whoever keeps the row of a key locked keeps it from being revoked, which is told, and keeps nobody else from anything.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_locked_key_holds_nobody_else_up() {
+    if server().is_none() {
+        return;
+    }
+    let lease = Duration::from_secs(2);
+    let (database, a) = first(lease).await;
+    let gate = Gate::of(&a);
+    let (locked, other) = (soon(issue(&a)).await, soon(issue(&a)).await);
+    let lock = format!(
+        "BEGIN; SELECT 1 FROM authz_keys WHERE id = '{}' FOR UPDATE; SELECT pg_sleep(5); COMMIT",
+        locked.record.id()
+    );
+    let holding = tokio::spawn({
+        let database = database.clone();
+        async move { try_raw(&database, &lock).await.unwrap() }
+    });
+    sleep(Duration::from_millis(300)).await;
+    let revoking = tokio::spawn({
+        let (a, id) = (a.clone(), locked.record.id().clone());
+        async move { a.as_actor("anna").revoke(&id, "lost").await }
+    });
+    while !holding.is_finished() {
+        assert_eq!(gate.get(&other).await, 200);
+        sleep(Duration::from_millis(20)).await;
+    }
+    let error = revoking.await.unwrap().unwrap_err().to_string();
+    assert!(error.contains("nothing was changed, try again"), "{error}");
+    soon(a.as_actor("anna").revoke(locked.record.id(), "lost")).await.unwrap();
+    assert_eq!(gate.get(&locked).await, 401);
 }
 
 /// What stands in the way is told for what it is.

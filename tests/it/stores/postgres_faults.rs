@@ -79,7 +79,7 @@ pub fn listening() -> (Arc<Mutex<Vec<String>>>, PostgresOptions) {
 }
 
 /// Has the database do something that it may refuse.
-async fn try_raw(database: &str, sql: &str) -> Result<(), String> {
+pub async fn try_raw(database: &str, sql: &str) -> Result<(), String> {
     let (client, connection) =
         tokio_postgres::connect(&address(database), tokio_postgres::NoTls).await.map_err(|error| error.to_string())?;
     let driven = tokio::spawn(connection);

@@ -254,6 +254,78 @@ async fn a_change_by_another_name_is_noticed_when_the_file_is_back() {
     }
 }
 
+/// A command that waits for its turn looks at the file again when it has it.
+#[tokio::test]
+async fn a_change_that_has_waited_takes_nothing_back() {
+    let open = open().await;
+    let (other, lock) = (issue(&open.store).await, raw(&open.file));
+    lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let mut waiting = Process::start::<Sqlite>(open.file.to_str().unwrap());
+    waiting.tell(&format!("rename {} another", other.record.id()));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let aside = beside(&open.file, ".aside");
+    fs::rename(&open.file, &aside).unwrap();
+    open.revoke_elsewhere(&aside);
+    fs::rename(&aside, &open.file).unwrap();
+    lock.execute_batch("ROLLBACK").unwrap();
+    drop(lock);
+    assert_ne!(waiting.next().as_deref(), Some("done"));
+    drop(waiting);
+    open.refuses("changed by another name").await;
+    open.finds_it_revoked_after_a_restart().await;
+}
+
+/// What a reader has kept in the journal is moved to the file once the reader is gone, without another change.
+#[tokio::test]
+async fn a_reader_keeps_a_change_in_the_journal_no_longer_than_it_reads() {
+    let open = open().await;
+    let reader = raw(&open.file);
+    reader.execute_batch("BEGIN; SELECT * FROM keys").unwrap();
+    open.store.as_actor("test").revoke(open.key.record.id(), "lost").await.unwrap();
+    let journal = || fs::metadata(beside(&open.file, "-wal")).unwrap().len();
+    assert!(journal() > 0, "the reader keeps it there");
+    drop(reader);
+    let begin = Instant::now();
+    while journal() > 0 {
+        assert!(begin.elapsed() < Duration::from_secs(3));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Times that are set back hide nothing.
+#[tokio::test]
+async fn a_file_whose_times_are_set_back_is_noticed() {
+    let open = open().await;
+    raw(&open.file).query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let modified = fs::metadata(&open.file).unwrap().modified().unwrap();
+    let aside = beside(&open.file, ".aside");
+    fs::rename(&open.file, &aside).unwrap();
+    open.revoke_elsewhere(&aside);
+    fs::File::options().write(true).open(&aside).unwrap().set_modified(modified).unwrap();
+    fs::rename(&aside, &open.file).unwrap();
+    open.refuses("changed, with the time of before").await;
+    open.finds_it_revoked_after_a_restart().await;
+}
+
+/// A row that has lost its revocation, however that came about, admits nobody.
+#[tokio::test]
+async fn a_digest_that_was_revoked_admits_nobody_whatever_its_row_says() {
+    let Open { store, key, file, gate, _folder, .. } = open().await;
+    store.as_actor("test").revoke(key.record.id(), "lost").await.unwrap();
+    drop((store, gate));
+    let sql = "DROP TRIGGER revoked_is_for_good; DROP TRIGGER revoked_is_not_written_over;
+               UPDATE writer SET busy = 1; UPDATE keys SET revoked_at = NULL; UPDATE writer SET busy = 0";
+    raw(&file).execute_batch(sql).unwrap();
+    for options in [SqliteOptions::new(), SqliteOptions::new().uncached()] {
+        let store = options.open(&file).unwrap();
+        assert_eq!(Gate::of(&store).get(&key).await, 500);
+    }
+    let store = SqliteStore::open(&file).unwrap();
+    store.as_actor("test").revoke(key.record.id(), "again").await.unwrap();
+    assert_eq!(Gate::of(&store).get(&key).await, 401);
+}
+
 /// What is acknowledged stands in the file itself: a journal that somebody has truncated takes nothing along.
 #[tokio::test]
 async fn a_truncated_journal_loses_no_change() {
