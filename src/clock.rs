@@ -4,7 +4,7 @@
 use std::time::Duration;
 use std::time::SystemTime;
 
-#[cfg(any(feature = "postgres", target_os = "linux"))]
+#[cfg(unix)]
 use rustix::time::{ClockId, clock_gettime};
 
 /// The time of day in whole seconds, late by one of them at most, for a quarter of the price.
@@ -20,18 +20,25 @@ pub(crate) fn coarse() -> SystemTime {
 }
 
 /// The standard library's clock stands still while a virtual machine is suspended: a lease would outlive it.
-#[cfg(all(feature = "postgres", any(target_os = "linux", target_os = "android")))]
+#[cfg(any(target_os = "linux", target_os = "android"))]
 const CLOCK: ClockId = ClockId::Boottime;
 /// Elsewhere this one goes on.
-#[cfg(all(feature = "postgres", not(any(target_os = "linux", target_os = "android"))))]
+#[cfg(all(unix, not(any(target_os = "linux", target_os = "android"))))]
 const CLOCK: ClockId = ClockId::Monotonic;
 
 /// Nanoseconds since the machine started, those that it slept through among them.
-#[cfg(feature = "postgres")]
+#[cfg(unix)]
 pub(crate) fn now() -> u64 {
     let time = clock_gettime(CLOCK);
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// Nanoseconds since this was first asked.
+#[cfg(not(unix))]
+pub(crate) fn now() -> u64 {
+    static START: std::sync::LazyLock<std::time::Instant> = std::sync::LazyLock::new(std::time::Instant::now);
+    u64::try_from(START.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Until when a lease that was asked for at `asked` holds here: for two thirds of it, so that this clock may run slower

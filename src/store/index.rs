@@ -2,13 +2,11 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-#[cfg(feature = "postgres")]
-use std::sync::atomic::AtomicU64;
-
 use crate::{
+    clock,
     directory::{Difference, Directory},
     entity::directory_revokes_access,
     key::{Digest, EndReason, KeyRecord, SignalCell},
@@ -23,8 +21,7 @@ pub(crate) struct Index {
     newest: SnapshotCell,
     /// Set while what is in memory may be out of date.
     stale: AtomicBool,
-    /// Until when the lease holds, if there is one.
-    #[cfg(feature = "postgres")]
+    /// Until when what is in memory may be answered, by [`clock::now`]; `u64::MAX` if it may be for ever.
     deadline: AtomicU64,
 }
 
@@ -56,7 +53,6 @@ impl Index {
         Self {
             newest: SnapshotCell::new(Snapshot::new(entries, directory)),
             stale: AtomicBool::new(false),
-            #[cfg(feature = "postgres")]
             deadline: AtomicU64::new(u64::MAX),
         }
     }
@@ -74,9 +70,11 @@ impl Index {
             return Lookup::ready(Err(StoreError::unavailable("the keys in memory may be out of date")));
         }
         // The lease first, then the copy: a copy that was read before could be older than the lease.
-        #[cfg(feature = "postgres")]
-        if let Err(error) = self.leased() {
-            return Lookup::ready(Err(error));
+        let deadline = self.deadline.load(Ordering::Acquire);
+        // Asked here and now: no timer would notice in time that the process was paused, or the machine asleep.
+        if deadline != u64::MAX && clock::now() >= deadline {
+            let why = "the lease has run out: what others have changed since is not known";
+            return Lookup::ready(Err(StoreError::unavailable(why)));
         }
         self.newest.read_moment(|keys, directory| {
             let found = match keys.get(digest) {
@@ -313,23 +311,15 @@ impl Index {
     }
 }
 
-/// For stores that several replicas share.
-#[cfg(feature = "postgres")]
+/// For stores that others change as well.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 impl Index {
-    fn leased(&self) -> Result<(), StoreError> {
-        let deadline = self.deadline.load(Ordering::Acquire);
-        // Looked up here and now: no timer would notice in time that the machine was asleep.
-        if deadline == u64::MAX || crate::clock::now() < deadline {
-            return Ok(());
-        }
-        Err(StoreError::unavailable("the lease has run out: what other replicas have changed is not known"))
-    }
-
+    #[cfg(feature = "postgres")]
     pub(crate) fn lease_left(&self) -> std::time::Duration {
         if self.stale.load(Ordering::Acquire) {
             return std::time::Duration::ZERO;
         }
-        let left = self.deadline.load(Ordering::Acquire).saturating_sub(crate::clock::now());
+        let left = self.deadline.load(Ordering::Acquire).saturating_sub(clock::now());
         std::time::Duration::from_nanos(left)
     }
 

@@ -53,6 +53,10 @@ use crate::{
 /// * It is for one machine: SQLite's locks and shared memory do not work over a network file system.
 /// * Whoever restores an old copy of the file brings back the keys that were revoked since. A program that has the file open
 ///   notices, and refuses everybody with 503 until it is restarted.
+/// * A process that was paused for longer than [`SqliteOptions::stale_after`] looks at the file before it admits anybody; one
+///   that was paused for less may admit by what it knew for 200 ms after it goes on.
+/// * What others do in the lower or upper directory of an overlay, or to a directory that takes the place of one that is
+///   mounted into a container, is done to another file.
 /// * A full disk keeps the file from being opened anew: a server that is restarted then does not start.
 /// * If the file can no longer be read, or another stands in its place, or somebody removes, replaces or writes over it or
 ///   what SQLite keeps beside it (`-wal`, `-shm`), requests go on for a few seconds ([`SqliteOptions::stale_after`]) and
@@ -67,8 +71,9 @@ use crate::{
 /// comes to the file by another name, a hard link or a mount of the single file, would have others, and see no change of
 /// the others. Such a file is not opened, and a link that is made later is a fault. (A mount is told by Linux, from
 /// 5.8 on or where `/proc` is there. Symbolic links are followed, and do no harm.) All containers and programs that
-/// mount the directory have to run on one machine, by one kernel. Copy a store that is open with `sqlite3 STORE '.backup COPY'`, and bring a copy back only
-/// while no program has the store open.
+/// mount the directory have to run on one machine, by one kernel. Copy a store that is open with
+/// `sqlite3 STORE '.backup COPY'`, and bring a copy back only while no program has the store open, after removing `-wal`
+/// and `-shm`: what stands in them would be played over the copy.
 ///
 /// The work is done by one thread of its own (and by another, while the file is opened); any async runtime will do.
 /// Dropping the last handle waits for that thread.

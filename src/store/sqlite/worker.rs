@@ -12,6 +12,7 @@ use std::{
 use rusqlite::{Connection, TransactionBehavior, config::DbConfig};
 
 use crate::{
+    clock,
     dimension::Dimension,
     directory::Directory,
     key::Digest,
@@ -148,6 +149,7 @@ impl Worker {
             (self.view.report)(&format!("the key store cannot be set up: {error}"));
             return;
         }
+        self.renew();
         loop {
             match jobs.recv_timeout(self.next_tick.saturating_duration_since(Instant::now())) {
                 Ok(job) => job(&mut self),
@@ -204,6 +206,9 @@ impl Worker {
         let now = Instant::now();
         // Nothing is written to a file that is in doubt: it would hide what others have changed.
         let may_write = looked.is_ok();
+        if looked.is_ok() {
+            self.renew();
+        }
         match looked {
             Ok(Looked::Locked) => {}
             Ok(Looked::Current) => {
@@ -233,6 +238,13 @@ impl Worker {
             }
         }
         self.next_tick = Instant::now() + TICK;
+    }
+
+    /// Look-ups are answered for so long after the last look: a process that was paused for longer looks first. It is longer
+    /// than a file that cannot be read is borne, so that this is reported before requests are refused.
+    fn renew(&self) {
+        let nanos = u64::try_from((self.stale_after + 3 * TICK).as_nanos()).unwrap_or(u64::MAX);
+        self.view.index.set_deadline(clock::now().saturating_add(nanos));
     }
 
     /// Takes over what has changed in the file, as it is at one moment.
@@ -307,6 +319,14 @@ impl Worker {
                 self.tick();
             }
         }
+        // Nobody else can change anything now, however long this takes.
+        self.view.index.set_deadline(u64::MAX);
+        let applied = self.apply_in_turn_and_settle(who, change);
+        self.renew();
+        applied
+    }
+
+    fn apply_in_turn_and_settle(&mut self, who: &str, change: Change) -> Result<Applied, StoreError> {
         // While it waited, somebody may have moved the file, and changed it by another name.
         let applied = self.is_as_it_was().and_then(|()| self.apply_in_turn(who, change));
         match applied {

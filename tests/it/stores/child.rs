@@ -81,6 +81,13 @@ impl Process {
         self.next().unwrap()
     }
 
+    /// `STOP` or `CONT`.
+    #[cfg(unix)]
+    pub fn signal(&self, name: &str) {
+        let kill = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
+        assert!(kill.success());
+    }
+
     /// Kills it without a warning, and gives what it had still said.
     pub fn kill(mut self) -> Vec<String> {
         self.child.kill().unwrap();

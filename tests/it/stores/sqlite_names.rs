@@ -326,6 +326,24 @@ async fn a_digest_that_was_revoked_admits_nobody_whatever_its_row_says() {
     assert_eq!(Gate::of(&store).get(&key).await, 401);
 }
 
+/// A process that was paused looks at the file before it admits anybody.
+#[tokio::test]
+async fn a_process_that_was_paused_admits_nobody_by_what_it_knew() {
+    let folder = Folder::new();
+    let file = folder.file();
+    let store = SqliteStore::create(&file, StoreSettings::new()).unwrap();
+    let key = issue(&store).await;
+    let mut server = Process::start::<Sqlite>(file.to_str().unwrap());
+    let get = format!("get {}", key.api_key.expose());
+    assert_eq!(server.ask(&get), "200");
+    server.signal("STOP");
+    store.as_actor("test").revoke(key.record.id(), "lost").await.unwrap();
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    server.tell(&get);
+    server.signal("CONT");
+    assert_ne!(server.next().as_deref(), Some("200"));
+}
+
 /// What is acknowledged stands in the file itself: a journal that somebody has truncated takes nothing along.
 #[tokio::test]
 async fn a_truncated_journal_loses_no_change() {
