@@ -280,6 +280,24 @@ mod tests {
         assert!(lost > 1000 && quiet > 4000, "{lost} {quiet}");
     }
 
+    /// An id that only one of two functions accepts may be another spelling of an excluded one, although none of the listed
+    /// ids in lower or upper case is.
+    #[test]
+    fn an_id_that_the_key_cannot_spell_is_not_let_past_an_exclude_list() {
+        let few = |id: &str| ["DE", "De", "CH"].contains(&id);
+        let upper = |id: &str| id.bytes().all(|byte| byte.is_ascii_uppercase());
+        let project = |ids| Dimension::new("project", ids);
+        let grant = Grant::builder().except(project(IdGrammar::Custom(upper)), ["DE"]).build().unwrap();
+        let read = project(IdGrammar::Custom(few));
+        assert_eq!(judged(&grant, &read, "De", BOTH), Err(Cause::EntityNotAllowed(read.clone())));
+        assert_eq!(judged(&grant, &read, "CH", BOTH), Ok(()));
+        // The same of a company that the directory names.
+        let letters =
+            Dimension::new("company", IdGrammar::Custom(|id| id.bytes().all(|byte| byte.is_ascii_lowercase())));
+        let grant = Grant::builder().except(letters, ["a"]).build().unwrap();
+        assert_eq!(judged(&grant, &Dimension::SHOP, "de", BOTH), Err(Cause::EntityNotAllowed(Dimension::SHOP)));
+    }
+
     #[test]
     fn a_country_code_is_never_a_shop() {
         let only_at = Grant::builder().only("shop", ["at"]).build().unwrap();

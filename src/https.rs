@@ -57,3 +57,19 @@ pub(crate) fn require_https(head: &Head<'_>, proxies: Option<&TrustedProxies>) -
         |proxies: &TrustedProxies| proxies.is_https(ClientAddress::from_peer(head.extensions()), head.headers());
     if marked || proxies.is_some_and(vouched) { Ok(()) } else { Err(Cause::PlainHttp) }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    #[test]
+    fn as_a_check_it_admits_what_came_by_https_alone() {
+        let status = |request: &Request<()>| HttpsOnly::new().check(&Head::new(request)).err().map(|it| it.status());
+        let mut request = Request::get("/").header("x-forwarded-proto", "https").body(()).unwrap();
+        assert_eq!(status(&request).map(|status| status.as_u16()), Some(403), "nobody is trusted to say so");
+        request.extensions_mut().insert(SecureConnection);
+        assert_eq!(status(&request), None);
+    }
+}

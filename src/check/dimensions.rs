@@ -225,6 +225,29 @@ mod tests {
         policy::Rule,
     };
 
+    /// What a rule leaves open of one dimension says nothing of another.
+    #[test]
+    fn an_open_dimension_covers_no_other() {
+        let principal = |grant: Grant| {
+            let record = KeyRecord::builder("k".parse().unwrap(), Digest::from_key(b"k")).grant(grant).build();
+            Principal::new(record.into(), Directory::default(), ClientAddress::UNKNOWN)
+        };
+        for over in ["shop", "company"] {
+            let grant = Grant::builder().only(over, ["1"]).build().unwrap();
+            for (rule, is_admitted) in [
+                (Rule::authenticated().filtered("project"), false),
+                (Rule::authenticated().deferred("project"), false),
+                (Rule::authenticated().filtered("shop"), true),
+                (Rule::authenticated().deferred(Dimension::SHOP_COUNTRY), true),
+                (Rule::authenticated(), false),
+            ] {
+                let mut request = Request::get("/").body(()).unwrap();
+                request.extensions_mut().insert(principal(grant.clone()));
+                assert_eq!(rule.evaluate(&Head::new(&request)).is_ok(), is_admitted, "{over} {rule:?}");
+            }
+        }
+    }
+
     /// A header may stand in a request more than once, and a function may find many: each of them is judged.
     #[test]
     fn every_entity_that_is_named_counts() {

@@ -286,6 +286,18 @@ mod tests {
     }
 
     #[test]
+    fn sources_with_names_of_one_length_are_all_read() {
+        let header = |name: &'static str| Source::header(HeaderName::from_static(name));
+        let sources = Sources::from([header("x-api-key"), header("x-old-key"), header("x-key")]);
+        for name in ["x-api-key", "x-old-key", "x-key"] {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, "a".parse().unwrap());
+            assert!(sources.take(&mut headers).is_ok(), "{name}");
+            assert!(headers[name].is_sensitive(), "{name}");
+        }
+    }
+
+    #[test]
     fn a_bad_winner_never_falls_back() {
         for bad in ["", "Bearer", "Basic dTpw", "Bearera", "Bearer:a", "Bearer\ta", " Bearer a", "Token a"] {
             let found = extract(&[("authorization", bad), ("x-api-key", "b")]);
