@@ -14,9 +14,7 @@ use std::{
 use http::{Request, Uri};
 use libfuzzer_sys::fuzz_target;
 use percent_encoding::percent_decode_str;
-use tower_authz::{
-    Check as _, ClientAddress, Digest, Directory, Head, KeyRecord, Policy, Principal, Rule, CleanPath,
-};
+use tower_authz::{Check as _, CleanPath, ClientAddress, Digest, Directory, Head, KeyRecord, Policy, Principal, Rule};
 
 type Judged = (String, Vec<(&'static str, Option<String>)>);
 
