@@ -1,4 +1,4 @@
-//! Whether a key may touch one entity.
+//! Whether a grant reaches one entity.
 
 use crate::{
     denial::Cause,
@@ -7,8 +7,8 @@ use crate::{
     key::{Grant, Ids, Restriction},
 };
 
-/// Whether a key may touch one entity. The one place where restrictions, shops, their countries and
-/// their companies come together. `said` are the bits of the dimensions that the rule itself names.
+/// Whether the grant allows this entity. This is the only place that combines restrictions with the hierarchy of
+/// companies, shops and shop countries. `said` holds the bits of the dimensions that the rule itself names.
 pub(crate) fn entity_allowed(
     grant: &Grant,
     directory: &Directory,
@@ -25,18 +25,19 @@ pub(crate) fn entity_allowed(
     }
 }
 
-/// The same of an id that is canonical, as a function of all that it depends on.
+/// The same for an id that is known to be canonical.
 fn is_allowed(grant: &Grant, directory: &Directory, dimension: &Dimension, id: &str, said: u8) -> bool {
     if *dimension == Dimension::SHOP_COUNTRY {
         match directory.shop_of_country(id) {
-            // The directory may spell shops by a grammar of its own.
+            // The directory may use a grammar of its own for shops.
             Some(shop) => {
                 allows_known(grant, &Dimension::SHOP, None, shop) && company_allows(grant, directory, shop, said)
             }
             None => allows_orphans(grant, dimension, directory, said),
         }
     } else if *dimension == Dimension::SHOP {
-        // Only where it matters: the directory is large, and a look into it costs more than one into a list.
+        // Looked up only if a company list exists: the directory is large, and a look-up in it costs more than one in a
+        // list.
         allows(grant, dimension, id)
             && (grant.restriction(&Dimension::COMPANY).is_none() || company_allows(grant, directory, id, said))
     } else {
@@ -44,8 +45,8 @@ fn is_allowed(grant: &Grant, directory: &Directory, dimension: &Dimension, id: &
     }
 }
 
-/// Whether a change of the directory takes an entity away from a key, whose grant may change with it. Where that is not
-/// plain, it does.
+/// Whether a change of the directory, and possibly of the grant, takes an entity away from a key. Errs on the side of
+/// ending requests.
 pub(crate) fn directory_revokes_access(
     (old_grant, old): (&Grant, &Directory),
     (new_grant, new): (&Grant, &Directory),
@@ -55,7 +56,8 @@ pub(crate) fn directory_revokes_access(
     if difference.is_none() || parents.iter().all(|parent| new_grant.restriction(parent).is_none()) {
         return false;
     }
-    // Where none is declared, rules decide by what they name; from then on, whatever it does not know is foreign.
+    // Without a declared hierarchy, rules decide by the dimensions that they name; with one, unknown entities are
+    // denied.
     if difference.is_first && new.is_declared() {
         return true;
     }
@@ -69,7 +71,7 @@ pub(crate) fn directory_revokes_access(
         || difference.countries.iter().any(|country| loses(&Dimension::SHOP_COUNTRY, country))
 }
 
-/// The grant's own list, for an id that was read by the grammar of `dimension`.
+/// Whether the list of the grant allows an id that was read by the grammar of `dimension`.
 fn allows(grant: &Grant, dimension: &Dimension, id: &str) -> bool {
     match grant.listed(dimension) {
         None => true,
@@ -82,23 +84,23 @@ fn allows(grant: &Grant, dimension: &Dimension, id: &str) -> bool {
     }
 }
 
-/// Whether an exclude list, which a key spells by the grammar of `over`, can be kept where ids are read by that of
-/// `read`. If a spelling that only the rule accepts may name what the list excludes, the list lets nothing through, so
-/// that a filter, which cannot tell spellings apart, says the same as a question about one id.
+/// Whether an exclude list with ids in the grammar of `over` can be enforced where ids are read by the grammar of
+/// `read`. If a spelling that only the rule accepts may name an excluded entity, the list allows nothing, so that a
+/// filter, which cannot tell spellings apart, agrees with a check of one id.
 pub(crate) fn excludes_reliably(read: &Dimension, over: &Dimension, excluded: &Ids) -> bool {
-    // Functions cannot be compared. What they say of other spellings of the listed ids can.
+    // Functions cannot be compared, but they can be tried on other spellings of the listed ids.
     let dodges = |id: String| read.accepts(&id) && !over.accepts(&id);
     let may_dodge = |id: &str| dodges(id.to_ascii_lowercase()) || dodges(id.to_ascii_uppercase());
     read.is_within(over).unwrap_or_else(|| !excluded.iter().take(16).any(may_dodge))
 }
 
-/// The grant's own list, for an id that the directory has, spelt by the grammar of `read` if that is known.
+/// Whether the list of the grant allows an id from the directory, which is in the grammar of `read` if that is known.
 fn allows_known(grant: &Grant, dimension: &Dimension, read: Option<&Dimension>, id: &str) -> bool {
     let fits = |over: &Dimension| read.is_some_and(|read| read.is_within(over) == Some(true)) || over.accepts(id);
     grant.listed(dimension).is_none_or(|(over, restriction)| restriction.allows(id) && fits(over))
 }
 
-/// A shop obeys the list of companies for its own.
+/// Whether the list of companies allows the company of the shop.
 fn company_allows(grant: &Grant, directory: &Directory, shop: &str, said: u8) -> bool {
     match directory.company_of(shop) {
         Some(company) => allows_known(grant, &Dimension::COMPANY, Some(&Dimension::COMPANY), company),

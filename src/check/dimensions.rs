@@ -1,4 +1,4 @@
-//! How a route relates to the entities that keys are restricted over.
+//! The demands of a rule on entities: which ones a route is about, and how the other dimensions are handled.
 
 use std::{fmt, sync::Arc};
 
@@ -61,7 +61,7 @@ impl EntityRef {
         Self { dimension: dimension.into(), source: IdSource::Function(Arc::new(find)) }
     }
 
-    /// The path parameter that the entity needs, if it needs one.
+    /// The path parameter that holds the entity, if one does.
     pub(crate) fn parameter(&self) -> Option<&str> {
         match &self.source {
             IdSource::Path(name) => Some(name.as_str()),
@@ -69,7 +69,7 @@ impl EntityRef {
         }
     }
 
-    /// Whether a function of the user's own looks at requests.
+    /// Whether user code reads the request.
     pub(crate) const fn shows_heads(&self) -> bool {
         matches!(self.source, IdSource::Function(_))
     }
@@ -78,7 +78,7 @@ impl EntityRef {
         &self.dimension
     }
 
-    /// The header that the entity reads, if it reads one.
+    /// The header that holds the entity, if one does.
     pub(crate) const fn header_name(&self) -> Option<&HeaderName> {
         match &self.source {
             IdSource::Header(name) => Some(name),
@@ -86,12 +86,12 @@ impl EntityRef {
         }
     }
 
-    /// Gives every value of the entity in the request to `judge`; each must pass.
+    /// Calls `judge` for every id of the entity in the request; each must be allowed.
     fn for_each_id(&self, head: &Head<'_>, judge: &mut impl FnMut(Result<&str, Cause>)) {
         let missing = || Err(Cause::MissingEntity(self.dimension.clone()));
         let malformed = || Cause::MalformedId(self.dimension.clone());
         match &self.source {
-            // Without a value: an invalid escape, or a path that does not fit its route.
+            // There is no value if an escape is invalid, or the path does not fit its route.
             IdSource::Path(name) => judge(head.parameter(name.as_str()).as_deref().ok_or_else(malformed)),
             IdSource::Header(name) => {
                 let mut lines = head.headers().get_all(name).iter().peekable();
@@ -121,25 +121,25 @@ impl fmt::Debug for EntityRef {
     }
 }
 
-/// All that a rule says of dimensions.
+/// Everything that a rule declares about dimensions.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct DimensionRules {
     pub(crate) entities: Vec<EntityRef>,
     pub(crate) handlings: Vec<(Dimension, Handling)>,
-    /// Dimensions that are not named are `Unscoped`.
+    /// Whether dimensions that are not named are `Unscoped`.
     pub(crate) rest_unscoped: bool,
-    /// The [bits](Dimension::bit) of the standard dimensions that are covered, worked out by [`relate`](Self::relate) once
-    /// for all requests. Fewer than there are would refuse.
+    /// The [bits](Dimension::bit) of the standard dimensions that are covered, computed once by
+    /// [`update`](Self::update). Missing bits deny.
     pub(crate) covered: u8,
-    /// The same of those that the rule itself names, by a entity or otherwise. Fewer would refuse here too.
+    /// The bits of the standard dimensions that the rule itself names. Missing bits deny.
     pub(crate) said: u8,
-    /// The dimensions that a handler has to settle, and how.
+    /// The dimensions that the handler has to check, and how.
     pub(crate) open: Arc<[(Dimension, Handling)]>,
 }
 
 impl DimensionRules {
-    /// Says something more of dimensions.
-    pub(crate) fn relate(&mut self, say: impl FnOnce(&mut Self)) {
+    /// Changes the declarations, and recomputes what depends on them.
+    pub(crate) fn update(&mut self, say: impl FnOnce(&mut Self)) {
         say(self);
         self.open = self.handlings.iter().filter(|(_, handling)| *handling != Handling::Unscoped).cloned().collect();
         self.covered =
@@ -156,28 +156,28 @@ impl DimensionRules {
         self.entities.iter().any(|entity| entity.dimension == *dimension)
     }
 
-    /// The dimensions that a handler has to settle.
+    /// The dimensions that the handler has to check.
     pub(crate) fn open(&self) -> impl Iterator<Item = (&Dimension, Handling)> {
         self.open.iter().map(|(over, handling)| (over, *handling))
     }
 
-    /// The dimensions whose ids are read here or by a [`Scope`](crate::Scope): how they are spelt matters.
+    /// The dimensions whose ids are read here or by a [`Scope`](crate::Scope), so that their grammars matter.
     pub(crate) fn read(&self) -> impl Iterator<Item = &Dimension> {
         let filtered = self.open().filter(|(_, handling)| *handling == Handling::Filtered).map(|(over, _)| over);
         self.entities.iter().map(EntityRef::dimension).chain(filtered)
     }
 
-    /// Every dimension that is named, some more than once.
+    /// Every dimension that the rule names; some occur twice.
     pub(crate) fn named(&self) -> impl Iterator<Item = &Dimension> {
         self.entities.iter().map(EntityRef::dimension).chain(self.handlings.iter().map(|(over, _)| over))
     }
 
-    /// Whether entities of the dimension are looked at one by one, here or in the handler.
+    /// Whether entities of the dimension are checked one by one, here or in the handler.
     fn meets(&self, dimension: &Dimension) -> bool {
         self.scoped(dimension) || self.open().any(|(open, _)| open == dimension)
     }
 
-    /// Whether a key with a restriction over the dimension may come to this route at all.
+    /// Whether a key that is restricted over the dimension may use this route at all.
     fn covers(&self, dimension: &Dimension) -> bool {
         match dimension.bit() {
             0 => self.names(dimension),
@@ -185,7 +185,7 @@ impl DimensionRules {
         }
     }
 
-    /// Whether the rule says what the dimension is to the route, by its name or by that of a shop.
+    /// Whether the rule handles the dimension, by its own name or through shops.
     fn names(&self, dimension: &Dimension) -> bool {
         let by_shop = || self.meets(&Dimension::SHOP) || self.meets(&Dimension::SHOP_COUNTRY);
         self.scoped(dimension)
@@ -193,7 +193,7 @@ impl DimensionRules {
             || ((*dimension == Dimension::SHOP || *dimension == Dimension::COMPANY) && by_shop())
     }
 
-    /// Judges a request.
+    /// Evaluates the demands for a request.
     pub(crate) fn evaluate_all(&self, head: &Head<'_>, principal: &Principal, findings: &mut impl Findings) {
         let (grant, directory) = (principal.record().grant(), principal.directory());
         for entity in &self.entities {

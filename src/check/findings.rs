@@ -1,4 +1,4 @@
-//! What the checks of a rule are called, and who records their findings.
+//! The names of the checks of a rule, and the trait that records their results.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use crate::{
     key::Access,
 };
 
-/// What one verdict is about.
+/// The check that a result belongs to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum CheckLabel<'a> {
     Status,
@@ -23,12 +23,12 @@ pub(crate) enum CheckLabel<'a> {
     Custom,
 }
 
-/// Who hears every verdict of a rule, those that admit as well.
+/// Records the result of every check of a rule, also of those that pass.
 pub(crate) trait Findings {
-    /// `demand` is only asked by who wants to know: while requests are served, nobody does.
+    /// `demand` is a function because only explanations need the label: while requests are served, it is never called.
     fn record<'a>(&mut self, demand: impl FnOnce() -> CheckLabel<'a>, verdict: Result<(), Cause>);
 
-    /// The same of a check of the user's own.
+    /// The same for a check of the user's own.
     fn record_custom(&mut self, verdict: Result<(), Denial>);
 }
 

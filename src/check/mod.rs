@@ -99,7 +99,7 @@ impl<C: Check> Check for Arc<C> {
     }
 }
 
-/// For callers that cannot see to it that a obligation is done: then there must be none.
+/// For callers that cannot see to it that an obligation is met: then there must be none.
 pub(crate) fn without_obligation(obligation: Option<Obligation>) -> Result<(), Denial> {
     const UNSEEN: Cause = Cause::Misconfigured(
         "a rule that says `filtered` or `deferred` stands where only a verdict is asked for, in another rule or a \

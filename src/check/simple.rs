@@ -1,4 +1,4 @@
-//! Checks that look at one thing each.
+//! Checks of a single property: permission, kind, networks, origin.
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ use crate::{
     principal::Principal,
 };
 
-/// The principal, or a denial that tells the developer what is missing. The networks of the key are
-/// kept whatever else a check looks at.
+/// The principal, or a denial that tells the developer which layer is missing. Every check enforces the networks of the
+/// key.
 fn principal<'a>(head: &Head<'a>) -> Result<&'a Principal, Denial> {
     let principal = head.principal().ok_or(NO_PRINCIPAL)?;
     check_networks(principal.record().grant(), principal.client_address(), false)?;
@@ -119,7 +119,7 @@ impl Check for RestrictedNetworks {
     }
 }
 
-/// The networks of a key: always kept, and demanded where a rule says so.
+/// Enforces the networks of a key, and requires that it has some where a rule says so.
 pub(crate) fn check_networks(grant: &Grant, client: ClientAddress, demanded: bool) -> Result<(), Cause> {
     if demanded && grant.networks().is_none() {
         Err(Cause::NetworksRequired)

@@ -48,10 +48,10 @@ pin_project! {
     }
 }
 
-/// What is kept of a request while its handler runs.
+/// The state of a request while its handler runs.
 pub(super) struct InFlight<R> {
     config: Arc<Shard<R>>,
-    /// Whose it is; none on a public route.
+    /// Watches the key of the request. `None` on a public route.
     watch: Option<RevocationWatch>,
     pub(super) obligation: Option<Obligation>,
     pub(super) notice: Option<Arc<Notice>>,
@@ -74,7 +74,7 @@ impl<R> InFlight<R> {
         Self { config: Arc::clone(config), watch, obligation: None, notice: None, bearer, form }
     }
 
-    /// The watch, unless requests run to their end whatever becomes of their keys.
+    /// The watch, unless requests may finish after their key has ended.
     fn watch(&mut self) -> Option<&mut RevocationWatch> {
         self.watch.as_mut().filter(|_| !self.config.finish_in_flight)
     }
@@ -96,12 +96,12 @@ impl<R> InFlight<R> {
         with_notice(self.config.refuse(denial.in_context(context), self.form), self.notice.as_deref())
     }
 
-    /// What becomes of the handler's answer.
+    /// Turns the handler's response into the response that is sent.
     fn settle<B: 'static>(&mut self, response: &mut Response<B>)
     where
         R: Reject<B>,
     {
-        // What the handler has done by then is done, but its answer is not for a key that is gone.
+        // The handler has run, but its response must not go to a key that has ended meanwhile.
         if let Some(end) = self.end() {
             *response = self.refuse(Cause::from(end).into());
             return;
@@ -122,7 +122,7 @@ impl<R> InFlight<R> {
     }
 }
 
-/// What waits for the store's answer.
+/// A request that waits for the answer of the store.
 pub(crate) struct PendingRequest<S, ReqB, R> {
     pub(crate) inner: S,
     pub(crate) request: Request<ReqB>,
@@ -139,7 +139,7 @@ where
         answer: BoxFuture<'static, (Found, Option<Directory>)>,
         pending: PendingRequest<S, ReqB, R>,
     ) -> Self {
-        // Boxed, so that a request whose look-up is ready does not carry its size through every move.
+        // Boxed, so that the future of a request whose look-up is ready stays small: it is moved several times.
         Self { state: State::Lookup { answer, pending: Some(Box::new(pending)) } }
     }
 
@@ -182,13 +182,13 @@ where
         loop {
             let next = match this.state.as_mut().project() {
                 StateProj::Forward { future, in_flight } => {
-                    // Before the handler goes on, when it waits, and once more when it is done.
+                    // Checked before the handler continues, while it waits, and again when it is done.
                     let end = match in_flight.end() {
                         Some(end) => end,
                         None => {
                             let mut polled = future.poll(cx);
                             if let Poll::Ready(answer) = &mut polled {
-                                // Changed where it lies: to move a response costs as much as to look at it.
+                                // Changed in place: moving a response costs as much as inspecting it.
                                 if let Ok(response) = answer {
                                     in_flight.settle(response);
                                 }
@@ -226,7 +226,7 @@ where
     }
 }
 
-/// Tells a client that its way to send a key is on the way out.
+/// Adds `Deprecation` and `Sunset` for a client that used a deprecated source.
 fn with_notice<B>(mut response: Response<B>, notice: Option<&Notice>) -> Response<B> {
     if let Some(notice) = notice {
         notice.write(response.headers_mut());

@@ -17,7 +17,7 @@ use crate::{
     tenant::TenantHosts,
 };
 
-/// Finds out which key a request carries, and refuses requests without a valid one.
+/// Authenticates the API key of a request, and refuses requests without a valid one.
 ///
 /// On success a [`Principal`](crate::Principal) is in the request's extensions. It says nothing yet about what the key
 /// may do: that is [`RequireLayer`](crate::RequireLayer)'s part, inside of this one.
@@ -44,10 +44,10 @@ use crate::{
 #[must_use = "a layer does nothing until it is applied"]
 pub struct AuthenticateLayer<R = Problem>(Arc<Setup<R>>);
 
-/// What all clones of a layer share.
+/// The state that all clones of a layer share.
 struct Setup<R> {
     config: Arc<Config<R>>,
-    /// The same for services, once there is one.
+    /// The configuration sharded for services, created with the first of them.
     sharded: OnceLock<Arc<Sharded<R>>>,
 }
 
@@ -100,8 +100,8 @@ impl<R> AuthenticateLayer<R> {
         self.change(|config| config.remove_credential = true)
     }
 
-    /// Tells handlers nothing of who calls. No layer inside of this one could judge then, so it is for policies that are
-    /// enforced here.
+    /// Puts no `Principal` into the request. Layers inside of this one could not check anything then, so this is for
+    /// policies that are enforced here.
     pub(crate) fn without_principal(self) -> Self
     where
         R: Clone,
@@ -109,7 +109,8 @@ impl<R> AuthenticateLayer<R> {
         self.change(|config| config.publish = false)
     }
 
-    /// Looks at no key on the routes that the policy calls public. Requests in flight run to their end if the policy says so.
+    /// Requires no key on the routes that the policy declares public. Requests in flight may finish after a revocation
+    /// if the policy says so.
     pub fn with_public_routes(self, policy: Arc<Policy>) -> Self
     where
         R: Clone,
@@ -120,8 +121,8 @@ impl<R> AuthenticateLayer<R> {
         })
     }
 
-    /// Demands what the policy demands, as a [`RequireLayer`](crate::RequireLayer) inside would. Here it is looked up
-    /// once, and no further service stands between this one and the handler.
+    /// Enforces the policy, as a [`RequireLayer`](crate::RequireLayer) inside would. Here the route is matched once,
+    /// and no further service wraps the handler.
     pub(crate) fn enforce(self, policy: Arc<Policy>) -> Self
     where
         R: Clone,
@@ -139,7 +140,7 @@ impl<R> AuthenticateLayer<R> {
         self.change(|config| config.finish_in_flight = true)
     }
 
-    /// The clock that expiry is judged by; for tests.
+    /// The clock that decides about expiry; for tests.
     pub fn with_clock(self, now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self
     where
         R: Clone,
@@ -172,7 +173,7 @@ impl<R> AuthenticateLayer<R> {
         self.change(|config| config.tenants = Some(hosts))
     }
 
-    /// How a denial is said. Default: [`Problem`].
+    /// How a denial is rendered. Default: [`Problem`].
     pub fn with_rejection<R2>(self, reject: R2) -> AuthenticateLayer<R2> {
         let Config {
             store,

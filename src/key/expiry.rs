@@ -11,7 +11,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::key::life::RevocationSignal;
+use crate::key::revocation::RevocationSignal;
 
 /// An end that is farther away than this is looked at again, so that no entry outlives those who wait by much.
 pub(super) const RECHECK: Duration = Duration::from_secs(60);
@@ -27,14 +27,14 @@ struct Timer {
 
 struct Entry {
     due: SystemTime,
-    life: Weak<RevocationSignal>,
+    signal: Weak<RevocationSignal>,
 }
 
 /// Has the signal look at the clock at this time. False if there can be no timer.
-pub(super) fn wake_at(due: SystemTime, life: Weak<RevocationSignal>) -> bool {
+pub(super) fn wake_at(due: SystemTime, signal: Weak<RevocationSignal>) -> bool {
     static TIMER: OnceLock<Option<Arc<Timer>>> = OnceLock::new();
     let Some(timer) = TIMER.get_or_init(Timer::start) else { return false };
-    timer.lock().push(Entry { due, life });
+    timer.lock().push(Entry { due, signal });
     timer.added.notify_one();
     true
 }
@@ -58,11 +58,11 @@ impl Timer {
             entries = match entries.peek().map(|next| next.due.duration_since(now).unwrap_or_default()) {
                 None => self.added.wait(entries).unwrap_or_else(PoisonError::into_inner),
                 Some(Duration::ZERO) => {
-                    let life = entries.pop().and_then(|entry| entry.life.upgrade());
+                    let signal = entries.pop().and_then(|entry| entry.signal.upgrade());
                     // Wakers are anybody's code: they may add an entry, or panic.
                     drop(entries);
-                    if let Some(life) = life {
-                        let _ = catch_unwind(AssertUnwindSafe(|| life.look_at_clock(now)));
+                    if let Some(signal) = signal {
+                        let _ = catch_unwind(AssertUnwindSafe(|| signal.look_at_clock(now)));
                     }
                     self.lock()
                 }

@@ -1,6 +1,7 @@
 //! What a key is: its record, and the grant that says what it may do.
 
 mod api_key;
+mod coverage;
 mod digest;
 mod expiry;
 mod file;
@@ -8,12 +9,12 @@ mod format;
 pub(crate) mod generate;
 mod grant;
 mod grant_file;
-mod life;
 mod network;
 mod origin;
 mod permission;
 mod record;
 mod restriction;
+mod revocation;
 mod runs;
 mod template;
 
@@ -31,6 +32,6 @@ pub use self::{
 pub(crate) use self::{
     file::KeyEntry,
     grant_file::GrantFile,
-    life::{EndReason, RevocationWatch, SignalCell, revokes_access},
     origin::as_browsers_write,
+    revocation::{EndReason, RevocationWatch, SignalCell, revokes_access},
 };

@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     error::ConfigError,
-    key::{Alphabet, Digest, Grant, generate, life::SignalCell},
+    key::{Alphabet, Digest, Grant, generate, revocation::SignalCell},
     name::Name,
 };
 
@@ -109,7 +109,7 @@ impl fmt::Display for Status {
 pub struct KeyRecord {
     grant: Arc<Grant>,
     last_used: LastUsed,
-    life: SignalCell,
+    signal: SignalCell,
     revoked_at: Option<SystemTime>,
     expires_at: Option<SystemTime>,
     not_before: Option<SystemTime>,
@@ -144,7 +144,7 @@ impl KeyRecord {
             grant: Arc::default(),
             version: 1,
             last_used: LastUsed::default(),
-            life: SignalCell::default(),
+            signal: SignalCell::default(),
         })
     }
 
@@ -245,8 +245,8 @@ impl KeyRecord {
         self.last_used.get()
     }
 
-    pub(crate) const fn life_cell(&self) -> &SignalCell {
-        &self.life
+    pub(crate) const fn signal_cell(&self) -> &SignalCell {
+        &self.signal
     }
 
     /// Notes a use. Only the first use in a second writes: the others leave the cache line alone.

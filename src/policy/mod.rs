@@ -69,7 +69,7 @@ pub struct Policy {
     fallback: Option<RouteAction>,
     preflight: bool,
     finish_in_flight: bool,
-    /// Whether a rule has code of the user's own look at requests.
+    /// Whether a rule runs user code on requests.
     shows_heads: bool,
     shadow: Option<shadow::Shadow>,
 }
@@ -77,7 +77,7 @@ pub struct Policy {
 #[derive(Clone, Debug)]
 pub(crate) struct RouteEntry {
     pattern: Pattern,
-    /// For single methods; they go before `any`.
+    /// Actions for single methods; they take precedence over `any`.
     methods: Vec<(Method, RouteAction)>,
     any: Option<RouteAction>,
 }
@@ -88,7 +88,7 @@ pub(crate) enum RouteAction {
     Rule(Rule),
 }
 
-/// Every rule with what it is the rule of.
+/// Every rule with the pattern of its route, or a name for the fallback.
 fn rules<'a>(
     entries: impl IntoIterator<Item = &'a RouteEntry>,
     fallback: Option<&'a RouteAction>,
@@ -131,8 +131,8 @@ impl Policy {
         self.shows_heads || self.shadow.is_some()
     }
 
-    /// The entry for a raw path. An escape that makes another route of it is refused: what serves the path
-    /// may decode it first.
+    /// The entry for a raw path. A path that matches another route after decoding is refused: the server may decode it
+    /// before it routes.
     fn by_path(&self, path: &str, params: &mut PathParams) -> Result<Option<&RouteEntry>, Ambiguous> {
         let index = self.tree.find(path, params);
         if holds(path, b'%') {
@@ -157,7 +157,7 @@ impl Policy {
         let asked = once(ACCESS_CONTROL_REQUEST_METHOD).and_then(|method| Method::from_bytes(method.as_bytes()).ok());
         // It asks about a request: there must be a rule for that.
         let found = |asked| self.find(&head.with_method(&asked), &mut PathParams::default());
-        // A concealed one is not told of, to whoever has no key.
+        // A concealed rule must not be revealed to a caller without a key.
         let shown = |asked| matches!(found(asked), RouteMatch::Rule { action, .. } if !action.is_concealed());
         once(ORIGIN).is_some() && asked.is_some_and(shown)
     }
@@ -174,7 +174,7 @@ impl Policy {
     /// # Errors
     /// The denial that the request would have got.
     pub fn authorize_operation(&self, principal: &Principal, method: &Method, path: &str) -> Result<(), Denial> {
-        // A fragment would be dropped, and with it what comes after.
+        // Parsing would drop a fragment and everything after it.
         let uri: Option<Uri> = path.parse().ok().filter(|_| !path.contains('#'));
         let uri = uri.ok_or(Cause::AmbiguousPath("it is not a path"))?;
         if uri.authority().is_some() {
@@ -190,8 +190,7 @@ impl Policy {
         }
     }
 
-    /// What the policy says of a request's route, before anybody asks who calls, and where the parameters of the route
-    /// stand in the path.
+    /// Matches the route of a request, before the caller is known, and records the positions of its parameters.
     pub(crate) fn match_route(&self, head: &Head<'_>, params: &mut PathParams) -> RouteMatch<'_> {
         match self.is_preflight(head) {
             true => RouteMatch::Preflight,
@@ -214,11 +213,11 @@ impl Policy {
                 Err(Ambiguous) => return RouteMatch::NoRoute,
             },
         };
-        // The router found no route: what is left are services nested under a prefix, of which axum tells no
-        // pattern, and its fallback. The rule of a route is for that route and for nothing else.
+        // The router matched no route: the request goes to a service nested under a prefix, for which axum reports no
+        // pattern, or to the fallback. The rule of a route must not apply to those.
         let left_over = head.in_router() && head.matched().is_none();
-        // What will be served is another path than the one that arrived, and no router has matched it: there may be a
-        // rule for what it has become.
+        // The handler will see another path than the one that arrived, and no router has matched it, so the rule for it
+        // is not known.
         if left_over && head.rewriting() == Rewriting::Foreign {
             return RouteMatch::NoRoute;
         }
@@ -233,7 +232,7 @@ impl Policy {
         }
     }
 
-    /// Admits or denies what was route for this head.
+    /// Evaluates the matched rule for this head.
     pub(crate) fn evaluate_match(
         &self,
         route: &RouteMatch<'_>,
@@ -252,10 +251,10 @@ impl Policy {
     }
 }
 
-/// An escape could make another route of the path.
+/// The path matches another route after decoding.
 struct Ambiguous;
 
-/// What a policy says of a route. Nothing of it is a denial yet: who has no valid key hears of that first.
+/// The route that a request matches. It is not a denial yet: a missing or invalid key is reported first.
 pub(crate) enum RouteMatch<'p> {
     Preflight,
     Rule { action: &'p RouteAction, pattern: Option<&'p Pattern> },
@@ -275,7 +274,7 @@ impl RouteMatch<'_> {
                 let route = pattern.map(Pattern::name);
                 denial.in_context(Context { route, ..Context::default() })
             }),
-            // A method without a rule tells of those that have one, and must not where they are concealed.
+            // A 405 reveals the methods that have a rule, so it is concealed where they are.
             Self::NoMethod(entry) if entry.is_concealed() => Err(Denial::from(self.cause()).concealed()),
             Self::NoRoute | Self::NoMethod(_) => Err(self.cause().into()),
         }
@@ -294,7 +293,7 @@ impl RouteMatch<'_> {
 }
 
 impl RouteEntry {
-    /// What is said of single methods, then of all others.
+    /// The actions for single methods, then the one for all others.
     fn actions(&self) -> impl Iterator<Item = (Option<&Method>, &RouteAction)> {
         let methods = self.methods.iter().map(|(method, action)| (Some(method), action));
         methods.chain(self.any.iter().map(|action| (None, action)))
@@ -343,7 +342,7 @@ impl RouteAction {
         }
     }
 
-    /// Judges for an explanation, which hears what admits as well.
+    /// Evaluates every check for an explanation, which also records those that pass.
     fn evaluate_all(&self, head: &Head<'_>, findings: &mut impl Findings) {
         match (self, head.principal()) {
             (Self::Rule(rule), Some(principal)) => rule.evaluate_all(head, principal, findings),

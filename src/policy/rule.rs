@@ -85,14 +85,14 @@ impl Rule {
 
     /// The route is about the entity that the entity finds.
     pub fn scoped(mut self, entity: EntityRef) -> Self {
-        Arc::make_mut(&mut self.relations).relate(|it| it.entities.push(entity));
+        Arc::make_mut(&mut self.relations).update(|it| it.entities.push(entity));
         self
     }
 
     /// The route shows nothing that belongs to one entity of any dimension that the rule does not
     /// name otherwise: shared catalogue data.
     pub fn unscoped(mut self) -> Self {
-        Arc::make_mut(&mut self.relations).relate(|it| it.rest_unscoped = true);
+        Arc::make_mut(&mut self.relations).update(|it| it.rest_unscoped = true);
         self
     }
 
@@ -119,7 +119,7 @@ impl Rule {
     }
 
     fn handling(mut self, dimension: Dimension, handling: Handling) -> Self {
-        Arc::make_mut(&mut self.relations).relate(|it| it.handlings.push((dimension, handling)));
+        Arc::make_mut(&mut self.relations).update(|it| it.handlings.push((dimension, handling)));
         self
     }
 

@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc};
 
 use crate::{check::Check as _, denial::Denial, head::Head, policy::Policy, principal::Obligation};
 
-/// A candidate that is judged beside the enforced policy.
+/// A candidate policy that is evaluated beside the enforced one.
 #[derive(Clone)]
 pub(super) struct Shadow {
     candidate: Arc<Policy>,

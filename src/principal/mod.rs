@@ -122,7 +122,7 @@ impl Principal {
         let now = resolve_lookup(found, self.record.digest())?;
         status(now.status(SystemTime::now()))?;
         let (before, after) = ((self.record.grant(), &self.directory), (now.grant(), directory));
-        match self.record.life_cell().end() {
+        match self.record.signal_cell().end() {
             Some(end) => Err(Cause::from(end).into()),
             None if revokes_access(&self.record, &now) => Err(Cause::GrantNarrowed.into()),
             None if directory_revokes_access(before, after, &self.directory.difference(directory)) => {

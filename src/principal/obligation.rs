@@ -1,4 +1,4 @@
-//! What a rule leaves to the handler.
+//! Obligations: the checks that a rule leaves to the handler.
 
 use std::sync::{
     Arc,
@@ -12,14 +12,14 @@ use crate::{
     name::Name,
 };
 
-/// How a route stands to a dimension that it is not tied to.
+/// How a rule handles a dimension that its route is not scoped by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Handling {
-    /// It shows nothing that belongs to one entity.
+    /// The route shows nothing that belongs to one entity.
     Unscoped,
     /// The handler filters by [`Scope`](crate::Scope).
     Filtered,
-    /// The handler finds the entities, in the body say, and asks for each.
+    /// The handler finds the entities, in the body for example, and checks each.
     Deferred,
 }
 
@@ -30,8 +30,7 @@ pub(crate) enum Handling {
 /// check cannot leak.
 #[derive(Clone, Debug)]
 pub struct Obligation {
-    /// The bits of the standard dimensions that the rule names: what it says of them holds for what a handler asks,
-    /// too.
+    /// The bits of the standard dimensions that the rule names. They decide about the checks of the handler, too.
     pub(crate) said: u8,
     left: Option<Arc<Left>>,
 }
@@ -39,14 +38,14 @@ pub struct Obligation {
 #[derive(Debug)]
 struct Left {
     open: Arc<[(Dimension, Handling)]>,
-    /// For each open dimension, whether the handler has asked.
+    /// For each open dimension, whether the handler has met the obligation.
     settled: Box<[AtomicBool]>,
     route: Option<Name>,
     concealed: bool,
 }
 
 impl Obligation {
-    /// Nothing is left if the handler has nothing to do, and its denials have nothing to hide.
+    /// Empty if the handler has nothing to check and its denials are not concealed.
     pub(crate) fn new(said: u8, open: &Arc<[(Dimension, Handling)]>, route: Option<&str>, concealed: bool) -> Self {
         if open.is_empty() && !concealed {
             return Self { said, left: None };
@@ -57,28 +56,28 @@ impl Obligation {
         Self { said, left: Some(Arc::new(left)) }
     }
 
-    /// Whether there is nothing that the handler has to do, or that its denials have to hide.
+    /// Whether the handler has nothing to check and its denials are not concealed.
     pub(crate) const fn is_empty(&self) -> bool {
         self.left.is_none()
     }
 
-    /// Adds to a denial what the rule says about it.
+    /// Adds the route to a denial, and conceals it if the rule says so.
     pub(crate) fn describe(&self, denial: Denial) -> Denial {
         let Some(left) = &self.left else { return denial };
         let denial = denial.in_context(Context { route: left.route.clone(), ..Context::default() });
         if left.concealed { denial.concealed() } else { denial }
     }
 
-    /// Each dimension that is left open, how, and whether the handler has asked.
+    /// Each open dimension, how it is to be handled, and whether that was done.
     fn open(&self) -> impl Iterator<Item = (&Dimension, Handling, &AtomicBool)> {
         let all = self.left.iter().flat_map(|left| left.open.iter().zip(&left.settled));
         all.map(|((dimension, handling), settled)| (dimension, *handling, settled))
     }
 
-    /// A question settles what it is about, and what wants a question of its kind.
+    /// Marks the obligations as met that concern this dimension and this kind of check.
     pub(crate) fn settle(&self, dimension: &Dimension, asked: Handling) {
         for (open, handling, settled) in self.open() {
-            // Who asks for a shop country has asked for its shop.
+            // A check of a shop country is a check of its shop, too.
             let is_about = open == dimension || (*open == Dimension::SHOP && *dimension == Dimension::SHOP_COUNTRY);
             if is_about && handling == asked {
                 settled.store(true, Ordering::Release);
@@ -86,7 +85,7 @@ impl Obligation {
         }
     }
 
-    /// A dimension that is left open and that the grant is restricted over.
+    /// An open dimension that the grant is restricted over.
     pub(crate) fn binding(&self, grant: &Grant) -> Option<Dimension> {
         let shops = [Dimension::SHOP, Dimension::SHOP_COUNTRY];
         let bound = |open: &Dimension| {
@@ -97,13 +96,13 @@ impl Obligation {
         self.open().map(|(open, ..)| open).find(|open| bound(open)).cloned()
     }
 
-    /// A dimension that the handler never asked about, or not in the way that the rule demands.
+    /// The denial for the first obligation that the handler has not met.
     pub(crate) fn unmet(&self) -> Option<Denial> {
         let (dimension, ..) = self.open().find(|(_, _, settled)| !settled.load(Ordering::Acquire))?;
         Some(self.describe(Cause::ObligationUnmet(dimension.clone()).into()))
     }
 
-    /// The dimension that the rule calls filtered, if there is exactly one.
+    /// The filtered dimension of the rule, if there is exactly one.
     pub(crate) fn filtered(&self) -> Option<&Dimension> {
         let mut filtered = self.open().filter(|(_, handling, _)| *handling == Handling::Filtered);
         match (filtered.next(), filtered.next()) {

@@ -1,26 +1,27 @@
-/// Where the parameters of a pattern stand in a path, in their order.
+/// The positions of the parameters of a pattern in a path, in order.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct PathParams {
     spans: [(u32, u32); MOST],
     count: usize,
 }
 
-/// Parameters whose places are kept. Of a longer pattern they are looked for when they are asked for.
+/// The number of parameters whose positions are kept. Parameters of a longer pattern are searched for on demand.
 pub(super) const MOST: usize = 6;
 
 impl PathParams {
-    /// Whether they are those of a pattern with so many parameters.
+    /// Whether these are all parameters of a pattern that has this many.
     pub(crate) const fn are_all(&self, count: usize) -> bool {
         self.count == count && count <= MOST
     }
 
-    /// One of them in the path that they were found in.
+    /// The value of one of them in the path in which they were found.
     pub(crate) fn get<'p>(&self, path: &'p str, position: usize) -> Option<&'p str> {
         let &(start, end) = self.spans.get(position)?;
         path.get(start as usize..end as usize)
     }
 
-    /// If a whole segment is empty, the path is not clean, and whoever asks for a value is to look twice.
+    /// An empty segment means that the path is not clean; the positions are then marked incomplete, so that values are
+    /// searched for again.
     pub(super) fn push(&mut self, start: usize, end: usize, is_segment: bool) {
         if is_segment && start == end {
             self.count = MOST;

@@ -19,10 +19,10 @@ impl PartialEq for Pattern {
 
 impl Eq for Pattern {}
 
-/// At one more, `matchit` panics.
+/// With more parameters, `matchit` panics.
 const MOST_PARAMETERS: usize = 25;
 
-/// Literal text, and the parameter after it; none after the last.
+/// Literal text and the parameter after it; the last part may have none.
 #[derive(Clone, Debug)]
 pub(super) struct Part<T> {
     literal: T,
@@ -48,7 +48,7 @@ pub(super) fn parts(text: &str) -> Box<[OwnPart]> {
     Parts(Some(text)).map(own).collect()
 }
 
-/// The parts of a pattern, one after the other. It ends early where the text is none.
+/// Iterates over the parts of a pattern. Stops early if the text is not a pattern.
 struct Parts<'a>(Option<&'a str>);
 
 impl<'a> Iterator for Parts<'a> {
@@ -67,7 +67,7 @@ impl<'a> Iterator for Parts<'a> {
 }
 
 impl Pattern {
-    /// Refuses what could never match a request.
+    /// Parses a pattern; rejects text that could never match a request.
     pub(crate) fn parse(text: &str) -> Result<Self, ConfigError> {
         let wrong = |what: &str| ConfigError::new(format!("pattern {text:?}: {what}"));
         let Some(path) = text.strip_prefix('/') else {
@@ -131,18 +131,18 @@ impl Pattern {
         })
     }
 
-    /// How many parameters it has.
+    /// The number of its parameters.
     pub(crate) const fn parameters(&self) -> usize {
         self.parameters
     }
 
-    /// Which of its parameters has this name.
+    /// The position of the parameter with this name.
     pub(crate) fn position(&self, wanted: &str) -> Option<usize> {
         self.parts.iter().filter_map(|part| part.parameter.as_deref()).position(|name| same(name, wanted))
     }
 
-    /// Where the parameters stand in a path that a router has matched to this pattern. Should the two not fit, they are
-    /// not all there, and whoever asks for one is to [find](Self::find) it.
+    /// Records the positions of the parameters in a path that a router has matched to this pattern. If the path does
+    /// not fit the pattern, some are missing, and the caller must use [`find`](Self::find).
     pub(crate) fn measure(&self, path: &str, params: &mut PathParams) {
         if measure(&self.parts, path.as_bytes(), 0, params) != Some(path.len()) {
             *params = PathParams::default();
@@ -154,23 +154,23 @@ impl Pattern {
         find(self.parts.iter().map(Part::borrowed), path, wanted)
     }
 
-    /// The same of a pattern that only a router knows.
+    /// The same for a pattern that only the router knows.
     pub(crate) fn find_in<'p>(pattern: &str, path: &'p str, wanted: &str) -> Option<&'p str> {
         find(Parts(Some(pattern)), path, wanted)
     }
 }
 
-/// Where the parameters of a pattern's parts stand in a path, from `start` on; and where the parts end.
+/// Records the positions of the parameters of these parts in a path, from `start` on, and returns where the parts end.
 pub(super) fn measure(parts: &[OwnPart], path: &[u8], start: usize, params: &mut PathParams) -> Option<usize> {
     walk(parts.iter().map(Part::borrowed), path, start, |_, start, end, is_segment| params.push(start, end, is_segment))
 }
 
-/// The whole path is held against the whole pattern: should the two not fit (because something rewrote the path between
-/// the router and us), there is no value, and no value denies.
+/// Compares the whole path with the whole pattern. If they do not fit, because something rewrote the path between the
+/// router and this crate, there is no value, and a missing value denies.
 fn find<'p, 'a>(parts: impl Iterator<Item = Part<&'a str>>, path: &'p str, wanted: &str) -> Option<&'p str> {
     let (mut found, mut is_clean) = (None, true);
     let end = walk(parts, path.as_bytes(), 0, |name, start, end, is_segment| {
-        // axum matches `/x-/a` to `/x-{id}/a`, and its handler sees an empty id; but no segment as a whole is empty.
+        // axum matches `/x-/a` with `/x-{id}/a`, and its handler sees an empty id; a whole segment is never empty.
         is_clean &= start < end || !is_segment;
         if same(name, wanted) {
             found = path.get(start..end);
@@ -179,8 +179,8 @@ fn find<'p, 'a>(parts: impl Iterator<Item = Part<&'a str>>, path: &'p str, wante
     found.filter(|_| is_clean && end == path.len())
 }
 
-/// Goes along a path as far as the parts of a pattern go: to where that is. `each` hears of every parameter: its name,
-/// where it begins and ends, and whether it is a whole segment.
+/// Walks along a path as far as the parts of a pattern match, and returns where they end. Calls `each` for every
+/// parameter with its name, its start and end, and whether it is a whole segment.
 fn walk<'a>(
     parts: impl Iterator<Item = Part<&'a str>>,
     path: &[u8],
@@ -205,13 +205,13 @@ fn walk<'a>(
     None
 }
 
-/// Eight bytes at a time: segments are short, and what is made for long texts takes longer to begin.
+/// Searches eight bytes at a time: segments are short, and `memchr` has a higher fixed cost.
 pub(super) fn segment_length(path: &[u8]) -> usize {
     const ONES: u64 = u64::from_le_bytes([1; 8]);
     let (words, rest) = path.as_chunks::<8>();
     for (position, word) in words.iter().enumerate() {
         let odd = u64::from_le_bytes(*word) ^ (ONES * b'/' as u64);
-        // The lowest bit that is set belongs to the first byte that has become zero.
+        // The lowest set bit belongs to the first byte that became zero.
         let zeros = odd.wrapping_sub(ONES) & !odd & (ONES << 7);
         if zeros != 0 {
             return position * 8 + zeros.trailing_zeros() as usize / 8;
@@ -220,12 +220,12 @@ pub(super) fn segment_length(path: &[u8]) -> usize {
     path.len() - rest.len() + rest.iter().position(|&byte| byte == b'/').unwrap_or(rest.len())
 }
 
-/// The segments of a pattern: what stands between its slashes, and after the last.
+/// The segments of a pattern: the text between its slashes, and after the last one.
 pub(super) fn segments(pattern: &str) -> impl Iterator<Item = &str> {
     pattern.strip_prefix('/').unwrap_or(pattern).split('/')
 }
 
-/// A segment of a pattern, for what is looked at once, when the pattern is made.
+/// A segment of a pattern, as it is examined when the pattern is compiled.
 pub(super) enum Segment<'a> {
     Literal,
     Parameter { before: &'a str, name: &'a str },

@@ -1,5 +1,5 @@
-//! Which pattern a path belongs to. `matchit`, which axum routes with, is the measure: a property holds the two against
-//! each other. Here, the parameters of a path need not be looked for again.
+//! Finds the pattern that a path matches, and the positions of its parameters in the same pass. It must agree with
+//! `matchit`, which axum routes with: a property test compares the two.
 
 use std::collections::HashMap;
 
@@ -11,28 +11,28 @@ use super::{
 };
 use crate::bytes::same;
 
-/// A tree over the segments of all patterns.
+/// A prefix tree over the segments of all patterns.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RouteTree {
-    /// The segments up to the first fork or end, where there is only one way to go.
+    /// The segments up to the first branch or end.
     prefix: Option<Prefix>,
-    /// What ends here, after the prefix.
+    /// The number of the pattern that ends here, after the prefix.
     pattern: Option<usize>,
     literals: Literals,
-    /// `x-{id}`, by what stands before the parameter, the longest first.
+    /// Segments such as `x-{id}`, by the text before the parameter, the longest text first.
     prefixed: Vec<(Box<str>, Self)>,
     parameter: Option<Box<Self>>,
     rest: Option<usize>,
 }
 
-/// Segments that can only follow each other, as a part of a pattern.
+/// A chain of segments without a branch.
 #[derive(Clone, Debug)]
 struct Prefix {
     text: String,
     parts: Box<[OwnPart]>,
 }
 
-/// Segments without a parameter: in turn while they are few, by hash beyond.
+/// Segments without a parameter: searched linearly while they are few, by hash beyond.
 #[derive(Clone, Debug, Default)]
 struct Literals {
     list: Vec<(Box<str>, RouteTree)>,
@@ -65,7 +65,7 @@ impl Literals {
 }
 
 impl RouteTree {
-    /// Whoever adds sees to it that no two patterns take the same paths.
+    /// The caller ensures that no two patterns match the same paths.
     pub(crate) fn add(&mut self, pattern: &str, number: usize) {
         let mut tree = self;
         for segment in segments(pattern) {
@@ -85,7 +85,7 @@ impl RouteTree {
         tree.pattern = Some(number);
     }
 
-    /// To be called when all are added: joins segments that can only follow each other.
+    /// Joins chains of segments without a branch. Call it after all patterns are added.
     pub(crate) fn compact(&mut self) {
         self.literals.list.iter_mut().for_each(|(_, next)| next.compact());
         self.prefixed.iter_mut().for_each(|(_, next)| next.compact());
@@ -100,13 +100,13 @@ impl RouteTree {
         self.prefix = Some(Prefix { parts: parts(&text), text });
     }
 
-    /// The way on, if there is one only, and nothing ends here.
+    /// The only branch, if there is exactly one and no pattern ends here.
     fn only_way(&mut self) -> Option<(String, Self)> {
         let ways = self.literals.list.len() + self.prefixed.len() + usize::from(self.parameter.is_some());
         if ways != 1 || self.rest.is_some() || self.pattern.is_some() {
             return None;
         }
-        // The names of parameters do not matter.
+        // Parameters match whatever their names are.
         if let Some((segment, next)) = self.literals.list.pop() {
             Some((format!("/{segment}"), next))
         } else if let Some((before, next)) = self.prefixed.pop() {
@@ -125,13 +125,13 @@ impl RouteTree {
         self.prefixed.get_mut(position).map(|(_, tree)| tree)
     }
 
-    /// The number of the pattern; where its parameters stand is written down.
+    /// The number of the pattern that matches. Records the positions of its parameters.
     pub(crate) fn find(&self, path: &str, params: &mut PathParams) -> Option<usize> {
         self.find_from(path.as_bytes(), 0, params)
     }
 
-    /// From a slash on, or the end. As long as there is one way to go, it is gone; where there are several, see
-    /// [`choose`](Self::choose).
+    /// Matches from a slash, or the end of the path, on. Descends while only one branch can match;
+    /// [`choose`](Self::choose) backtracks.
     fn find_from(&self, path: &[u8], mut at: usize, params: &mut PathParams) -> Option<usize> {
         let mut tree = self;
         loop {
@@ -163,8 +163,8 @@ impl RouteTree {
         self.prefixed.is_empty() && self.rest.is_none()
     }
 
-    /// What is written out goes before what stands for it, and the longer before the shorter; what leads nowhere is
-    /// given up for the next.
+    /// Tries literals before parameters, and longer prefixes before shorter ones, and backtracks from a branch that
+    /// does not match.
     fn choose(
         &self,
         literal: Option<&Self>,
@@ -172,7 +172,8 @@ impl RouteTree {
         (start, end): (usize, usize),
         params: &mut PathParams,
     ) -> Option<usize> {
-        // No value is empty at the end of a path. Elsewhere it may be; that a whole segment is, no clean path has.
+        // A value is never empty at the end of a path. Elsewhere it may be; a whole empty segment does not occur in a
+        // clean path.
         let may_begin = |value: usize| value < end || end < path.len();
         let segment = path.get(start..end)?;
         let prefixed = self.prefixed.iter().filter(|(before, _)| segment.starts_with(before.as_bytes()));

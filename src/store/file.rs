@@ -46,7 +46,7 @@ use crate::{
 /// # What it does not
 /// * Nothing issues or revokes keys here: edit the file. `authz export` writes one, and `authz import`
 ///   takes one over into a store that can be changed.
-/// * A file that goes missing is a bad edit: the last good state stays. RevocationWatch the status. The same holds for whatever is no
+/// * A file that goes missing is a bad edit: the last good state stays. Watch the status. The same holds for whatever is no
 ///   file, a FIFO say, and for a file system that does not answer.
 /// * **Containers**: mount the directory of the file, not the file. A file that is mounted singly (`--volume
 ///   keys.json:/keys.json`, a `subPath` in Kubernetes) shows what is written into it, and never what is put in its place by

@@ -1,4 +1,4 @@
-//! All keys by digest, in memory: what every store of this crate answers look-ups from.
+//! The in-memory index of all keys by digest, from which every store of this crate answers look-ups.
 
 use std::sync::{
     Arc,
@@ -19,9 +19,9 @@ use crate::{
 /// A look-up takes no lock and never waits for a writer.
 pub(crate) struct Index {
     newest: SnapshotCell,
-    /// Set while what is in memory may be out of date.
+    /// Set while the index may be out of date.
     stale: AtomicBool,
-    /// Until when what is in memory may be answered, by [`clock::now`]; `u64::MAX` if it may be for ever.
+    /// Until when look-ups may be answered, by [`clock::now`]; `u64::MAX` if there is no limit.
     deadline: AtomicU64,
 }
 
@@ -38,7 +38,7 @@ pub(crate) enum Entry {
 
 #[cfg(any(feature = "file", feature = "sqlite"))]
 impl Entry {
-    /// Whether both are one.
+    /// Whether both are the same entry.
     pub(crate) fn is(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Record(one), Self::Record(other)) => Arc::ptr_eq(one, other),
@@ -69,9 +69,10 @@ impl Index {
         if self.stale.load(Ordering::Acquire) {
             return Lookup::ready(Err(StoreError::unavailable("the keys in memory may be out of date")));
         }
-        // The lease first, then the copy: a copy that was read before could be older than the lease.
+        // Check the lease before reading the snapshot: a snapshot that was read earlier could be older than the lease.
         let deadline = self.deadline.load(Ordering::Acquire);
-        // Asked here and now: no timer would notice in time that the process was paused, or the machine asleep.
+        // Read the clock on every look-up: a timer would fire too late after the process was paused or the machine
+        // asleep.
         if deadline != u64::MAX && clock::now() >= deadline {
             let why = "the lease has run out: what others have changed since is not known";
             return Lookup::ready(Err(StoreError::unavailable(why)));
@@ -86,8 +87,7 @@ impl Index {
         })
     }
 
-    /// Makes digests known, changed or unknown for every look-up from now on, together with the directory, if that is
-    /// another one: no look-up finds the new of one and the old of the other.
+    /// Publishes changed entries, and the directory if it has changed, at once: no look-up sees one without the other.
     pub(crate) fn publish(
         &self,
         changes: impl IntoIterator<Item = (Digest, Option<Entry>)>,
@@ -99,7 +99,7 @@ impl Index {
             for (digest, entry) in changes {
                 keys.put(&digest, entry, directories.as_ref(), &mut replaced);
             }
-            // Keys that say what they said, and that the directory takes something away from.
+            // Keys whose records are unchanged, but which lose access by the new directory.
             let narrowed = directories.iter().flat_map(|directories| directories.narrowed(keys)).collect::<Vec<_>>();
             for (digest, entry) in narrowed {
                 keys.put(&digest, Some(entry), directories.as_ref(), &mut replaced);
@@ -112,7 +112,7 @@ impl Index {
         replaced.into_iter().for_each(Replaced::tell);
     }
 
-    /// Replaces everything, at once.
+    /// Replaces all entries and the directory at once.
     #[cfg(any(feature = "file", feature = "sqlite"))]
     pub(crate) fn replace(&self, entries: impl IntoIterator<Item = (Digest, Entry)>, directory: Directory) {
         let replaced = self.newest.change(|keys| {
@@ -143,22 +143,22 @@ impl Index {
         self.newest.read(Snapshot::bytes)
     }
 
-    /// Keys in memory, those that cannot be read among them.
+    /// The number of keys, including those whose records cannot be read.
     pub(crate) fn len(&self) -> usize {
         self.newest.read(|keys| keys.parts().map(Part::len).sum())
     }
 }
 
-/// For stores whose keys also stand elsewhere.
+/// For stores that load their keys from elsewhere.
 #[cfg(any(feature = "file", feature = "sqlite", feature = "postgres"))]
 impl Index {
-    /// From now on every look-up fails, or none does for this reason.
+    /// Makes every look-up fail, or lets them succeed again.
     pub(crate) fn set_stale(&self, stale: bool) {
         self.stale.store(stale, Ordering::Release);
     }
 }
 
-/// To be held by the thread that learns of changes: when it is gone, nobody does any more.
+/// Held by the thread that follows changes: when that thread ends, the index is stale.
 #[cfg(any(feature = "file", feature = "sqlite", feature = "postgres"))]
 pub(crate) struct MarkStaleOnDrop(pub(crate) Arc<Index>);
 
@@ -175,7 +175,7 @@ impl Index {
         self.stale.load(Ordering::Acquire)
     }
 
-    /// Whether what look-ups find is what a change was made to.
+    /// Whether look-ups find the record that a change was applied to.
     pub(crate) fn knows(&self, edit: &crate::store::audit::Edit) -> bool {
         let entry = edit.digest.and_then(|digest| self.newest.read(|keys| keys.get(&digest).cloned()));
         match (&edit.key, &edit.before, entry) {
@@ -188,7 +188,7 @@ impl Index {
     }
 }
 
-/// The directory of a snapshot, and the one that takes its place.
+/// The directory of a snapshot, and the one that replaces it.
 struct Directories {
     old: Directory,
     new: Directory,
@@ -205,7 +205,7 @@ impl Directories {
         directory_revokes_access((old.grant(), &self.old), (new.grant(), &self.new), &self.difference)
     }
 
-    /// A record of its own for each key that the new directory takes something away from.
+    /// Copies the record of each key that loses access by the new directory.
     fn narrowed(&self, keys: &Snapshot) -> Vec<(Digest, Entry)> {
         if self.difference.is_none() {
             return Vec::new();
@@ -219,7 +219,7 @@ impl Directories {
 }
 
 impl Snapshot {
-    /// Puts a entry in place of the one that is there, or takes it out.
+    /// Replaces or removes an entry.
     fn put(
         &mut self,
         digest: &Digest,
@@ -239,8 +239,7 @@ impl Snapshot {
     }
 }
 
-/// What is to be told about a record once nobody finds it any more: a request that has found it hears of its end,
-/// whenever that was.
+/// A record that was replaced. Once no look-up finds it, the requests that have found it are told why it ended.
 struct Replaced {
     old: Arc<KeyRecord>,
     new: Option<Arc<KeyRecord>>,
@@ -249,7 +248,7 @@ struct Replaced {
 
 impl Replaced {
     fn tell(self) {
-        // Whoever had found the old record may have marked it until now.
+        // Requests may have marked the old record as used until now.
         if let (Some(new), Some(time)) = (&self.new, self.old.last_used()) {
             new.mark_used(time);
         }
@@ -259,7 +258,7 @@ impl Replaced {
     }
 }
 
-/// The entry to be put in place of another: the same one, if it says the same and nothing is taken away from its key.
+/// The entry that replaces another. It is the old one if nothing has changed and the key loses no access.
 fn follow(
     old: &Entry,
     new: Option<Entry>,
@@ -279,7 +278,7 @@ fn follow(
         record.last_used().into_iter().for_each(|time| old.mark_used(time));
         return Some(Entry::Record(Arc::clone(old)));
     }
-    // A record that stays the same, and ends all the same, goes on as a copy of its own.
+    // An unchanged record that must end its requests continues as a copy with a signal of its own.
     let record = if Arc::ptr_eq(old, &record) { Arc::new(KeyRecord::clone(old)) } else { record };
     old.last_used().into_iter().for_each(|time| record.mark_used(time));
     let end = SignalCell::hand_over(old, &record, narrowed);
@@ -287,10 +286,10 @@ fn follow(
     Some(Entry::Record(record))
 }
 
-/// For stores that write down when keys were used.
+/// For stores that record when keys were used.
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 impl Index {
-    /// Adds to records what memory knows of their latest use, and the tables do not know yet.
+    /// Adds uses to records that are known in memory and not yet stored.
     pub(crate) fn add_uses<'r>(&self, records: impl IntoIterator<Item = &'r Arc<KeyRecord>>) {
         for record in records {
             let used = self.newest.read(|keys| match keys.get(record.digest()) {
@@ -311,7 +310,7 @@ impl Index {
     }
 }
 
-/// For stores that others change as well.
+/// For stores that other processes change.
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 impl Index {
     #[cfg(feature = "postgres")]
@@ -323,8 +322,7 @@ impl Index {
         std::time::Duration::from_nanos(left)
     }
 
-    /// Sets until when look-ups are answered, by the clock that goes on while the machine sleeps, and returns until when they
-    /// were.
+    /// Sets until when look-ups are answered, and returns the previous deadline.
     pub(crate) fn set_deadline(&self, deadline: u64) -> u64 {
         self.deadline.swap(deadline, Ordering::AcqRel)
     }

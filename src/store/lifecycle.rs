@@ -1,4 +1,4 @@
-//! What a change does to the records: worked out here, once, and carried out by every store.
+//! Plans changes: validates a change and computes the edits, which every store then carries out.
 
 use std::{
     sync::Arc,
@@ -20,31 +20,31 @@ use crate::{
     timestamp,
 };
 
-/// The records as they stand when a change is worked out. Nobody else changes them meanwhile.
+/// The records that a change is planned with. They must not change meanwhile.
 pub(crate) trait KeySource {
     fn by_id(&self, id: &KeyId) -> Result<Row, StoreError>;
 
     fn by_digest(&self, digest: &Digest) -> Result<bool, StoreError>;
 
-    /// Keys that were revoked or expired by then.
+    /// Keys that were revoked or had expired by this time.
     fn dead_since(&self, time: SystemTime) -> Result<Vec<Arc<KeyRecord>>, StoreError>;
 
-    /// Whether a key with this digest was ever revoked here, though it may be forgotten by now.
+    /// Whether a key with this digest was ever revoked in this store, even if its record is gone.
     fn was_revoked(&self, digest: &Digest) -> Result<bool, StoreError>;
 
-    /// How many audit records are older than this, without the newest of them.
+    /// The number of audit records that are older than this, not counting the newest of them.
     fn audit_before(&self, time: SystemTime) -> Result<usize, StoreError>;
 
-    /// All keys whose records can be read.
+    /// All readable records.
     fn all(&self) -> Result<Vec<Arc<KeyRecord>>, StoreError>;
 }
 
-/// What stands under an id.
+/// The row of an id.
 #[derive(Clone)]
 pub(crate) enum Row {
     Absent,
     Found(Arc<KeyRecord>),
-    /// A record that cannot be read: the digest if that can be, and what is wrong.
+    /// A record that cannot be read: its digest, if that is readable, and the error.
     #[cfg_attr(
         not(any(feature = "sqlite", feature = "postgres")),
         expect(dead_code, reason = "only rows of a database can be damaged")
@@ -52,7 +52,7 @@ pub(crate) enum Row {
     Unreadable(Option<Digest>, String),
 }
 
-/// What is to be written, all of it or nothing.
+/// The edits of a change, to be written in one transaction.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
     pub(crate) edits: Vec<Edit>,
@@ -63,10 +63,10 @@ pub(crate) struct Plan {
     pub(crate) applied: Applied,
 }
 
-/// So old audit records are at least when they go: whoever is behind learns from them what has changed.
+/// The minimum age of audit records that are pruned: processes that lag behind learn from them what has changed.
 const YOUNGEST_PRUNED: Duration = Duration::from_secs(3600);
 
-/// Works a change out.
+/// Plans a change.
 pub(crate) fn plan(
     who: &str,
     change: Change,
@@ -109,7 +109,7 @@ pub(crate) fn plan(
                     let revoked = old.revise().revoked_at(now).revocation_reason(reason.clone()).build();
                     plan.edit(Action::Revoked, Some(old), revoked, reason);
                 }
-                // Whoever can read it again some day finds it revoked.
+                // If the record becomes readable again, it is revoked.
                 Row::Unreadable(digest, _) => plan.unread(Action::Revoked, id, digest, reason),
             }
         }
@@ -119,7 +119,7 @@ pub(crate) fn plan(
             Row::Unreadable(digest, _) => plan.unread(Action::Deleted, id, digest, None),
         },
         Change::Purge { dead_since } => {
-            // No store has later ones, and each would make something else of it.
+            // Stores cannot represent other times, and each would round differently.
             let dead_since = timestamp::whole_micros(dead_since).map_err(invalid)?;
             for old in table.dead_since(dead_since)? {
                 plan.forget(Action::Purged, old);
@@ -159,7 +159,7 @@ pub(crate) fn plan(
                 validate_no_secret("settings", name, table, settings)?;
             }
             let (before, after) = (settings.to_json().map_err(invalid)?, new.to_json().map_err(invalid)?);
-            // Settings that are the same again are published again (S18), as a key is that is revoked twice.
+            // Unchanged settings are published again (S18), as the repeated revocation of a key is.
             is_repeated = before == after;
             plan.edits.push(Edit {
                 action: Action::SettingsChanged,
@@ -185,13 +185,13 @@ impl Plan {
         self.edits.push(Edit { action, key, digest, before, after: Some(after), note, settings: None });
     }
 
-    /// Something is done to a key whose record cannot be read.
+    /// An edit of a key whose record cannot be read.
     fn unread(&mut self, action: Action, id: KeyId, digest: Option<Digest>, note: Option<String>) {
         let key = Some(id);
         self.edits.push(Edit { action, key, digest, before: None, after: None, note, settings: None });
     }
 
-    /// Nothing is to be written, but whoever still admits the key hears of it once more.
+    /// Writes no record, but publishes the revocation again, for replicas that missed it.
     fn publish_again(&mut self, record: Arc<KeyRecord>, note: Option<String>) {
         self.applied.records.push(Arc::clone(&record));
         let (key, digest) = (Some(record.id().clone()), Some(*record.digest()));
@@ -223,7 +223,7 @@ fn issue(
     if new.expires_at.is_some_and(|end| end <= now) {
         plan.applied.warnings.push("it is expired already".to_owned());
     }
-    // Eight random hex digits collide after some ten thousand keys; draw again, but not forever.
+    // Eight random hex digits collide after some ten thousand keys, so retry a limited number of times.
     for _ in 0..32 {
         let (id, api_key) = settings.format.generate().map_err(|error| StoreError::unavailable(error.to_string()))?;
         let id: KeyId = id.parse().map_err(invalid)?;
@@ -260,7 +260,7 @@ fn rotate(
     if !is_alive(&old) {
         return Err(StoreError::conflict(format!("the key {id} is not alive; issue a new one")));
     }
-    // Of one key at most two secrets live. A second successor would be a third.
+    // At most two secrets of a key are valid at a time. A second successor would be a third.
     if let Some(successor) = old.replaced_by()
         && let Row::Found(living) = table.by_id(successor)?
         && is_alive(&living)
@@ -276,11 +276,11 @@ fn rotate(
     if let Overlap::For(time) = overlap {
         let end = now.checked_add(time).ok_or_else(|| StoreError::invalid("the overlap is too long"))?;
         let end = timestamp::whole_micros(end).map_err(invalid)?;
-        // An overlap never prolongs a life.
+        // An overlap never extends the validity of a key.
         ending = ending.expires_at(old.expires_at().map_or(end, |own| own.min(end)));
     }
     plan.edit(Action::Rotated, Some(old), ending.build(), note);
-    // The predecessor would be a third as well: it ends now.
+    // The predecessor would be a third valid secret, so it expires now.
     if let Some(predecessor) = predecessor
         && let Row::Found(oldest) = table.by_id(&predecessor)?
         && oldest.replaced_by() == Some(id)
@@ -305,7 +305,7 @@ fn import(
             plan.applied.skipped += 1;
             continue;
         }
-        // Revoked is for good, though nobody remembers more of it than the digest.
+        // A revocation is permanent, even if only the digest is remembered.
         if record.revoked_at().is_none() && table.was_revoked(record.digest())? {
             plan.applied.refused += 1;
             continue;
@@ -345,17 +345,17 @@ fn found(table: &impl KeySource, id: &KeyId) -> Result<Arc<KeyRecord>, StoreErro
 pub(crate) fn unknown(id: &KeyId) -> StoreError {
     match id.as_str().len() {
         0..=40 => StoreError::not_found(format!("there is no key {id}")),
-        // Longer than ids are likely to be: it may be a whole key.
+        // It is too long for an id, and may be a whole API key.
         _ => StoreError::not_found("there is no key with this id"),
     }
 }
 
-/// What look-ups find from then on.
+/// The index entries after these edits.
 pub(crate) fn entries(edits: &[Edit]) -> impl Iterator<Item = (Digest, Option<Entry>)> {
     edits.iter().filter_map(|edit| Some((edit.digest?, edit.after.clone().map(Entry::Record))))
 }
 
-/// Whether nobody could use the key any more by this time.
+/// Whether the key was revoked or had expired by this time.
 pub(crate) fn dead_since(record: &KeyRecord, time: SystemTime) -> bool {
     [record.revoked_at(), record.expires_at()].into_iter().flatten().any(|end| end <= time)
 }

@@ -1,4 +1,4 @@
-//! All keys by digest as they are at one moment, and how a thread gets at the newest such moment.
+//! Immutable snapshots of all keys by digest, and the cell from which threads read the newest one.
 
 use std::{
     cell::RefCell,
@@ -14,8 +14,8 @@ use hashbrown::HashMap;
 
 use crate::{directory::Directory, key::Digest, store::index::Entry};
 
-/// In parts, and those in branches: a change copies one part and one branch, and shares all others. With a million keys
-/// a part has about a thousand.
+/// Divided into branches of parts: a change copies one branch and one part, and shares all others. With a million keys
+/// a part holds about a thousand.
 #[derive(Clone)]
 pub(crate) struct Snapshot {
     branches: [Arc<Branch>; BRANCHES],
@@ -33,7 +33,7 @@ const PARTS: usize = 32;
 impl Snapshot {
     pub(crate) fn new(entries: impl IntoIterator<Item = (Digest, Entry)>, directory: Directory) -> Self {
         let entries = entries.into_iter();
-        // Room for all from the beginning: to grow, a table moves what it has.
+        // Allocated for all entries at once: growing would move them.
         let room = entries.size_hint().0 / (BRANCHES * PARTS);
         let part = || Part::with_capacity_and_hasher(room, BuildHasherDefault::default());
         let mut parts: Vec<Part> = std::iter::repeat_with(part).take(BRANCHES * PARTS).collect();
@@ -48,7 +48,7 @@ impl Snapshot {
         Self { branches: std::array::from_fn(|_| branch()), directory }
     }
 
-    /// Goes on with the parts of another one that are the same, so that whoever keeps both keeps them once.
+    /// Reuses the parts of another snapshot that are equal, so that both share the memory.
     #[cfg(any(feature = "file", feature = "sqlite"))]
     pub(crate) fn share(&mut self, other: &Self) {
         for (branch, others) in self.branches.iter_mut().zip(&other.branches) {
@@ -62,13 +62,13 @@ impl Snapshot {
         self.branches.get(branch)?.0.get(part)?.get(digest)
     }
 
-    /// The part of a digest, which is copied if somebody else has it too. There always is one.
+    /// The part of a digest, copied if it is shared.
     pub(crate) fn part_mut(&mut self, digest: &Digest) -> Option<&mut Part> {
         let (branch, part) = position(digest);
         Arc::make_mut(self.branches.get_mut(branch)?).0.get_mut(part).map(Arc::make_mut)
     }
 
-    /// What it takes in memory, without the records.
+    /// Its size in memory, without the records.
     pub(crate) fn bytes(&self) -> usize {
         let parts: usize = self.parts().map(|part| size_of::<Part>() + part.allocation_size()).sum();
         size_of::<Self>() + BRANCHES * size_of::<Branch>() + parts
@@ -84,14 +84,14 @@ fn are_same(one: &Part, other: &Part) -> bool {
     one.len() == other.len() && one.iter().all(|(digest, entry)| other.get(digest).is_some_and(|known| known.is(entry)))
 }
 
-/// Digests are evenly spread, so their first bytes choose a part.
+/// Digests are uniformly distributed, so their first bytes choose a part.
 const fn position(digest: &Digest) -> (usize, usize) {
     let [first, second, ..] = *digest.as_bytes();
     (first as usize % BRANCHES, second as usize % PARTS)
 }
 
-/// Digests are evenly spread already: eight bytes of one are a hash. Only keys that were issued are ever
-/// put into the map, so nobody can fill a bucket at will.
+/// Digests are uniformly distributed, so eight bytes of one serve as the hash. Only issued keys are in the map, so
+/// nobody can fill a bucket at will.
 #[derive(Default)]
 pub(crate) struct DigestHasher(u64);
 
@@ -101,32 +101,32 @@ impl Hasher for DigestHasher {
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        // The last eight: the first two have chosen the part.
+        // The last eight bytes: the first two have chosen the part.
         if let Some(last) = bytes.last_chunk() {
             self.0 = u64::from_le_bytes(*last);
         }
     }
 }
 
-/// The newest snapshot. To read it costs no lock and no atomic write: each thread keeps the one that it has read last,
-/// and asks for another only if there is one. So what has changed since a thread last read anything stays in memory
-/// until it reads again, or ends.
+/// The newest snapshot. Reading it costs no lock and no atomic write: each thread caches the snapshot that it has read
+/// last, and fetches another only if there is one. A replaced snapshot stays in memory until every thread that has
+/// cached it reads again, or ends.
 pub(crate) struct SnapshotCell {
-    /// Tells it from every other one of the process.
+    /// Unique in the process.
     number: u64,
-    /// Rises after each change, before whoever made it goes on.
+    /// Incremented with each change, before the change returns.
     generation: AtomicU64,
     snapshot: ArcSwap<Snapshot>,
-    /// Held by whoever changes anything.
+    /// Held by the writer.
     writing: Mutex<()>,
 }
 
-/// What a thread has read last.
+/// The snapshot that a thread has read last.
 struct Cached {
     number: u64,
     generation: u64,
     snapshot: Arc<Snapshot>,
-    /// That of the snapshot. Every request holds on to it, so each thread counts its own.
+    /// The directory of the snapshot. Every request clones it, so each thread has a reference count of its own.
     directory: Directory,
 }
 
@@ -145,16 +145,16 @@ impl SnapshotCell {
         }
     }
 
-    /// Looks into the newest snapshot: the one of the last change that has returned, or a newer one.
+    /// Reads the newest snapshot: that of the last change that has returned, or a newer one.
     #[inline]
     pub(crate) fn read<T>(&self, mut look: impl FnMut(&Snapshot) -> T) -> T {
         self.read_moment(|snapshot, _| look(snapshot))
     }
 
-    /// The same, with the directory of the snapshot in a form that is cheap to clone on this thread.
+    /// The same, with the directory of the snapshot, which is cheap to clone on this thread.
     #[inline]
     pub(crate) fn read_moment<T>(&self, mut look: impl FnMut(&Snapshot, &Directory) -> T) -> T {
-        // Before the snapshot is read: one that was read earlier could be older than this.
+        // Read the version before the snapshot: a snapshot that was read earlier could be older than the version.
         let generation = self.generation.load(Ordering::Acquire);
         let known = SEEN.try_with(|seen| {
             let seen = seen.try_borrow().ok()?;
@@ -176,20 +176,21 @@ impl SnapshotCell {
         let directory = snapshot.directory.local();
         let seen = Cached { number: self.number, generation, snapshot: Arc::clone(&snapshot), directory };
         let old = SEEN.try_with(|cell| cell.try_borrow_mut().ok().map(|mut cell| cell.replace(seen)));
-        // Here, where nothing is borrowed any more: what else ends with the last record of a kind might look something up.
+        // Dropped here, where nothing is borrowed: dropping the last reference to a record may run code that looks
+        // something up.
         drop(old);
         snapshot
     }
 
-    /// Makes another one the newest. When it returns, nobody who begins to read finds the one before.
+    /// Publishes a new snapshot. When this returns, no read that begins finds the previous one.
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Snapshot) -> T) -> T {
-        // Whoever panicked while holding the lock has changed nothing.
+        // A poisoned lock is harmless: a writer that panicked has published nothing.
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut snapshot = Snapshot::clone(&self.snapshot.load());
         let result = change(&mut snapshot);
         let old = self.snapshot.swap(Arc::new(snapshot));
         self.generation.fetch_add(1, Ordering::AcqRel);
-        // Only now: whatever ends with it, everybody reads the new one.
+        // Dropped last: by now every reader finds the new snapshot.
         drop(old);
         result
     }

@@ -1,4 +1,4 @@
-//! What a store takes: grants, settings and text that can be read back, and no secret in the clear.
+//! Validates what is stored: grants, settings and text must be readable again, and hold no secret.
 
 use std::time::SystemTime;
 
@@ -10,7 +10,7 @@ use crate::{
     timestamp,
 };
 
-/// Refuses a grant that would not be read back as it is, and says what about it is hardly meant.
+/// Rejects a grant that could not be read back unchanged, and returns warnings about likely mistakes.
 pub(crate) fn validate_grant(grant: &Grant, settings: &StoreSettings) -> Result<Vec<String>, StoreError> {
     let back = GrantFile::from_grant(grant).read(&settings.dimensions).map_err(invalid)?;
     if back != *grant {
@@ -42,7 +42,7 @@ pub(crate) fn validate_grant(grant: &Grant, settings: &StoreSettings) -> Result<
     Ok(warnings)
 }
 
-/// A record from elsewhere, held to what is demanded of one that is issued here.
+/// Validates an imported record by the rules for records that are issued here.
 pub(crate) fn validate_record(
     record: &KeyRecord,
     table: &impl KeySource,
@@ -65,7 +65,7 @@ pub(crate) fn validate_record(
     }
     validate_grant(record.grant(), settings)?;
     validate_no_secret_in_grant(record.grant(), table, settings)?;
-    // Built anew: when it was revoked, once set, stays as it is.
+    // Built from scratch, because a builder keeps the time of a revocation once it is set.
     Ok(KeyRecord::builder(record.id().clone(), *record.digest())
         .name(record.name())
         .kind(validate_name("kind", record.kind().map(str::to_owned))?)
@@ -82,7 +82,7 @@ pub(crate) fn validate_record(
         .build())
 }
 
-/// Refuses settings that could not be read back, or under which keys could not: nobody would notice before
+/// Rejects settings that could not be read back, or under which stored keys could not: that would go unnoticed until
 /// the store is opened again.
 pub(crate) fn validate_readable(new: &StoreSettings, table: &impl KeySource) -> Result<(), StoreError> {
     let text = new.to_json().map_err(invalid)?;
@@ -99,8 +99,7 @@ pub(crate) fn validate_readable(new: &StoreSettings, table: &impl KeySource) -> 
     Ok(())
 }
 
-/// Text that people read in tables and logs: no line breaks, no escape sequences, and nothing that makes it look like
-/// another text.
+/// Validates text that is shown in tables and logs: no line breaks, no escape sequences, no invisible characters.
 pub(crate) fn validate_label(what: &str, text: &str, most: usize) -> Result<(), StoreError> {
     if text.chars().count() > most || text.chars().any(is_hidden) {
         let message = format!("{what}: at most {most} characters, none of them control or invisible characters");
@@ -121,7 +120,7 @@ fn is_hidden(character: char) -> bool {
             | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// Refuses text with a whole API key in it: it would stand in the store, in lists and in audit records.
+/// Rejects text that contains a whole API key, which would end up in the store, in lists and in audit records.
 pub(crate) fn validate_no_secret(
     what: &str,
     text: &str,
@@ -129,7 +128,7 @@ pub(crate) fn validate_no_secret(
     settings: &StoreSettings,
 ) -> Result<(), StoreError> {
     for word in words(text) {
-        // Of opaque keys only those that are known can be told from other words.
+        // Opaque keys look like other words; only known ones can be recognized.
         let formed = settings.format.key_id(word.as_bytes()).is_some();
         if formed
             || (settings.format.matches(word.as_bytes()) && table.by_digest(&Digest::from_key(word.as_bytes()))?)
@@ -140,7 +139,7 @@ pub(crate) fn validate_no_secret(
     Ok(())
 }
 
-/// The same of all that a grant names.
+/// The same for all names in a grant.
 pub(crate) fn validate_no_secret_in_grant(
     grant: &Grant,
     table: &impl KeySource,
@@ -149,7 +148,7 @@ pub(crate) fn validate_no_secret_in_grant(
     texts_of(grant).try_for_each(|(what, text)| validate_no_secret(what, text, table, settings))
 }
 
-/// The texts in a grant that could be a key, with what they are. Long lists are of numbers and short names.
+/// The texts in a grant that are long enough to be a key, with the names of their fields.
 pub(crate) fn texts_of(grant: &Grant) -> impl Iterator<Item = (&str, &str)> {
     let resources = grant.permissions().iter().map(|permission| ("resource", permission.resource()));
     let ids = grant.restrictions().iter().flat_map(|(dimension, restriction)| {
@@ -160,14 +159,14 @@ pub(crate) fn texts_of(grant: &Grant) -> impl Iterator<Item = (&str, &str)> {
     resources.chain(ids).chain(origins).filter(|(_, text)| text.len() >= SHORTEST_KEY)
 }
 
-/// No format has shorter keys.
+/// The minimum length of keys in every format.
 const SHORTEST_KEY: usize = 8;
 
 pub(crate) fn contains_secret(what: &str) -> StoreError {
     StoreError::invalid(format!("{what}: it holds a whole API key, which must not be stored in the clear"))
 }
 
-/// The words of a text, with and without what stands around them.
+/// The words of a text, with and without surrounding punctuation.
 pub(crate) fn words(text: &str) -> impl Iterator<Item = &str> {
     let around = |character: char| !character.is_alphanumeric();
     text.split_whitespace().flat_map(move |word| [word, word.trim_matches(around)])

@@ -1,4 +1,4 @@
-//! Changes, which return when every replica knows of them; and questions.
+//! Applies changes, which return when every replica knows of them, and answers administrative reads.
 
 use std::{
     cell::{Cell, RefCell},
@@ -37,17 +37,17 @@ use crate::{
 
 pub(super) struct Admin {
     connect_options: ConnectOptions,
-    /// Dimensions whose grammar no database can hold, shared with the replica of this process.
+    /// Dimensions with grammars that are code, shared with the replica of this process.
     own: Rc<RefCell<Vec<Dimension>>>,
-    /// Rings for the replica of this process.
+    /// Wakes the replica of this process.
     wake: Rc<Notify>,
-    /// That of the replica of this process.
+    /// The lease duration of the replica of this process.
     lease: Duration,
-    /// Connections that nobody uses now. One for each change that is under way: a change that waits for a paused
-    /// replica must not hold up the others.
+    /// Idle connections. Each change in progress has its own: one that waits for a paused replica must not delay the
+    /// others.
     idle: RefCell<Vec<Client>>,
     most: Semaphore,
-    /// With which version the directory came that look-ups of a store without memory have seen.
+    /// The version of the newest directory that uncached look-ups have seen.
     directory: Cell<i64>,
 }
 
@@ -55,12 +55,12 @@ fn silent() -> StoreError {
     StoreError::unavailable("the database does not answer; whether anything was changed is not known")
 }
 
-/// So many changes and questions are under way at a time.
+/// The maximum number of concurrent changes and reads.
 const CONNECTIONS: usize = 8;
 
-/// So long questions may take, and changes, beside what they wait for replicas.
+/// The timeout of reads, and of changes without the time that they wait for replicas.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// The same of a change to very many keys.
+/// The timeout of a change of very many keys.
 const LONG_PATIENCE: Duration = Duration::from_secs(900);
 
 impl Admin {
@@ -74,7 +74,7 @@ impl Admin {
         Self { connect_options, own, wake, lease, idle, most, directory }
     }
 
-    /// Carries a change out. It is in the database, and known to every replica that may admit, when this is done.
+    /// Applies a change. It is committed, and known to every replica that may admit, when this returns.
     pub(super) async fn apply(&self, who: &str, change: Change) -> Result<Applied, StoreError> {
         let begin = Instant::now();
         let patience = if is_large(&change) { LONG_PATIENCE } else { PATIENCE };
@@ -82,7 +82,7 @@ impl Admin {
             let committed = timeout(patience, self.commit_drawing(client, who, change)).await;
             let (mut applied, mark) = committed.map_err(|_| silent())??;
             self.wake.notify_one();
-            // As long as the leases of others last, whatever this process has for its own; each answer in its time.
+            // Waits as long as the leases of other replicas last; only each single query has a timeout.
             applied.propagation = await_propagation(client, &mark).await?;
             Ok(applied)
         };
@@ -91,7 +91,7 @@ impl Admin {
         Ok(applied)
     }
 
-    /// A new id may be another key's: nobody can know before it is written. Draw again, but not forever.
+    /// A new id may collide with that of another key, which shows when it is written. Retry a limited number of times.
     async fn commit_drawing(
         &self,
         client: &mut Client,
@@ -113,8 +113,7 @@ impl Admin {
         Err(StoreError::conflict("another key has this id, or no free one was found; use a longer public id"))
     }
 
-    /// Does something with a connection, which is kept for the next if it has proved good. One that does not answer
-    /// is given up.
+    /// Runs a task with a connection, which is reused if the task succeeds, and closed if it does not answer.
     async fn with_connection<T>(
         &self,
         patience: Duration,
@@ -141,7 +140,7 @@ impl Admin {
             }
         }
         let client = self.connect_options.connect(None).await?;
-        // So short that the others, whose renewals wait for the lock, keep their leases.
+        // Short enough that other replicas, whose renewals wait for the lock, keep their leases.
         let manners = format!("{ISOLATION}; {}", statement_timeouts(self.lease / 2));
         client.batch_execute(&manners).await.map_err(to_store_error)?;
         Ok(client)
@@ -155,17 +154,18 @@ impl Admin {
     ) -> Result<Option<(Applied, CommitMark)>, StoreError> {
         let transaction = client.transaction().await.map_err(to_store_error)?;
         if is_large(&change) {
-            // To read or work out very many rows takes its time.
+            // Planning a change of very many rows takes longer.
             let longer = statement_timeouts(self.lease.max(Duration::from_secs(30))).replacen("SET", "SET LOCAL", 1);
             transaction.batch_execute(&longer).await.map_err(to_store_error)?;
         }
-        // The triggers would take what follows for changes that are made by hand.
+        // Tell the triggers that these changes are not made by hand.
         transaction.batch_execute("SELECT set_config('authz.writer', 'yes', true)").await.map_err(to_store_error)?;
-        // Locked from here to the end: versions come in the order of the commits.
+        // Lock the counter until the commit, so that versions are in commit order.
         let row = transaction.query_one(LOCK.as_str(), &[]).await.map_err(to_store_error)?;
         let (before, now): (i64, SystemTime) = (row.get(0), row.get(2));
         schema::readable(row.get(3))?;
-        // Every renewal waits for the counter from here on. Whoever holds the row of a key must not keep it locked.
+        // From here on every renewal waits for the counter, so a lock on the row of a key must not be waited for at
+        // length.
         let patience = format!("SET LOCAL lock_timeout = {}", (self.lease / 4).as_millis().max(1));
         transaction.batch_execute(&patience).await.map_err(to_store_error)?;
         let (vouches, mut settled_at, queue_is_full): (bool, Option<SystemTime>, bool) =
@@ -189,7 +189,7 @@ impl Admin {
             }
             let first = before.checked_add(1).ok_or_else(no_more_versions)?;
             let count = i64::try_from(edits.len()).map_err(|_| no_more_versions())?;
-            // Not up to the last number of all: whoever counts the records one by one could not go past it.
+            // Stay below the largest number: the triggers count records one by one and must not overflow.
             version = before.checked_add(count).filter(|last| *last < i64::MAX).ok_or_else(no_more_versions)?;
             if !write(&transaction, &edits, first, &identity, now, who).await? {
                 return Ok(None);
@@ -198,7 +198,7 @@ impl Admin {
             let text = settings.as_ref().map(StoreSettings::to_json).transpose();
             let text = text.map_err(|error| StoreError::invalid(error.to_string()))?;
             transaction.execute(counted, &[&version, &identity, &text]).await.map_err(to_store_error)?;
-            // Replicas ask by themselves as well: whoever fills the queue of notifications keeps nobody from revoking.
+            // Replicas also poll, so a full notification queue must not prevent a revocation.
             if !queue_is_full {
                 transaction.execute("SELECT pg_notify('authz', '')", &[]).await.map_err(to_store_error)?;
             }
@@ -206,7 +206,7 @@ impl Admin {
         let unsure = |error| {
             StoreError::unavailable(format!("whether the change is made is not known: {}", to_store_error(error)))
         };
-        // Where nothing was to be done, whoever did it may not have waited for everybody.
+        // Wait even if nothing was to be done: whoever made the change may not have waited for every replica.
         transaction.commit().await.map_err(unsure)?;
         if let Some(settings) = settings {
             let mut own = self.own.borrow_mut();
@@ -228,7 +228,7 @@ impl Admin {
         let now = SystemTime::now();
         let mut page = Page::default();
         let mut after = query.after.as_ref().map_or(String::new(), ToString::to_string);
-        // Filters are the same for every store: here only the order is the database's.
+        // Filters are evaluated here, as in every store; the database only sorts.
         let chunk = i64::try_from(query.limit + 1).unwrap_or(i64::MAX).max(1000);
         loop {
             let rows = client.query(&sql, &[&after, &chunk]).await.map_err(to_store_error)?;
@@ -264,7 +264,7 @@ impl Admin {
         self.with_connection(PATIENCE, work).await
     }
 
-    /// What a look-up finds that asks the database.
+    /// The result of a look-up that queries the database.
     pub(super) async fn by_digest(&self, digest: &Digest, index: &Index) -> Found {
         let work = async |client: &mut Client| {
             let sql = "SELECT settings, pg_is_in_recovery(), oldest, version FROM authz_counter";
@@ -274,7 +274,7 @@ impl Admin {
             }
             schema::readable(row.get(2))?;
             let (settings, version) = (parse(row.get(0), &self.own.borrow())?, row.get(3));
-            // An answer that was late must not bring an old one back.
+            // A late answer must not replace a newer directory.
             if self.directory.get() <= version {
                 self.directory.set(version);
                 index.publish([], Some(settings.directory));
@@ -333,13 +333,13 @@ impl Admin {
         parse(row.get(0), &self.own.borrow())
     }
 
-    /// Writes down when keys were last used, never an earlier time over a later one.
+    /// Stores when keys were last used; an earlier time never replaces a later one.
     pub(super) async fn put_uses(&self, used: &[(String, SystemTime)]) -> Result<(), StoreError> {
         let (ids, times): (Vec<&str>, Vec<SystemTime>) = used.iter().map(|(id, time)| (id.as_str(), *time)).unzip();
         let sql = "UPDATE authz_keys SET last_used = used.at
                    FROM unnest($1::text[], $2::timestamptz[]) AS used (id, at)
                    WHERE authz_keys.id = used.id AND (last_used IS NULL OR last_used < used.at)";
-        // Rows that it has locked must not stay locked while it waits for another: a revocation may need them.
+        // Do not wait for a locked row at length: the rows locked so far may be needed by a revocation.
         let work = async |client: &mut Client| {
             let transaction = client.transaction().await.map_err(to_store_error)?;
             transaction.batch_execute("SET LOCAL lock_timeout = '500ms'").await.map_err(to_store_error)?;
@@ -358,7 +358,7 @@ const fn is_large(change: &Change) -> bool {
     matches!(change, Change::Import(_) | Change::Purge { .. } | Change::PruneAudit { .. } | Change::Settings(_))
 }
 
-/// The newest version and all else that a change is worked out by, locked.
+/// Locks the counter, and reads what a change is planned with.
 static LOCK: LazyLock<String> = LazyLock::new(|| {
     let vouches = VOUCHES.as_str();
     format!(

@@ -1,4 +1,4 @@
-//! When a change may return: every replica knows of it, or has lost its lease.
+//! Waits until a change is known to every replica, or the replica has lost its lease.
 
 use std::{
     collections::BTreeMap,
@@ -16,21 +16,21 @@ use crate::store::{
     },
 };
 
-/// How long the database may take for each answer, while there are leases to be waited for.
+/// The timeout of each query while leases are waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What every replica has to know before a change returns.
+/// A committed change that every replica has to acknowledge.
 pub(super) struct CommitMark {
     pub(super) version: i64,
-    /// When the leases are over that another server than this one has given, as far as that is not past.
+    /// When the last lease ends that the table may not show, if that is in the future.
     pub(super) settled: Option<SystemTime>,
-    /// The same as the counter has it, past or not: whoever settles anew changes it.
+    /// The same value as stored in the counter; it changes when another writer settles again.
     pub(super) settled_at: Option<SystemTime>,
-    /// How long leases of this process are.
+    /// The lease duration of this process.
     pub(super) lease: Duration,
 }
 
-/// Which table of replicas this is: another one, of a copy of the database or restored by itself, lacks leases.
+/// Identifies the table of replicas: another one, in a copy of the database or restored by itself, lacks leases.
 pub(super) const LEASES: &str =
     "(SELECT oid FROM pg_database WHERE datname = current_database()) || '/' || 'authz_replicas'::regclass::oid";
 
@@ -74,8 +74,8 @@ pub(super) async fn await_propagation(client: &Client, mark: &CommitMark) -> Res
         "clock_timestamp(), {vouches} AND settled_at IS NOT DISTINCT FROM $2,
          clock_timestamp() + greatest($3 * interval '1 microsecond', longest_lease)"
     );
-    // By another server's clock a lease may seem to last longer than it does. Of those that do not say how long their
-    // leases are, nothing better is known.
+    // After a failover to a server with another clock, `lease_until` may be too late; `lease` bounds it, except for old
+    // replicas, which do not store it.
     let behind = format!(
         "SELECT {counter}, id, name, least(lease_until, clock_timestamp() + lease)
          FROM authz_counter LEFT JOIN authz_replicas ON applied < $1 AND lease_until > clock_timestamp()"

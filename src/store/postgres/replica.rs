@@ -1,4 +1,4 @@
-//! What keeps one replica true: the whole table in memory, and a lease without which it admits nobody.
+//! A replica: all keys in memory, and a lease without which it admits nobody.
 
 use std::{
     cell::RefCell,
@@ -141,7 +141,7 @@ impl State {
 }
 
 impl Replica {
-    /// Holds the lease for as long as the process lives. `held` hears of the first.
+    /// Renews the lease until the store is dropped. Reports the first lease to `held`.
     pub(super) async fn run(self: Rc<Self>, held: oneshot::Sender<Result<(), StoreError>>) {
         let mut held = Some(held);
         let mut is_reported = false;
@@ -164,7 +164,7 @@ impl Replica {
         }
     }
 
-    /// One connection, until it fails; done only if the replica may never serve again.
+    /// Serves one connection until it fails. Returns `Ok` only if the replica may never serve again.
     async fn serve(
         &self,
         held: &mut Option<oneshot::Sender<Result<(), StoreError>>>,
@@ -172,7 +172,7 @@ impl Replica {
     ) -> Result<(), StoreError> {
         let client = self.connect_options.connect(Some(Rc::clone(&self.wake))).await?;
         let prepared = async {
-            // Whoever does not wait for an answer any more leaves none behind that the database works at.
+            // A query that is given up must not keep the database busy.
             let patience = format!("SET statement_timeout = {}", self.lease.as_millis());
             client.batch_execute(&format!("{ISOLATION}; {patience}; LISTEN authz")).await?;
             client.prepare(RENEWAL).await
@@ -182,7 +182,7 @@ impl Replica {
         loop {
             let renewed = tokio::time::timeout(self.lease, self.renew(&client, &renewal)).await;
             let Ok(renewed) = renewed else {
-                // An answer that comes later is for a question that nobody asks any more: the connection goes with it.
+                // Close the connection: a late answer would be taken for that of the next query.
                 self.stride(|stride| stride / 2);
                 return Err(silence());
             };
@@ -213,8 +213,7 @@ impl Replica {
         *stride = change(*stride).clamp(*STRIDE.start(), *STRIDE.end());
     }
 
-    /// Asks for the lease. Whoever changes something comes either before, and is heard of here, or after, and finds
-    /// the lease.
+    /// Renews the lease. A concurrent change either commits before, and is read here, or after, and finds the lease.
     async fn renew(&self, client: &Client, renewal: &Statement) -> Result<Renewed, StoreError> {
         let (known, known_change, stride) = {
             let state = self.state.borrow();
@@ -231,8 +230,8 @@ impl Replica {
             return Ok(Renewed::Never(WENT_BACK.to_owned()));
         }
         self.state.borrow_mut().newest = version;
-        // First what has changed, then the lease: a request that finds the lease finds the changes. What is read here
-        // may be newer than the lease, which does no harm.
+        // Apply the changes before the lease, so that a request that finds the lease finds the changes. The changes may
+        // be newer than the lease, which is harmless.
         if version != known && self.catch_up(client, stride).await? < version {
             return Ok(Renewed::Behind);
         }
@@ -245,8 +244,7 @@ impl Replica {
         Ok(Renewed::Held)
     }
 
-    /// Reports a lease that ran out while the renewal was waiting for its answer. What comes of a lost connection is reported
-    /// as that.
+    /// Reports a lease that ran out while its renewal waited for the answer. A lost connection is reported elsewhere.
     fn report_lapse(&self, asked: u64, deadline: u64) {
         let now = clock::now();
         if asked < deadline && deadline < now {
@@ -260,7 +258,7 @@ impl Replica {
         }
     }
 
-    /// Learns some of what has changed, and says up to where.
+    /// Reads a batch of changes, and returns the last version that it covers.
     async fn catch_up(&self, client: &Client, stride: i64) -> Result<i64, StoreError> {
         let backlog = self.state.borrow_mut().backlog.take();
         let since = backlog.as_ref().map_or_else(|| self.state.borrow().version, |backlog| backlog.until);
@@ -270,8 +268,8 @@ impl Replica {
         changed.extend(part.changed);
         settings = part.settings.or(settings);
         let mut state = self.state.borrow_mut();
-        // Rows are read as they are at the moment, which may be later than the last of these changes. Without a change of
-        // settings any of them goes with the directory that is known; with one, only all of them together do.
+        // Rows may be newer than the last of these changes. Without a change of settings each of them is consistent
+        // with the known directory; with one, only all of them together are.
         if settings.is_some() && part.until < part.newest {
             state.backlog = Some(Backlog { until: part.until, changed, settings });
             return Ok(part.until);
@@ -287,13 +285,13 @@ impl Replica {
 
     async fn part_of_one_moment(&self, client: &Client, since: i64, stride: i64) -> Result<Part, StoreError> {
         client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.map_err(to_store_error)?;
-        // Should it fail, the connection is given up, and the transaction with it.
+        // If it fails, the connection is closed, and the transaction with it.
         let part = self.part(client, since, stride).await?;
         client.batch_execute("COMMIT").await.map_err(to_store_error)?;
         Ok(part)
     }
 
-    /// What look-ups have to find from now on, by the changes after `since`.
+    /// Reads the keys and settings that changed after `since`.
     async fn part(&self, client: &Client, since: i64, stride: i64) -> Result<Part, StoreError> {
         let sql = "SELECT version, CASE WHEN EXISTS (SELECT 1 FROM authz_audit WHERE number > $1 AND key_id IS NULL)
                      THEN settings END FROM authz_counter";
@@ -315,7 +313,7 @@ impl Replica {
         let (mut there, mut broken) = (Vec::new(), Vec::new());
         rows.iter().for_each(|row| reader.entry(row, &mut there, &mut broken));
         self.tell_broken(&broken);
-        // What is gone comes first, so that what is there has the last word.
+        // Removals come first, so that entries that exist have the last word.
         let stays: HashSet<[u8; 32]> = there.iter().map(|(digest, _)| *digest.as_bytes()).collect();
         let gone = changed.iter().filter_map(|row| digest_of(row, 1));
         let gone = gone.filter(|digest| !stays.contains(digest.as_bytes())).map(|digest| (digest, None));
@@ -329,12 +327,12 @@ impl Replica {
         }
     }
 
-    /// Gives the lease back: nobody has to wait for a replica that is gone.
+    /// Gives the lease back, so that no change waits for a replica that has shut down.
     pub(super) async fn release(&self) {
         self.index.set_stale(true);
         let goodbye = async {
             let client = self.connect_options.connect(None).await?;
-            // In one transaction: only this one is given back.
+            // In one transaction, so that the setting applies to this row only.
             let mark = "SELECT set_config('authz.given_back', 'yes', true)";
             let sql = format!("{mark}; DELETE FROM authz_replicas WHERE id = '{}'", self.id);
             client.batch_execute(&sql).await.map_err(to_store_error)
@@ -343,13 +341,13 @@ impl Replica {
     }
 }
 
-/// What tells the change of this number from another of the same number.
+/// The identity of the change with this number, which tells it from another after a failover.
 async fn identity(client: &Client, number: i64) -> Result<String, StoreError> {
     let sql = "SELECT change FROM authz_audit WHERE number = $1";
     Ok(client.query_one(sql, &[&number]).await.map_err(to_store_error)?.get(0))
 }
 
-/// As the database multiplies an interval by it.
+/// In microseconds, to be multiplied with an interval in SQL.
 pub(super) fn micros(time: Duration) -> f64 {
     time.as_secs_f64() * 1e6
 }

@@ -1,4 +1,4 @@
-//! The file that a store has opened, under the one name that it may have.
+//! Identifies the file that a store has opened, and ensures that it has only one name.
 //!
 //! SQLite keeps what was changed last in two files that are named after the first (`-wal`, `-shm`). A process that comes to
 //! the same file by another name has others, and neither sees what the other changes. So a file that has two names is not
@@ -13,28 +13,27 @@ use std::{
 
 #[derive(Clone, Debug)]
 pub(super) struct Identity {
-    /// As it was given: should it lead elsewhere one day, changes would go there, unseen.
+    /// The path as it was given, so that a link that changes later is noticed.
     pub(super) path: PathBuf,
     file: Inode,
-    /// Those that SQLite keeps beside the file, once it has made them.
+    /// The companions that SQLite keeps beside the file, once they exist.
     companions: Vec<(PathBuf, Inode)>,
 }
 
 type Inode = (u64, u64);
 
-/// What changes when somebody writes over a file: its length and time, and that of its journal, which only grows while it is
-/// open.
+/// What changes when a file is overwritten: its length and times, and the length of its journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
     length: u64,
     modified: Option<SystemTime>,
-    /// Moves with a rename as well, and nobody can set it back.
+    /// The `ctime`: a rename changes it too, and it cannot be set back.
     changed: (i64, i64),
     journal: u64,
 }
 
 impl Stamp {
-    /// Whether this is what SQLite itself makes of the one before.
+    /// Whether the file is unchanged and the journal has only grown.
     pub(super) fn follows(&self, before: &Self) -> bool {
         (self.length, self.modified, self.changed) == (before.length, before.modified, before.changed)
             && self.journal >= before.journal
@@ -42,7 +41,7 @@ impl Stamp {
 }
 
 impl Identity {
-    /// Refuses a file that others may come to by another name.
+    /// Opens a file, unless it is reachable under a second name.
     pub(super) fn open(path: &Path) -> Result<Self, String> {
         let path = std::path::absolute(path).map_err(|error| error.to_string())?;
         if is_mounted_alone(&path) {
@@ -50,7 +49,7 @@ impl Identity {
                         instead"
                 .to_owned());
         }
-        // Whoever makes a store gives it a second name for a moment.
+        // Creating a store gives it a second name for a moment.
         let begin = Instant::now();
         loop {
             let metadata = fs::metadata(&path).map_err(|error| error.to_string())?;
@@ -62,7 +61,7 @@ impl Identity {
         }
     }
 
-    /// Remembers the files beside it, which are there from the first read on.
+    /// Records the companions, which exist from the first read on.
     pub(super) fn with_companions(mut self) -> Result<Self, String> {
         let real = fs::canonicalize(&self.path).map_err(|error| error.to_string())?;
         for suffix in ["-wal", "-shm"] {
@@ -75,8 +74,9 @@ impl Identity {
         Ok(self)
     }
 
-    /// Waits for its turn among all who write to files of this directory; until it is dropped. SQLite's own lock stands in
-    /// `-shm`: where somebody removes that, two processes would have one each. What cannot be locked is left to that lock.
+    /// Locks the directory against other writers until the guard is dropped. The lock of SQLite is in `-shm`: if that
+    /// file is removed, two processes would have one each. If the directory cannot be locked, only the lock of SQLite
+    /// applies.
     #[cfg(unix)]
     pub(super) fn lock(&self, deadline: Instant) -> Option<fs::File> {
         use rustix::fs::{FlockOperation, flock};
@@ -98,7 +98,7 @@ impl Identity {
         None
     }
 
-    /// Whether all of them are the files that were opened.
+    /// Checks that the file and its companions are the ones that were opened.
     pub(super) fn check(&self) -> Result<(), String> {
         let metadata = fs::metadata(&self.path).map_err(|error| error.to_string())?;
         if inode(&metadata) != self.file {
@@ -130,7 +130,8 @@ impl Identity {
         Ok(Stamp { length: metadata.len(), modified: metadata.modified().ok(), changed, journal })
     }
 
-    /// Whether SQLite has opened the same file: it follows links by their text, and the kernel does not in `/proc/PID/root`.
+    /// Checks that SQLite has opened the same file: it resolves links by their text, which is wrong for
+    /// `/proc/PID/root`.
     pub(super) fn check_opened(&self, opened: Option<&str>) -> Result<(), String> {
         match opened.map(fs::metadata) {
             Some(Ok(found)) if inode(&found) == self.file => Ok(()),
@@ -178,7 +179,8 @@ fn has_one_name(_: &Metadata) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether the file is the root of a mount. Linux tells since 5.8; before that, and where `statx` is forbidden, `/proc` does.
+/// Whether the file is a mount point. `statx` reports that since Linux 5.8; before, and where `statx` is forbidden,
+/// `/proc` does.
 #[cfg(target_os = "linux")]
 fn is_mounted_alone(path: &Path) -> bool {
     use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
@@ -186,7 +188,7 @@ fn is_mounted_alone(path: &Path) -> bool {
         Ok(found) if found.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT) => {
             found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)
         }
-        // An older kernel, or a sandbox that forbids the call: the list of mounts says it too.
+        // The kernel is older, or a sandbox forbids the call: consult the list of mounts.
         _ => crate::mount::SingleMount::find(path).is_some(),
     }
 }

@@ -1,4 +1,5 @@
-//! The one thread that talks to an open file: changes, questions, and what other processes have changed.
+//! The thread that owns the connection: it applies changes, answers administrative reads, and follows the changes of
+//! other processes.
 
 use std::{
     sync::{
@@ -31,18 +32,18 @@ use crate::{
     },
 };
 
-/// How often the file is asked whether another process has written to it.
+/// How often the file is polled for changes of other processes.
 const TICK: Duration = Duration::from_millis(200);
-/// How often uses are written down.
+/// How often uses are stored.
 const FLUSH: Duration = Duration::from_secs(20);
-/// Why a store is not served any more.
+/// The fault of a file that is no longer served.
 const WENT_BACK: &str = "the file lacks a change that it had, or has one that never was in its journal: it was restored, \
                          written over, or changed by another name, and keys that were revoked since may be live in it; \
                          restart every program that has it open to serve it as it is";
-/// How long a change waits for another process that writes.
+/// How long a change waits for the write lock.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Something to do with the file.
+/// A task for the thread.
 pub(super) type Job = Box<dyn FnOnce(&mut Worker) + Send>;
 
 pub(super) struct Worker {
@@ -52,37 +53,38 @@ pub(super) struct Worker {
     stamp: Stamp,
     stale_after: Duration,
     failing_since: Option<Instant>,
-    /// Whether the file was not in its place when it was looked at last.
+    /// Whether the file was missing or another one at the last check.
     was_away: bool,
     next_tick: Instant,
     next_flush: Instant,
     used_since: SystemTime,
 }
 
-/// What came of a look for changes.
+/// The result of polling for changes.
 enum Looked {
-    /// What is known is what the file says.
+    /// The index is up to date.
     Current,
-    /// Another process holds the file.
+    /// Another process holds an exclusive lock.
     Locked,
 }
 
-/// What this process knows of the file's content.
+/// What this process knows of the content of the file.
 pub(super) struct View {
     pub(super) index: Arc<Index>,
     pub(super) settings: StoreSettings,
     own: Vec<Dimension>,
-    /// The newest change that the index has in it.
+    /// The newest change that the index contains.
     known: CommitMark,
-    /// What SQLite said then of the commits of others. It counts what goes through the journal and the shared memory of this
-    /// process: a change that leaves it as it was came by another name, and this connection may see half of it.
+    /// `PRAGMA data_version` at that change. It counts the commits of others that go through the journal and the shared
+    /// memory of this process. If the content changes and it does not, the change was made under another name, and this
+    /// connection may see only half of it.
     version: i64,
-    /// Whether the index has all keys in it, or none.
+    /// Whether the index holds all keys, or none.
     is_cached: bool,
     report: Report,
 }
 
-/// All of it as it was at one moment.
+/// Reads everything in one transaction.
 fn read_all(
     connection: &Connection,
     own: &[Dimension],
@@ -99,13 +101,13 @@ fn read_all(
 }
 
 impl Worker {
-    /// Reads everything that the file holds, and sees whether it is whole.
+    /// Reads the whole file, and checks its integrity.
     pub(super) fn new(
         connection: Connection,
         file: Identity,
         SqliteOptions { own, report, stale_after, is_cached }: SqliteOptions,
     ) -> Result<Self, StoreError> {
-        // Both look at all of the file, and neither waits for the other.
+        // Both read the whole file, in parallel.
         let (settings, (known, version), All { entries, broken }) = thread::scope(|scope| {
             if !is_cached {
                 return read_all(&connection, &own, is_cached);
@@ -116,7 +118,7 @@ impl Worker {
             check.join().map_err(|_| StoreError::unavailable("the check of the file has failed"))??;
             read
         })?;
-        // Look-ups have no use for the pages that were read.
+        // Look-ups do not need the cached pages.
         let _ = connection.execute_batch("PRAGMA shrink_memory");
         let index = Arc::new(Index::new(entries, settings.directory.clone()));
         let view = View { index, settings, own, known, version, is_cached, report };
@@ -124,7 +126,7 @@ impl Worker {
         let unsure = |why: String| StoreError::unavailable(format!("{}: {why}", file.path.display()));
         file.check_opened(connection.path()).map_err(unsure)?;
         let file = file.clone().with_companions().map_err(unsure)?;
-        // Nothing has happened to it since it was opened.
+        // The file must still be the one that was opened.
         let stamp = file.check().and_then(|()| file.stamp()).map_err(unsure)?;
         let now = Instant::now();
         Ok(Self {
@@ -141,7 +143,7 @@ impl Worker {
         })
     }
 
-    /// Works until nobody holds the store any more.
+    /// Runs until the last handle of the store is dropped.
     pub(super) fn run(mut self, jobs: &Receiver<Job>) {
         let _guard = MarkStaleOnDrop(Arc::clone(&self.view.index));
         let patient = self.connection.busy_timeout(Duration::from_millis(50));
@@ -163,8 +165,8 @@ impl Worker {
         self.end();
     }
 
-    /// Writes down what is left, unless the file is in doubt: then SQLite must not move what its journal holds over what
-    /// others have changed since, nor remove their journal, as it does when the last connection is closed.
+    /// Stores the last uses, unless the file is in doubt. Then the connection must not checkpoint when it closes: that
+    /// would overwrite what others have changed since, or remove their journal.
     fn end(&mut self) {
         let _ = self.connection.busy_timeout(PATIENCE);
         let written = match self.look() {
@@ -179,14 +181,15 @@ impl Worker {
         }
     }
 
-    /// Looks for changes, and whether the file still is what it was.
+    /// Polls for changes, and checks that the file is still the one that was opened.
     fn look(&mut self) -> Result<Looked, String> {
         if let Err(why) = self.file.check() {
             self.was_away = true;
             return Err(why);
         }
         if self.was_away {
-            // What was committed meanwhile was committed by another name, whatever has moved the version before.
+            // A change that was made meanwhile was made under another name, even if `data_version` has moved for
+            // another reason.
             self.view.version =
                 rows::data_version(&self.connection).map_err(|error| to_store_error(error).to_string())?;
             self.was_away = false;
@@ -199,12 +202,12 @@ impl Worker {
         }
     }
 
-    /// Looks for changes of other processes. A file that is locked has none that could be read, and keeps
-    /// what is known; one that cannot be read for a while makes it stale.
+    /// Polls for changes of other processes. A locked file keeps the index as it is; a file that cannot be read for a
+    /// while makes it stale.
     fn tick(&mut self) {
         let looked = self.look();
         let now = Instant::now();
-        // Nothing is written to a file that is in doubt: it would hide what others have changed.
+        // Nothing is written to a file that is in doubt: it would overwrite what others have changed.
         let may_write = looked.is_ok();
         if looked.is_ok() {
             self.renew();
@@ -226,13 +229,13 @@ impl Worker {
                 }
             }
         }
-        // What a reader or a full disk has kept in the journal is moved as soon as they are gone.
+        // Checkpoint again what a reader or a full disk has kept in the journal.
         if may_write && self.file.journal() > 0 {
             self.settle();
         }
         if may_write && now >= self.next_flush {
             self.next_flush = now + FLUSH;
-            // What was not written down is tried again.
+            // Uses that were not stored are retried at the next flush.
             if let Err(error) = self.flush() {
                 (self.view.report)(&format!("when keys were last used could not be written down: {error}"));
             }
@@ -240,22 +243,22 @@ impl Worker {
         self.next_tick = Instant::now() + TICK;
     }
 
-    /// Look-ups are answered for so long after the last look: a process that was paused for longer looks first. It is longer
-    /// than a file that cannot be read is borne, so that this is reported before requests are refused.
+    /// Extends the time for which look-ups are answered without another poll, so that a process that was paused polls
+    /// first. It exceeds `stale_after`, so that a fault is reported before requests are refused.
     fn renew(&self) {
         let nanos = u64::try_from((self.stale_after + 3 * TICK).as_nanos()).unwrap_or(u64::MAX);
         self.view.index.set_deadline(clock::now().saturating_add(nanos));
     }
 
-    /// Takes over what has changed in the file, as it is at one moment.
+    /// Applies the changes of others, read in one transaction.
     fn catch_up(&mut self) -> rusqlite::Result<bool> {
-        // What is only read is not committed: it ends where it is dropped.
+        // A read transaction needs no commit: dropping it ends it.
         let moment = self.connection.unchecked_transaction()?;
         self.view.catch_up(&moment)
     }
 
-    /// Whether what is known of the file is what stands on the disk. A connection keeps pages in memory, and cannot know of
-    /// anybody who writes over the file without asking SQLite.
+    /// Checks that the file on disk is what this process knows. A connection caches pages, and cannot notice a file
+    /// that is overwritten without SQLite.
     fn look_at_disk(&mut self) -> Result<(), String> {
         let stamp = self.file.stamp()?;
         if !stamp.follows(&self.stamp) {
@@ -270,27 +273,27 @@ impl Worker {
         Ok(())
     }
 
-    /// Whether a connection that keeps no pages yet finds what is known, and nothing else that was not committed through the
-    /// journal of this process. Asked in this order: what is committed in between is counted.
+    /// Whether a fresh connection, which caches nothing, finds the known change, and no other that was not committed
+    /// through the journal of this process. The order matters: a commit in between moves `data_version`.
     fn is_as_known(&self) -> rusqlite::Result<bool> {
         let fresh = schema::connect(&self.file.path)?;
         Ok(rows::is_still(&fresh, &self.view.known)?
             && (rows::newest(&fresh)? == self.view.known || rows::data_version(&self.connection)? != self.view.version))
     }
 
-    /// Moves what was written from the journal to the file itself, and empties it, so that neither whoever removes the journal
-    /// nor whoever comes by another name loses it. Should it fail (a reader is at it, the disk is full), the change stays
-    /// in the journal, as durable as before, and the next one moves both.
+    /// Checkpoints the journal into the file and truncates it, so that removing the journal, or opening the file under
+    /// another name, loses no change. If it fails, because of a reader or a full disk, the change stays in the journal,
+    /// as durable as before, and a later checkpoint moves it.
     fn settle(&self) {
         let _ = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
     }
 
-    /// Fails if the file is not the one that was opened.
+    /// Returns an error if the file is not the one that was opened.
     pub(super) fn is_there(&self) -> Result<(), StoreError> {
         self.file.check().map_err(StoreError::unavailable)
     }
 
-    /// Writes down when keys were last used.
+    /// Stores when keys were last used.
     fn flush(&mut self) -> Result<(), StoreError> {
         let until = SystemTime::now();
         let used = self.view.index.used_since(self.used_since);
@@ -305,7 +308,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Carries a change out: durable, and known to every look-up, when this returns.
+    /// Applies a change. It is durable, and visible to every look-up, when this returns.
     pub(super) fn apply(&mut self, who: &str, change: Change) -> Result<Applied, StoreError> {
         self.is_as_it_was()?;
         let deadline = Instant::now() + PATIENCE;
@@ -314,12 +317,12 @@ impl Worker {
             if !is_busy(&error) || Instant::now() >= deadline {
                 return Err(to_store_error(error));
             }
-            // Another process writes: what it has written is learnt meanwhile.
+            // Another process holds the write lock: follow its changes meanwhile.
             if Instant::now() >= self.next_tick {
                 self.tick();
             }
         }
-        // Nobody else can change anything now, however long this takes.
+        // No other process can change anything while this one holds the write lock.
         self.view.index.set_deadline(u64::MAX);
         let applied = self.apply_in_turn_and_settle(who, change);
         self.renew();
@@ -327,7 +330,7 @@ impl Worker {
     }
 
     fn apply_in_turn_and_settle(&mut self, who: &str, change: Change) -> Result<Applied, StoreError> {
-        // While it waited, somebody may have moved the file, and changed it by another name.
+        // While this process waited, the file may have been moved, and changed under another name.
         let applied = self.is_as_it_was().and_then(|()| self.apply_in_turn(who, change));
         match applied {
             Ok(applied) => {
@@ -340,7 +343,7 @@ impl Worker {
                 Ok(applied)
             }
             Err(error) => {
-                // Whatever of it was written is taken back. A failed commit may have done so already.
+                // Roll back. A failed commit may have done so already.
                 let _ = self.connection.execute_batch("ROLLBACK");
                 Err(error)
             }
@@ -351,7 +354,7 @@ impl Worker {
         self.file.check().and_then(|()| self.look_at_disk()).map_err(StoreError::unavailable)
     }
 
-    /// What a look-up finds that asks the file.
+    /// The result of a look-up that reads the file.
     pub(super) fn by_digest(&mut self, digest: &Digest) -> Result<(Found, Directory), StoreError> {
         self.is_there()?;
         let moment = self.connection.unchecked_transaction().map_err(to_store_error)?;
@@ -373,7 +376,7 @@ impl Worker {
         if !view.catch_up(connection).map_err(to_store_error)? {
             return Err(StoreError::unavailable(WENT_BACK));
         }
-        // The triggers would take what follows for changes that are made by hand.
+        // Tell the triggers that these changes are not made by hand.
         connection.execute_batch("UPDATE writer SET busy = 1").map_err(to_store_error)?;
         let now = SystemTime::now();
         let tables = SqliteKeySource { connection, dimensions: &view.settings.dimensions };
@@ -398,8 +401,8 @@ impl Worker {
             view.settings = settings;
         }
         if !as_known {
-            // The file says something else of a key than what look-ups find: only all of it anew is sure to be true.
-            // The change is made; should this fail, nobody is let in.
+            // The index differs from the file, so reload all of it. The change is committed; if the reload fails, deny
+            // everything.
             let moment = connection.unchecked_transaction();
             if let Err(error) = moment.and_then(|moment| view.reload(&moment, newest)) {
                 view.index.set_stale(true);
@@ -411,7 +414,8 @@ impl Worker {
 }
 
 impl View {
-    /// Takes over what has changed in the file since. False if it is not the file that it was.
+    /// Applies what has changed in the file since. Returns false if the file went back or was changed under another
+    /// name.
     fn catch_up(&mut self, connection: &Connection) -> rusqlite::Result<bool> {
         let version = rows::data_version(connection)?;
         let newest = rows::newest(connection)?;
@@ -429,8 +433,7 @@ impl View {
         if !self.is_cached {
             return self.reload(connection, newest);
         }
-        // An id may have another digest by now, a digest another id: what is gone comes first, so that what is
-        // there has the last word.
+        // Ids and digests may have changed hands, so removals come first, and entries that exist have the last word.
         let (mut gone, mut there) = (Vec::new(), Vec::new());
         for (id, digest) in rows::changed_since(connection, self.known.number)? {
             let Some(id) = id else {
@@ -460,7 +463,7 @@ impl View {
         Ok(())
     }
 
-    /// Reads everything anew. The caller holds a transaction, so that it is of one moment.
+    /// Reloads everything. The caller holds a transaction, so that it is consistent.
     fn reload(&mut self, connection: &Connection, newest: CommitMark) -> rusqlite::Result<()> {
         match schema::settings(connection, &self.own) {
             Ok(settings) => self.settings = settings,
@@ -481,7 +484,7 @@ impl View {
     }
 }
 
-/// Uses are noted in whole seconds: one of this second counts as one of its beginning.
+/// Uses are recorded in whole seconds: a use within this second has the time of its beginning.
 fn a_second_before(time: SystemTime) -> SystemTime {
     time.checked_sub(Duration::from_secs(1)).unwrap_or(time)
 }

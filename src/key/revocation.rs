@@ -1,4 +1,4 @@
-//! How a request in flight learns that its key is no longer what it was when the request was admitted.
+//! How a request in flight learns that its key was revoked, has expired, or may do less than when it was admitted.
 
 use std::{
     sync::{
@@ -10,25 +10,26 @@ use std::{
 };
 
 use crate::key::{
-    Grant, KeyRecord, Restriction,
+    KeyRecord,
+    coverage::covers,
     expiry::{self, RECHECK},
 };
 
 /// The signal that all versions of a record share, until one takes something away from the one before.
 ///
-/// It is made when somebody waits for it, or when a version follows another: a record that nobody waits
-/// for costs nothing.
+/// The signal is created when the first request waits for it, or when a new version replaces the record. A record that no
+/// request waits for has none.
 #[derive(Debug, Default)]
 pub(crate) struct SignalCell(OnceLock<Arc<RevocationSignal>>);
 
 #[derive(Debug, Default)]
 pub(super) struct RevocationSignal {
-    /// None of [`End`], or one of them.
+    /// Zero, or the code of an [`EndReason`].
     end: AtomicU8,
     waiting: Mutex<Waiting>,
 }
 
-/// Who waits; the index of one stays the same until it leaves.
+/// The wakers of the requests that wait. The index of a waker is stable until its request leaves.
 #[derive(Debug, Default)]
 struct Waiting {
     wakers: Vec<Option<Waker>>,
@@ -59,24 +60,24 @@ impl Waiting {
         }
     }
 
-    /// Sees to it that whoever waits is woken when the record expires. False if that cannot be.
-    fn set_timer(&mut self, life: &Arc<RevocationSignal>, now: SystemTime) -> bool {
+    /// Asks the timer to wake the waiting requests when the record expires. Returns false if the timer cannot.
+    fn set_timer(&mut self, signal: &Arc<RevocationSignal>, now: SystemTime) -> bool {
         let Some(end) = self.expires_at.filter(|_| !self.timed && !self.wakers.is_empty()) else { return true };
-        // An end that is far away is looked at again: by then nobody may wait any more, or the end may be another.
+        // A distant expiry is checked again later: by then no request may be waiting, or the expiry may have moved.
         let due = now.checked_add(RECHECK).map_or(end, |soon| end.min(soon));
-        self.timed = expiry::wake_at(due, Arc::downgrade(life));
+        self.timed = expiry::wake_at(due, Arc::downgrade(signal));
         self.timed
     }
 }
 
-/// What became of a key while a request was in flight.
+/// Why a request in flight must end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum EndReason {
     Revoked = 1,
-    /// It was deleted, or its record cannot be read any more.
+    /// The key was deleted, or its record became unreadable.
     Gone,
-    /// It may do less than before.
+    /// The key may do less than before.
     Narrowed,
     Expired,
 }
@@ -95,7 +96,7 @@ impl EndReason {
 
 impl SignalCell {
     pub(crate) fn end(&self) -> Option<EndReason> {
-        self.0.get().and_then(|life| life.end())
+        self.0.get().and_then(|signal| signal.end())
     }
 
     /// Prepares a record to take the place of another in a store, before anybody can find it: it goes on with the same
@@ -112,27 +113,29 @@ impl SignalCell {
         if narrowed || revokes_access(old, new) {
             return Some(EndReason::Narrowed);
         }
-        let life = old.life();
-        if life.end().is_some() {
-            return None; // whoever was in flight has been told, and the new version begins anew
+        let signal = old.signal();
+        if signal.end().is_some() {
+            return None; // the requests in flight have been told; the new version starts with a signal of its own
         }
-        // A version that came from elsewhere may have a signal of its own already: then both hear of an end.
-        if new.life_cell().0.set(Arc::clone(life)).is_err() && !Arc::ptr_eq(life, new.life()) {
+        // If the new record already has a signal of its own, end both.
+        if new.signal_cell().0.set(Arc::clone(signal)).is_err() && !Arc::ptr_eq(signal, new.signal()) {
             return Some(EndReason::Narrowed);
         }
-        life.set_expiry(new.expires_at());
+        signal.set_expiry(new.expires_at());
         None
     }
 
-    /// Ends whatever is in flight with this record. To be called once nobody finds the record any more.
+    /// Ends every request in flight with this record.
+    ///
+    /// INVARIANT: no look-up finds the record any more. A request that found it later would not be ended.
     pub(crate) fn finish(record: &KeyRecord, end: EndReason) {
-        record.life().finish(end);
+        record.signal().finish(end);
     }
 }
 
 impl KeyRecord {
-    fn life(&self) -> &Arc<RevocationSignal> {
-        self.life_cell().0.get_or_init(|| {
+    fn signal(&self) -> &Arc<RevocationSignal> {
+        self.signal_cell().0.get_or_init(|| {
             let waiting = Waiting { expires_at: self.expires_at(), ..Waiting::default() };
             Arc::new(RevocationSignal { end: AtomicU8::new(0), waiting: Mutex::new(waiting) })
         })
@@ -144,7 +147,7 @@ impl RevocationSignal {
         EndReason::from_code(self.end.load(Ordering::Acquire))
     }
 
-    /// Whoever panicked while holding the lock left a list that is whole.
+    /// Ignores poisoning: no code panics between two changes of the list, so the list is always consistent.
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -152,14 +155,15 @@ impl RevocationSignal {
     fn finish(&self, end: EndReason) {
         let wakers = {
             let mut waiting = self.lock();
-            let _ = self.end.compare_exchange(0, end as u8, Ordering::AcqRel, Ordering::Acquire); // the first end counts
+            // The first reason is kept.
+            let _ = self.end.compare_exchange(0, end as u8, Ordering::AcqRel, Ordering::Acquire);
             waiting.free = Vec::new();
             std::mem::take(&mut waiting.wakers)
         };
         wakers.into_iter().flatten().for_each(Waker::wake);
     }
 
-    /// The newest version ends at another time.
+    /// Moves the expiry to that of the newest version.
     fn set_expiry(self: &Arc<Self>, end: Option<SystemTime>) {
         let is_timed = {
             let mut waiting = self.lock();
@@ -167,7 +171,7 @@ impl RevocationSignal {
                 return;
             }
             waiting.expires_at = end;
-            // An entry that the timer has may be for a later time than this.
+            // The timer may hold an entry for a later time.
             waiting.timed = false;
             waiting.set_timer(self, SystemTime::now())
         };
@@ -176,7 +180,7 @@ impl RevocationSignal {
         }
     }
 
-    /// What the timer does when the time that it was given has come.
+    /// Called by the timer when the time of its entry has come.
     pub(super) fn look_at_clock(self: &Arc<Self>, now: SystemTime) {
         let is_timed = {
             let mut waiting = self.lock();
@@ -189,15 +193,14 @@ impl RevocationSignal {
     }
 }
 
-/// A copy is another version, or a record of somebody else's: whether it shares the life is for a store to
-/// say.
+/// A clone has no signal: only a store knows whether two records are versions of one key, and hands the signal over.
 impl Clone for SignalCell {
     fn clone(&self) -> Self {
         Self::default()
     }
 }
 
-/// It is not a part of what the record says.
+/// The signal is not part of the content of a record.
 impl PartialEq for SignalCell {
     fn eq(&self, _: &Self) -> bool {
         true
@@ -210,9 +213,9 @@ impl Eq for SignalCell {}
 #[derive(Debug)]
 pub(crate) struct RevocationWatch {
     record: Arc<KeyRecord>,
-    /// Where its waker stands, once it had to wait.
+    /// The index of its waker, once the request had to wait.
     position: Option<usize>,
-    /// Whether the clock of the system ends it when the record expires.
+    /// Whether the system clock ends the request when the record expires.
     by_clock: bool,
 }
 
@@ -221,7 +224,7 @@ impl RevocationWatch {
         Self { record, position: None, by_clock: true }
     }
 
-    /// For layers that have a clock of their own: only changes end it.
+    /// For layers with a clock of their own, whose requests the system clock must not end.
     pub(crate) const fn without_clock(mut self) -> Self {
         self.by_clock = false;
         self
@@ -231,26 +234,26 @@ impl RevocationWatch {
         &self.record
     }
 
-    /// Whether it has ended; costs one load.
+    /// Why the request must end, if it must. Costs one atomic load.
     pub(crate) fn end(&self) -> Option<EndReason> {
-        self.record.life_cell().end()
+        self.record.signal_cell().end()
     }
 
-    /// When the record expires, or a version of it that took nothing away; most have no end, which costs one look.
+    /// When the record expires, or the newest version of it that took nothing away.
     pub(crate) fn expires_at(&self) -> Option<SystemTime> {
-        let life = self.record.life_cell().0.get();
-        match (life, self.record.expires_at()) {
-            (Some(life), Some(_)) => life.lock().expires_at,
+        let signal = self.record.signal_cell().0.get();
+        match (signal, self.record.expires_at()) {
+            (Some(signal), Some(_)) => signal.lock().expires_at,
             (_, own) => own,
         }
     }
 
-    /// Ready when it has ended; until then the task is woken at the end.
+    /// Ready when the request must end; the task is woken then.
     pub(crate) fn poll_end(&mut self, cx: &Context<'_>) -> Poll<EndReason> {
-        let life = self.record.life();
-        let mut waiting = life.lock();
-        // Under the lock: an end that comes later finds the waker.
-        if let Some(end) = life.end() {
+        let signal = self.record.signal();
+        let mut waiting = signal.lock();
+        // Checked under the lock, so that an end that comes later finds the waker.
+        if let Some(end) = signal.end() {
             return Poll::Ready(end);
         }
         self.position = Some(waiting.enter(self.position, cx.waker()));
@@ -258,7 +261,7 @@ impl RevocationWatch {
             return Poll::Pending;
         }
         let now = SystemTime::now();
-        if waiting.expires_at.is_none_or(|end| now < end) && waiting.set_timer(life, now) {
+        if waiting.expires_at.is_none_or(|end| now < end) && waiting.set_timer(signal, now) {
             return Poll::Pending;
         }
         Poll::Ready(EndReason::Expired)
@@ -268,12 +271,12 @@ impl RevocationWatch {
 impl Drop for RevocationWatch {
     fn drop(&mut self) {
         if let Some(position) = self.position {
-            self.record.life().lock().leave(position);
+            self.record.signal().lock().leave(position);
         }
     }
 }
 
-/// Whether the new record might refuse what the old one allows. Where that is not plain, it does.
+/// Whether the new record may refuse what the old one allows. Errs on the side of ending requests.
 pub(crate) fn revokes_access(old: &KeyRecord, new: &KeyRecord) -> bool {
     let now = SystemTime::now();
     old.kind() != new.kind()
@@ -281,37 +284,6 @@ pub(crate) fn revokes_access(old: &KeyRecord, new: &KeyRecord) -> bool {
         || new.not_before().is_some_and(|start| now < start)
         || new.expires_at().is_some_and(|end| end <= now)
         || !covers(new.grant(), old.grant())
-}
-
-/// Whether the wide grant allows all that the narrow one does.
-fn covers(wide: &Grant, narrow: &Grant) -> bool {
-    let restrictions =
-        wide.restrictions().iter().all(|(dimension, wide)| match (wide, narrow.restriction(dimension)) {
-            (Restriction::Include(wide), Some(Restriction::Include(narrow))) => {
-                narrow.iter().all(|id| wide.contains(id))
-            }
-            (Restriction::Exclude(wide), Some(Restriction::Exclude(narrow))) => {
-                wide.iter().all(|id| narrow.contains(id))
-            }
-            (Restriction::Exclude(wide), Some(Restriction::Include(narrow))) => {
-                !narrow.iter().any(|id| wide.contains(id))
-            }
-            (Restriction::Exclude(wide), None) => wide.iter().next().is_none(),
-            (Restriction::Include(_), _) => false,
-        });
-    let networks = match (wide.networks(), narrow.networks()) {
-        (None, _) => true,
-        (Some(wide), Some(narrow)) => narrow.iter().all(|network| wide.iter().any(|known| known == network)),
-        (Some(_), None) => false,
-    };
-    let origins = match (wide.origins(), narrow.origins()) {
-        (None, None) => true,
-        (Some(wide), Some(narrow)) => narrow.iter().all(|origin| wide.contains(origin)),
-        // Without a list there is no origin that a rule would accept.
-        (Some(_), None) => true,
-        (None, Some(_)) => false,
-    };
-    restrictions && networks && origins && narrow.permissions().iter().all(|held| wide.permits(held))
 }
 
 #[cfg(test)]
@@ -381,7 +353,7 @@ mod tests {
         let mut watches: Vec<RevocationWatch> = (0..10).map(|_| RevocationWatch::new(Arc::clone(&record))).collect();
         assert!(watches.iter_mut().all(|watch| watch.poll_end(&cx).is_pending()));
         watches.truncate(3);
-        assert_eq!(record.life().lock().free.len(), 7);
+        assert_eq!(record.signal().lock().free.len(), 7);
         let mut late = RevocationWatch::new(Arc::clone(&record));
         assert!(
             late.poll_end(&cx).is_pending() && late.position.is_some_and(|position| position < 10),
@@ -390,7 +362,7 @@ mod tests {
         SignalCell::finish(&record, EndReason::Gone);
         assert!(watches.iter_mut().all(|watch| watch.poll_end(&cx) == Poll::Ready(EndReason::Gone)));
         drop((watches, late));
-        assert!(record.life().lock().wakers.is_empty());
+        assert!(record.signal().lock().wakers.is_empty());
     }
 
     #[test]
@@ -409,6 +381,6 @@ mod tests {
         assert_eq!(watch.end(), Some(EndReason::Expired), "and nobody had to ask");
         let again = later.revise().expires_at(None).build();
         assert_eq!(SignalCell::hand_over(&later, &again, false), None);
-        assert_eq!(again.life_cell().end(), None, "renewed, it begins anew");
+        assert_eq!(again.signal_cell().end(), None, "renewed, it begins anew");
     }
 }
