@@ -51,7 +51,7 @@ pub use crate::{
     check::Check,
     clean_path::CleanPath,
     client_address::{ClientAddress, PeerAddress, TrustedProxies},
-    credential::{Source, Sources},
+    credential::{FindCredential, Source, Sources},
     denial::{Cause, Denial},
     dimension::{Dimension, IdGrammar},
     directory::{Directory, DirectoryBuilder},

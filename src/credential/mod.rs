@@ -2,6 +2,10 @@
 
 mod deprecation;
 mod source;
+mod sources;
 
-pub use self::source::{Source, Sources};
-pub(crate) use self::{deprecation::Notice, source::Credential};
+pub(crate) use self::{deprecation::Notice, sources::Credential};
+pub use self::{
+    source::{FindCredential, Source},
+    sources::Sources,
+};

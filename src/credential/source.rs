@@ -1,29 +1,99 @@
+//! One place in a request where an API key may stand.
+
 use std::{
+    borrow::Cow,
+    fmt,
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
+use http::{
+    HeaderName, HeaderValue,
+    header::{AUTHORIZATION, COOKIE},
+};
 
 use super::deprecation::Notice;
-use crate::{bytes::same, denial::Cause};
+use crate::{bytes::same, denial::Cause, error::ConfigError};
 
-/// One place in a request where an API key may stand: a header, with or without a scheme in front.
+/// One place in a request where an API key may stand: a header, a scheme of `Authorization`, a cookie, or what a type of
+/// your own finds in a header.
 ///
 /// A key in the query string is not a source and cannot be made one: URLs end up in logs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
-    header: HeaderName,
-    scheme: Option<Scheme>,
-    notice: Option<Arc<Notice>>,
+    pub(super) header: HeaderName,
+    form: Form,
+    pub(super) notice: Option<Arc<Notice>>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Scheme {
-    /// As RFC 9110 section 11.1 has it: `Bearer`, `bearer` and `BEARER` are one.
-    AnyCase,
-    Exact,
+/// How a credential stands in the value of its header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Form {
+    Whole,
+    /// After the name of a scheme, which is stored with the space that ends it.
+    Scheme {
+        name: Cow<'static, [u8]>,
+        is_exact: bool,
+    },
+    Cookie(Box<str>),
+    Custom(Custom),
 }
+
+/// Finds credentials in a header, for [`Source::custom`].
+///
+/// # Example
+/// A header with an id and a key, `X-Client: web;key=..`:
+/// ```
+/// use http::HeaderName;
+/// use tower_authz::{FindCredential, Source};
+///
+/// #[derive(Debug)]
+/// struct ClientHeader;
+///
+/// impl FindCredential for ClientHeader {
+///     fn header(&self) -> HeaderName {
+///         HeaderName::from_static("x-client")
+///     }
+///
+///     fn find<'v>(&self, value: &'v [u8]) -> Option<&'v [u8]> {
+///         let at = value.windows(5).position(|window| window == b";key=")?;
+///         value.get(at + 5..)
+///     }
+///
+///     fn strip(&self, value: &[u8]) -> Option<Vec<u8>> {
+///         let at = value.windows(5).position(|window| window == b";key=")?;
+///         value.get(..at).map(<[u8]>::to_vec)
+///     }
+/// }
+///
+/// let source = Source::custom(ClientHeader);
+/// # drop(source);
+/// ```
+pub trait FindCredential: fmt::Debug + Send + Sync + 'static {
+    /// The header to look into. It is marked sensitive, so that no `Debug` of the headers prints it.
+    fn header(&self) -> HeaderName;
+
+    /// The API key in one line of the header; `None` if the line holds none, so that the next source is asked.
+    fn find<'v>(&self, value: &'v [u8]) -> Option<&'v [u8]>;
+
+    /// The line without the API key, where credentials are removed before the handler sees the request; `None`, the default,
+    /// removes the whole line.
+    fn strip(&self, value: &[u8]) -> Option<Vec<u8>> {
+        let _ = value;
+        None
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Custom(Arc<dyn FindCredential>);
+
+impl PartialEq for Custom {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Custom {}
 
 /// With the space that ends it.
 const BEARER: &[u8] = b"Bearer ";
@@ -32,19 +102,50 @@ impl Source {
     /// `Authorization: Bearer <key>` (RFC 6750 section 2.1), the scheme in any case.
     #[must_use]
     pub const fn bearer() -> Self {
-        Self { header: AUTHORIZATION, scheme: Some(Scheme::AnyCase), notice: None }
+        Self::new(AUTHORIZATION, Form::Scheme { name: Cow::Borrowed(BEARER), is_exact: false })
     }
 
     /// `Authorization: Bearer <key>` with the scheme spelt exactly so.
     #[must_use]
     pub const fn bearer_exact() -> Self {
-        Self { header: AUTHORIZATION, scheme: Some(Scheme::Exact), notice: None }
+        Self::new(AUTHORIZATION, Form::Scheme { name: Cow::Borrowed(BEARER), is_exact: true })
+    }
+
+    /// `Authorization: <scheme> <key>` with another scheme, in any case (RFC 9110 section 11.1): `Token`, `ApiKey`.
+    ///
+    /// # Errors
+    /// If the name is no token, such as one with a space in it.
+    pub fn scheme(name: &str) -> Result<Self, ConfigError> {
+        let mut name = token(name, "scheme")?.as_bytes().to_vec();
+        name.push(b' ');
+        Ok(Self::new(AUTHORIZATION, Form::Scheme { name: name.into(), is_exact: false }))
     }
 
     /// A header whose whole value is the key, like `X-API-Key`.
     #[must_use]
     pub const fn header(name: HeaderName) -> Self {
-        Self { header: name, scheme: None, notice: None }
+        Self::new(name, Form::Whole)
+    }
+
+    /// A cookie whose value is the key, for pages. It is present only if the request carries a cookie of this name; others do
+    /// not matter. Where credentials are removed, the other cookies stay.
+    ///
+    /// **Browsers send cookies with requests that other sites cause.** Set `SameSite=Strict`, `Secure` and `HttpOnly` on
+    /// it, and let no `GET` change anything.
+    ///
+    /// # Errors
+    /// If the name is no token (RFC 6265 section 4.1.1).
+    pub fn cookie(name: &str) -> Result<Self, ConfigError> {
+        Ok(Self::new(COOKIE, Form::Cookie(token(name, "cookie")?.into())))
+    }
+
+    /// What a type of your own finds in a header.
+    pub fn custom(find: impl FindCredential) -> Self {
+        Self::new(find.header(), Form::Custom(Custom(Arc::new(find))))
+    }
+
+    const fn new(header: HeaderName, form: Form) -> Self {
+        Self { header, form, notice: None }
     }
 
     /// Marks the source as deprecated since then: responses to requests that use it carry
@@ -91,25 +192,101 @@ impl Source {
 
     /// Whether the key comes as a bearer token.
     #[must_use]
-    pub const fn is_bearer(&self) -> bool {
-        self.scheme.is_some()
+    pub fn is_bearer(&self) -> bool {
+        matches!(&self.form, Form::Scheme { name, .. } if name.eq_ignore_ascii_case(BEARER))
+    }
+
+    /// What a 401 says of this source (RFC 9110 section 11.6.1).
+    pub(super) fn challenge(&self) -> String {
+        match &self.form {
+            Form::Scheme { name, .. } => format!(r#"{} realm="api""#, String::from_utf8_lossy(name.trim_ascii_end())),
+            Form::Cookie(name) => format!(r#"ApiKey realm="api", cookie="{name}""#),
+            Form::Whole | Form::Custom(_) => format!(r#"ApiKey realm="api", header="{}""#, self.header),
+        }
     }
 
     /// Whether a shared cache does not know that this header holds a credential.
-    fn is_unknown_to_caches(&self) -> bool {
+    pub(super) fn is_unknown_to_caches(&self) -> bool {
         self.header != AUTHORIZATION
     }
 
-    /// The credential in this header's value. Nothing is trimmed: the HTTP parser has done that.
-    fn read<'a>(&self, value: &'a [u8]) -> Result<&'a [u8], Cause> {
-        let Some(scheme) = self.scheme else { return Ok(value) };
-        let Some((name, key)) = value.split_at_checked(BEARER.len()) else { return Err(Cause::MalformedCredential) };
-        // First as nearly everybody writes it.
-        if same(name, BEARER) || (scheme == Scheme::AnyCase && name.eq_ignore_ascii_case(BEARER)) {
-            Ok(if scheme == Scheme::AnyCase { without_spaces(key) } else { key })
-        } else {
-            Err(Cause::MalformedCredential)
+    pub(super) const fn is_whole_value(&self) -> bool {
+        matches!(self.form, Form::Whole)
+    }
+
+    /// Whether the header alone says that a credential is present, whatever its value.
+    pub(super) const fn is_whole_header(&self) -> bool {
+        matches!(self.form, Form::Whole | Form::Scheme { .. })
+    }
+
+    /// Whether this line of its header holds a credential, good or bad.
+    pub(super) fn is_in(&self, value: &[u8]) -> bool {
+        match &self.form {
+            Form::Whole | Form::Scheme { .. } => true,
+            Form::Cookie(name) => cookies(value).any(|(found, _)| found == name.as_bytes()),
+            Form::Custom(custom) => custom.0.find(value).is_some(),
         }
+    }
+
+    /// The credential in this line of its header. Nothing is trimmed: the HTTP parser has done that.
+    pub(super) fn read<'a>(&self, value: &'a [u8]) -> Result<&'a [u8], Cause> {
+        match &self.form {
+            Form::Whole => Ok(value),
+            Form::Scheme { name, is_exact } => {
+                let Some((found, key)) = value.split_at_checked(name.len()) else {
+                    return Err(Cause::MalformedCredential);
+                };
+                // The spelling that nearly all clients use is compared first.
+                if same(found, name) || (!is_exact && found.eq_ignore_ascii_case(name)) {
+                    Ok(if *is_exact { key } else { without_spaces(key) })
+                } else {
+                    Err(Cause::MalformedCredential)
+                }
+            }
+            Form::Cookie(name) => {
+                let mut found = cookies(value).filter(|(found, _)| *found == name.as_bytes());
+                match (found.next(), found.next()) {
+                    (Some((_, key)), None) => Ok(key),
+                    (None, _) => Err(Cause::MissingCredential),
+                    (Some(_), Some(_)) => Err(Cause::DuplicateCredential),
+                }
+            }
+            Form::Custom(custom) => custom.0.find(value).ok_or(Cause::MissingCredential),
+        }
+    }
+
+    /// The line without the credential; `None` if nothing is left of it.
+    pub(super) fn strip(&self, value: &[u8]) -> Option<Vec<u8>> {
+        match &self.form {
+            Form::Whole | Form::Scheme { .. } => None,
+            Form::Cookie(name) => {
+                let others = value.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+                let others = others.filter(|pair| !pair.is_empty() && pair_of(pair).0 != name.as_bytes());
+                let others: Vec<&[u8]> = others.collect();
+                (!others.is_empty()).then(|| others.join(&b"; "[..]))
+            }
+            Form::Custom(custom) => custom.0.strip(value),
+        }
+    }
+}
+
+/// The cookies of one line (RFC 6265 section 4.2.1), with names and values.
+fn cookies(value: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    value.split(|byte| *byte == b';').map(|pair| pair_of(pair.trim_ascii()))
+}
+
+fn pair_of(pair: &[u8]) -> (&[u8], &[u8]) {
+    let at = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
+    let (name, value) = pair.split_at(at);
+    (name.trim_ascii(), value.strip_prefix(b"=").unwrap_or(value))
+}
+
+/// A name that may stand in a header as it is (RFC 9110 section 5.6.2).
+fn token<'n>(name: &'n str, what: &str) -> Result<&'n str, ConfigError> {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    match !name.is_empty() && name.bytes().all(is_token) {
+        true => Ok(name),
+        false => Err(ConfigError::new(format!("{what}: {name:?} is not a token of letters, digits and some signs"))),
     }
 }
 
@@ -119,236 +296,4 @@ fn without_spaces(mut key: &[u8]) -> &[u8] {
         key = rest;
     }
     key
-}
-
-/// The credential sources of a service, in order of precedence.
-///
-/// The first source whose header is *present* decides. If what it holds is bad, the request is
-/// refused: there is no fall-back to the next, or a proxy that adds a header could be used to smuggle
-/// a second key past the first. An empty `Authorization`, or one of another scheme, is present.
-/// Two lines of the same header are refused.
-///
-/// The default is `Authorization: Bearer`, then `X-API-Key`, then `X-Access-Token`.
-///
-/// # Caches
-/// A cache that many share keeps no answer to a request with `Authorization` (RFC 9111 section 3.5). Of other
-/// headers it does not know that they hold a key, and would hand the answer on to whoever asks without one.
-/// So an answer to a key in another header carries `Cache-Control: private`, unless the handler has set a
-/// `Cache-Control` of its own, and `Vary` with the names of all such headers, beside those that the handler
-/// names. A handler that says `public` means it, whatever the header: then a revoked key is answered from the
-/// cache for as long as the handler said.
-///
-/// # Example
-/// ```
-/// use http::HeaderName;
-/// use tower_authz::{Source, Sources};
-///
-/// let sources = Sources::from([
-///     Source::bearer(),
-///     Source::header(HeaderName::from_static("x-acme-key")),
-/// ]);
-/// # drop(sources);
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sources {
-    list: Vec<Source>,
-    /// One bit for each length that the name of a source has: most headers are of another.
-    lengths: u64,
-}
-
-/// The bit of a length; long ones share theirs.
-const fn bit(length: usize) -> u64 {
-    1 << (length & 63)
-}
-
-impl Sources {
-    /// The credential of the first source that is present. Every header that may hold a key is marked on the way, so
-    /// that no `Debug` of the headers prints one.
-    #[inline(always)] // what it returns is then never written down
-    pub(crate) fn take<'a>(&'a self, headers: &'a mut HeaderMap) -> Result<Credential<'a>, Cause> {
-        let mut found: Option<(usize, &HeaderValue)> = None;
-        let mut twice = false;
-        for (name, line) in headers {
-            let Some(position) = self.position(name) else { continue };
-            line.set_sensitive(true);
-            match found {
-                Some((first, _)) if first < position => {}
-                Some((first, _)) if first == position => twice = true,
-                _ => (found, twice) = (Some((position, &*line)), false),
-            }
-        }
-        let Some((position, line)) = found else { return Err(Cause::MissingCredential) };
-        if twice {
-            return Err(Cause::DuplicateCredential);
-        }
-        let Some(source) = self.list.get(position) else { return Err(Cause::MissingCredential) };
-        Ok(Credential { key: source.read(line.as_bytes())?, source })
-    }
-
-    /// Which source reads this header.
-    fn position(&self, name: &HeaderName) -> Option<usize> {
-        if self.lengths & bit(name.as_str().len()) == 0 {
-            return None;
-        }
-        self.list.iter().position(|source| source.header == *name)
-    }
-
-    /// What the response to a bad credential carries.
-    pub(crate) fn notice(&self, headers: &HeaderMap) -> Option<&Arc<Notice>> {
-        self.list.iter().find(|source| headers.contains_key(&source.header))?.notice()
-    }
-
-    /// Takes every header out that may hold a key.
-    pub(crate) fn remove(&self, headers: &mut HeaderMap) {
-        for source in &self.list {
-            headers.remove(&source.header);
-        }
-    }
-
-    /// What a 401 says in `WWW-Authenticate`. A service without a bearer source still has to name a
-    /// challenge (RFC 9110 section 11.6.1); it names its header.
-    pub(crate) fn challenge(&self) -> HeaderValue {
-        let bearer = HeaderValue::from_static(r#"Bearer realm="api""#);
-        match self.list.first() {
-            Some(first) if !self.list.iter().any(Source::is_bearer) => {
-                HeaderValue::try_from(format!(r#"ApiKey realm="api", header="{}""#, first.header)).unwrap_or(bearer)
-            }
-            _ => bearer,
-        }
-    }
-}
-
-impl<const N: usize> From<[Source; N]> for Sources {
-    fn from(sources: [Source; N]) -> Self {
-        Self::from(Vec::from(sources))
-    }
-}
-
-impl From<Vec<Source>> for Sources {
-    fn from(mut sources: Vec<Source>) -> Self {
-        let lengths = sources.iter().fold(0, |lengths, source| lengths | bit(source.header.as_str().len()));
-        let vary = names_unknown_to_caches(&sources);
-        for source in sources.iter_mut().filter(|source| source.is_unknown_to_caches()) {
-            Arc::make_mut(source.notice.get_or_insert_default()).vary = Some(vary.clone());
-        }
-        Self { list: sources, lengths }
-    }
-}
-
-/// All of them, for a request that has none of these headers must not get the answer to one that has.
-fn names_unknown_to_caches(sources: &[Source]) -> HeaderValue {
-    let mut names: Vec<&str> = Vec::new();
-    for source in sources.iter().filter(|source| source.is_unknown_to_caches()) {
-        let name = source.header.as_str();
-        if !names.contains(&name) {
-            names.push(name);
-        }
-    }
-    HeaderValue::try_from(names.join(", ")).unwrap_or(HeaderValue::from_static("*"))
-}
-
-impl Default for Sources {
-    fn default() -> Self {
-        Self::from([
-            Source::bearer(),
-            Source::header(HeaderName::from_static("x-api-key")),
-            Source::header(HeaderName::from_static("x-access-token")),
-        ])
-    }
-}
-
-/// The bytes of a presented key, still in the request. No `Debug`: nothing shall print it.
-pub(crate) struct Credential<'a> {
-    pub(crate) key: &'a [u8],
-    pub(crate) source: &'a Source,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn extract(lines: &[(&'static str, &str)]) -> Result<String, Cause> {
-        let mut headers = HeaderMap::new();
-        for (name, value) in lines {
-            headers.append(*name, value.parse().unwrap());
-        }
-        let sources = Sources::default();
-        sources.take(&mut headers).map(|found| String::from_utf8(found.key.to_vec()).unwrap())
-    }
-
-    #[test]
-    fn the_first_present_source_decides() {
-        assert_eq!(extract(&[("authorization", "Bearer a")]).unwrap(), "a");
-        assert_eq!(extract(&[("authorization", "bEARER a"), ("x-api-key", "b")]).unwrap(), "a");
-        assert_eq!(extract(&[("x-access-token", "c"), ("x-api-key", "b")]).unwrap(), "b");
-        assert_eq!(extract(&[("x-access-token", "c")]).unwrap(), "c");
-        assert_eq!(extract(&[]), Err(Cause::MissingCredential));
-    }
-
-    #[test]
-    fn sources_with_names_of_one_length_are_all_read() {
-        let header = |name: &'static str| Source::header(HeaderName::from_static(name));
-        let sources = Sources::from([header("x-api-key"), header("x-old-key"), header("x-key")]);
-        for name in ["x-api-key", "x-old-key", "x-key"] {
-            let mut headers = HeaderMap::new();
-            headers.insert(name, "a".parse().unwrap());
-            assert!(sources.take(&mut headers).is_ok(), "{name}");
-            assert!(headers[name].is_sensitive(), "{name}");
-        }
-    }
-
-    #[test]
-    fn a_bad_winner_never_falls_back() {
-        for bad in ["", "Bearer", "Basic dTpw", "Bearera", "Bearer:a", "Bearer\ta", " Bearer a", "Token a"] {
-            let found = extract(&[("authorization", bad), ("x-api-key", "b")]);
-            assert_eq!(found, Err(Cause::MalformedCredential), "{bad:?}");
-        }
-        let twice = [("authorization", "Bearer a"), ("x-api-key", "b"), ("authorization", "Bearer a")];
-        assert_eq!(extract(&twice), Err(Cause::DuplicateCredential));
-        let later_twice = [("x-api-key", "b"), ("x-api-key", "c"), ("authorization", "Bearer a")];
-        assert_eq!(extract(&later_twice).unwrap(), "a", "only the source that decides is looked at");
-    }
-
-    #[test]
-    fn exact_mode_wants_the_very_spelling() {
-        let exact = Source::bearer_exact();
-        assert_eq!(exact.read(b"Bearer a"), Ok(&b"a"[..]));
-        assert_eq!(exact.read(b"bearer a"), Err(Cause::MalformedCredential));
-        for spaces in 1..5 {
-            let value = format!("Bearer{}a", " ".repeat(spaces));
-            assert_eq!(Source::bearer().read(value.as_bytes()), Ok(&b"a"[..]), "{value:?}");
-            // What is left of it is no key of any format.
-            assert_eq!(exact.read(value.as_bytes()) == Ok(b"a"), spaces == 1, "{value:?}");
-        }
-        for odd in ["Bearer\ta", "Bearer \ta", "Bearer", "Bearera"] {
-            assert_ne!(Source::bearer().read(odd.as_bytes()), Ok(&b"a"[..]), "{odd:?}");
-        }
-    }
-
-    #[test]
-    fn each_source_but_authorization_names_all_headers_that_caches_do_not_know() {
-        let own = || Source::header(HeaderName::from_static("x-own"));
-        let (whole, other) = (Source::header(AUTHORIZATION), HeaderName::from_static("x-other"));
-        let sources =
-            Sources::from([whole, Source::bearer(), own().deprecated(UNIX_EPOCH), Source::header(other), own()]);
-        let vary = |source: &Source| source.notice().and_then(|notice| notice.vary.clone());
-        let named: Vec<_> = sources.list.iter().map(vary).collect();
-        let both = Some(HeaderValue::from_static("x-own, x-other"));
-        assert_eq!(named, [None, None, both.clone(), both.clone(), both]);
-        assert!(sources.list.first().is_some_and(|source| source.notice().is_none()), "no work for those in the know");
-        let deprecated = sources.list.get(2).and_then(Source::notice);
-        assert!(deprecated.is_some_and(|notice| notice.deprecation.is_some()));
-    }
-
-    #[test]
-    fn all_key_headers_are_hidden() {
-        let mut headers = HeaderMap::new();
-        headers.append("authorization", "Bearer topsecret".parse().unwrap());
-        headers.append("x-api-key", "topsecret".parse().unwrap());
-        headers.append("x-api-key", "topsecret".parse().unwrap());
-        assert!(Sources::default().take(&mut headers).is_ok());
-        assert!(!format!("{headers:?}").contains("topsecret"), "{headers:?}");
-        Sources::default().remove(&mut headers);
-        assert!(headers.is_empty());
-    }
 }

@@ -289,7 +289,7 @@ pub(crate) fn revokes_access(old: &KeyRecord, new: &KeyRecord) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::key::{Digest, GrantBuilder};
+    use crate::key::{Digest, Grant, GrantBuilder};
 
     fn record(grant: GrantBuilder) -> KeyRecord {
         KeyRecord::builder("k".parse().unwrap(), Digest::from_key(b"k")).grant(grant.build().unwrap()).build()

@@ -48,7 +48,7 @@ fn an_explanation_has_every_check_with_its_verdict() {
         "denied by the rule of /shops/{shop}
   DENY  status: the key is expired
   ok    permission shops:read
-  DENY  kind: a key of kind admin is needed
+  DENY  kind: a key of kind admin is required
   ok    networks
   DENY  this shop: the key may not touch this shop
   ok    shop declared
