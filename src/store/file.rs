@@ -9,7 +9,6 @@ use std::{
         Arc, Mutex, PoisonError,
         mpsc::{self, RecvTimeoutError},
     },
-    thread::JoinHandle,
     time::{Duration, SystemTime},
 };
 
@@ -25,6 +24,7 @@ use crate::{
     store::{
         KeyStore, Lookup, StoreSettings,
         index::{Entry, Index, MarkStaleOnDrop},
+        join::JoinOnDrop,
         report::{self, Report},
     },
 };
@@ -75,7 +75,7 @@ struct Handle {
     dimensions: Vec<Dimension>,
     /// None only while it is dropped.
     alive: Option<mpsc::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    thread: JoinOnDrop,
     /// Disconnected when the thread has ended.
     ended: Mutex<mpsc::Receiver<()>>,
 }
@@ -158,7 +158,7 @@ impl FileStore {
             let _end: mpsc::Sender<()> = end; // dropped with the thread, however it ends
             watcher.run(&inbox);
         });
-        let thread = Some(thread.map_err(unread)?);
+        let thread = JoinOnDrop::new(thread.map_err(unread)?);
         let (alive, ended) = (Some(alive), Mutex::new(ended));
         Ok(Self(Arc::new(Handle { index, status, format, dimensions, alive, thread, ended })))
     }
@@ -348,15 +348,10 @@ impl KeyStore for FileStore {
 impl Drop for Handle {
     fn drop(&mut self) {
         self.alive = None;
-        // Unless it is the thread itself that drops the last handle, in a report say.
-        let Some(thread) = self.thread.take().filter(|thread| thread.thread().id() != std::thread::current().id())
-        else {
-            return;
-        };
-        // Nor for a thread that waits for its file: it ends when that answers.
+        // A thread that waits for a file system that does not answer ends when that answers, and is not waited for.
         let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if ended.recv_timeout(LONGEST_LOOK) == Err(RecvTimeoutError::Disconnected) {
-            let _ = thread.join();
+        if !self.thread.is_current() && ended.recv_timeout(LONGEST_LOOK) != Err(RecvTimeoutError::Disconnected) {
+            self.thread.detach();
         }
     }
 }

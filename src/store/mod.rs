@@ -8,6 +8,8 @@ mod file;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod grants;
 mod index;
+#[cfg(any(feature = "file", feature = "sqlite", feature = "postgres"))]
+mod join;
 mod lifecycle;
 mod memory;
 #[cfg(feature = "postgres")]

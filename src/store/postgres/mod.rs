@@ -12,7 +12,7 @@ mod thread;
 mod tls;
 mod write;
 
-use std::{fmt, rc::Rc, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{fmt, rc::Rc, sync::Arc, time::Duration};
 
 use futures::{
     channel::oneshot,
@@ -30,6 +30,7 @@ use crate::{
         AuditQuery, AuditRecord, KeyQuery, KeyStore, Lookup, Page, StoreError, StoreSettings,
         admin::{Backend, BackendOutcome, Sealed},
         index::Index,
+        join::JoinOnDrop,
         lifecycle::{Row, unknown},
     },
 };
@@ -128,9 +129,9 @@ struct Handle {
     dimensions: Vec<Dimension>,
     /// Whether look-ups ask the database.
     uncached: bool,
-    /// None only while it is dropped.
-    jobs: Option<mpsc::UnboundedSender<Job>>,
-    thread: Option<JoinHandle<()>>,
+    jobs: mpsc::UnboundedSender<Job>,
+    /// Without senders the thread stores what it still has, and ends.
+    _thread: JoinOnDrop,
 }
 
 impl PostgresStore {
@@ -186,7 +187,7 @@ impl PostgresStore {
             };
             work.boxed_local()
         });
-        self.0.jobs.as_ref().ok_or_else(gone)?.send(job).map_err(|_| gone())?;
+        self.0.jobs.send(job).map_err(|_| gone())?;
         answered.await.map_err(|_| gone())?
     }
 }
@@ -266,16 +267,6 @@ impl Backend for PostgresStore {
 
     fn current_settings(&self) -> BoxFuture<'_, Result<StoreSettings, StoreError>> {
         self.ask(async move |admin: Rc<Admin>| admin.settings().await).boxed()
-    }
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        // Without senders the thread writes down what it still has, gives the lease back, and ends.
-        self.jobs = None;
-        if let Some(thread) = self.thread.take().filter(|thread| thread.thread().id() != std::thread::current().id()) {
-            let _ = thread.join();
-        }
     }
 }
 

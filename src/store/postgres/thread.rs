@@ -21,6 +21,7 @@ use crate::{
     store::{
         StoreError, StoreSettings,
         index::{Index, MarkStaleOnDrop},
+        join::JoinOnDrop,
         postgres::{
             Handle, PostgresOptions, PostgresStore,
             admin::Admin,
@@ -66,7 +67,7 @@ pub(super) async fn open(
         .spawn(move || run(options, connect_options, inbox, ready))
         .map_err(|error| StoreError::unavailable(error.to_string()))?;
     let (index, format, dimensions) = when_ready.await.map_err(stopped)??;
-    Ok(PostgresStore(Arc::new(Handle { index, format, dimensions, uncached, jobs: Some(jobs), thread: Some(thread) })))
+    Ok(PostgresStore(Arc::new(Handle { index, format, dimensions, uncached, jobs, _thread: JoinOnDrop::new(thread) })))
 }
 
 /// Does something with a runtime of its own, whatever the caller's is.

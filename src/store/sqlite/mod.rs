@@ -9,7 +9,6 @@ use std::{
     fmt,
     path::Path,
     sync::{Arc, mpsc},
-    thread::JoinHandle,
     time::Duration,
 };
 
@@ -27,6 +26,7 @@ use crate::{
         AuditQuery, AuditRecord, KeyQuery, KeyStore, Lookup, Page, StoreError, StoreErrorKind, StoreSettings,
         admin::{Backend, BackendOutcome, Sealed},
         index::Index,
+        join::JoinOnDrop,
         lifecycle::{Row, unknown},
         report::{self, Report},
     },
@@ -106,9 +106,9 @@ struct Handle {
     format: KeyFormat,
     is_cached: bool,
     dimensions: Vec<Dimension>,
-    /// None only while it is dropped.
-    jobs: Option<mpsc::Sender<Job>>,
-    thread: Option<JoinHandle<()>>,
+    jobs: mpsc::Sender<Job>,
+    /// Without senders the thread stores what it still has, and ends.
+    _thread: JoinOnDrop,
 }
 
 impl SqliteStore {
@@ -154,7 +154,7 @@ impl SqliteStore {
         let job: Job = Box::new(move |worker| {
             let _ = answer.send(job(worker)); // the asker may be gone
         });
-        self.0.jobs.as_ref().ok_or_else(gone)?.send(job).map_err(|_| gone())?;
+        self.0.jobs.send(job).map_err(|_| gone())?;
         answered.await.map_err(|_| gone())?
     }
 }
@@ -220,8 +220,14 @@ impl SqliteOptions {
             .name("authz-sqlite".to_owned())
             .spawn(move || worker.run(&inbox))
             .map_err(|error| StoreError::unavailable(error.to_string()))?;
-        let jobs = Some(jobs);
-        Ok(SqliteStore(Arc::new(Handle { index, format, is_cached, dimensions, jobs, thread: Some(thread) })))
+        Ok(SqliteStore(Arc::new(Handle {
+            index,
+            format,
+            is_cached,
+            dimensions,
+            jobs,
+            _thread: JoinOnDrop::new(thread),
+        })))
     }
 
     /// As [`SqliteStore::create`].
@@ -327,17 +333,6 @@ impl Backend for SqliteStore {
 
     fn current_settings(&self) -> BoxFuture<'_, Result<StoreSettings, StoreError>> {
         self.ask(|worker| Ok(worker.view.settings.clone())).boxed()
-    }
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        // Without senders the thread writes down what it still has, and ends.
-        self.jobs = None;
-        // Unless it is the thread itself that drops the last handle, in a report say.
-        if let Some(thread) = self.thread.take().filter(|thread| thread.thread().id() != std::thread::current().id()) {
-            let _ = thread.join();
-        }
     }
 }
 
