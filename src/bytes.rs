@@ -7,7 +7,7 @@ pub(crate) fn same(one: impl AsRef<[u8]>, other: impl AsRef<[u8]>) -> bool {
     if one.len() != other.len() || head(one) != head(other) {
         return false;
     }
-    // Of up to sixteen bytes, what comes after the first eight is in the last eight.
+    // Up to sixteen bytes are covered by the first eight and the last eight.
     one.len() <= 8 || one.last_chunk::<8>() == other.last_chunk() && (one.len() <= 16 || one == other)
 }
 
@@ -16,7 +16,7 @@ pub(crate) fn head(text: &[u8]) -> u64 {
     let part = |bytes: Option<&[u8; 4]>| bytes.map_or(0, |bytes| u64::from(u32::from_le_bytes(*bytes)));
     match (text.first_chunk(), text.len()) {
         (Some(eight), _) => u64::from_le_bytes(*eight),
-        // Of four and more, the first four and the last four: what both hold is the same.
+        // Four to seven bytes: the first four and the last four overlap in equal bytes.
         (None, 4..) => part(text.first_chunk()) | part(text.last_chunk()) << (8 * (text.len() - 4)),
         (None, _) => text.iter().rev().fold(0, |all, &byte| all << 8 | u64::from(byte)),
     }

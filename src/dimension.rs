@@ -25,7 +25,7 @@ pub struct Dimension {
     ids: IdGrammar,
 }
 
-/// Which of the standard dimensions the name is that of: what is compared for each request is one byte.
+/// Which standard dimension this is, so that requests compare one byte instead of names.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Standard {
     Company,
@@ -189,7 +189,7 @@ pub enum IdGrammar {
 }
 
 impl IdGrammar {
-    /// How settings and policies write it. One of your own has no text that says what it is.
+    /// The name of the grammar in settings and policies. A custom function has none.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Number => "number",

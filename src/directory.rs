@@ -284,7 +284,7 @@ mod tests {
         }
     }
 
-    /// A directory that is empty is not the lack of one, and stays what it is in a file.
+    /// An empty directory differs from no directory, also when it is written to a file.
     #[test]
     fn an_empty_directory_is_declared() {
         assert!(!Directory::default().is_declared() && Directory::default().to_file().is_none());

@@ -38,7 +38,7 @@ pub struct Head<'a> {
     extensions: &'a Extensions,
     /// The pattern of the route, where a policy has found it.
     pattern: Option<&'a Pattern>,
-    /// Where its parameters stand in the path, if that is known.
+    /// The positions of its parameters in the path, if they are known.
     params: Option<&'a PathParams>,
     in_router: bool,
     principal: Option<&'a Principal>,
@@ -98,7 +98,7 @@ impl<'a> Head<'a> {
         self.principal.or_else(|| self.extensions.get())
     }
 
-    /// The address that the request came from: the principal's, else what the connection says.
+    /// The address of the client: that of the principal, else the peer of the connection.
     #[must_use]
     pub fn client_address(&self) -> ClientAddress {
         match self.principal() {
@@ -118,7 +118,7 @@ impl<'a> Head<'a> {
         crate::route::matched::pattern(self.extensions)
     }
 
-    /// The head of an operation that is carried inside of a request.
+    /// The head of an operation in the body of a request.
     pub(crate) const fn for_operation(
         method: &'a Method,
         uri: &'a Uri,
@@ -147,7 +147,7 @@ impl<'a> Head<'a> {
         Head { method, ..self }
     }
 
-    /// The same head, with this caller, whoever stands in the request.
+    /// The same head with this principal, whichever one is in the extensions.
     pub(crate) const fn with_principal(mut self, principal: &'a Principal) -> Self {
         self.principal = Some(principal);
         self
@@ -164,7 +164,7 @@ impl<'a> Head<'a> {
         self.in_router
     }
 
-    /// Who has made the path that the handler sees of the one that arrived, as far as can be told from here.
+    /// What has rewritten the path between its arrival and the handler, as far as can be known here.
     pub(crate) fn rewriting(&self) -> Rewriting {
         match std::ptr::eq(self.inner_uri, self.uri) {
             true => Rewriting::Nesting,
@@ -178,7 +178,7 @@ impl<'a> Head<'a> {
         if arrived.len() == left.len() {
             return false;
         }
-        // Of a path that is no more than the prefix, axum leaves a slash.
+        // axum leaves a slash of a path that consists of the prefix only.
         let stripped = if arrived.ends_with(left) { arrived.len() - left.len() } else { arrived.len() };
         let start = part.as_ptr().addr().wrapping_sub(arrived.as_ptr().addr());
         start < stripped && stripped < start.saturating_add(part.len())
@@ -213,7 +213,7 @@ impl<'a> Head<'a> {
     }
 }
 
-/// Names the headers and keeps their params to itself: a check may stand where keys are not marked yet.
+/// Prints the names of the headers and not their values: a check may run before keys are marked sensitive.
 impl fmt::Debug for Head<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Head")

@@ -7,7 +7,7 @@ use crate::error::ConfigError;
 /// Reads a JSON object; an error names the field. Without `with_line`, for an object that is a part of its
 /// file, no line is told: it would be counted from the beginning of the part.
 pub(crate) fn from_json<'a, T: Deserialize<'a>>(text: &'a str, with_line: bool) -> Result<T, ConfigError> {
-    // Editors on Windows write a byte order mark, which says nothing of a text in UTF-8.
+    // Skip a byte order mark, which editors on Windows write and which is meaningless in UTF-8.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     // Serde would take an array as well, its values in the order of the fields.
     if !text.trim_start().starts_with('{') {
@@ -92,12 +92,12 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
-/// For a field that is given or left out: null, which a template may leave where a value was meant, is refused.
+/// For an optional field that rejects null, which a template may leave in place of a value.
 pub(crate) fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
 }
 
-/// A map in which no key stands twice: with two, one of them would silently lose.
+/// A map that rejects duplicate keys: one of the two values would silently be lost.
 pub(crate) mod unique {
     use std::{fmt, marker::PhantomData};
 

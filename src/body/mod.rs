@@ -90,7 +90,7 @@ impl<B: fmt::Debug> fmt::Debug for RevocableBody<B> {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RevocableBodyError<E> {
-    /// The key is no longer what it was when the request was admitted.
+    /// The key has expired, was revoked or deleted, or may do less than when the request was admitted.
     #[error("the key was revoked, or may do less than before")]
     KeyEnded,
     /// The body itself failed.

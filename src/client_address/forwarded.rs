@@ -9,7 +9,7 @@ use crate::client_address::{
     is_tls,
 };
 
-/// One element of the list: what one proxy says.
+/// One element of the list, written by one proxy.
 pub(super) struct Element(Vec<u8>);
 
 /// All elements from the left. Nothing if a quoted string is left open: what stands behind an open quote
@@ -94,7 +94,7 @@ impl Element {
     }
 }
 
-/// A token or a quoted string, and what stands behind it.
+/// A token or a quoted string, and the rest of the text.
 fn value(text: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     let Some(mut rest) = text.strip_prefix(b"\"") else {
         let end = text.iter().position(|&byte| !is_token(byte)).unwrap_or(text.len());

@@ -10,7 +10,7 @@ use http::Extensions;
 
 pub use self::proxies::TrustedProxies;
 
-/// Whether a proxy names a scheme that is TLS: `wss` is, as `https` is.
+/// Whether the scheme that a proxy reports is TLS: `https` or `wss`.
 fn is_tls(scheme: &[u8]) -> bool {
     scheme.eq_ignore_ascii_case(b"https") || scheme.eq_ignore_ascii_case(b"wss")
 }

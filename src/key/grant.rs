@@ -86,7 +86,7 @@ impl Grant {
         &self.restrictions
     }
 
-    /// The networks that the key may be used from; none means anywhere, an empty list nowhere.
+    /// The networks that the key may be used from; `None` means anywhere, an empty list nowhere.
     #[must_use]
     pub const fn networks(&self) -> Option<&Networks> {
         self.networks.as_ref()

@@ -186,7 +186,7 @@ impl KeyRecord {
         self.tenant.as_ref().map(Name::as_str)
     }
 
-    /// When it was issued, if that is known.
+    /// When the key was issued, if that is known.
     #[must_use]
     pub const fn created_at(&self) -> Option<SystemTime> {
         self.created_at

@@ -58,7 +58,7 @@ impl Restriction {
     }
 }
 
-/// A set of ids, sorted. What it costs to look one up stays the same however many there are.
+/// A sorted set of ids. A look-up costs the same however many there are.
 #[derive(Clone)]
 pub struct Ids {
     list: Box<[Box<str>]>,
@@ -80,12 +80,12 @@ const FEW: usize = 16;
 /// Ids of so many bytes are no more than their ends.
 const SHORT: usize = 16;
 
-/// What is looked at first of an id: most are short, and then that is all.
+/// The ends and the length of an id, which are compared first: for short ids that is all.
 #[derive(Clone, Copy)]
 struct KnownId {
     ends: (u64, u64),
     length: u32,
-    /// Where in the list it stands.
+    /// Its index in the list.
     position: u32,
 }
 

@@ -16,7 +16,7 @@ impl Audit {
         &self.routes_without_rule
     }
 
-    /// Patterns of rules that are no route's: a typing mistake, or a route that is gone.
+    /// Patterns of rules that match no route: a typing mistake, or a route that was removed.
     #[must_use]
     pub fn rules_without_route(&self) -> &[String] {
         &self.rules_without_route

@@ -205,7 +205,7 @@ impl Rule {
         resource.filter(odd).or_else(|| self.kind.as_ref().map(Kind::name).filter(|kind| kind.is_empty()))
     }
 
-    /// A method that is mapped and never sent.
+    /// A mapped method that clients never send.
     pub(crate) fn odd_method(&self) -> Option<&Method> {
         self.methods.iter().map(|(method, _)| method).find(|method| misspelt(method))
     }
@@ -252,7 +252,7 @@ impl Rule {
     }
 }
 
-/// Hears what refuses.
+/// Collects the checks that fail.
 impl Findings for Option<Denial> {
     #[inline]
     fn record<'a>(&mut self, _: impl FnOnce() -> CheckLabel<'a>, verdict: Result<(), Cause>) {

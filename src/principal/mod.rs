@@ -1,4 +1,4 @@
-//! Who calls, as handlers see it.
+//! The authenticated caller, as handlers see it.
 
 mod obligation;
 mod scope;
@@ -41,16 +41,16 @@ use crate::{
 #[derive(Clone)]
 pub struct Principal {
     record: Arc<KeyRecord>,
-    /// Of the moment at which the record was found.
+    /// The directory of the same moment as the record.
     directory: Directory,
     client: ClientAddress,
     bearer: bool,
-    /// Whether the clock of the system ends what is in flight when the key expires.
+    /// Whether the system clock ends requests in flight when the key expires.
     by_clock: bool,
-    /// The store that knows how the key stands now; none if other middleware has made the principal.
+    /// The store, to ask for the current record; `None` if other middleware has created the principal.
     store: Option<Arc<dyn KeyStore>>,
     obligations: Vec<Obligation>,
-    /// The bits of the dimensions that every rule on the way has named; none if there was no rule.
+    /// The bits of the dimensions that every rule so far has named; `None` if there was no rule.
     said: Option<u8>,
 }
 
@@ -72,7 +72,7 @@ impl Principal {
         }
     }
 
-    /// The bearer of a key of this store.
+    /// The principal of a key that was found in this store.
     pub(crate) fn from_store(
         store: Arc<dyn KeyStore>,
         (record, directory): (Arc<KeyRecord>, Directory),
@@ -83,7 +83,7 @@ impl Principal {
         Self { record, directory, client, bearer, by_clock, store: Some(store), obligations: Vec::new(), said: None }
     }
 
-    /// A watch over the record, for whatever outlives the handler.
+    /// A watch over the record, for what outlives the handler.
     pub(crate) fn watch(&self) -> RevocationWatch {
         let watch = RevocationWatch::new(Arc::clone(&self.record));
         if self.by_clock { watch } else { watch.without_clock() }
@@ -159,7 +159,7 @@ impl Principal {
         std::future::poll_fn(move |cx| watch.poll_end(cx).map(drop))
     }
 
-    /// All that is known of the key.
+    /// The record of the key.
     #[must_use]
     pub fn record(&self) -> &KeyRecord {
         &self.record

@@ -85,7 +85,7 @@ pub fn headers(denial: &Denial, headers: &mut HeaderMap) {
 fn json<B: From<Bytes>>(denial: &Denial, body: &impl Serialize) -> Response<B> {
     // Strings and numbers always serialize; were it not so, the status alone still refuses.
     let body = serde_json::to_vec(body).unwrap_or_default();
-    // A response to HEAD has no content (RFC 9110 section 9.3.2), and over HTTP/2 nobody else takes it away.
+    // A response to HEAD has no content (RFC 9110 section 9.3.2), and over HTTP/2 no server strips it.
     // Its length is that of the response to GET, and is said here: whoever adds it later sees an empty body.
     let length = body.len();
     let body = if denial.answers_head() { Bytes::new() } else { body.into() };
@@ -136,7 +136,7 @@ fn as_without_route<B: 'static>(response: &mut Response<B>, denial: &Denial) {
     if let Some(body) = body.downcast_mut::<axum::body::Body>()
         && let Some(length) = body.size_hint().exact()
     {
-        // To a HEAD as well, from a dialect that does not ask what it answers.
+        // Some dialects write a body for HEAD as well.
         if denial.answers_head() {
             *body = axum::body::Body::empty();
         }

@@ -1,4 +1,4 @@
-//! Whether the caller may do this: a pure check. 403, or what else the denial says.
+//! Enforces a check on authenticated requests: 403, or the status of the denial.
 
 mod future;
 mod layer;
