@@ -1,7 +1,6 @@
 //! One place in a request where an API key may stand.
 
 use std::{
-    borrow::Cow,
     fmt,
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
@@ -30,11 +29,11 @@ pub struct Source {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Form {
     Whole,
-    /// After the name of a scheme, which is stored with the space that ends it.
-    Scheme {
-        name: Cow<'static, [u8]>,
+    Bearer {
         is_exact: bool,
     },
+    /// After the name of another scheme, which is stored with the space that ends it.
+    Scheme(Box<[u8]>),
     Cookie(Box<str>),
     Custom(Custom),
 }
@@ -102,13 +101,13 @@ impl Source {
     /// `Authorization: Bearer <key>` (RFC 6750 section 2.1), the scheme in any case.
     #[must_use]
     pub const fn bearer() -> Self {
-        Self::new(AUTHORIZATION, Form::Scheme { name: Cow::Borrowed(BEARER), is_exact: false })
+        Self::new(AUTHORIZATION, Form::Bearer { is_exact: false })
     }
 
     /// `Authorization: Bearer <key>` with the scheme spelt exactly so.
     #[must_use]
     pub const fn bearer_exact() -> Self {
-        Self::new(AUTHORIZATION, Form::Scheme { name: Cow::Borrowed(BEARER), is_exact: true })
+        Self::new(AUTHORIZATION, Form::Bearer { is_exact: true })
     }
 
     /// `Authorization: <scheme> <key>` with another scheme, in any case (RFC 9110 section 11.1): `Token`, `ApiKey`.
@@ -118,7 +117,7 @@ impl Source {
     pub fn scheme(name: &str) -> Result<Self, ConfigError> {
         let mut name = token(name, "scheme")?.as_bytes().to_vec();
         name.push(b' ');
-        Ok(Self::new(AUTHORIZATION, Form::Scheme { name: name.into(), is_exact: false }))
+        Ok(Self::new(AUTHORIZATION, Form::Scheme(name.into())))
     }
 
     /// A header whose whole value is the key, like `X-API-Key`.
@@ -193,13 +192,18 @@ impl Source {
     /// Whether the key comes as a bearer token.
     #[must_use]
     pub fn is_bearer(&self) -> bool {
-        matches!(&self.form, Form::Scheme { name, .. } if name.eq_ignore_ascii_case(BEARER))
+        match &self.form {
+            Form::Bearer { .. } => true,
+            Form::Scheme(name) => name.eq_ignore_ascii_case(BEARER),
+            _ => false,
+        }
     }
 
     /// What a 401 says of this source (RFC 9110 section 11.6.1).
     pub(super) fn challenge(&self) -> String {
         match &self.form {
-            Form::Scheme { name, .. } => format!(r#"{} realm="api""#, String::from_utf8_lossy(name.trim_ascii_end())),
+            Form::Bearer { .. } => r#"Bearer realm="api""#.to_owned(),
+            Form::Scheme(name) => format!(r#"{} realm="api""#, String::from_utf8_lossy(name.trim_ascii_end())),
             Form::Cookie(name) => format!(r#"ApiKey realm="api", cookie="{name}""#),
             Form::Whole | Form::Custom(_) => format!(r#"ApiKey realm="api", header="{}""#, self.header),
         }
@@ -216,33 +220,38 @@ impl Source {
 
     /// Whether the header alone says that a credential is present, whatever its value.
     pub(super) const fn is_whole_header(&self) -> bool {
-        matches!(self.form, Form::Whole | Form::Scheme { .. })
+        matches!(self.form, Form::Whole | Form::Bearer { .. } | Form::Scheme(_))
     }
 
     /// Whether this line of its header holds a credential, good or bad.
     pub(super) fn is_in(&self, value: &[u8]) -> bool {
         match &self.form {
-            Form::Whole | Form::Scheme { .. } => true,
+            Form::Whole | Form::Bearer { .. } | Form::Scheme(_) => true,
             Form::Cookie(name) => cookies(value).any(|(found, _)| found == name.as_bytes()),
             Form::Custom(custom) => custom.0.find(value).is_some(),
         }
     }
 
     /// The credential in this line of its header. Nothing is trimmed: the HTTP parser has done that.
+    #[inline]
     pub(super) fn read<'a>(&self, value: &'a [u8]) -> Result<&'a [u8], Cause> {
         match &self.form {
             Form::Whole => Ok(value),
-            Form::Scheme { name, is_exact } => {
-                let Some((found, key)) = value.split_at_checked(name.len()) else {
+            Form::Bearer { is_exact } => {
+                let Some((found, key)) = value.split_at_checked(BEARER.len()) else {
                     return Err(Cause::MalformedCredential);
                 };
                 // The spelling that nearly all clients use is compared first.
-                if same(found, name) || (!is_exact && found.eq_ignore_ascii_case(name)) {
+                if same(found, BEARER) || (!is_exact && found.eq_ignore_ascii_case(BEARER)) {
                     Ok(if *is_exact { key } else { without_spaces(key) })
                 } else {
                     Err(Cause::MalformedCredential)
                 }
             }
+            Form::Scheme(name) => match value.split_at_checked(name.len()) {
+                Some((found, key)) if found.eq_ignore_ascii_case(name) => Ok(without_spaces(key)),
+                _ => Err(Cause::MalformedCredential),
+            },
             Form::Cookie(name) => {
                 let mut found = cookies(value).filter(|(found, _)| *found == name.as_bytes());
                 match (found.next(), found.next()) {
@@ -258,7 +267,7 @@ impl Source {
     /// The line without the credential; `None` if nothing is left of it.
     pub(super) fn strip(&self, value: &[u8]) -> Option<Vec<u8>> {
         match &self.form {
-            Form::Whole | Form::Scheme { .. } => None,
+            Form::Whole | Form::Bearer { .. } | Form::Scheme(_) => None,
             Form::Cookie(name) => {
                 let others = value.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
                 let others = others.filter(|pair| !pair.is_empty() && pair_of(pair).0 != name.as_bytes());

@@ -73,16 +73,23 @@ impl Sources {
         let Some(source) = self.list.get(position) else { return Err(Cause::MissingCredential) };
         match source.read(line.as_bytes()) {
             Ok(key) => Ok(Credential { key, source }),
-            // Another scheme of the same header may be a source as well.
-            Err(cause) => {
-                let others = self.list.iter().skip(position + 1).filter(|other| other.header == source.header);
-                let mut read = others.filter_map(|other| Some((other, other.read(line.as_bytes()).ok()?)));
-                match read.next() {
-                    Some((source, key)) if !source.is_whole_value() => Ok(Credential { key, source }),
-                    _ => Err(cause),
-                }
-            }
+            Err(cause) => self.read_by_another_scheme(position, line.as_bytes(), cause),
         }
+    }
+
+    /// Another scheme of the same header may be a source as well.
+    #[cold]
+    fn read_by_another_scheme<'a>(
+        &'a self,
+        position: usize,
+        line: &'a [u8],
+        cause: Cause,
+    ) -> Result<Credential<'a>, Cause> {
+        let Some(first) = self.list.get(position) else { return Err(cause) };
+        let others = self.list.iter().skip(position + 1);
+        let others = others.filter(|other| other.header == first.header && !other.is_whole_value());
+        let mut read = others.filter_map(|source| Some(Credential { key: source.read(line).ok()?, source }));
+        read.next().ok_or(cause)
     }
 
     /// The source that this line holds a credential of, among those that read this header, from `position` on.
