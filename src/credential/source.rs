@@ -214,8 +214,9 @@ impl Source {
         self.header != AUTHORIZATION
     }
 
-    pub(super) const fn is_whole_value(&self) -> bool {
-        matches!(self.form, Form::Whole)
+    /// Whether the credential stands after the name of a scheme.
+    pub(super) const fn is_scheme(&self) -> bool {
+        matches!(self.form, Form::Bearer { .. } | Form::Scheme(_))
     }
 
     /// Whether the header alone says that a credential is present, whatever its value.

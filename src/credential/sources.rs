@@ -73,11 +73,12 @@ impl Sources {
         let Some(source) = self.list.get(position) else { return Err(Cause::MissingCredential) };
         match source.read(line.as_bytes()) {
             Ok(key) => Ok(Credential { key, source }),
-            Err(cause) => self.read_by_another_scheme(position, line.as_bytes(), cause),
+            Err(cause) if source.is_scheme() => self.read_by_another_scheme(position, line.as_bytes(), cause),
+            Err(cause) => Err(cause),
         }
     }
 
-    /// Another scheme of the same header may be a source as well.
+    /// Another scheme of the same header may be a source as well. Nothing else is a way past a bad credential (S1).
     #[cold]
     fn read_by_another_scheme<'a>(
         &'a self,
@@ -87,8 +88,8 @@ impl Sources {
     ) -> Result<Credential<'a>, Cause> {
         let Some(first) = self.list.get(position) else { return Err(cause) };
         let others = self.list.iter().skip(position + 1);
-        let others = others.filter(|other| other.header == first.header && !other.is_whole_value());
-        let mut read = others.filter_map(|source| Some(Credential { key: source.read(line).ok()?, source }));
+        let schemes = others.filter(|other| other.header == first.header && other.is_scheme());
+        let mut read = schemes.filter_map(|source| Some(Credential { key: source.read(line).ok()?, source }));
         read.next().ok_or(cause)
     }
 
@@ -260,6 +261,21 @@ mod tests {
         for odd in ["", "a b", "a=b", "a;b", "\u{e9}", "a\nb"] {
             assert!(Source::cookie(odd).is_err() && Source::scheme(odd).is_err(), "{odd:?}");
         }
+    }
+
+    /// S1 within one header: only a scheme that another source names is not the first one's to judge.
+    #[test]
+    fn a_bad_cookie_is_not_made_good_by_another() {
+        let sources = Sources::from([Source::cookie("a").unwrap(), Source::cookie("b").unwrap()]);
+        let whole = Sources::from([Source::bearer(), Source::header(AUTHORIZATION)]);
+        let found = |sources: &Sources, name: &'static str, line: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, line.parse().unwrap());
+            sources.take(&mut headers).map(|found| String::from_utf8(found.key.to_vec()).unwrap())
+        };
+        assert_eq!(found(&sources, "cookie", "b=2; a=1"), Ok("1".to_owned()));
+        assert_eq!(found(&sources, "cookie", "a=1; a=1; b=2"), Err(Cause::DuplicateCredential));
+        assert_eq!(found(&whole, "authorization", "Basic x"), Err(Cause::MalformedCredential));
     }
 
     #[test]

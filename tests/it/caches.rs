@@ -4,11 +4,11 @@ use std::{convert::Infallible, future::ready};
 
 use axum::{Router, body::Body, response::Response, routing::get};
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, StatusCode};
+use http::{HeaderMap, HeaderName, Method, Request, StatusCode};
 use http_body_util::Full;
 use tower::{Layer as _, ServiceBuilder, ServiceExt as _, service_fn, util::BoxCloneSyncService};
 use tower_authz::{
-    AuthenticateLayer, Authz, CleanPath, Denial, Dimension, Policy, Reject, RequireLayer, Rule, Source,
+    AuthenticateLayer, Authz, CleanPath, Denial, Dimension, FindCredential, Policy, Reject, RequireLayer, Rule, Source,
     reject::{Empty, Grpc, Logic64, Logik, Problem, Scayle},
 };
 
@@ -26,6 +26,70 @@ fn all(headers: &HeaderMap, name: &str) -> String {
 
 fn rule() -> Rule {
     Rule::resource("products").unscoped()
+}
+
+/// A cookie, a scheme and a type of the user's, through the whole gate: what is answered, what caches are told, and what
+/// the handler still sees.
+#[tokio::test]
+async fn sources_of_the_users_own_are_read_told_of_and_taken_out() {
+    #[derive(Debug)]
+    struct AfterKey;
+
+    impl FindCredential for AfterKey {
+        fn header(&self) -> HeaderName {
+            HeaderName::from_static("x-client")
+        }
+
+        fn find<'v>(&self, value: &'v [u8]) -> Option<&'v [u8]> {
+            let at = value.windows(5).position(|window| window == b";key=")?;
+            value.get(at + 5..)
+        }
+
+        fn strip(&self, value: &[u8]) -> Option<Vec<u8>> {
+            let at = value.windows(5).position(|window| window == b";key=")?;
+            value.get(..at).map(<[u8]>::to_vec)
+        }
+    }
+
+    let seen = |headers: HeaderMap| async move {
+        let all =
+            |name: &str| headers.get_all(name).iter().map(|line| line.to_str().unwrap()).collect::<Vec<_>>().join("|");
+        assert!(!format!("{headers:?}").contains(KEY), "no Debug prints a key");
+        format!("{};{};{}", all("authorization"), all("cookie"), all("x-client"))
+    };
+    let sources = || [Source::scheme("Token").unwrap(), Source::cookie("session").unwrap(), Source::custom(AfterKey)];
+    let policy = || Policy::builder().route("/", rule()).build().unwrap();
+    let gate = || Authz::new(store(products_reader()), policy()).with_sources(sources());
+    let app = Router::new().route("/", get(seen));
+    let (kept, removed) = (app.clone().layer(gate()), app.layer(gate().remove_credential()));
+    let others = "cookie, x-client";
+    for (name, line, status, vary, left) in [
+        ("authorization", format!("token {KEY}"), 200, "", ";;"),
+        ("cookie", format!("lang=de; session={KEY}; theme=dark"), 200, others, ";lang=de; theme=dark;"),
+        ("x-client", format!("web;key={KEY}"), 200, others, ";;web"),
+        ("authorization", format!("Bearer {KEY}"), 401, "", ""),
+        ("cookie", format!("other={KEY}"), 401, "", ""),
+        ("cookie", format!("session={KEY}; session={KEY}"), 401, "", ""),
+        ("cookie", "session=".to_owned(), 401, "", ""),
+        ("x-client", KEY.to_owned(), 401, "", ""),
+    ] {
+        for (app, is_removed) in [(&kept, false), (&removed, true)] {
+            let request = Request::get("/").header(name, &line).body(Body::empty()).unwrap();
+            let answer: Response = app.clone().oneshot(request).await.unwrap();
+            let told = (answer.status().as_u16(), all(answer.headers(), "vary"));
+            assert_eq!(told, (status, vary.to_owned()), "{name}: {line}");
+            if status == 200 {
+                let private = if vary.is_empty() { "" } else { "private" };
+                assert_eq!(all(answer.headers(), "cache-control"), private, "{name}");
+                let body = http_body_util::BodyExt::collect(answer.into_body()).await.unwrap().to_bytes();
+                let body = std::str::from_utf8(&body).unwrap();
+                assert!(!is_removed || body == left, "{name}: {body}");
+                assert!(is_removed || body.contains(KEY), "{name}: {body}");
+            } else {
+                assert_eq!(answer.headers()["www-authenticate"], r#"Token realm="api""#);
+            }
+        }
+    }
 }
 
 /// Whether one service judges or two, and whenever the store answers.
