@@ -254,13 +254,13 @@ async fn asked_to_stop() {
 #[cfg(feature = "sqlite")]
 async fn serve_from(path: &str) -> Result<(), Box<dyn Error>> {
     let (store, own) = (tower_authz::store::SqliteStore::open_or_create(path, settings()?)?, settings()?);
-    // A store that `authz init` has made does not know who belongs to whom.
-    store
-        .as_actor("quickstart")
-        .change_settings(move |old| {
-            Ok(old.clone().with_directory(own.directory().clone()).with_networks_required_for(["ledger"]))
-        })
-        .await?;
+    // A store that `authz init` has made does not know who belongs to whom. Only then: whatever is set is published to
+    // every process that has the store open.
+    let known = store.settings().await?;
+    let wanted = known.clone().with_directory(own.directory().clone()).with_networks_required_for(["ledger"]);
+    if known.to_json()? != wanted.to_json()? {
+        store.as_actor("quickstart").set_settings(wanted).await?;
+    }
     serve(store).await
 }
 

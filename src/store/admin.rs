@@ -266,6 +266,9 @@ impl Actor<'_> {
     /// Replaces the settings of the store, for every request from then on. The key format stays as it
     /// was when the store was made.
     ///
+    /// Settings that are the same are published and recorded again, so that a process which missed them has them then. A
+    /// program that sets its own when it starts compares first: all others read the store again.
+    ///
     /// # Errors
     /// If the format is another, a key is restricted over a dimension that would be gone, the directory
     /// has shops that the settings could not spell, or the store fails.

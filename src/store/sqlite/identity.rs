@@ -22,6 +22,9 @@ pub(super) struct Identity {
 
 type Inode = (u64, u64);
 
+/// Another writer has locked the directory.
+pub(super) struct IsLocked;
+
 /// What changes when a file is overwritten: its length and times, and the length of its journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
@@ -74,28 +77,27 @@ impl Identity {
         Ok(self)
     }
 
-    /// Locks the directory against other writers until the guard is dropped. The lock of SQLite is in `-shm`: if that
-    /// file is removed, two processes would have one each. If the directory cannot be locked, only the lock of SQLite
-    /// applies.
+    /// Tries to lock the directory against other writers, until the guard is dropped. The lock of SQLite is in `-shm`: if
+    /// that file is removed, two processes would have one each. There is no guard where directories cannot be locked;
+    /// then only the lock of SQLite applies.
     #[cfg(unix)]
-    pub(super) fn lock(&self, deadline: Instant) -> Option<fs::File> {
-        use rustix::fs::{FlockOperation, flock};
-        let real = fs::canonicalize(&self.path).ok()?;
-        let folder = fs::File::open(real.parent()?).ok()?;
-        loop {
-            match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Some(folder),
-                Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) if Instant::now() < deadline => {
-                    thread::sleep(Duration::from_millis(2));
-                }
-                Err(_) => return None,
-            }
+    pub(super) fn try_lock(&self) -> Result<Option<fs::File>, IsLocked> {
+        use rustix::{
+            fs::{FlockOperation, flock},
+            io::Errno,
+        };
+        let folder = fs::canonicalize(&self.path).ok().and_then(|real| fs::File::open(real.parent()?).ok());
+        let Some(folder) = folder else { return Ok(None) };
+        match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(folder)),
+            Err(Errno::WOULDBLOCK | Errno::INTR) => Err(IsLocked),
+            Err(_) => Ok(None),
         }
     }
 
     #[cfg(not(unix))]
-    pub(super) fn lock(&self, _: Instant) -> Option<fs::File> {
-        None
+    pub(super) fn try_lock(&self) -> Result<Option<fs::File>, IsLocked> {
+        Ok(None)
     }
 
     /// Checks that the file and its companions are the ones that were opened.
@@ -135,6 +137,8 @@ impl Identity {
     pub(super) fn check_opened(&self, opened: Option<&str>) -> Result<(), String> {
         match opened.map(fs::metadata) {
             Some(Ok(found)) if inode(&found) == self.file => Ok(()),
+            // SQLite tells no path that is not UTF-8.
+            None if fs::canonicalize(&self.path).is_ok_and(|real| real.to_str().is_none()) => Ok(()),
             _ => Err("the path leads SQLite to another file; give a path without magic links such as /proc/PID/root"
                 .to_owned()),
         }

@@ -2,6 +2,7 @@
 //! other processes.
 
 use std::{
+    fs::File,
     sync::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError},
@@ -10,7 +11,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use rusqlite::{Connection, TransactionBehavior, config::DbConfig};
+use rusqlite::{Connection, TransactionBehavior, config::DbConfig, ffi};
 
 use crate::{
     clock,
@@ -25,7 +26,7 @@ use crate::{
         report::Report,
         sqlite::{
             SqliteOptions,
-            identity::{Identity, Stamp},
+            identity::{Identity, IsLocked, Stamp},
             rows::{self, All, CommitMark, InvalidRow, SqliteKeySource},
             schema::{self, is_busy, to_store_error},
         },
@@ -42,6 +43,8 @@ const WENT_BACK: &str = "the file lacks a change that it had, or has one that ne
                          restart every program that has it open to serve it as it is";
 /// How long a change waits for the write lock.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How often it tries to get it.
+const RETRY: Duration = Duration::from_millis(2);
 
 /// A task for the thread.
 pub(super) type Job = Box<dyn FnOnce(&mut Worker) + Send>;
@@ -170,7 +173,7 @@ impl Worker {
     fn end(&mut self) {
         let _ = self.connection.busy_timeout(PATIENCE);
         let written = match self.look() {
-            Ok(_) => self.flush(),
+            Ok(_) => self.flush(PATIENCE),
             Err(why) => {
                 let _ = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
                 Err(StoreError::unavailable(why))
@@ -236,7 +239,7 @@ impl Worker {
         if may_write && now >= self.next_flush {
             self.next_flush = now + FLUSH;
             // Uses that were not stored are retried at the next flush.
-            if let Err(error) = self.flush() {
+            if let Err(error) = self.flush(TICK / 4) {
                 (self.view.report)(&format!("when keys were last used could not be written down: {error}"));
             }
         }
@@ -294,10 +297,11 @@ impl Worker {
     }
 
     /// Stores when keys were last used.
-    fn flush(&mut self) -> Result<(), StoreError> {
+    fn flush(&mut self, patience: Duration) -> Result<(), StoreError> {
         let until = SystemTime::now();
         let used = self.view.index.used_since(self.used_since);
         if !used.is_empty() {
+            let _turn = self.lock_folder(patience).map_err(to_store_error)?;
             let behavior = TransactionBehavior::Immediate;
             let transaction = self.connection.transaction_with_behavior(behavior).map_err(to_store_error)?;
             rows::put_uses(&transaction, &used)?;
@@ -312,42 +316,27 @@ impl Worker {
     pub(super) fn apply(&mut self, who: &str, change: Change) -> Result<Applied, StoreError> {
         self.is_as_it_was()?;
         let deadline = Instant::now() + PATIENCE;
-        let _turn = self.file.lock(deadline);
-        while let Err(error) = self.take_turn() {
-            if !is_busy(&error) || Instant::now() >= deadline {
-                return Err(to_store_error(error));
+        let _turn = loop {
+            match self.take_turn() {
+                Ok(turn) => break turn,
+                Err(error) if !is_busy(&error) || Instant::now() >= deadline => return Err(to_store_error(error)),
+                // Another process writes: follow its changes meanwhile.
+                Err(_) if Instant::now() >= self.next_tick => self.tick(),
+                Err(_) => thread::sleep(RETRY),
             }
-            // Another process holds the write lock: follow its changes meanwhile.
-            if Instant::now() >= self.next_tick {
-                self.tick();
-            }
+        };
+        let applied = self.apply_in_turn(who, change);
+        if applied.is_err() {
+            // Roll back. A failed commit may have done so already.
+            let _ = self.connection.execute_batch("ROLLBACK");
+            return applied;
         }
-        // No other process can change anything while this one holds the write lock.
-        self.view.index.set_deadline(u64::MAX);
-        let applied = self.apply_in_turn_and_settle(who, change);
-        self.renew();
+        self.settle();
+        self.is_there().map_err(|error| {
+            let message = format!("the change is made, and may be lost ({error}); look whether it is there");
+            StoreError::unavailable(message)
+        })?;
         applied
-    }
-
-    fn apply_in_turn_and_settle(&mut self, who: &str, change: Change) -> Result<Applied, StoreError> {
-        // While this process waited, the file may have been moved, and changed under another name.
-        let applied = self.is_as_it_was().and_then(|()| self.apply_in_turn(who, change));
-        match applied {
-            Ok(applied) => {
-                self.settle();
-                self.is_there().map_err(|error| {
-                    StoreError::unavailable(format!(
-                        "the change is made, and may be lost ({error}); look whether it is there"
-                    ))
-                })?;
-                Ok(applied)
-            }
-            Err(error) => {
-                // Roll back. A failed commit may have done so already.
-                let _ = self.connection.execute_batch("ROLLBACK");
-                Err(error)
-            }
-        }
     }
 
     fn is_as_it_was(&mut self) -> Result<(), StoreError> {
@@ -367,15 +356,41 @@ impl Worker {
         Ok((found, settings.directory))
     }
 
-    fn take_turn(&self) -> rusqlite::Result<()> {
-        self.connection.execute_batch("BEGIN IMMEDIATE")
+    /// Begins to write, with the lock of the directory and that of SQLite.
+    fn take_turn(&self) -> rusqlite::Result<Option<File>> {
+        let folder = self.lock_folder(Duration::ZERO)?;
+        self.connection.execute_batch("BEGIN IMMEDIATE")?;
+        Ok(folder)
+    }
+
+    fn lock_folder(&self, patience: Duration) -> rusqlite::Result<Option<File>> {
+        let deadline = Instant::now() + patience;
+        loop {
+            match self.file.try_lock() {
+                Ok(folder) => return Ok(folder),
+                Err(IsLocked) if Instant::now() < deadline => thread::sleep(RETRY),
+                Err(IsLocked) => return Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), None)),
+            }
+        }
     }
 
     fn apply_in_turn(&mut self, who: &str, change: Change) -> Result<Applied, StoreError> {
-        let Self { connection, view, .. } = self;
-        if !view.catch_up(connection).map_err(to_store_error)? {
+        // While this process waited, the file may have been moved, and changed under another name.
+        self.is_as_it_was()?;
+        if !self.view.catch_up(&self.connection).map_err(to_store_error)? {
             return Err(StoreError::unavailable(WENT_BACK));
         }
+        // The index is up to date, and no other process can change anything while this one holds the write lock, however
+        // long the change takes.
+        self.view.index.set_deadline(u64::MAX);
+        let applied = self.write(who, change);
+        self.renew();
+        applied
+    }
+
+    /// Writes a change, commits it, and publishes it.
+    fn write(&mut self, who: &str, change: Change) -> Result<Applied, StoreError> {
+        let Self { connection, view, .. } = self;
         // Tell the triggers that these changes are not made by hand.
         connection.execute_batch("UPDATE writer SET busy = 1").map_err(to_store_error)?;
         let now = SystemTime::now();

@@ -194,6 +194,19 @@ async fn without_permission_it_is_an_error() {
     }
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_path_that_is_no_text_is_a_path() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let folder = Folder::new();
+    let file = folder.path().join(std::ffi::OsStr::from_bytes(b"k\xff.sqlite"));
+    let store = SqliteStore::create(&file, StoreSettings::new()).unwrap();
+    let key = issue(&store).await;
+    drop(store);
+    let store = SqliteStore::open(&file).unwrap();
+    assert_eq!(all(&store).await[0].id(), key.record.id());
+}
+
 #[tokio::test]
 async fn what_exists_is_never_made_anew() {
     let folder = filled().await;

@@ -344,6 +344,34 @@ async fn a_process_that_was_paused_admits_nobody_by_what_it_knew() {
     assert_ne!(server.next().as_deref(), Some("200"));
 }
 
+/// The lock of the directory, which a writer takes before that of SQLite: who waits for it still follows what others
+/// change, gives up in time, and loses no uses.
+#[tokio::test]
+async fn a_writer_that_waits_for_the_directory_goes_on_following() {
+    let Open { store, gate, key, file, _folder, .. } = open().await;
+    let other = issue(&store).await;
+    let mut holder = std::process::Command::new("flock").arg(_folder.path()).args(["sleep", "2.6"]).spawn().unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let waiting = tokio::spawn({
+        let (store, id) = (store.clone(), other.record.id().clone());
+        async move { store.as_actor("test").rename(&id, "another").await }
+    });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    raw(&file).execute_batch(&format!("UPDATE keys SET revoked_at = 1 WHERE id = '{}'", key.record.id())).unwrap();
+    let begin = Instant::now();
+    while gate.get(&key).await != 401 {
+        assert!(begin.elapsed() < Duration::from_secs(1), "the change of another is not followed");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let error = waiting.await.unwrap().unwrap_err().to_string();
+    assert!(error.contains("another process holds the file locked"), "{error}");
+    assert_eq!(gate.get(&other).await, 200);
+    drop((store, gate)); // waits for the directory to be free, and stores the uses
+    holder.wait().unwrap();
+    let store = SqliteStore::open(&file).unwrap();
+    assert!(store.show(other.record.id()).await.unwrap().last_used().is_some());
+}
+
 /// What is acknowledged stands in the file itself: a journal that somebody has truncated takes nothing along.
 #[tokio::test]
 async fn a_truncated_journal_loses_no_change() {
