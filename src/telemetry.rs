@@ -82,14 +82,15 @@ pub(crate) fn changed(took: std::time::Duration) {
 #[cfg(any(feature = "file", feature = "sqlite", feature = "postgres"))]
 pub(crate) fn fault(message: &str) {
     #[cfg(feature = "tracing")]
-    if tracing::enabled!(target: "tower_authz", tracing::Level::ERROR) {
-        tracing::error!(target: "tower_authz", message);
-        return;
-    }
     {
-        use std::io::Write as _;
-        let _ = writeln!(std::io::stderr(), "tower-authz: {message}");
+        // Also where nothing listens: with the feature `log` of tracing, such events go to `log`.
+        tracing::error!(target: "tower_authz", message);
+        if tracing::enabled!(target: "tower_authz", tracing::Level::ERROR) {
+            return;
+        }
     }
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "tower-authz: {message}");
 }
 
 /// The codes of all causes, separated by commas.

@@ -290,7 +290,7 @@ impl Principal {
         Context { key: Some(self.key_id().clone()), bearer: self.bearer, ..Context::default() }
     }
 
-    /// The handler has asked about the dimension, in the way that this handling demands.
+    /// Marks the obligations as met that a check of this dimension, of this kind, meets.
     pub(crate) fn settle(&self, dimension: &Dimension, asked: Handling) {
         self.obligations.iter().for_each(|obligation| obligation.settle(dimension, asked));
     }

@@ -164,14 +164,15 @@ impl Admin {
         let row = transaction.query_one(LOCK.as_str(), &[]).await.map_err(to_store_error)?;
         let (before, now): (i64, SystemTime) = (row.get(0), row.get(2));
         schema::readable(row.get(3))?;
-        // From here on every renewal waits for the counter, so a lock on the row of a key must not be waited for at
-        // length.
-        let patience = format!("SET LOCAL lock_timeout = {}", (self.lease / 4).as_millis().max(1));
-        transaction.batch_execute(&patience).await.map_err(to_store_error)?;
         let (vouches, mut settled_at, queue_is_full): (bool, Option<SystemTime>, bool) =
             (row.get(4), row.get(5), row.get(6));
         let settings = parse(row.get(1), &self.own.borrow())?;
-        let fetched = Fetched::load(&transaction, who, &change, &settings.dimensions).await?;
+        // From here on every renewal waits for the counter, so a lock on the row of a key must not be waited for at
+        // length. Sent together with the first query: nobody waits for another round trip.
+        let patience = format!("SET LOCAL lock_timeout = {}", (self.lease / 4).as_millis().max(1));
+        let patience = async { transaction.batch_execute(&patience).await.map_err(to_store_error) };
+        let load = Fetched::load(&transaction, who, &change, &settings.dimensions);
+        let ((), fetched) = futures::future::try_join(patience, load).await?;
         let Plan { edits, settings, prune, applied } = plan(who, change, &fetched, &settings, now)?;
         Fetched::assert_no_key(&transaction, &edits).await?;
         if !vouches {

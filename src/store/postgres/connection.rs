@@ -198,6 +198,10 @@ fn read_only() -> StoreError {
     )
 }
 
+pub(super) fn no_counter() -> StoreError {
+    StoreError::unavailable("the row of authz_counter is missing; restore the database")
+}
+
 pub(super) fn standby() -> StoreError {
     StoreError::unavailable("the database is a standby, which may be behind; connect to the primary")
 }
@@ -206,7 +210,7 @@ pub(super) fn standby() -> StoreError {
 pub(super) fn to_store_error(error: tokio_postgres::Error) -> StoreError {
     let Some(database_error) = error.as_db_error() else {
         if error.to_string().contains("unexpected number of rows") {
-            return StoreError::unavailable("the row of authz_counter is missing; restore the database");
+            return no_counter();
         }
         // What went wrong stands in its sources: a certificate that nobody vouches for.
         let source = std::error::Error::source(&error).map_or(String::new(), |source| format!(": {source}"));

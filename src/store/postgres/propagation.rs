@@ -11,7 +11,7 @@ use tokio_postgres::{Client, Row, types::ToSql};
 use crate::store::{
     Propagation, StoreError,
     postgres::{
-        connection::{silence, to_store_error},
+        connection::{no_counter, silence, to_store_error},
         replica::micros,
     },
 };
@@ -121,6 +121,8 @@ pub(super) async fn await_propagation(client: &Client, mark: &CommitMark) -> Res
     Ok(Propagation { waited: begin.elapsed(), unacknowledged })
 }
 
+/// At least one row: that of the counter.
 async fn answer(asked: impl Future<Output = Result<Vec<Row>, tokio_postgres::Error>>) -> Result<Vec<Row>, StoreError> {
-    tokio::time::timeout(PATIENCE, asked).await.map_err(|_| silence())?.map_err(to_store_error)
+    let rows = tokio::time::timeout(PATIENCE, asked).await.map_err(|_| silence())?.map_err(to_store_error)?;
+    if rows.is_empty() { Err(no_counter()) } else { Ok(rows) }
 }

@@ -26,6 +26,9 @@ struct Migration {
     oldest: i32,
 }
 
+/// Confines the functions of the triggers; run after the migrations.
+const FUNCTIONS: &str = include_str!("functions.sql");
+
 const NEWEST: i32 = MIGRATIONS.len() as i32;
 
 /// Makes the tables in a database that has none.
@@ -38,6 +41,7 @@ pub(super) async fn create(client: &mut Client, settings: &str) -> Result<(), St
     for migration in &MIGRATIONS {
         transaction.batch_execute(migration.sql).await.map_err(to_store_error)?;
     }
+    transaction.batch_execute(FUNCTIONS).await.map_err(to_store_error)?;
     let first = "INSERT INTO authz_counter (version, change, settings, schema, oldest, server_since)
                  VALUES (0, '', $1, $2, $3, pg_postmaster_start_time())";
     let oldest = MIGRATIONS.last().map_or(NEWEST, |newest| newest.oldest);
@@ -67,6 +71,7 @@ pub(super) async fn migrate(client: &mut Client) -> Result<u32, StoreError> {
         transaction.batch_execute(migration.sql).await.map_err(to_store_error)?;
     }
     if let Some(newest) = missing.last() {
+        transaction.batch_execute(FUNCTIONS).await.map_err(to_store_error)?;
         let sql = "UPDATE authz_counter SET schema = $1, oldest = $2";
         transaction.execute(sql, &[&NEWEST, &newest.oldest]).await.map_err(to_store_error)?;
     }

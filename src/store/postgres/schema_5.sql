@@ -57,20 +57,3 @@ BEGIN
 END $$;
 CREATE TRIGGER lease_is_false AFTER INSERT OR UPDATE OF applied ON authz_replicas FOR EACH ROW
   EXECUTE FUNCTION authz_lease_is_false();
-
--- As in the version before: what runs with the rights of the owner does so for these tables alone.
-DO $$
-DECLARE
-  own record;
-BEGIN
-  FOR own IN
-    SELECT DISTINCT pg_proc.oid::regprocedure AS called, nspname AS place
-    FROM pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid
-      JOIN pg_class ON pg_class.oid = tgrelid JOIN pg_namespace ON pg_namespace.oid = relnamespace
-    WHERE prosecdef AND proname LIKE 'authz\_%' AND tgrelid IN ('authz_counter'::regclass, 'authz_keys'::regclass,
-      'authz_audit'::regclass, 'authz_replicas'::regclass, 'authz_revoked'::regclass)
-  LOOP
-    EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', own.called);
-    EXECUTE format('ALTER FUNCTION %s SET search_path = pg_catalog, %I, pg_temp', own.called, own.place);
-  END LOOP;
-END $$;
