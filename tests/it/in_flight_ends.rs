@@ -3,6 +3,7 @@
 
 use std::{
     convert::Infallible,
+    sync::{Arc, Mutex},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -19,9 +20,9 @@ use http_body_util::BodyExt as _;
 use tokio::sync::mpsc;
 use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_authz::{
-    Authz, Cause, Denial, Dimension, Directory, Grant, Policy, Principal, Rule,
+    Authz, Cause, Denial, Digest, Dimension, Directory, Grant, GrantBuilder, KeyRecord, Policy, Principal, Rule,
     check::EntityRef,
-    store::{IssuedKey, KeyAdmin, MemoryStore, NewKey, Overlap, StoreSettings},
+    store::{IssuedKey, KeyAdmin, KeyStore, Lookup, MemoryStore, NewKey, Overlap, StoreSettings},
 };
 
 async fn soon<F: Future>(future: F) -> F::Output {
@@ -270,4 +271,45 @@ async fn a_principal_sees_its_record_and_its_directory_at_one_moment() {
     assert_eq!(principal.directory().company_of("de"), Some("1"), "asked for the first time, and late");
     assert_eq!(principal.clone().directory().company_of("de"), Some("1"));
     assert_eq!(principal_of(&store, &key).await.directory().company_of("de"), Some("2"));
+}
+
+/// A store elsewhere, whose look-ups bring a record of their own each time: no signal tells that something was taken away.
+#[derive(Clone)]
+struct Remote(Arc<Mutex<(Option<KeyRecord>, Directory)>>);
+
+impl KeyStore for Remote {
+    fn lookup(&self, _: &Digest) -> Lookup {
+        let (record, directory) = self.0.lock().unwrap().clone();
+        Lookup::pending_with_directory(async move { (Ok(record.map(Arc::new)), directory) })
+    }
+}
+
+#[tokio::test]
+async fn ensure_live_asks_a_store_that_tells_nobody() {
+    let key = MemoryStore::new().as_actor("test").issue(NewKey::new("k", Grant::default())).await.unwrap();
+    let shops = |company: &str| Directory::builder().shop("de", Some(company)).build().unwrap();
+    let record = |grant: GrantBuilder, revoked: bool| {
+        let builder = KeyRecord::builder(key.record.id().clone(), *key.record.digest()).grant(grant.build().unwrap());
+        if revoked { builder.revoked_at(SystemTime::now()) } else { builder }.build()
+    };
+    let grant = || Grant::builder().read("orders").only("company", [1]);
+    let store = Remote(Arc::new(Mutex::new((Some(record(grant(), false)), shops("1")))));
+    let app = Router::new().route("/", get(async |principal: Principal| Extension(principal))).layer(Authz::new(
+        store.clone(),
+        Policy::builder().route("/", Rule::authenticated().unscoped()).build().unwrap(),
+    ));
+    let answer: Response = app.oneshot(request("/", &key)).await.unwrap();
+    let principal = answer.extensions().get::<Principal>().unwrap().clone();
+    for (now, cause) in [
+        ((Some(record(grant(), false)), shops("1")), None),
+        ((Some(record(grant().write("products"), false)), shops("1")), None),
+        ((Some(record(Grant::builder().only("company", [1]), false)), shops("1")), Some(Cause::GrantNarrowed)),
+        ((Some(record(grant(), false)), shops("2")), Some(Cause::GrantNarrowed)),
+        ((Some(record(grant(), true)), shops("1")), Some(Cause::Revoked)),
+        ((None, shops("1")), Some(Cause::UnknownKey)),
+    ] {
+        *store.0.lock().unwrap() = now;
+        let live = principal.ensure_live().await;
+        assert_eq!(live.as_ref().err().map(Denial::cause), cause.as_ref());
+    }
 }
