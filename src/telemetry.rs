@@ -79,7 +79,6 @@ pub(crate) fn changed(took: std::time::Duration) {
 
 /// Something is wrong that no request asked about. It must not be lost: without the feature, or where no subscriber
 /// wants it, it goes to standard error.
-#[cfg(any(feature = "file", feature = "sqlite", feature = "postgres"))]
 pub(crate) fn fault(message: &str) {
     #[cfg(feature = "tracing")]
     {

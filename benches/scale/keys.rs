@@ -1,11 +1,11 @@
-//! The whole chain among more and more keys, a random one in each request.
+//! Measures the whole chain with more and more keys, and a random key in each request.
 //!
-//! A request with another key takes longer to make than the gate takes to judge it, so 4,096 of them are made while the
-//! clock stands, and answered in one go; what comes of them is dropped when the clock stands again. Together they have
-//! some 4 MB, which do not stay in the cache next to the core: the gate finds each request further away than a server
-//! would, that has just read it. That is the same for every number of keys. The bare service is given such requests as
-//! well, and what it takes is subtracted. Another 4,096 requests go before them, untimed, so that the caches hold what
-//! they would if nobody else had a turn.
+//! Building a request with another key takes longer than the gate needs to decide it, so 4,096 requests are built
+//! while the clock is stopped and answered in one go; their responses are dropped after the clock has stopped again.
+//! Together they occupy about 4 MB, which does not stay in the cache next to the core: the gate finds each request
+//! further away than in a server that has just read it. That is the same for every number of keys. The bare service
+//! is given such requests as well, and its time is subtracted. Another 4,096 requests are sent before them, untimed,
+//! so that the caches are as warm as if no other contender had run.
 
 use std::{
     fs,
@@ -26,8 +26,8 @@ use crate::{
 
 const BATCH: usize = 4096;
 
-/// What a key takes at most while a store is made of it: its record lies in the list and in its place. Half of it is
-/// given back when that is done.
+/// The largest memory use of a key while a store is built: its record is in the list and in the store at once. Half
+/// of it is freed when the store is complete.
 const BYTES_WHILE_MADE: usize = 800;
 
 pub(crate) fn run(scale: Scale) {
@@ -35,7 +35,7 @@ pub(crate) fn run(scale: Scale) {
         true => vec![100, scale.keys],
         false => [1000, 100_000, 1_000_000, 10_000_000].into_iter().filter(|size| *size <= scale.keys).collect(),
     };
-    // All at once if there is room for all; else each beside the first.
+    // All sizes are measured at once if memory suffices, otherwise each of them together with the smallest.
     let groups: Vec<Vec<usize>> = match fits(&sizes) {
         true => vec![sizes],
         false => sizes[1..].iter().map(|size| vec![sizes[0], *size]).collect(),
@@ -46,7 +46,8 @@ pub(crate) fn run(scale: Scale) {
             println!("**LEFT OUT: there is not enough memory for {keys} keys.**\n");
             continue;
         }
-        // In a thread that ends with it: a thread keeps what it has read last, and with that all keys of a store.
+        // The thread ends with the group, because a thread caches the last snapshot that it has read, and with it all
+        // keys of a store.
         thread::scope(|threads| threads.spawn(|| measure(&group, scale.rounds)).join().unwrap());
     }
 }
@@ -56,25 +57,25 @@ fn fits(sizes: &[usize]) -> bool {
     free_memory().is_none_or(|free| wanted <= free)
 }
 
-/// In bytes, where the system tells.
+/// Returns the available memory in bytes, if the system reports it.
 fn free_memory() -> Option<usize> {
-    let told = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = told.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let meminfo = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     line.trim().strip_suffix(" kB")?.parse::<usize>().ok().map(|kib| kib * 1024)
 }
 
-/// Nanoseconds of a call, all taken within the same tenth of a second.
+/// Nanoseconds per call, all measured within the same tenth of a second.
 struct Round {
     digest: f64,
     bare: f64,
-    /// For each number of keys.
+    /// One figure for each number of keys.
     chains: Vec<f64>,
 }
 
 impl Round {
-    /// What the gate itself takes.
-    fn net(&self, place: usize) -> f64 {
-        self.chains[place] - self.bare
+    /// Returns the net cost of the gate.
+    fn net(&self, index: usize) -> f64 {
+        self.chains[index] - self.bare
     }
 }
 
@@ -102,15 +103,15 @@ fn digest() -> f64 {
     nanos(start.elapsed(), BATCH)
 }
 
-/// Makes requests, and has them answered.
+/// Builds requests and has them answered.
 struct Batches {
     random: Random,
-    /// Kept from batch to batch, so that no memory is fetched for it while the clock runs.
+    /// The buffer is kept from batch to batch, so that nothing is allocated for it while the clock runs.
     answers: Vec<Response<Carried>>,
 }
 
 impl Batches {
-    /// Nanoseconds of a request.
+    /// Returns nanoseconds per request.
     fn time(&mut self, service: &mut Boxed, keys: usize) -> f64 {
         let mut timed = self.make(keys);
         let mut before = self.make(keys);
@@ -151,8 +152,8 @@ fn print(sizes: &[usize], rounds: &[Round]) {
         first.as_str(),
         "mark",
     ]);
-    for (place, keys) in sizes.iter().enumerate() {
-        let growth = over(&|round| round.net(place) / round.net(0));
+    for (index, keys) in sizes.iter().enumerate() {
+        let growth = over(&|round| round.net(index) / round.net(0));
         let mark = match keys {
             1_000_000 => Mark::AtMost(2.5),
             10_000_000 => Mark::AtMost(4.0),
@@ -160,9 +161,9 @@ fn print(sizes: &[usize], rounds: &[Round]) {
         };
         table::row(&[
             count(*keys),
-            thousands(over(&|round| round.chains[place])),
-            thousands(over(&|round| round.net(place))),
-            ratio(over(&|round| round.net(place) / round.digest)),
+            thousands(over(&|round| round.chains[index])),
+            thousands(over(&|round| round.net(index))),
+            ratio(over(&|round| round.net(index) / round.digest)),
             ratio(growth),
             mark.judge(growth),
         ]);

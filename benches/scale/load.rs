@@ -1,5 +1,5 @@
-//! How long all keys take to get into the process. A store in a database is held against a bare `SELECT` of the same
-//! columns of the same rows, whose values are looked at and let go: what it takes longer is its own.
+//! Measures how long all keys take to load into the process. A store in a database is compared with a bare `SELECT`
+//! of the same columns of the same rows, whose values are read and dropped: the difference is the store's own cost.
 
 use std::{
     hint::black_box,
@@ -24,23 +24,23 @@ use crate::{
 
 const ROUNDS: usize = 5;
 
-/// What the stores in databases read of each key.
-pub(crate) const COLUMNS: &str = "id, digest, name, kind, tenant, created_at, not_before, expires_at, revoked_at, \
-                                  revocation_reason, may, version, last_used, replaces, replaced_by";
+/// The columns that the stores in databases read of each key.
+pub(crate) const COLUMNS: &str =
+    "id, digest, created_at, not_before, expires_at, revoked_at, version, last_used, record";
 
-/// How many they are.
-pub(crate) const COLUMN_COUNT: usize = 15;
+/// The number of columns.
+pub(crate) const COLUMN_COUNT: usize = 9;
 
 /// A way to load all keys.
 pub(crate) struct Load {
     pub(crate) name: &'static str,
-    /// What it is held against.
+    /// The name of the load that this one is compared with.
     pub(crate) beside: Option<&'static str>,
-    /// Loads them once, and says how long that took.
+    /// Loads all keys once, and returns how long that took.
     pub(crate) once: Box<dyn FnMut() -> Duration>,
 }
 
-/// How long it takes to make something, and not to drop it.
+/// Times the construction of a value, without its drop.
 pub(crate) fn timed<T>(make: impl FnOnce() -> T) -> Duration {
     let start = Instant::now();
     let made = black_box(make());
@@ -103,12 +103,12 @@ fn connect(path: &Path) -> Connection {
     Connection::open_with_flags(path, flags).unwrap()
 }
 
-/// Whether the file is whole.
+/// Checks the integrity of the file.
 fn quick_check(path: &Path) -> String {
     connect(path).query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).unwrap()
 }
 
-/// How many rows there are.
+/// Reads all rows, and returns their number.
 fn select(path: &Path) -> usize {
     let connection = connect(path);
     let mut statement = connection.prepare(&format!("SELECT {COLUMNS} FROM keys")).unwrap();
@@ -127,7 +127,7 @@ fn print(loads: &[Load], seconds: &[Vec<f64>]) {
     table::head(&["what", "seconds", "÷ bare `SELECT`", "mark"]);
     for (load, own) in loads.iter().zip(seconds) {
         let bare = load.beside.and_then(|name| loads.iter().position(|other| other.name == name));
-        // Within a round both had the same neighbours.
+        // Other load on the machine affects both alike within a round.
         let more = bare.map(|bare| median(own.iter().zip(&seconds[bare]).map(|(own, bare)| own / bare)));
         table::row(&[
             load.name.to_owned(),

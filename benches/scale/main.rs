@@ -1,10 +1,12 @@
-//! How the gate holds up: among ten million keys, beside a second thread, beside somebody who changes keys; what a key
-//! takes of the memory, and how long all of them take to load. What is asked for are ratios, so whatever is compared
-//! is measured in turns, and the ratio is taken within a round: a neighbour who slows the machine slows both.
+//! Measures how the gate scales: with ten million keys, beside a second thread, beside a writer that changes keys;
+//! how much memory a key takes, and how long all of them take to load. The results are ratios, so the figures that
+//! are compared are measured in turns, and the ratio is taken within a round: other load on the machine slows both
+//! alike.
 //!
-//! `cargo bench -p tower-authz --features file,sqlite --bench scale`, or with the names of sections: `-- keys threads`.
-//! `KEYS=10000000` for more keys than a million, `ROUNDS=5` for a glance, `-- --test` to see only that everything runs.
-//! With the feature `postgres` and an empty database in `DATABASE_URL`, PostgreSQL is loaded as well.
+//! `cargo bench -p tower-authz --features file,sqlite --bench scale`, or with the names of sections: `-- keys
+//! threads`. `KEYS=10000000` measures more keys than a million, `ROUNDS=5` makes a short run, and `-- --test` only
+//! checks that everything runs. With the feature `postgres` and an empty database in `DATABASE_URL`, PostgreSQL is
+//! loaded as well.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a bench that is surprised should stop")]
 #![allow(clippy::indexing_slicing, reason = "a bench that is surprised should stop")]
@@ -42,7 +44,7 @@ const SECTIONS: [Section; 5] = [
     Section { name: "load", says: "how long all keys take to load", run: load::run },
 ];
 
-/// What the command line asks for.
+/// The arguments of the command line.
 struct Asked {
     test: bool,
     names: Vec<String>,
@@ -70,7 +72,7 @@ fn asked(arguments: impl Iterator<Item = String>) -> Asked {
     let mut asked = Asked { test: false, names: Vec::new() };
     for argument in arguments {
         match &*argument {
-            // Cargo says so of each bench that it runs.
+            // Cargo passes this to each bench that it runs.
             "--bench" => {}
             "--test" => asked.test = true,
             _ => asked.names.push(argument),

@@ -1,4 +1,5 @@
-//! What the sections share: how much is measured, random numbers, medians, and requests that go round.
+//! The helpers that the sections share: the amount of measurement, random numbers, medians, and requests that are
+//! sent again and again.
 
 use std::{env, time::Duration};
 
@@ -6,20 +7,20 @@ use http::Request;
 
 use crate::common::{Boxed, PATH, key, request};
 
-/// How much is measured.
+/// The amount of measurement.
 #[derive(Clone, Copy)]
 pub(crate) struct Scale {
-    /// The most keys that there are. A section that asks for another number takes that.
+    /// The largest number of keys. A section that needs a fixed number uses its own.
     pub(crate) keys: usize,
     pub(crate) rounds: usize,
-    /// Only to see that everything runs.
+    /// Whether the run only checks that everything runs.
     pub(crate) smoke: bool,
 }
 
 const SMOKE_KEYS: usize = 1000;
 
 impl Scale {
-    /// As the environment says. What was compiled without optimization is not worth measuring.
+    /// Reads the scale from the environment. Code that was compiled without optimization is not worth measuring.
     pub(crate) fn of_environment(test: bool) -> Self {
         let number = |name: &str, default: usize| {
             env::var(name).map_or(default, |text| text.parse().expect("KEYS and ROUNDS are numbers"))
@@ -31,12 +32,12 @@ impl Scale {
     }
 }
 
-/// Numbers in no order, the same in each run (xorshift).
+/// A pseudo-random generator (xorshift) that gives the same numbers in each run.
 pub(crate) struct Random(u64);
 
 impl Random {
     pub(crate) const fn new(seed: u64) -> Self {
-        // Many bits set and never none: from zero it would not get away.
+        // The seed must not be zero, which xorshift never leaves, and should have many bits set.
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
@@ -55,13 +56,13 @@ pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     if sorted.len() % 2 == 1 { sorted[middle] } else { (sorted[middle - 1] + sorted[middle]) / 2.0 }
 }
 
-/// Nanoseconds of one call of so many.
+/// Returns nanoseconds per call.
 pub(crate) fn nanos(time: Duration, calls: usize) -> f64 {
     time.as_nanos() as f64 / calls as f64
 }
 
-/// A service, and requests with random keys that come back in the response and go round again: nothing has to be
-/// prepared between two calls. Few enough to stay in the cache of one core.
+/// A service, and requests with random keys that come back in the response and are sent again, so that nothing has to
+/// be prepared between two calls. The requests are few enough to stay in the cache of one core.
 pub(crate) struct Circle {
     service: Boxed,
     requests: Vec<Option<Request<()>>>,

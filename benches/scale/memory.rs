@@ -1,8 +1,8 @@
-//! What a key takes of the memory, told apart: its record, its place in the table that look-ups read, and the rest,
-//! which is what changes are judged by (keys by their ids, and the set of all digests).
+//! Measures the memory of a key in three parts: its record, its entry in the table that look-ups read, and the rest,
+//! which validates changes (the index of keys by id, and the set of all digests).
 //!
-//! Counted are the bytes that were asked for. What the system's allocator adds to each piece, some 8 to 16 bytes, is
-//! not among them.
+//! The figures count the bytes that were requested. They exclude the overhead that the system's allocator adds to
+//! each allocation, about 8 to 16 bytes.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -21,8 +21,8 @@ use crate::{
     table::{self, Mark, count},
 };
 
-/// Counts the bytes that are held, while somebody asks for them: elsewhere, two threads that count would be in each
-/// other's way.
+/// Counts the allocated bytes, but only while a measurement is active: in other sections, two threads that update the
+/// counter would slow each other down.
 struct Held;
 
 static ASKED: AtomicBool = AtomicBool::new(false);
@@ -31,14 +31,14 @@ static BYTES: AtomicUsize = AtomicUsize::new(0);
 impl Held {
     fn add(bytes: usize) {
         if ASKED.load(Ordering::Relaxed) {
-            // Past zero and back, if more is freed than was counted: a difference is right all the same.
+            // The counter may wrap below zero if more is freed than was counted. A difference is still correct.
             BYTES.fetch_add(bytes, Ordering::Relaxed);
         }
     }
 }
 
 #[expect(unsafe_code, reason = "an allocator cannot be written otherwise; it hands everything on to the system's")]
-// SAFETY: every call is handed on unchanged.
+// SAFETY: every call is forwarded unchanged.
 unsafe impl GlobalAlloc for Held {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         Self::add(layout.size());
@@ -68,7 +68,7 @@ unsafe impl GlobalAlloc for Held {
 #[global_allocator]
 static ALLOCATOR: Held = Held;
 
-/// How many bytes are held more, once something is made.
+/// Returns a new value, and how many bytes it keeps allocated.
 fn held_by<T>(make: impl FnOnce() -> T) -> (T, usize) {
     ASKED.store(true, Ordering::Relaxed);
     let before = BYTES.load(Ordering::Relaxed);
@@ -86,7 +86,7 @@ pub(crate) fn run(scale: Scale) {
     }
 }
 
-/// In bytes.
+/// Sizes in bytes.
 struct Parts {
     records: usize,
     table: usize,

@@ -1,4 +1,4 @@
-//! Many keys, as records and as files.
+//! Large sets of keys, as records and as files.
 
 use std::{
     env, fs,
@@ -16,12 +16,12 @@ use tower_authz::{
 
 use crate::common::{format, key};
 
-/// Who has which grant.
+/// How grants are distributed among the keys.
 #[derive(Clone, Copy)]
 pub(crate) enum Grants {
-    /// There are fifty, and all keys share them.
+    /// All keys share fifty grants.
     Shared,
-    /// Each key has one of its own.
+    /// Each key has its own grant.
     Own,
 }
 
@@ -57,7 +57,7 @@ pub(crate) fn records(keys: usize, grants: Grants) -> impl Iterator<Item = KeyRe
     })
 }
 
-/// The same keys as JSON and as SQLite, in a folder that is gone afterwards.
+/// The same keys as JSON and as SQLite, in a directory that is removed on drop.
 pub(crate) struct Files {
     folder: PathBuf,
 }
@@ -84,6 +84,6 @@ impl Files {
 
 impl Drop for Files {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.folder); // the system clears its folder some day
+        let _ = fs::remove_dir_all(&self.folder); // a directory that is left over is only clutter
     }
 }

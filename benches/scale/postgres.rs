@@ -1,4 +1,4 @@
-//! PostgreSQL, if `DATABASE_URL` names an empty database: all keys are put into it once, and then loaded.
+//! Measures PostgreSQL if `DATABASE_URL` names an empty database: all keys are written to it once, and then loaded.
 
 use std::{env, error::Error, hint::black_box, pin::pin};
 
@@ -29,7 +29,7 @@ pub(crate) fn loads(file: &KeyFile) -> Vec<Load> {
     }
     let keys = file.records().len();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    // Whoever reads new rows first notes beside each of them that it is there to stay.
+    // The first read of new rows also sets PostgreSQL's hint bits on them, so one read goes before the timed ones.
     assert_eq!(runtime.block_on(select(&url)), keys, "all rows were read");
     let address = url.clone();
     let select = move || timed(|| assert_eq!(runtime.block_on(select(&address)), keys, "all rows were read"));
@@ -41,14 +41,14 @@ pub(crate) fn loads(file: &KeyFile) -> Vec<Load> {
 }
 
 fn fill(url: &str, file: &KeyFile) -> Result<(), StoreError> {
-    // Without the keys in memory, and without a lease that an import of so many would outlast.
+    // The store caches no keys and holds no lease, because an import of this many keys would outlast the lease.
     let store = block_on(PostgresOptions::new().uncached().create(url, format()))?;
     let imported = block_on(store.as_actor("bench").import(file.records().to_vec()))?;
     assert_eq!(imported.added, file.records().len(), "all keys are in the database");
     Ok(())
 }
 
-/// A value as it came, whatever it is.
+/// The raw bytes of a value of any type.
 struct Raw<'a>(&'a [u8]);
 
 impl<'a> FromSql<'a> for Raw<'a> {
@@ -61,7 +61,7 @@ impl<'a> FromSql<'a> for Raw<'a> {
     }
 }
 
-/// How many rows there are.
+/// Reads all rows, and returns their number.
 async fn select(url: &str) -> usize {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
     let driven = tokio::spawn(connection);
@@ -70,8 +70,8 @@ async fn select(url: &str) -> usize {
     let mut rows = pin!(rows);
     let mut count = 0;
     while let Some(row) = rows.try_next().await.unwrap() {
-        for place in 0..COLUMN_COUNT {
-            let value: Option<Raw<'_>> = row.try_get(place).unwrap();
+        for column in 0..COLUMN_COUNT {
+            let value: Option<Raw<'_>> = row.try_get(column).unwrap();
             black_box(value.map(|Raw(bytes)| bytes));
         }
         count += 1;

@@ -1,9 +1,9 @@
-//! The figures as Markdown tables.
+//! Prints the figures as Markdown tables.
 
-/// Where there is nothing to say.
+/// The text of a cell without a value.
 pub(crate) const NOTHING: &str = "–";
 
-/// The head of a table: the first column is of words, the others are of figures.
+/// Prints the header of a table whose first column is text and whose other columns are figures.
 pub(crate) fn head(columns: &[&str]) {
     println!("| {} |", columns.join(" | "));
     println!("|---{}|", "|--:".repeat(columns.len() - 1));
@@ -13,7 +13,7 @@ pub(crate) fn row(cells: &[String]) {
     println!("| {} |", cells.join(" | "));
 }
 
-/// A figure that is held against a mark, or is not.
+/// The limit that a figure is compared with, if there is one.
 #[derive(Clone, Copy)]
 pub(crate) enum Mark {
     AtMost(f64),
@@ -21,7 +21,7 @@ pub(crate) enum Mark {
 }
 
 impl Mark {
-    /// What the mark is, and whether the figure keeps it.
+    /// Returns the text of the limit, and whether the figure keeps it.
     pub(crate) fn judge(self, figure: f64) -> String {
         match self {
             Self::AtMost(most) if figure <= most => format!("≤ {most}: kept"),
@@ -35,7 +35,7 @@ pub(crate) fn ratio(value: f64) -> String {
     format!("{value:.2}")
 }
 
-/// A whole number, `1,234`.
+/// Formats a whole number as `1,234`.
 pub(crate) fn thousands(value: f64) -> String {
     let digits = format!("{:.0}", value.abs());
     let mut text = String::new();
@@ -48,7 +48,7 @@ pub(crate) fn thousands(value: f64) -> String {
     if value < 0.0 { format!("-{text}") } else { text }
 }
 
-/// The same of a count.
+/// Formats a count in the same way.
 pub(crate) fn count(value: usize) -> String {
     thousands(value as f64)
 }

@@ -1,10 +1,10 @@
-//! Two threads at once beside one alone: what a look-up costs more, and the whole chain, because somebody else does the
+//! Compares two threads with one: the extra cost of a look-up, and of the whole chain, when a second thread does the
 //! same.
 //!
-//! A machine whose cores share a cache, or are two halves of one, slows any two threads. So the same is asked of a map
-//! that nobody ever writes to, which shares nothing else; what is held against the mark is how much more than the map
-//! ours is slowed, in the same round. A second map counts a reference up and down for each look-up, as whoever hands
-//! records out has to.
+//! A machine whose cores share a cache, or are two hardware threads of one core, slows any two threads. The same test
+//! is therefore run on a map that is never written to, which shares nothing else. The limit applies to how much more
+//! than the map our store is slowed, in the same round. A second map increments and decrements a reference count for
+//! each look-up, as any store that returns shared records must.
 
 use std::{
     collections::HashMap,
@@ -32,10 +32,10 @@ use crate::{
     table::{self, Mark, count, ratio, thousands},
 };
 
-/// Calls between two looks at the clock.
+/// The number of calls between two reads of the clock.
 const CHUNK: usize = 256;
 
-/// For each thread so many digests to look up: more records than a core has cache for.
+/// The number of digests that each thread looks up: their records do not fit into the cache of a core.
 const PROBES: usize = 1 << 16;
 
 type Probes = Arc<[Vec<Digest>; 2]>;
@@ -45,7 +45,7 @@ type Work = Box<dyn FnMut()>;
 
 struct Contender {
     name: &'static str,
-    /// Given the number of a thread, what that one does over and over.
+    /// Returns the work that the thread with this number repeats.
     worker: Box<dyn Fn(usize) -> Work + Send + Sync>,
     mark: Mark,
 }
@@ -69,7 +69,7 @@ pub(crate) fn run(scale: Scale) {
 fn contenders(keys: usize) -> [Contender; 5] {
     let store = store(keys);
     let digest = |number: usize| Digest::from_key(key(number).as_bytes());
-    // The very same records.
+    // The maps hold the same records as the store, not copies of them.
     let record = |number: usize| {
         let digest = digest(number);
         (*digest.as_bytes(), found(&store, &digest).unwrap())
@@ -104,19 +104,19 @@ where
     let probes = Arc::clone(probes);
     let worker = move |thread: usize| -> Work {
         let (probes, look) = (Arc::clone(&probes), look.clone());
-        let mut place = 0;
+        let mut position = 0;
         Box::new(move || {
-            for digest in &probes[thread][place..place + CHUNK] {
+            for digest in &probes[thread][position..position + CHUNK] {
                 assert!(look(black_box(digest)), "what is timed was found");
             }
-            place = (place + CHUNK) % PROBES;
+            position = (position + CHUNK) % PROBES;
         })
     };
     Contender { name, worker: Box::new(worker), mark }
 }
 
-/// Each thread has a clone of the service, as a server's connections do, and requests of its own. Where each has a
-/// service of its own, what two threads cost more is the machine's.
+/// Each thread has a clone of the service, as a server's connections do, and its own requests. If each thread has a
+/// service of its own instead, the extra cost of two threads is the machine's.
 fn chain<S>(name: &'static str, mark: Mark, keys: usize, services: Vec<S>) -> Contender
 where
     S: Service<Request<()>, Response = Response<Carried>, Error = Infallible> + Clone + Send + Sync + 'static,
@@ -133,13 +133,13 @@ where
     Contender { name, worker: Box::new(worker), mark }
 }
 
-/// What one thread did.
+/// The time and the number of calls of one thread.
 struct Spent {
     time: Duration,
     calls: usize,
 }
 
-/// Nanoseconds of a call while so many threads make them.
+/// Returns nanoseconds per call while this many threads make calls.
 fn together(contender: &Contender, threads: usize, window: Duration) -> f64 {
     let (start, over) = (Barrier::new(threads), AtomicBool::new(false));
     let spent: Vec<Spent> = thread::scope(|scope| {
@@ -154,9 +154,10 @@ fn together(contender: &Contender, threads: usize, window: Duration) -> f64 {
     nanos(spent.iter().map(|one| one.time).sum(), spent.iter().map(|one| one.calls).sum())
 }
 
-/// Works for a while. Whoever is done first ends it for both, so that neither is alone at the end.
+/// Works for the length of the window. The thread that finishes first stops both, so that neither runs alone at the
+/// end.
 fn spend(mut work: Work, start: &Barrier, over: &AtomicBool, window: Duration) -> Spent {
-    // So that the caches hold what they would if nobody else had a turn.
+    // The warm-up fills the caches as if no other contender had run.
     let begin = Instant::now();
     while begin.elapsed() < window / 4 {
         work();
@@ -174,7 +175,7 @@ fn spend(mut work: Work, start: &Barrier, over: &AtomicBool, window: Duration) -
     Spent { time: begin.elapsed(), calls }
 }
 
-/// Nanoseconds of a call, in one round.
+/// Nanoseconds per call, in one round.
 struct Pair {
     alone: f64,
     beside: f64,
@@ -186,7 +187,7 @@ impl Pair {
     }
 }
 
-/// In each round there is a pair for each contender.
+/// Each round has one pair for each contender.
 fn print(keys: usize, contenders: &[Contender], rounds: &[Vec<Pair>]) {
     println!("{} keys, medians of {} interleaved rounds.\n", count(keys), rounds.len());
     let over = |figure: &dyn Fn(&[Pair]) -> f64| median(rounds.iter().map(|round| figure(round)));
@@ -199,15 +200,15 @@ fn print(keys: usize, contenders: &[Contender], rounds: &[Vec<Pair>]) {
         "÷ that of the map with `Arc` cloned",
         "mark, beside the bare map",
     ]);
-    for (place, contender) in contenders.iter().enumerate() {
-        let more = over(&|round| round[place].slowdown() / round[0].slowdown());
+    for (position, contender) in contenders.iter().enumerate() {
+        let more = over(&|round| round[position].slowdown() / round[0].slowdown());
         table::row(&[
             contender.name.to_owned(),
-            thousands(over(&|round| round[place].alone)),
-            thousands(over(&|round| round[place].beside)),
-            ratio(over(&|round| round[place].slowdown())),
+            thousands(over(&|round| round[position].alone)),
+            thousands(over(&|round| round[position].beside)),
+            ratio(over(&|round| round[position].slowdown())),
             ratio(more),
-            ratio(over(&|round| round[place].slowdown() / round[1].slowdown())),
+            ratio(over(&|round| round[position].slowdown() / round[1].slowdown())),
             contender.mark.judge(more),
         ]);
     }

@@ -1,8 +1,8 @@
-//! The chain while somebody changes keys: how long each request takes, without and with a thread that makes a thousand
+//! Measures the chain while keys change: the latency of each request, with and without a thread that makes a thousand
 //! changes a second.
 //!
-//! Windows without and with changes follow each other, and a ratio is that of two neighbours. Every request is timed
-//! by itself, the clock included, because what a change costs falls upon few of them.
+//! Windows without and with changes alternate, and a ratio compares two adjacent ones. Every request is timed
+//! individually, including the reads of the clock, because only a few requests pay for a change.
 
 use std::{
     sync::{
@@ -26,10 +26,10 @@ use crate::{
     table::{self, Mark, count, ratio, thousands},
 };
 
-/// From one change to the next.
+/// The interval between two changes.
 const PACE: Duration = Duration::from_millis(1);
 
-/// Fewer windows tell nothing of one request in a hundred.
+/// Fewer windows have too few requests for the 99th percentile.
 const WINDOWS: usize = 21;
 
 pub(crate) fn run(scale: Scale) {
@@ -40,7 +40,7 @@ pub(crate) fn run(scale: Scale) {
     let service = guarded(Policy::builder(), store.clone()).layer(carry_back());
     let mut watched = Watched { circle: Circle::new(boxed(service), keys, 1), times: Vec::with_capacity(1 << 20) };
     let writer = Writer::start(store);
-    watched.window(length); // whose figures nobody looks at
+    watched.window(length); // the figures of the warm-up are dropped
     let mut pairs = Vec::with_capacity(windows);
     for _ in 0..windows {
         let without = watched.window(length);
@@ -52,7 +52,7 @@ pub(crate) fn run(scale: Scale) {
     print(keys, &pairs, &writer.end());
 }
 
-/// Nanoseconds of a request in one window.
+/// Latencies of a window, in nanoseconds per request.
 struct Latency {
     median: f64,
     p99: f64,
@@ -66,7 +66,7 @@ struct Pair {
 
 struct Watched {
     circle: Circle,
-    /// Kept from window to window, so that no memory is fetched for it while requests are timed.
+    /// The buffer is kept from window to window, so that nothing is allocated for it while requests are timed.
     times: Vec<u32>,
 }
 
@@ -90,7 +90,7 @@ impl Watched {
     }
 }
 
-/// The thread that changes keys, when it is its turn.
+/// The thread that changes keys while its switch is on.
 struct Writer {
     switch: Arc<Switch>,
     thread: JoinHandle<Written>,
@@ -102,7 +102,7 @@ struct Switch {
     over: AtomicBool,
 }
 
-/// What it has done, and in what time of its own.
+/// The number of changes, and the time that they took.
 #[derive(Default)]
 struct Written {
     changes: u32,
@@ -146,7 +146,7 @@ fn write(store: &MemoryStore, switch: &Switch) -> Written {
         }
         let start = Instant::now();
         for number in 0_u32.. {
-            // By a schedule: whoever is late once does not stay behind.
+            // Changes follow a fixed schedule, so that a late one does not delay all later ones.
             thread::sleep((start + PACE * number).saturating_duration_since(Instant::now()));
             if !switch.on.load(Ordering::Acquire) {
                 break;
@@ -159,7 +159,7 @@ fn write(store: &MemoryStore, switch: &Switch) -> Written {
     written
 }
 
-/// Issues a key, and the next time revokes it.
+/// Issues a key, and revokes it on the next call.
 fn change(store: &MemoryStore, issued: &mut Option<KeyId>) {
     let who = store.as_actor("bench");
     match issued.take() {

@@ -8,7 +8,11 @@ use crate::{
     directory::{Directory, DirectoryFile},
     error::ConfigError,
     json::{self, Object},
-    key::{Access, Digest, KeyRecord, Networks, grant_file::GrantFile, restriction::RestrictionFile},
+    key::{
+        Access, Digest, KeyId, KeyRecord, Networks,
+        grant_file::{GrantFile, Grants},
+        restriction::RestrictionFile,
+    },
     name::check_tenant,
     timestamp,
 };
@@ -96,12 +100,13 @@ impl KeyFile {
         let file: File<'_> = json::from_json(text, true)?;
         let directory = file.directory.map(|Object(directory)| Directory::from_file(directory, &shops)).transpose()?;
         let directory = directory.unwrap_or_default();
+        let mut grants = Grants::new(dimensions);
         let mut ids = HashSet::new();
         let mut digests = HashSet::new();
         let mut records = Vec::with_capacity(file.keys.len());
         for (index, raw) in file.keys.iter().enumerate() {
             let record =
-                KeyEntry::parse(raw.get(), dimensions).map_err(|error| error.at(location(index, raw.get())))?;
+                KeyEntry::parse(raw.get(), &mut grants).map_err(|error| error.at(location(index, raw.get())))?;
             if [record.id().as_str(), record.name()]
                 .iter()
                 .any(|text| Digest::from_key(text.as_bytes()) == *record.digest())
@@ -165,7 +170,7 @@ impl KeyFile {
 fn location(index: usize, raw: &str) -> String {
     #[derive(Deserialize)]
     struct IdOnly {
-        id: crate::key::KeyId,
+        id: KeyId,
     }
     match serde_json::from_str::<IdOnly>(raw) {
         // Longer than any id is likely to be: somebody may have put a whole key there.
@@ -174,14 +179,17 @@ fn location(index: usize, raw: &str) -> String {
     }
 }
 
-/// One key as the file writes it.
+/// One key as JSON: as an entry of a key file, as an audit record without the digest, and as the databases keep it, without
+/// the fields that are columns of theirs ([`KeyColumns`]).
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct KeyEntry {
-    id: crate::key::KeyId,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    id: Option<KeyId>,
     #[serde(default)]
     name: String,
-    digest: Digest,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    digest: Option<Digest>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     kind: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -197,9 +205,9 @@ pub(crate) struct KeyEntry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     revocation_reason: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    replaces: Option<crate::key::KeyId>,
+    replaces: Option<KeyId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    replaced_by: Option<crate::key::KeyId>,
+    replaced_by: Option<KeyId>,
     #[serde(default, with = "json::unique")]
     permissions: Vec<(String, Access)>,
     #[serde(default, with = "json::unique", skip_serializing_if = "Vec::is_empty")]
@@ -210,78 +218,133 @@ pub(crate) struct KeyEntry {
     origins: Option<Vec<String>>,
 }
 
+/// The parts of a record that databases keep in columns, because SQL decides by them.
+pub(crate) struct KeyColumns {
+    pub(crate) id: KeyId,
+    pub(crate) digest: Digest,
+    pub(crate) created_at: Option<SystemTime>,
+    pub(crate) not_before: Option<SystemTime>,
+    pub(crate) expires_at: Option<SystemTime>,
+    pub(crate) revoked_at: Option<SystemTime>,
+    pub(crate) version: u64,
+    pub(crate) last_used: Option<SystemTime>,
+}
+
 impl KeyEntry {
-    fn parse(raw: &str, dimensions: &[Dimension]) -> Result<KeyRecord, ConfigError> {
+    fn parse(raw: &str, grants: &mut Grants<'_>) -> Result<KeyRecord, ConfigError> {
         // A line counted from the beginning of the key would point at the wrong line of the file.
-        let entry: Self = json::from_json(raw, false)?;
+        let mut entry: Self = json::from_json(raw, false)?;
         for (field, name) in [("kind", &entry.kind), ("tenant", &entry.tenant)] {
             if name.as_deref() == Some("") {
                 return Err(ConfigError::new("leave it out, or give it a name").at(field));
             }
         }
         entry.tenant.as_deref().map_or(Ok(()), check_tenant)?;
-        let grant = GrantFile {
-            permissions: entry.permissions,
-            restrictions: entry.restrictions,
-            ip_ranges: entry.ip_ranges,
-            origins: entry.origins,
+        let missing = |field| ConfigError::new(format!("missing field `{field}`"));
+        let columns = KeyColumns {
+            id: entry.id.take().ok_or_else(|| missing("id"))?,
+            digest: entry.digest.take().ok_or_else(|| missing("digest"))?,
+            created_at: entry.created_at.take(),
+            not_before: entry.not_before.take(),
+            expires_at: entry.expires_at.take(),
+            revoked_at: entry.revoked_at.take(),
+            version: 1,
+            last_used: None,
         };
-        Ok(KeyRecord::builder(entry.id, entry.digest)
-            .name(entry.name)
-            .kind(entry.kind)
-            .tenant(entry.tenant)
-            .not_before(entry.not_before)
-            .expires_at(entry.expires_at)
-            .revoked_at(entry.revoked_at)
-            .revocation_reason(entry.revocation_reason)
-            .replaces(entry.replaces)
-            .replaced_by(entry.replaced_by)
-            .created_at(entry.created_at)
-            .grant(grant.read(dimensions)?)
+        entry.into_record(columns, grants)
+    }
+
+    /// Reads the JSON that [`to_row`](Self::to_row) writes. A field that is a column is an error there: of two values,
+    /// nobody could tell which one holds.
+    pub(crate) fn read_row(json: &str, columns: KeyColumns, grants: &mut Grants<'_>) -> Result<KeyRecord, ConfigError> {
+        json::from_json::<Self>(json, false).and_then(|entry| entry.into_record(columns, grants))
+    }
+
+    fn into_record(self, columns: KeyColumns, grants: &mut Grants<'_>) -> Result<KeyRecord, ConfigError> {
+        // INVARIANT: every field is named here, so that none can be read and then forgotten.
+        let Self {
+            id: None,
+            digest: None,
+            created_at: None,
+            not_before: None,
+            expires_at: None,
+            revoked_at: None,
+            name,
+            kind,
+            tenant,
+            revocation_reason,
+            replaces,
+            replaced_by,
+            permissions,
+            restrictions,
+            ip_ranges,
+            origins,
+        } = self
+        else {
+            return Err(ConfigError::new(
+                "the id, the digest and the dates of a key are columns, and stand only there",
+            ));
+        };
+        let grant = grants.read(GrantFile { permissions, restrictions, ip_ranges, origins })?;
+        Ok(KeyRecord::builder(columns.id, columns.digest)
+            .created_at(columns.created_at)
+            .not_before(columns.not_before)
+            .expires_at(columns.expires_at)
+            .revoked_at(columns.revoked_at)
+            .version(columns.version)
+            .last_used(columns.last_used)
+            .name(name)
+            .kind(kind)
+            .tenant(tenant)
+            .revocation_reason(revocation_reason)
+            .replaces(replaces)
+            .replaced_by(replaced_by)
+            .grant(grant)
             .build())
     }
 
     /// For people and tools that have no use for the digest.
     pub(crate) fn without_digest(record: &KeyRecord) -> Result<String, ConfigError> {
-        let mut entry =
-            serde_json::to_value(Self::from_record(record)).map_err(|error| ConfigError::new(error.to_string()))?;
-        if let Some(fields) = entry.as_object_mut() {
-            fields.remove("digest");
+        Self { digest: None, ..Self::from_record(record) }.to_json()
+    }
+
+    /// For a database that keeps [`KeyColumns`] beside it.
+    pub(crate) fn to_row(record: &KeyRecord) -> Result<String, ConfigError> {
+        Self {
+            id: None,
+            digest: None,
+            created_at: None,
+            not_before: None,
+            expires_at: None,
+            revoked_at: None,
+            ..Self::from_record(record)
         }
-        Ok(entry.to_string())
+        .to_json()
+    }
+
+    fn to_json(&self) -> Result<String, ConfigError> {
+        serde_json::to_string(self).map_err(|error| ConfigError::new(error.to_string()))
     }
 
     fn from_record(record: &KeyRecord) -> Self {
         let GrantFile { permissions, restrictions, ip_ranges, origins } = GrantFile::from_grant(record.grant());
         Self {
-            id: record.id().clone(),
+            id: Some(record.id().clone()),
             name: record.name().to_owned(),
-            digest: *record.digest(),
+            digest: Some(*record.digest()),
             kind: record.kind().map(str::to_owned),
             tenant: record.tenant().map(str::to_owned),
+            created_at: record.created_at(),
             not_before: record.not_before(),
             expires_at: record.expires_at(),
             revoked_at: record.revoked_at(),
             revocation_reason: record.revocation_reason().map(str::to_owned),
             replaces: record.replaces().cloned(),
             replaced_by: record.replaced_by().cloned(),
-            created_at: record.created_at(),
             permissions,
             restrictions,
             ip_ranges,
             origins,
         }
-    }
-}
-
-impl Serialize for crate::key::KeyId {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.as_str())
-    }
-}
-
-impl<'de> Deserialize<'de> for crate::key::KeyId {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }

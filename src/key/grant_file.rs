@@ -1,23 +1,20 @@
-use serde::{Deserialize, Serialize};
+use std::{collections::HashMap, sync::Arc};
+
+use foldhash::fast::RandomState;
 
 use crate::{
     dimension::Dimension,
     error::ConfigError,
-    json::{self, Object},
+    json::Object,
     key::{Access, Grant, GrantBuilder, Networks, restriction::RestrictionFile},
 };
 
-/// A grant as key files and databases write it.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// The fields of a key that are its grant.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct GrantFile {
-    #[serde(default, with = "json::unique")]
     pub(crate) permissions: Vec<(String, Access)>,
-    #[serde(default, with = "json::unique", skip_serializing_if = "Vec::is_empty")]
     pub(crate) restrictions: Vec<(String, Option<Object<RestrictionFile>>)>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) ip_ranges: Option<Networks>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) origins: Option<Vec<String>>,
 }
 
@@ -43,8 +40,7 @@ impl GrantFile {
     }
 
     /// The same of a grant that a store has taken already.
-    #[cfg(any(feature = "sqlite", feature = "postgres"))]
-    pub(crate) fn read_stored(self, dimensions: &[Dimension]) -> Result<Grant, ConfigError> {
+    fn read_stored(self, dimensions: &[Dimension]) -> Result<Grant, ConfigError> {
         self.read_with(dimensions, |grant, origins| grant.stored_origins(origins))
     }
 
@@ -70,5 +66,35 @@ impl GrantFile {
             grant = with_origins(grant, origins);
         }
         grant.build()
+    }
+}
+
+/// Reads grants, and lets records that have the same one share it.
+pub(crate) struct Grants<'d> {
+    dimensions: &'d [Dimension],
+    /// Whether the grants are in a store already, which has checked them.
+    stored: bool,
+    known: HashMap<GrantFile, Arc<Grant>, RandomState>,
+}
+
+impl<'d> Grants<'d> {
+    /// For grants of a file that somebody writes.
+    pub(super) fn new(dimensions: &'d [Dimension]) -> Self {
+        Self { dimensions, stored: false, known: HashMap::default() }
+    }
+
+    /// For grants of a database.
+    pub(crate) fn stored(dimensions: &'d [Dimension]) -> Self {
+        Self { stored: true, ..Self::new(dimensions) }
+    }
+
+    pub(super) fn read(&mut self, file: GrantFile) -> Result<Arc<Grant>, ConfigError> {
+        if let Some(known) = self.known.get(&file) {
+            return Ok(Arc::clone(known));
+        }
+        let read = if self.stored { GrantFile::read_stored } else { GrantFile::read };
+        let grant = Arc::new(read(file.clone(), self.dimensions)?);
+        self.known.insert(file, Arc::clone(&grant));
+        Ok(grant)
     }
 }

@@ -9,6 +9,8 @@ mod format;
 pub(crate) mod generate;
 mod grant;
 mod grant_file;
+mod id;
+mod last_used;
 mod network;
 mod origin;
 mod permission;
@@ -16,6 +18,7 @@ mod record;
 mod restriction;
 mod revocation;
 mod runs;
+mod status;
 mod template;
 
 pub use self::{
@@ -24,14 +27,16 @@ pub use self::{
     file::KeyFile,
     format::{Alphabet, KeyFormat, StructuredFormat},
     grant::{Grant, GrantBuilder},
+    id::KeyId,
     network::{Network, Networks},
     permission::{Access, Permission},
-    record::{KeyId, KeyRecord, KeyRecordBuilder, Status},
+    record::{KeyRecord, KeyRecordBuilder},
     restriction::{Ids, Restriction},
+    status::Status,
 };
 pub(crate) use self::{
-    file::KeyEntry,
-    grant_file::GrantFile,
+    file::{KeyColumns, KeyEntry},
+    grant_file::{GrantFile, Grants},
     origin::as_browsers_write,
     revocation::{EndReason, RevocationWatch, SignalCell, revokes_access},
 };

@@ -1,4 +1,9 @@
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+    net::IpAddr,
+    str::FromStr,
+};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -163,6 +168,13 @@ impl Networks {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.listed.is_empty()
+    }
+}
+
+impl Hash for Networks {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // The runs are made of the list, so the list tells all that is equal apart.
+        self.listed.hash(state);
     }
 }
 

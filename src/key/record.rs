@@ -1,91 +1,12 @@
 use std::{
-    fmt,
-    str::FromStr,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    sync::Arc,
+    time::{Duration, SystemTime},
 };
 
 use crate::{
-    error::ConfigError,
-    key::{Alphabet, Digest, Grant, generate, revocation::SignalCell},
+    key::{Digest, Grant, KeyId, Status, last_used::LastUsed, revocation::SignalCell},
     name::Name,
 };
-
-/// The public part of a key, `l64_abc12345`: it names the key in logs, lists and commands, and opens
-/// nothing.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct KeyId(Arc<str>);
-
-impl KeyId {
-    /// Its text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl KeyId {
-    /// An id from the system's random source, `key_` and twelve characters, for a key that names none
-    /// itself. It says nothing about the key.
-    ///
-    /// # Errors
-    /// If the random source fails.
-    pub fn random() -> Result<Self, ConfigError> {
-        let drawn = generate::random(Alphabet::Base62, 12).map_err(|error| ConfigError::new(error.to_string()))?;
-        format!("key_{}", *drawn).parse()
-    }
-}
-
-impl FromStr for KeyId {
-    type Err = ConfigError;
-
-    fn from_str(id: &str) -> Result<Self, Self::Err> {
-        if !(1..=128).contains(&id.len()) || !id.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(ConfigError::new("a key id is 1 to 128 characters of visible ASCII"));
-        }
-        Ok(Self(id.into()))
-    }
-}
-
-impl fmt::Display for KeyId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for KeyId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "KeyId({self})")
-    }
-}
-
-/// Whether a key can be used at some moment, and if not, why.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Status {
-    /// It can.
-    Active,
-    /// Its first moment has not come.
-    NotYetValid,
-    /// Its last moment has passed. A key is expired at `expires_at` itself.
-    Expired,
-    /// It was revoked, and stays so.
-    Revoked,
-}
-
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Active => "active",
-            Self::NotYetValid => "not-yet-valid",
-            Self::Expired => "expired",
-            Self::Revoked => "revoked",
-        })
-    }
-}
 
 /// All that a store knows of one key. It holds the digest, never the key.
 ///
@@ -154,6 +75,50 @@ impl KeyRecord {
         // The last version has none after it: a store then finds that nothing is newer, and refuses the change.
         copy.version = copy.version.saturating_add(1);
         KeyRecordBuilder(copy)
+    }
+
+    /// The same record as another store has it: its first version, in which `date` changes every date.
+    pub(crate) fn imported<E>(
+        &self,
+        date: impl Fn(Option<SystemTime>) -> Result<Option<SystemTime>, E>,
+    ) -> Result<Self, E> {
+        let mut copy = Self { version: 1, ..self.clone() };
+        for each in [&mut copy.created_at, &mut copy.not_before, &mut copy.expires_at, &mut copy.revoked_at] {
+            *each = date(*each)?;
+        }
+        Ok(copy)
+    }
+
+    /// Every text of the record beside its grant, with the name of its field. None may contain a whole key.
+    pub(crate) fn texts(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        // INVARIANT: every field is named here, so that a new text cannot be forgotten.
+        let Self {
+            id,
+            name,
+            kind,
+            tenant,
+            revocation_reason,
+            grant: _,
+            last_used: _,
+            signal: _,
+            revoked_at: _,
+            expires_at: _,
+            not_before: _,
+            digest: _,
+            created_at: _,
+            // Ids of other keys, which are no secrets.
+            replaces: _,
+            replaced_by: _,
+            version: _,
+        } = self;
+        let texts = [
+            ("id", Some(id.as_str())),
+            ("name", Some(&**name)),
+            ("kind", kind.as_ref().map(Name::as_str)),
+            ("tenant", tenant.as_ref().map(Name::as_str)),
+            ("reason", revocation_reason.as_deref()),
+        ];
+        texts.into_iter().filter_map(|(field, text)| Some((field, text?)))
     }
 
     /// The key's public id.
@@ -367,10 +332,6 @@ impl KeyRecordBuilder {
     }
 
     /// Which version of the record this is; a new one is the first.
-    #[cfg_attr(
-        not(any(feature = "sqlite", feature = "postgres")),
-        expect(dead_code, reason = "only a file can be damaged, or changed by others")
-    )]
     pub(crate) const fn version(mut self, version: u64) -> Self {
         self.0.version = version;
         self
@@ -382,41 +343,6 @@ impl KeyRecordBuilder {
         self.0
     }
 }
-
-/// Seconds since 1970 of the last use, 0 for none. It is not a part of what the record says: two records
-/// are equal whenever they were used.
-#[derive(Debug, Default)]
-struct LastUsed(AtomicU64);
-
-impl LastUsed {
-    fn get(&self) -> Option<SystemTime> {
-        match self.0.load(Ordering::Relaxed) {
-            0 => None,
-            seconds => UNIX_EPOCH.checked_add(Duration::from_secs(seconds)),
-        }
-    }
-
-    fn mark(&self, now: SystemTime) {
-        let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        if self.0.load(Ordering::Relaxed) < seconds {
-            self.0.fetch_max(seconds, Ordering::Relaxed);
-        }
-    }
-}
-
-impl Clone for LastUsed {
-    fn clone(&self) -> Self {
-        Self(AtomicU64::new(self.0.load(Ordering::Relaxed)))
-    }
-}
-
-impl PartialEq for LastUsed {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
-}
-
-impl Eq for LastUsed {}
 
 #[cfg(test)]
 mod tests {

@@ -181,7 +181,7 @@ impl fmt::Debug for Ids {
 }
 
 /// As a key file writes it: one of the two lists, never both.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RestrictionFile {
     #[serde(skip_serializing_if = "Option::is_none")]

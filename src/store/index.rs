@@ -29,14 +29,9 @@ pub(crate) struct Index {
 pub(crate) enum Entry {
     Record(Arc<KeyRecord>),
     /// The record cannot be read: this one key is refused, the others go on.
-    #[cfg_attr(
-        not(any(feature = "sqlite", feature = "postgres")),
-        expect(dead_code, reason = "only rows of a database can be damaged")
-    )]
     Unreadable(Arc<str>),
 }
 
-#[cfg(any(feature = "file", feature = "sqlite"))]
 impl Entry {
     /// Whether both are the same entry.
     pub(crate) fn is(&self, other: &Self) -> bool {
@@ -113,7 +108,6 @@ impl Index {
     }
 
     /// Replaces all entries and the directory at once.
-    #[cfg(any(feature = "file", feature = "sqlite"))]
     pub(crate) fn replace(&self, entries: impl IntoIterator<Item = (Digest, Entry)>, directory: Directory) {
         let replaced = self.newest.change(|keys| {
             let directories = Directories::new(keys, directory);
@@ -150,7 +144,6 @@ impl Index {
 }
 
 /// For stores that load their keys from elsewhere.
-#[cfg(any(feature = "file", feature = "sqlite", feature = "postgres"))]
 impl Index {
     /// Makes every look-up fail, or lets them succeed again.
     pub(crate) fn set_stale(&self, stale: bool) {
@@ -159,10 +152,8 @@ impl Index {
 }
 
 /// Held by the thread that follows changes: when that thread ends, the index is stale.
-#[cfg(any(feature = "file", feature = "sqlite", feature = "postgres"))]
 pub(crate) struct MarkStaleOnDrop(pub(crate) Arc<Index>);
 
-#[cfg(any(feature = "file", feature = "sqlite", feature = "postgres"))]
 impl Drop for MarkStaleOnDrop {
     fn drop(&mut self) {
         self.0.set_stale(true);
@@ -287,7 +278,6 @@ fn follow(
 }
 
 /// For stores that record when keys were used.
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
 impl Index {
     /// Adds uses to records that are known in memory and not yet stored.
     pub(crate) fn add_uses<'r>(&self, records: impl IntoIterator<Item = &'r Arc<KeyRecord>>) {
@@ -311,9 +301,7 @@ impl Index {
 }
 
 /// For stores that other processes change.
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
 impl Index {
-    #[cfg(feature = "postgres")]
     pub(crate) fn lease_left(&self) -> std::time::Duration {
         if self.stale.load(Ordering::Acquire) {
             return std::time::Duration::ZERO;

@@ -45,10 +45,6 @@ pub(crate) enum Row {
     Absent,
     Found(Arc<KeyRecord>),
     /// A record that cannot be read: its digest, if that is readable, and the error.
-    #[cfg_attr(
-        not(any(feature = "sqlite", feature = "postgres")),
-        expect(dead_code, reason = "only rows of a database can be damaged")
-    )]
     Unreadable(Option<Digest>, String),
 }
 
@@ -216,7 +212,9 @@ fn issue(
 ) -> Result<(), StoreError> {
     validate_key_name(&new.name, table, settings)?;
     for (what, text) in [("kind", &new.kind), ("tenant", &new.tenant)] {
+        // First, as the other error may quote the text.
         validate_no_secret(what, text.as_deref().unwrap_or_default(), table, settings)?;
+        validate_name(what, text.as_deref())?;
     }
     plan.applied.warnings = validate_grant(&new.grant, settings)?;
     validate_no_secret_in_grant(&new.grant, table, settings)?;
@@ -232,8 +230,8 @@ fn issue(
         }
         let record = KeyRecord::builder(id, api_key.digest())
             .name(new.name)
-            .kind(validate_name("kind", new.kind)?)
-            .tenant(validate_name("tenant", new.tenant)?)
+            .kind(new.kind)
+            .tenant(new.tenant)
             .created_at(now)
             .not_before(date(new.not_before)?)
             .expires_at(date(new.expires_at)?)

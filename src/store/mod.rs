@@ -5,18 +5,15 @@ mod audit;
 mod change;
 #[cfg(feature = "file")]
 mod file;
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
-mod grants;
 mod index;
-#[cfg(any(feature = "file", feature = "sqlite", feature = "postgres"))]
 mod join;
 mod lifecycle;
 mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod query;
-#[cfg(any(feature = "file", feature = "sqlite", feature = "postgres"))]
 mod report;
+mod row;
 mod settings;
 mod snapshot;
 #[cfg(feature = "sqlite")]

@@ -49,7 +49,6 @@ impl Snapshot {
     }
 
     /// Reuses the parts of another snapshot that are equal, so that both share the memory.
-    #[cfg(any(feature = "file", feature = "sqlite"))]
     pub(crate) fn share(&mut self, other: &Self) {
         for (branch, others) in self.branches.iter_mut().zip(&other.branches) {
             let parts = Arc::make_mut(branch).0.iter_mut().zip(&others.0);
@@ -79,7 +78,6 @@ impl Snapshot {
     }
 }
 
-#[cfg(any(feature = "file", feature = "sqlite"))]
 fn are_same(one: &Part, other: &Part) -> bool {
     one.len() == other.len() && one.iter().all(|(digest, entry)| other.get(digest).is_some_and(|known| known.is(entry)))
 }

@@ -48,15 +48,7 @@ pub(crate) fn validate_record(
     table: &impl KeySource,
     settings: &StoreSettings,
 ) -> Result<KeyRecord, StoreError> {
-    let texts = [
-        ("id", Some(record.id().as_str())),
-        ("name", Some(record.name())),
-        ("kind", record.kind()),
-        ("tenant", record.tenant()),
-        ("reason", record.revocation_reason()),
-    ];
-    for (what, text) in texts {
-        let text = text.unwrap_or_default();
+    for (what, text) in record.texts() {
         validate_label(what, text, 1024)?;
         if words(text).any(|word| Digest::from_key(word.as_bytes()) == *record.digest()) {
             return Err(contains_secret(what));
@@ -65,21 +57,9 @@ pub(crate) fn validate_record(
     }
     validate_grant(record.grant(), settings)?;
     validate_no_secret_in_grant(record.grant(), table, settings)?;
-    // Built from scratch, because a builder keeps the time of a revocation once it is set.
-    Ok(KeyRecord::builder(record.id().clone(), *record.digest())
-        .name(record.name())
-        .kind(validate_name("kind", record.kind().map(str::to_owned))?)
-        .tenant(validate_name("tenant", record.tenant().map(str::to_owned))?)
-        .created_at(date(record.created_at())?)
-        .not_before(date(record.not_before())?)
-        .expires_at(date(record.expires_at())?)
-        .revoked_at(date(record.revoked_at())?)
-        .revocation_reason(record.revocation_reason().map(str::to_owned))
-        .grant(record.shared_grant())
-        .replaces(record.replaces().cloned())
-        .replaced_by(record.replaced_by().cloned())
-        .last_used(record.last_used())
-        .build())
+    validate_name("kind", record.kind())?;
+    validate_name("tenant", record.tenant())?;
+    record.imported(date)
 }
 
 /// Rejects settings that could not be read back, or under which stored keys could not: that would go unnoticed until
@@ -172,8 +152,8 @@ pub(crate) fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split_whitespace().flat_map(move |word| [word, word.trim_matches(around)])
 }
 
-pub(crate) fn validate_name(what: &str, name: Option<String>) -> Result<Option<String>, StoreError> {
-    if let Some(name) = &name {
+pub(crate) fn validate_name(what: &str, name: Option<&str>) -> Result<(), StoreError> {
+    if let Some(name) = name {
         validate_label(what, name, 256)?;
         if name.is_empty() {
             return Err(StoreError::invalid(format!("{what}: leave it out, or give it a name")));
@@ -182,7 +162,7 @@ pub(crate) fn validate_name(what: &str, name: Option<String>) -> Result<Option<S
             check_tenant(name).map_err(invalid)?;
         }
     }
-    Ok(name)
+    Ok(())
 }
 
 pub(crate) fn date(time: Option<SystemTime>) -> Result<Option<SystemTime>, StoreError> {

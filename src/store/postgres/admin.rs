@@ -18,7 +18,6 @@ use crate::{
     key::{Digest, KeyId},
     store::{
         Action, AuditQuery, AuditRecord, Found, KeyQuery, Page, StoreError, StoreErrorKind, StoreSettings,
-        UnreadableKey,
         change::{Applied, Change},
         index::Index,
         lifecycle::{Plan, Row, plan},
@@ -27,10 +26,11 @@ use crate::{
             connection::{ConnectOptions, ISOLATION, standby, statement_timeouts, to_store_error},
             propagation::{CommitMark, SETTLE, VOUCHES, await_propagation},
             replica::{micros, parse},
-            rows::{COLUMNS, Fetched, InvalidRow, OLD_AUDITS, Reader},
+            rows::{Fetched, OLD_AUDITS},
             schema,
             write::write,
         },
+        row::{COLUMNS, RowReader},
     },
     telemetry,
 };
@@ -224,7 +224,7 @@ impl Admin {
 
     async fn page_of(&self, client: &Client, query: &KeyQuery, index: &Index) -> Result<Page, StoreError> {
         let dimensions = self.settings_of(client).await?.dimensions;
-        let mut reader = Reader::new(&dimensions);
+        let mut reader = RowReader::new(&dimensions);
         let sql = format!("SELECT {COLUMNS} FROM authz_keys WHERE id > $1 ORDER BY id LIMIT $2");
         let now = SystemTime::now();
         let mut page = Page::default();
@@ -242,7 +242,7 @@ impl Admin {
                 match reader.record(row).inspect(|record| index.add_uses([record])) {
                     Ok(record) if query.matches(&record, now) => page.records.push(record),
                     Ok(_) => {}
-                    Err(InvalidRow { id, why, .. }) => page.unreadable.push(UnreadableKey { id, why }),
+                    Err(invalid) => page.unreadable.push(invalid.into()),
                 }
             }
             if rows.len() < usize::try_from(chunk).unwrap_or(usize::MAX) {
@@ -256,11 +256,7 @@ impl Admin {
             let dimensions = self.settings_of(client).await?.dimensions;
             let sql = format!("SELECT {COLUMNS} FROM authz_keys WHERE id = $1");
             let row = client.query_opt(&sql, &[&id.as_str()]).await.map_err(to_store_error)?;
-            Ok(match row.map(|row| Reader::new(&dimensions).record(&row)) {
-                None => Row::Absent,
-                Some(Ok(record)) => Row::Found(record),
-                Some(Err(broken)) => Row::Unreadable(broken.digest, broken.why),
-            })
+            Ok(row.map(|row| RowReader::new(&dimensions).record(&row)).into())
         };
         self.with_connection(PATIENCE, work).await
     }
@@ -282,8 +278,8 @@ impl Admin {
             }
             let sql = format!("SELECT {COLUMNS} FROM authz_keys WHERE digest = $1");
             let row = client.query_opt(&sql, &[&digest.as_bytes().as_slice()]).await.map_err(to_store_error)?;
-            let read = row.map(|row| Reader::new(&settings.dimensions).record(&row));
-            read.transpose().map_err(|broken| StoreError::unreadable(broken.why))
+            let read = row.map(|row| RowReader::new(&settings.dimensions).record(&row));
+            read.transpose().map_err(|invalid| StoreError::unreadable(invalid.why))
         };
         self.with_connection(PATIENCE, work).await
     }

@@ -21,10 +21,11 @@ use crate::{
         index::{Entry, Index},
         postgres::{
             connection::{ConnectOptions, ISOLATION, silence, to_store_error},
-            rows::{COLUMNS, InvalidRow, Reader, digest_of},
+            rows::digest_of,
             schema,
         },
         report::Report,
+        row::{COLUMNS, InvalidRow, RowReader, Rows},
     },
 };
 
@@ -113,10 +114,7 @@ const STRIDE: std::ops::RangeInclusive<i64> = 64..=8192;
 
 impl State {
     /// Reads everything, as it was at one moment.
-    pub(super) async fn load(
-        client: &mut Client,
-        own: &[Dimension],
-    ) -> Result<(Self, Vec<(Digest, Entry)>, Vec<InvalidRow>), StoreError> {
+    pub(super) async fn load(client: &mut Client, own: &[Dimension]) -> Result<(Self, Rows), StoreError> {
         let builder = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
         let moment = builder.start().await.map_err(to_store_error)?;
         let row = moment
@@ -131,12 +129,12 @@ impl State {
         let sql = format!("SELECT {COLUMNS} FROM authz_keys");
         let rows = moment.query_raw(&sql, none).await.map_err(to_store_error)?;
         pin_mut!(rows);
-        let mut reader = Reader::new(&state.settings.dimensions);
-        let (mut entries, mut broken) = (Vec::new(), Vec::new());
+        let mut reader = RowReader::new(&state.settings.dimensions);
+        let mut all = Rows::default();
         while let Some(row) = rows.try_next().await.map_err(to_store_error)? {
-            reader.entry(&row, &mut entries, &mut broken);
+            reader.entry(&row, &mut all);
         }
-        Ok((state, entries, broken))
+        Ok((state, all))
     }
 }
 
@@ -309,22 +307,17 @@ impl Replica {
         let ids: Vec<String> = ids.into_iter().collect();
         let sql = format!("SELECT {COLUMNS} FROM authz_keys WHERE id = ANY($1)");
         let rows = client.query(&sql, &[&ids]).await.map_err(to_store_error)?;
-        let mut reader = Reader::new(&dimensions);
-        let (mut there, mut broken) = (Vec::new(), Vec::new());
-        rows.iter().for_each(|row| reader.entry(row, &mut there, &mut broken));
-        self.tell_broken(&broken);
+        let mut reader = RowReader::new(&dimensions);
+        let mut found = Rows::default();
+        rows.iter().for_each(|row| reader.entry(row, &mut found));
+        let Rows { entries: there, invalid } = found;
+        InvalidRow::report(&invalid, &self.report);
         // Removals come first, so that entries that exist have the last word.
         let stays: HashSet<[u8; 32]> = there.iter().map(|(digest, _)| *digest.as_bytes()).collect();
         let gone = changed.iter().filter_map(|row| digest_of(row, 1));
         let gone = gone.filter(|digest| !stays.contains(digest.as_bytes())).map(|digest| (digest, None));
         let changed = gone.chain(there.into_iter().map(|(digest, entry)| (digest, Some(entry)))).collect();
         Ok(Part { until, change: identity(client, until).await?, newest, changed, settings })
-    }
-
-    pub(super) fn tell_broken(&self, broken: &[InvalidRow]) {
-        for InvalidRow { id, why, .. } in broken {
-            (self.report)(&format!("the record of key {id} cannot be read, and admits nobody: {why}"));
-        }
     }
 
     /// Gives the lease back, so that no change waits for a replica that has shut down.

@@ -11,81 +11,48 @@ use tokio_postgres::{Row as PgRow, Transaction, types::ToSql};
 use crate::{
     dimension::Dimension,
     error::ConfigError,
-    key::{Digest, Grant, KeyId, KeyRecord},
+    key::{Digest, Grant, KeyColumns, KeyId, KeyRecord},
     store::{
         Action, StoreError,
         audit::Edit,
         change::Change,
-        grants::Grants,
-        index::Entry,
         lifecycle::{KeySource, Row},
         postgres::connection::to_store_error,
+        row::{self, COLUMNS, InvalidRow, KeyRow, RowReader},
         validate::{contains_secret, texts_of, words},
     },
 };
 
-pub(super) const COLUMNS: &str = "id, digest, name, kind, tenant, created_at, not_before, expires_at, revoked_at, \
-                                  revocation_reason, may, version, last_used, replaces, replaced_by";
-
-/// Reads records.
-pub(super) struct Reader<'d> {
-    grants: Grants<'d>,
-}
-
-/// A row that makes no record.
-pub(super) struct InvalidRow {
-    pub(super) id: String,
-    pub(super) digest: Option<Digest>,
-    pub(super) why: String,
-}
-
-impl<'d> Reader<'d> {
-    pub(super) fn new(dimensions: &'d [Dimension]) -> Self {
-        Self { grants: Grants::new(dimensions) }
+impl KeyRow for PgRow {
+    fn id(&self) -> String {
+        self.try_get(0).unwrap_or_else(|_| "?".to_owned())
     }
 
-    pub(super) fn record(&mut self, row: &PgRow) -> Result<Arc<KeyRecord>, InvalidRow> {
-        self.try_record(row).map(Arc::new).map_err(|error| InvalidRow {
-            id: row.try_get(0).unwrap_or_else(|_| "?".to_owned()),
-            digest: digest_of(row, 1),
-            why: error.to_string(),
+    fn digest(&self) -> Option<Digest> {
+        digest_of(self, 1)
+    }
+
+    fn columns(&self) -> Result<KeyColumns, ConfigError> {
+        let time = |position: usize| self.try_get(position).map_err(wrong);
+        Ok(KeyColumns {
+            id: self.try_get::<_, &str>(0).map_err(wrong)?.parse()?,
+            digest: digest_of(self, 1).ok_or_else(|| ConfigError::new("digest: it has not 32 bytes"))?,
+            created_at: time(2)?,
+            not_before: time(3)?,
+            expires_at: time(4)?,
+            revoked_at: time(5)?,
+            version: row::read_version(self.try_get(6).map_err(wrong)?)?,
+            last_used: time(7)?,
         })
     }
 
-    /// What look-ups find of a row; and the row, if it makes no record.
-    pub(super) fn entry(&mut self, row: &PgRow, entries: &mut Vec<(Digest, Entry)>, broken: &mut Vec<InvalidRow>) {
-        match self.record(row) {
-            Ok(record) => entries.push((*record.digest(), Entry::Record(record))),
-            Err(found) => {
-                entries.extend(found.digest.map(|digest| (digest, Entry::Unreadable(found.why.as_str().into()))));
-                broken.push(found);
-            }
-        }
+    fn json(&self) -> Result<&str, ConfigError> {
+        self.try_get(8).map_err(wrong)
     }
+}
 
-    fn try_record(&mut self, row: &PgRow) -> Result<KeyRecord, ConfigError> {
-        let wrong = |error: tokio_postgres::Error| ConfigError::new(error.to_string());
-        let text = |position: usize| row.try_get::<_, Option<String>>(position).map_err(wrong);
-        let time = |position: usize| row.try_get::<_, Option<SystemTime>>(position).map_err(wrong);
-        let id: &str = row.try_get(0).map_err(wrong)?;
-        let digest = digest_of(row, 1).ok_or_else(|| ConfigError::new("digest: it has not 32 bytes"))?;
-        let version: i64 = row.try_get(11).map_err(wrong)?;
-        Ok(KeyRecord::builder(id.parse()?, digest)
-            .name(row.try_get::<_, String>(2).map_err(wrong)?)
-            .kind(text(3)?)
-            .tenant(text(4)?)
-            .created_at(time(5)?)
-            .not_before(time(6)?)
-            .expires_at(time(7)?)
-            .revoked_at(time(8)?)
-            .revocation_reason(text(9)?)
-            .grant(self.grants.read(row.try_get(10).map_err(wrong)?)?)
-            .version(u64::try_from(version).map_err(|_| ConfigError::new("version: it is negative"))?)
-            .last_used(time(12)?)
-            .replaces(text(13)?.map(|id| id.parse()).transpose()?)
-            .replaced_by(text(14)?.map(|id| id.parse()).transpose()?)
-            .build())
-    }
+fn wrong(error: tokio_postgres::Error) -> ConfigError {
+    ConfigError::new(error.to_string())
 }
 
 pub(super) fn digest_of(row: &PgRow, position: usize) -> Option<Digest> {
@@ -126,9 +93,7 @@ impl Fetched {
                 for record in records {
                     ids.push(record.id().to_string());
                     digests.push(*record.digest());
-                    let own = [Some(record.id().as_str()), Some(record.name()), record.kind(), record.tenant()];
-                    let own = own.into_iter().chain([record.revocation_reason()]).flatten();
-                    texts.extend(own.map(str::to_owned));
+                    texts.extend(record.texts().map(|(_, text)| text.to_owned()));
                     texts.extend(in_grant(record.grant()));
                 }
             }
@@ -205,7 +170,7 @@ impl Fetched {
         }
         let sql = format!("SELECT {COLUMNS} FROM authz_keys WHERE id = ANY($1)");
         let rows = transaction.query(&sql, &[&ids]).await.map_err(to_store_error)?;
-        let mut reader = Reader::new(dimensions);
+        let mut reader = RowReader::new(dimensions);
         for row in &rows {
             let (id, row) = match reader.record(row) {
                 Ok(record) => (record.id().clone(), Row::Found(record)),
@@ -227,7 +192,7 @@ impl Fetched {
         dimensions: &[Dimension],
     ) -> Result<(), StoreError> {
         let rows = transaction.query(sql, values).await.map_err(to_store_error)?;
-        let mut reader = Reader::new(dimensions);
+        let mut reader = RowReader::new(dimensions);
         self.many = rows.iter().filter_map(|row| reader.record(row).ok()).collect();
         Ok(())
     }

@@ -13,12 +13,13 @@ use crate::store::{
 /// What each version of the schema adds to the one before, and the oldest program, by the versions it knows, that can
 /// go on beside it. A migration that only adds what older programs need not know leaves that as it was; so replicas
 /// are replaced one by one, after the tables.
-const MIGRATIONS: [Migration; 5] = [
+const MIGRATIONS: [Migration; 6] = [
     Migration { sql: include_str!("schema_1.sql"), oldest: 1 },
     Migration { sql: include_str!("schema_2.sql"), oldest: 1 },
     Migration { sql: include_str!("schema_3.sql"), oldest: 1 },
     Migration { sql: include_str!("schema_4.sql"), oldest: 1 },
     Migration { sql: include_str!("schema_5.sql"), oldest: 1 },
+    Migration { sql: include_str!("schema_6.sql"), oldest: 1 },
 ];
 
 struct Migration {
@@ -107,7 +108,7 @@ pub(super) async fn check(client: &Client) -> Result<(), StoreError> {
 }
 
 /// The triggers that the promise depends on.
-const TRIGGERS: [&str; 18] = [
+const TRIGGERS: [&str; 19] = [
     "revoked_is_for_good",
     "revoked_is_never_taken_out",
     "revoked_are_never_taken_out",
@@ -122,6 +123,7 @@ const TRIGGERS: [&str; 18] = [
     "lease_is_false",
     "audit_is_not_changed",
     "audit_is_kept",
+    "both_forms",
     "key_is_made",
     "key_changes",
     "key_is_gone",

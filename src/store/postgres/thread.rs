@@ -29,6 +29,7 @@ use crate::{
             replica::{Replica, State, micros, parse},
             schema,
         },
+        row::{InvalidRow, Rows},
     },
     telemetry,
 };
@@ -134,7 +135,7 @@ async fn start(options: PostgresOptions, connect_options: ConnectOptions) -> Res
         let admin = Rc::new(Admin::new(connect_options, own, wake, options.lease));
         return Ok(Opened { index, format: settings.format, dimensions: settings.dimensions, admin, replica: None });
     }
-    let (state, entries, broken) = State::load(&mut client, &options.own).await?;
+    let (state, Rows { entries, invalid }) = State::load(&mut client, &options.own).await?;
     // Of replicas that are gone without a word.
     let swept = "DELETE FROM authz_replicas WHERE lease_until < clock_timestamp() - interval '1 minute'";
     client.execute(swept, &[]).await.map_err(to_store_error)?;
@@ -160,7 +161,7 @@ async fn start(options: PostgresOptions, connect_options: ConnectOptions) -> Res
         wake,
         state: RefCell::new(state),
     };
-    replica.tell_broken(&broken);
+    InvalidRow::report(&invalid, &replica.report);
     let StoreSettings { format, dimensions, .. } = replica.state.borrow().settings.clone();
     Ok(Opened { index, format, dimensions, admin, replica: Some(Rc::new(replica)) })
 }

@@ -5,11 +5,12 @@ use std::time::SystemTime;
 use tokio_postgres::{Transaction, types::ToSql};
 
 use crate::{
-    key::{GrantFile, KeyId, KeyRecord},
+    key::{KeyId, KeyRecord},
     store::{
         Action, StoreError,
         audit::Edit,
-        postgres::{connection::to_store_error, rows::COLUMNS},
+        postgres::connection::to_store_error,
+        row::{self, COLUMNS},
     },
 };
 
@@ -36,10 +37,9 @@ pub(super) async fn write(
                 (_, Some(record), _) => update(transaction, record).await?,
                 // Only of a record that cannot be read is there nothing to write afterwards.
                 (Some(id), None, Action::Revoked) => {
-                    let sql = "UPDATE authz_keys SET revoked_at = $2, revocation_reason = $3,
-                                 version = least(version, 9223372036854775806) + 1
+                    let sql = "UPDATE authz_keys SET revoked_at = $2, version = least(version, 9223372036854775806) + 1
                                WHERE id = $1 AND revoked_at IS NULL";
-                    transaction.execute(sql, &[&id.as_str(), &now, &edit.note]).await.map_err(to_store_error)?;
+                    transaction.execute(sql, &[&id.as_str(), &now]).await.map_err(to_store_error)?;
                 }
                 (Some(id), None, _) => gone.push(id.as_str()),
                 (None, None, _) => {}
@@ -61,56 +61,43 @@ pub(super) async fn write(
 async fn insert(transaction: &Transaction<'_>, records: &[&KeyRecord]) -> Result<bool, StoreError> {
     let sql = format!(
         "INSERT INTO authz_keys ({COLUMNS})
-         SELECT * FROM unnest($1::text[], $2::bytea[], $3::text[], $4::text[], $5::text[], $6::timestamptz[],
-           $7::timestamptz[], $8::timestamptz[], $9::timestamptz[], $10::text[], $11::text[], $12::bigint[],
-           $13::timestamptz[], $14::text[], $15::text[])
+         SELECT * FROM unnest($1::text[], $2::bytea[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[],
+           $6::timestamptz[], $7::bigint[], $8::timestamptz[], $9::text[])
          ON CONFLICT (id) DO NOTHING"
     );
-    let of = |id: Option<&KeyId>| id.map(ToString::to_string);
-    let grants = records.iter().map(|it| may(it)).collect::<Result<Vec<_>, _>>()?;
-    let versions = records.iter().map(|it| number(it.version())).collect::<Result<Vec<_>, _>>()?;
+    let versions = records.iter().map(|it| row::version(it)).collect::<Result<Vec<_>, _>>()?;
+    let texts = records.iter().map(|it| row::json(it)).collect::<Result<Vec<_>, _>>()?;
     /// One value of each record.
-    fn column<'r, T>(records: &[&'r KeyRecord], of: impl Fn(&'r KeyRecord) -> T) -> Vec<T> {
-        records.iter().map(|record| of(record)).collect()
+    fn column<'r, T>(records: &[&'r KeyRecord], value: impl Fn(&'r KeyRecord) -> T) -> Vec<T> {
+        records.iter().map(|record| value(record)).collect()
     }
-    let values: [&(dyn ToSql + Sync); 15] = [
+    let values: [&(dyn ToSql + Sync); 9] = [
         &column(records, |it| it.id().as_str()),
         &column(records, |it| it.digest().as_bytes().as_slice()),
-        &column(records, KeyRecord::name),
-        &column(records, KeyRecord::kind),
-        &column(records, KeyRecord::tenant),
         &column(records, KeyRecord::created_at),
         &column(records, KeyRecord::not_before),
         &column(records, KeyRecord::expires_at),
         &column(records, KeyRecord::revoked_at),
-        &column(records, KeyRecord::revocation_reason),
-        &grants,
         &versions,
         &column(records, KeyRecord::last_used),
-        &column(records, |it| of(it.replaces())),
-        &column(records, |it| of(it.replaced_by())),
+        &texts,
     ];
     let written = transaction.execute(&sql, &values).await.map_err(to_store_error)?;
     Ok(usize::try_from(written).is_ok_and(|written| written == records.len()))
 }
 
 async fn update(transaction: &Transaction<'_>, record: &KeyRecord) -> Result<(), StoreError> {
-    let sql = "UPDATE authz_keys SET name = $3, kind = $4, tenant = $5, not_before = $6, expires_at = $7,
-                 revoked_at = $8, revocation_reason = $9, may = $10, version = $11::bigint, replaced_by = $12
-               WHERE id = $1 AND digest = $2 AND version = $11::bigint - 1";
-    let values: [&(dyn ToSql + Sync); 12] = [
+    let sql =
+        "UPDATE authz_keys SET not_before = $3, expires_at = $4, revoked_at = $5, version = $6::bigint, record = $7
+               WHERE id = $1 AND digest = $2 AND version = $6::bigint - 1";
+    let values: [&(dyn ToSql + Sync); 7] = [
         &record.id().as_str(),
         &record.digest().as_bytes().as_slice(),
-        &record.name(),
-        &record.kind(),
-        &record.tenant(),
         &record.not_before(),
         &record.expires_at(),
         &record.revoked_at(),
-        &record.revocation_reason(),
-        &may(record)?,
-        &number(record.version())?,
-        &record.replaced_by().map(ToString::to_string),
+        &row::version(record)?,
+        &row::json(record)?,
     ];
     match transaction.execute(sql, &values).await.map_err(to_store_error)? {
         1 => Ok(()),
@@ -142,13 +129,4 @@ async fn record(
     let values: [&(dyn ToSql + Sync); 10] =
         [&change, &now, &who, &numbers, &actions, &keys, &digests, &notes, &before, &after];
     transaction.execute(sql, &values).await.map(drop).map_err(to_store_error)
-}
-
-fn may(record: &KeyRecord) -> Result<String, StoreError> {
-    serde_json::to_string(&GrantFile::from_grant(record.grant()))
-        .map_err(|error| StoreError::invalid(error.to_string()))
-}
-
-fn number(version: u64) -> Result<i64, StoreError> {
-    i64::try_from(version).map_err(|error| StoreError::invalid(error.to_string()))
 }

@@ -7,74 +7,51 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension as _, Row as SqlRo
 use crate::{
     dimension::Dimension,
     error::ConfigError,
-    key::{Digest, GrantFile, KeyId, KeyRecord},
+    key::{Digest, KeyColumns, KeyId, KeyRecord},
     store::{
-        Action, AuditQuery, AuditRecord, KeyQuery, Page, StoreError, UnreadableKey,
+        Action, AuditQuery, AuditRecord, KeyQuery, Page, StoreError,
         audit::Edit,
-        grants::Grants,
-        index::Entry,
         lifecycle::{KeySource, Row},
+        row::{self, COLUMNS, KeyRow, RowReader, Rows},
         sqlite::schema::to_store_error,
     },
     timestamp,
 };
 
-const COLUMNS: &str = "id, digest, name, kind, tenant, created_at, not_before, expires_at, revoked_at, \
-                       revocation_reason, may, version, last_used, replaces, replaced_by";
 /// Whether the row has lost a revocation, the last column that is read.
 const LOST: &str = "revoked_at IS NULL AND EXISTS (SELECT 1 FROM revoked WHERE revoked.digest = keys.digest)";
 
-/// Reads records.
-pub(super) struct Reader<'d> {
-    grants: Grants<'d>,
-}
-
-/// A row that makes no record.
-pub(super) struct InvalidRow {
-    pub(super) id: String,
-    pub(super) digest: Option<Digest>,
-    pub(super) why: String,
-}
-
-impl<'d> Reader<'d> {
-    pub(super) fn new(dimensions: &'d [Dimension]) -> Self {
-        Self { grants: Grants::new(dimensions) }
+impl KeyRow for SqlRow<'_> {
+    fn id(&self) -> String {
+        match self.get_ref(0) {
+            Ok(ValueRef::Text(id) | ValueRef::Blob(id)) => String::from_utf8_lossy(id).into_owned(),
+            _ => "?".to_owned(),
+        }
     }
 
-    pub(super) fn record(&mut self, row: &SqlRow<'_>) -> Result<Arc<KeyRecord>, InvalidRow> {
-        self.try_record(row).map(Arc::new).map_err(|error| InvalidRow {
-            id: match row.get_ref(0) {
-                Ok(ValueRef::Text(id) | ValueRef::Blob(id)) => String::from_utf8_lossy(id).into_owned(),
-                _ => "?".to_owned(),
-            },
-            digest: row.get::<_, [u8; 32]>(1).ok().map(Digest::from_bytes),
-            why: error.to_string(),
+    fn digest(&self) -> Option<Digest> {
+        self.get(1).ok().map(Digest::from_bytes)
+    }
+
+    fn columns(&self) -> Result<KeyColumns, ConfigError> {
+        // Whatever has happened to the file: a digest that is remembered as revoked admits nobody.
+        if self.get(9).map_err(|error| wrong(&error))? {
+            return Err(ConfigError::new("the key was revoked, and its row has lost that; revoke it again"));
+        }
+        Ok(KeyColumns {
+            id: text_of(self, 0)?.parse()?,
+            digest: Digest::from_bytes(self.get(1).map_err(|error| wrong(&error))?),
+            created_at: time_of(self, 2)?,
+            not_before: time_of(self, 3)?,
+            expires_at: time_of(self, 4)?,
+            revoked_at: time_of(self, 5)?,
+            version: row::read_version(self.get(6).map_err(|error| wrong(&error))?)?,
+            last_used: time_of(self, 7)?,
         })
     }
 
-    fn try_record(&mut self, row: &SqlRow<'_>) -> Result<KeyRecord, ConfigError> {
-        let string = |position: usize| row.get::<_, Option<String>>(position).map_err(|error| wrong(&error));
-        let version: i64 = row.get(11).map_err(|error| wrong(&error))?;
-        // Whatever has happened to the file: a digest that is remembered as revoked admits nobody.
-        if row.get(15).map_err(|error| wrong(&error))? {
-            return Err(ConfigError::new("the key was revoked, and its row has lost that; revoke it again"));
-        }
-        let digest = row.get(1).map_err(|error| wrong(&error))?;
-        Ok(KeyRecord::builder(text_of(row, 0)?.parse()?, Digest::from_bytes(digest))
-            .name(text_of(row, 2)?)
-            .kind(string(3)?)
-            .tenant(string(4)?)
-            .created_at(time_of(row, 5)?)
-            .not_before(time_of(row, 6)?)
-            .expires_at(time_of(row, 7)?)
-            .revoked_at(time_of(row, 8)?)
-            .revocation_reason(string(9)?)
-            .grant(self.grants.read(text_of(row, 10)?)?)
-            .version(u64::try_from(version).map_err(|_| ConfigError::new("version: it is negative"))?)
-            .last_used(time_of(row, 12)?)
-            .replaces(string(13)?.map(|id| id.parse()).transpose()?)
-            .replaced_by(string(14)?.map(|id| id.parse()).transpose()?)
-            .build())
+    fn json(&self) -> Result<&str, ConfigError> {
+        text_of(self, 8)
     }
 }
 
@@ -96,29 +73,16 @@ fn micros(time: Option<SystemTime>) -> Result<Option<i64>, StoreError> {
     time.map(timestamp::to_micros).transpose().map_err(|error| StoreError::invalid(error.to_string()))
 }
 
-/// What look-ups find, and the rows that make no record.
-#[derive(Default)]
-pub(super) struct All {
-    pub(super) entries: Vec<(Digest, Entry)>,
-    pub(super) broken: Vec<InvalidRow>,
-}
-
 /// Every key.
-pub(super) fn all(connection: &Connection, dimensions: &[Dimension]) -> rusqlite::Result<All> {
-    let mut reader = Reader::new(dimensions);
-    let All { mut entries, mut broken } = All::default();
+pub(super) fn all(connection: &Connection, dimensions: &[Dimension]) -> rusqlite::Result<Rows> {
+    let mut reader = RowReader::new(dimensions);
+    let mut all = Rows::default();
     let mut statement = connection.prepare(&format!("SELECT {COLUMNS}, {LOST} FROM keys"))?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        match reader.record(row) {
-            Ok(record) => entries.push((*record.digest(), Entry::Record(record))),
-            Err(found) => {
-                entries.extend(found.digest.map(|digest| (digest, Entry::Unreadable(found.why.as_str().into()))));
-                broken.push(found);
-            }
-        }
+        reader.entry(row, &mut all);
     }
-    Ok(All { entries, broken })
+    Ok(all)
 }
 
 pub(super) fn one(connection: &Connection, dimensions: &[Dimension], id: &KeyId) -> rusqlite::Result<Row> {
@@ -136,12 +100,8 @@ fn row_of(
     value: impl rusqlite::Params,
 ) -> rusqlite::Result<Row> {
     let mut statement = cached(connection, &format!("SELECT {COLUMNS}, {LOST} FROM keys WHERE {column} = ?1"))?;
-    let found = statement.query_row(value, |row| Ok(Reader::new(dimensions).record(row))).optional()?;
-    Ok(match found {
-        None => Row::Absent,
-        Some(Ok(record)) => Row::Found(record),
-        Some(Err(broken)) => Row::Unreadable(broken.digest, broken.why),
-    })
+    let read = statement.query_row(value, |row| Ok(RowReader::new(dimensions).record(row))).optional()?;
+    Ok(read.into())
 }
 
 /// `known` adds to each record what only memory knows of it, before the query looks at that.
@@ -152,7 +112,7 @@ pub(super) fn page(
     known: impl Fn(&Arc<KeyRecord>),
 ) -> rusqlite::Result<Page> {
     let now = SystemTime::now();
-    let mut reader = Reader::new(dimensions);
+    let mut reader = RowReader::new(dimensions);
     let mut statement = cached(connection, &format!("SELECT {COLUMNS}, {LOST} FROM keys WHERE id > ?1 ORDER BY id"))?;
     let mut rows = statement.query([query.after.as_ref().map_or("", KeyId::as_str)])?;
     let mut page = Page::default();
@@ -164,7 +124,7 @@ pub(super) fn page(
         match reader.record(row).inspect(&known) {
             Ok(record) if query.matches(&record, now) => page.records.push(record),
             Ok(_) => {}
-            Err(InvalidRow { id, why, .. }) => page.unreadable.push(UnreadableKey { id, why }),
+            Err(invalid) => page.unreadable.push(invalid.into()),
         }
     }
     Ok(page)
@@ -246,10 +206,9 @@ pub(super) fn write(connection: &Connection, edit: &Edit, now: SystemTime, who: 
         (_, Some(record), _) => put(connection, record)?,
         // Only of a record that cannot be read is there nothing to write afterwards.
         (Some(id), None, Action::Revoked) => {
-            let sql = "UPDATE keys SET revoked_at = ?2, revocation_reason = ?3,
-                         version = min(version, 9223372036854775806) + 1
+            let sql = "UPDATE keys SET revoked_at = ?2, version = min(version, 9223372036854775806) + 1
                        WHERE id = ?1 AND revoked_at IS NULL";
-            let values = params![id.as_str(), micros(Some(now))?, edit.note];
+            let values = params![id.as_str(), micros(Some(now))?];
             cached(connection, sql).and_then(|mut statement| statement.execute(values)).map_err(to_store_error)?;
         }
         (Some(id), None, _) => {
@@ -278,31 +237,21 @@ pub(super) fn write(connection: &Connection, edit: &Edit, now: SystemTime, who: 
 
 /// A new record, or the next version of one: a newer one is never written over.
 fn put(connection: &Connection, record: &KeyRecord) -> Result<(), StoreError> {
-    let grant = serde_json::to_string(&GrantFile::from_grant(record.grant()));
-    let grant = grant.map_err(|error| StoreError::invalid(error.to_string()))?;
-    let version = i64::try_from(record.version()).map_err(|error| StoreError::invalid(error.to_string()))?;
     let values = params![
         record.id().as_str(),
         record.digest().as_bytes(),
-        record.name(),
-        record.kind(),
-        record.tenant(),
         micros(record.created_at())?,
         micros(record.not_before())?,
         micros(record.expires_at())?,
         micros(record.revoked_at())?,
-        record.revocation_reason(),
-        grant,
-        version,
+        row::version(record)?,
         micros(record.last_used())?,
-        record.replaces().map(KeyId::as_str),
-        record.replaced_by().map(KeyId::as_str),
+        row::json(record)?,
     ];
     let sql = format!(
-        "INSERT INTO keys ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
-         ON CONFLICT (id) DO UPDATE SET name = ?3, kind = ?4, tenant = ?5, not_before = ?7, expires_at = ?8,
-           revoked_at = ?9, revocation_reason = ?10, may = ?11, version = ?12, replaced_by = ?15
-         WHERE digest = ?2 AND version = ?12 - 1"
+        "INSERT INTO keys ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+         ON CONFLICT (id) DO UPDATE SET not_before = ?4, expires_at = ?5, revoked_at = ?6, version = ?7, record = ?9
+         WHERE digest = ?2 AND version = ?7 - 1"
     );
     let written = cached(connection, &sql).and_then(|mut statement| statement.execute(values));
     match written.map_err(to_store_error)? {
@@ -345,7 +294,7 @@ impl SqliteKeySource<'_> {
     /// The records that can be read, in the order of their ids.
     fn records(&self, condition: &str, values: impl rusqlite::Params) -> Result<Vec<Arc<KeyRecord>>, StoreError> {
         let read = || {
-            let mut reader = Reader::new(self.dimensions);
+            let mut reader = RowReader::new(self.dimensions);
             let sql = format!("SELECT {COLUMNS}, {LOST} FROM keys WHERE {condition} ORDER BY id");
             let mut statement = cached(self.connection, &sql)?;
             let rows = statement.query_map(values, |row| Ok(reader.record(row).ok()))?;

@@ -14,8 +14,12 @@ const APPLICATION: i32 = 0x6175_7468;
 
 /// What each version of the schema adds to the one before. A file that has more of them than we know is
 /// refused: we could not keep what they promise.
-const MIGRATIONS: [&str; 3] =
-    [include_str!("schema_1.sql"), include_str!("schema_2.sql"), include_str!("schema_3.sql")];
+const MIGRATIONS: [&str; 4] = [
+    include_str!("schema_1.sql"),
+    include_str!("schema_2.sql"),
+    include_str!("schema_3.sql"),
+    include_str!("schema_4.sql"),
+];
 
 const NEWEST: u32 = MIGRATIONS.len() as u32;
 
@@ -176,6 +180,11 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     if version(connection)? == NEWEST {
         return Ok(());
     }
+    // A row whose digest is damaged is refused when it is read, and must keep nobody from opening the file.
+    let ignore_checks = |connection: &Connection, ignore: &str| {
+        connection.pragma_update(None, "ignore_check_constraints", ignore).map_err(failed)
+    };
+    ignore_checks(connection, "ON")?;
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(failed)?;
     // Asked again: another process may have been faster.
     let found = version(&transaction)?;
@@ -187,7 +196,8 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
         transaction.execute_batch(migration).map_err(failed)?;
     }
     transaction.pragma_update(None, "user_version", NEWEST).map_err(failed)?;
-    transaction.commit().map_err(failed)
+    transaction.commit().map_err(failed)?;
+    ignore_checks(connection, "OFF")
 }
 
 pub(super) fn settings(connection: &Connection, own: &[Dimension]) -> Result<StoreSettings, StoreError> {

@@ -24,10 +24,11 @@ use crate::{
         index::{Entry, Index, MarkStaleOnDrop},
         lifecycle::{self, Plan, Row, plan},
         report::Report,
+        row::{InvalidRow, Rows},
         sqlite::{
             SqliteOptions,
             identity::{Identity, IsLocked, Stamp},
-            rows::{self, All, CommitMark, InvalidRow, SqliteKeySource},
+            rows::{self, CommitMark, SqliteKeySource},
             schema::{self, is_busy, to_store_error},
         },
     },
@@ -92,11 +93,11 @@ fn read_all(
     connection: &Connection,
     own: &[Dimension],
     is_cached: bool,
-) -> Result<(StoreSettings, (CommitMark, i64), All), StoreError> {
+) -> Result<(StoreSettings, (CommitMark, i64), Rows), StoreError> {
     let moment = connection.unchecked_transaction().map_err(to_store_error)?;
     let settings = schema::settings(&moment, own)?;
     let read = || {
-        let all = if is_cached { rows::all(&moment, &settings.dimensions)? } else { All::default() };
+        let all = if is_cached { rows::all(&moment, &settings.dimensions)? } else { Rows::default() };
         Ok(((rows::newest(&moment)?, rows::data_version(&moment)?), all))
     };
     let (known, found) = read().map_err(to_store_error)?;
@@ -111,7 +112,7 @@ impl Worker {
         SqliteOptions { own, report, stale_after, is_cached }: SqliteOptions,
     ) -> Result<Self, StoreError> {
         // Both read the whole file, in parallel.
-        let (settings, (known, version), All { entries, broken }) = thread::scope(|scope| {
+        let (settings, (known, version), Rows { entries, invalid }) = thread::scope(|scope| {
             if !is_cached {
                 return read_all(&connection, &own, is_cached);
             }
@@ -125,7 +126,7 @@ impl Worker {
         let _ = connection.execute_batch("PRAGMA shrink_memory");
         let index = Arc::new(Index::new(entries, settings.directory.clone()));
         let view = View { index, settings, own, known, version, is_cached, report };
-        view.tell_broken(&broken);
+        InvalidRow::report(&invalid, &view.report);
         let unsure = |why: String| StoreError::unavailable(format!("{}: {why}", file.path.display()));
         file.check_opened(connection.path()).map_err(unsure)?;
         let file = file.clone().with_companions().map_err(unsure)?;
@@ -465,7 +466,7 @@ impl View {
                 }
                 (Row::Absent, Some(digest)) => gone.push((digest, None)),
                 (Row::Unreadable(found, why), digest) => {
-                    self.tell_broken(&[InvalidRow { id, digest, why: why.clone() }]);
+                    InvalidRow::report(&[InvalidRow { id, digest, why: why.clone() }], &self.report);
                     let why: Arc<str> = why.into();
                     let digests = found.into_iter().chain(digest);
                     gone.extend(digests.map(|digest| (digest, Some(Entry::Unreadable(Arc::clone(&why))))));
@@ -484,18 +485,12 @@ impl View {
             Ok(settings) => self.settings = settings,
             Err(error) => (self.report)(&error.to_string()),
         }
-        let All { entries, broken } =
-            if self.is_cached { rows::all(connection, &self.settings.dimensions)? } else { All::default() };
+        let Rows { entries, invalid } =
+            if self.is_cached { rows::all(connection, &self.settings.dimensions)? } else { Rows::default() };
         self.index.replace(entries, self.settings.directory.clone());
-        self.tell_broken(&broken);
+        InvalidRow::report(&invalid, &self.report);
         self.known = newest;
         Ok(())
-    }
-
-    fn tell_broken(&self, broken: &[InvalidRow]) {
-        for InvalidRow { id, why, .. } in broken {
-            (self.report)(&format!("the record of key {id} cannot be read, and admits nobody: {why}"));
-        }
     }
 }
 

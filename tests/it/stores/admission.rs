@@ -1,4 +1,4 @@
-//! Each operation as the next request sees it.
+//! Tests the effect of each operation on the next request.
 
 use std::{
     sync::{
@@ -163,7 +163,7 @@ pub async fn of_one_key_at_most_two_secrets_live<F: Fixture>() {
     assert_eq!((gate.get(&first).await, gate.get(&second).await), (200, 200));
     let third = store.as_actor("test").rotate(second.record.id(), hour).await.unwrap();
     assert_eq!((gate.get(&first).await, gate.get(&second).await, gate.get(&third).await), (401, 200, 200));
-    // Nor two successors of one.
+    // A key cannot have two successors.
     let again = store.as_actor("test").rotate(second.record.id(), hour).await.unwrap_err();
     assert_eq!(again.kind(), StoreErrorKind::Conflict);
 }
@@ -189,7 +189,7 @@ pub async fn in_whatever_order_a_key_is_revoked_and_rotated_it_is_refused<F: Fix
             assert_eq!(gate.get(&new).await, 200, "the successor is another key");
         }
     }
-    // And all at once.
+    // The operations also run concurrently.
     for _ in 0..20 {
         let old = issue(store).await;
         let (id, by) = (old.record.id(), store.as_actor("test"));
@@ -224,7 +224,7 @@ pub async fn dates_hold_to_the_microsecond<F: Fixture>() {
     for (now, status) in [(start - micro, 401), (start, 200), (end - micro, 200), (end, 401), (end + micro, 401)] {
         assert_eq!(Gate::at(store, now).get(&key).await, status, "{now:?}");
     }
-    // Whatever is finer is cut, at once and not only when it is read again.
+    // Times that are finer than a microsecond are truncated at once, and not only when they are read again.
     let fine = NewKey::new("k", Grant::default()).expires_at(end + Duration::from_nanos(999));
     assert_eq!(store.as_actor("test").issue(fine).await.unwrap().record.expires_at(), Some(end));
 }
@@ -260,9 +260,7 @@ pub async fn nothing_brings_a_revoked_key_back<F: Fixture>() {
     assert_eq!(all(store).await, [now]);
 }
 
-/// Readers hammer a key while it is revoked and others come and go: whoever begins after `revoke` has
-/// returned is refused.
-/// Though it was revoked elsewhere, and its record came and went.
+/// A key that was revoked in another store stays revoked, although its record was imported, deleted or purged here.
 pub async fn revoked_is_for_good_however_a_key_came_and_went<F: Fixture>() {
     let elsewhere = MemoryStore::new();
     let keys = [issue(&elsewhere).await, issue(&elsewhere).await, issue(&elsewhere).await];
@@ -276,7 +274,7 @@ pub async fn revoked_is_for_good_however_a_key_came_and_went<F: Fixture>() {
     let gate = Gate::of(store);
     let by = store.as_actor("test");
     assert_eq!(by.import(after.clone()).await.unwrap().added, 3);
-    // One stays, one is deleted, and one is purged.
+    // One key stays, one is deleted, and one is purged.
     let [_, deleted, purged] = &keys;
     by.delete(deleted.record.id()).await.unwrap();
     by.delete(keys[0].record.id()).await.unwrap();
@@ -288,12 +286,14 @@ pub async fn revoked_is_for_good_however_a_key_came_and_went<F: Fixture>() {
         for key in &keys {
             assert_eq!(gate.get(key).await, 401);
         }
-        // As the dead, they may come back.
+        // The revoked records may be imported again.
         assert_eq!(by.import(after.clone()).await.unwrap().added, 3);
         by.purge(in_seconds(60)).await.unwrap();
     }
 }
 
+/// Readers request with a key while it is revoked and while other keys are issued: a request that begins after `revoke`
+/// has returned is refused.
 pub async fn a_revocation_holds_for_every_request_that_begins_later<F: Fixture>() {
     let fixture = F::fresh(StoreSettings::new()).await;
     let store = fixture.store();
@@ -331,7 +331,7 @@ pub async fn an_imported_key_is_admitted<F: Fixture>() {
     let fixture = F::fresh(StoreSettings::new()).await;
     let store = fixture.store();
     let gate = Gate::of(store);
-    // As they come from another store: one alive, one revoked, one expired.
+    // The records come from another store: one active, one revoked, one expired.
     let elsewhere = MemoryStore::new();
     let (alive, revoked, expired) = (issue(&elsewhere).await, issue(&elsewhere).await, issue(&elsewhere).await);
     elsewhere.as_actor("test").revoke(revoked.record.id(), "lost").await.unwrap();
@@ -358,7 +358,7 @@ pub async fn who_belongs_to_whom_is_judged_by_the_newest_settings<F: Fixture>() 
     }
 }
 
-/// Before it is written down.
+/// The use is visible before it is written.
 pub async fn a_use_is_known_at_once_where_it_was_made<F: Fixture>() {
     let fixture = F::fresh(StoreSettings::new()).await;
     let store = fixture.store();
@@ -379,7 +379,7 @@ pub async fn only_an_admitted_request_is_a_use<F: Fixture>() {
     let (used, unused, revoked) = (issue(store).await, issue(store).await, issue(store).await);
     store.as_actor("test").revoke(revoked.record.id(), "").await.unwrap();
     assert_eq!(store.show(used.record.id()).await.unwrap().last_used(), None);
-    let before = in_seconds(-3); // uses are noted in whole seconds, by a clock that is late by one
+    let before = in_seconds(-3); // uses are stored in whole seconds, by a clock that lags by up to one
     assert_eq!((gate.get(&used).await, gate.get(&revoked).await), (200, 401));
     drop(gate);
     let fixture = fixture.with_uses_written().await;
@@ -387,7 +387,7 @@ pub async fn only_an_admitted_request_is_a_use<F: Fixture>() {
     let last_used = async |key: &IssuedKey| store.show(key.record.id()).await.unwrap().last_used();
     assert!((before..=in_seconds(0)).contains(&last_used(&used).await.unwrap()));
     assert_eq!((last_used(&unused).await, last_used(&revoked).await), (None, None));
-    // A use is not a change: it leaves neither a version nor an audit record.
+    // A use is not a change: it adds neither a version nor an audit record.
     assert_eq!(store.show(used.record.id()).await.unwrap().version(), 1);
     assert_eq!(audit(store).await.len(), 4);
 }

@@ -1,4 +1,4 @@
-//! What a change makes of a record, and which changes are refused.
+//! Tests how a change alters a record, and which changes are refused.
 
 use std::{
     fmt::Debug,
@@ -26,7 +26,7 @@ pub async fn a_record_is_kept_as_it_was_given<F: Fixture>() {
         .from_origins(["https://shop.example"])
         .build()
         .unwrap();
-    // The year 9999 and the time before 1970 are dates like any other.
+    // The year 9999 and times before 1970 are valid, too.
     let (start, end) = (UNIX_EPOCH - Duration::from_secs(86_400), UNIX_EPOCH + Duration::from_secs(253_402_000_000));
     let new = NewKey::new("Ünïcode 'quoted' \"name\" \u{1f511}", grant.clone()).kind("admin").tenant("acme-live");
     let before = in_seconds(0);
@@ -88,7 +88,7 @@ pub async fn no_version_is_lost_when_many_change_one_key<F: Fixture>() {
         task.await.unwrap();
     }
     assert_eq!(store.show(key.record.id()).await.unwrap().version(), 41);
-    // Each record begins where the one before has ended.
+    // Each audit record must begin with the state in which the previous one ended.
     let changes = audit(store).await;
     assert_eq!(changes.len(), 41);
     for pair in changes.windows(2) {
@@ -119,7 +119,7 @@ pub async fn keys_are_issued_and_revoked_at_once<F: Fixture>() {
     assert!(records.iter().all(|record| record.revoked_at().is_some()));
 }
 
-/// Of 65,536 ids, 8,000 are taken: 150 new ones without a collision are not to be had by luck.
+/// Of 65,536 ids, 8,000 are taken, so 150 new ids without a collision are practically impossible by chance.
 pub async fn ids_are_unique_even_where_they_are_short<F: Fixture>() {
     let tiny = KeyFormat::structured("t").public_id(Alphabet::LowerHex, 4).build().unwrap();
     let fixture = F::fresh(tiny.into()).await;
@@ -137,11 +137,11 @@ pub async fn ids_are_unique_even_where_they_are_short<F: Fixture>() {
 }
 
 #[track_caller]
-fn refused<T: Debug>(outcome: Result<T, StoreError>, kind: StoreErrorKind, told: &str) {
+fn refused<T: Debug>(outcome: Result<T, StoreError>, kind: StoreErrorKind, message: &str) {
     let error = outcome.unwrap_err();
     let text = error.to_string();
     assert_eq!(error.kind(), kind, "{text}");
-    assert!(text.contains(told), "{text:?} does not say {told:?}");
+    assert!(text.contains(message), "{text:?} does not say {message:?}");
     assert!(!text.contains(char::is_control), "one line: {text:?}");
 }
 
@@ -195,17 +195,17 @@ pub async fn what_cannot_be_done_changes_nothing<F: Fixture>() {
 
     assert_eq!((all(store).await, audit(store).await), before);
     assert_eq!(Gate::of(store).get(&key).await, 200);
-    // What stands right at the limits is taken.
+    // Texts of exactly the maximum length are accepted.
     anna.rename(id, "ü".repeat(256)).await.unwrap();
     store.as_actor(&"ü".repeat(256)).revoke(id, "ü".repeat(1024)).await.unwrap();
 }
 
-/// A whole API key is refused in each text that is kept, and the error does not repeat it: one with a prefix by its form, an
-/// opaque one because the store knows it.
+/// A whole API key is refused in each text that is stored, and the error does not repeat it: a key with a prefix is
+/// detected by its format, and an opaque one because the store knows it.
 pub async fn no_whole_key_is_kept_in_any_text<F: Fixture>() {
     const DOCUMENT: Dimension = Dimension::new("document", IdGrammar::Opaque);
     for format in [KeyFormat::default(), KeyFormat::opaque(24, 64).unwrap()] {
-        let told = format!("{format:?}");
+        let context = format!("{format:?}");
         let fixture = F::fresh(StoreSettings::from(format).with_dimension(DOCUMENT)).await;
         let store = fixture.store();
         let (anna, issued) = (store.as_actor("anna"), issue(store).await);
@@ -235,7 +235,7 @@ pub async fn no_whole_key_is_kept_in_any_text<F: Fixture>() {
             outcomes.push(anna.set_grant(id, grant).await.map(drop));
         }
         for (number, outcome) in outcomes.into_iter().enumerate() {
-            let error = outcome.expect_err(&format!("outcome {number}, {told}"));
+            let error = outcome.expect_err(&format!("outcome {number}, {context}"));
             assert!(!error.to_string().contains(key) && !format!("{error:?}").contains(key), "outcome {number}");
             assert_eq!(error.kind(), StoreErrorKind::Invalid, "outcome {number}: {error}");
         }
@@ -253,7 +253,7 @@ pub async fn an_import_is_whole_or_not_at_all<F: Fixture>() {
     let bad = || KeyRecord::builder("bad".parse().unwrap(), Digest::from_key(b"bad key"));
     let beyond = UNIX_EPOCH + Duration::from_secs(300_000_000_000);
     let foreign = Grant::builder().only("shops", ["de"]).build().unwrap();
-    for (bad, kind, told) in [
+    for (bad, kind, message) in [
         (KeyRecord::builder(key.record.id().clone(), Digest::from_key(b"bad key")), Conflict, "has the id"),
         (KeyRecord::builder("good".parse().unwrap(), Digest::from_key(b"bad key")), Conflict, "has the id"),
         (KeyRecord::builder("bad".parse().unwrap(), Digest::from_key(b"good key")), Conflict, "the digest of bad"),
@@ -268,10 +268,10 @@ pub async fn an_import_is_whole_or_not_at_all<F: Fixture>() {
         (bad().created_at(beyond), Invalid, "key bad: a date"),
         (bad().revoked_at(beyond), Invalid, "key bad: a date"),
     ] {
-        refused(anna.import([good().build(), bad.build()]).await, kind, told);
-        assert_eq!((all(store).await, audit(store).await), before, "{told}");
+        refused(anna.import([good().build(), bad.build()]).await, kind, message);
+        assert_eq!((all(store).await, audit(store).await), before, "{message}");
     }
-    // Finer than a microsecond is cut, as when a key is issued: no store could give it back.
+    // Times finer than a microsecond are truncated, as when a key is issued, because no store could return them.
     let (time, fine) = (in_seconds(0), Duration::from_nanos(999));
     let record = good().created_at(time + fine).not_before(time + fine).expires_at(time + fine).revoked_at(time + fine);
     anna.import([record.build()]).await.unwrap();
@@ -294,13 +294,13 @@ pub async fn dimensions_are_declared<F: Fixture>() {
     assert_eq!(store.settings().await.unwrap().dimensions(), std::slice::from_ref(&upper));
     let key = store.as_actor("test").issue(NewKey::new("k", over(["APOLLO"], &upper))).await.unwrap();
     assert!(store.show(key.record.id()).await.unwrap().grant().restriction(&upper).unwrap().allows("APOLLO"));
-    // The grammar of the store is what counts, not the one that the grant was built with.
+    // The grammar of the store applies, not the one that the grant was built with.
     let slugs = Dimension::new("project", IdGrammar::Slug);
     let other = store.as_actor("test").issue(NewKey::new("k", over(["apollo"], &slugs))).await;
     refused(other, StoreErrorKind::Invalid, "restrictions.project: \"apollo\" is not the canonical spelling");
 }
 
-/// Without the dimension its keys could not be read any more once the store is opened again.
+/// Without the dimension the keys could no longer be read once the store is opened again.
 pub async fn a_dimension_that_keys_are_restricted_over_stays<F: Fixture>() {
     let project = Dimension::new("project", IdGrammar::Slug);
     let fixture = F::fresh(StoreSettings::new().with_dimension(project.clone())).await;
@@ -321,7 +321,7 @@ pub async fn a_dimension_that_keys_are_restricted_over_stays<F: Fixture>() {
     assert!(store.settings().await.unwrap().dimensions().is_empty());
 }
 
-/// Nobody would notice before the store is opened again, and then it could not be.
+/// The error would go unnoticed until the store is opened again, which would then fail.
 pub async fn settings_that_could_not_be_read_back_are_refused<F: Fixture>() {
     let upper = IdGrammar::Custom(|id| id.bytes().all(|byte| byte.is_ascii_uppercase()));
     let shops = Dimension::new("shop", upper);
@@ -357,7 +357,7 @@ pub async fn what_is_hardly_meant_is_told<F: Fixture>() {
     let anna = store.as_actor("anna");
     let networks = "the routes of ledger demand a key with networks, and it has none";
     let narrow = || Grant::builder().from_networks(["10.0.0.0/8"]);
-    for (grant, told) in [
+    for (grant, message) in [
         (Grant::builder().read("ledger"), vec![networks]),
         (Grant::builder().write("ledger"), vec![networks]),
         (narrow().read("ledger"), vec![]),
@@ -374,11 +374,11 @@ pub async fn what_is_hardly_meant_is_told<F: Fixture>() {
     ] {
         let grant = grant.build().unwrap();
         let issued = anna.issue(NewKey::new("k", grant.clone())).await.unwrap();
-        assert_eq!(issued.warnings, told);
+        assert_eq!(issued.warnings, message);
         let changed = anna.set_grant(issued.record.id(), grant).await.unwrap();
-        assert_eq!(changed.warnings, told, "the same for a change");
+        assert_eq!(changed.warnings, message, "the same for a change");
         let rotated = anna.rotate(issued.record.id(), Overlap::UntilRevoked).await.unwrap();
-        assert_eq!(rotated.warnings, told, "and for a rotation");
+        assert_eq!(rotated.warnings, message, "and for a rotation");
     }
     let grant = narrow().read("ledger").build().unwrap();
     assert!(grant.permits(&Permission::read("ledger")));
@@ -386,7 +386,7 @@ pub async fn what_is_hardly_meant_is_told<F: Fixture>() {
     assert_eq!(past.warnings, ["it is expired already"]);
 }
 
-/// What would never match is refused where it is given, with the spelling that works.
+/// A value that could never match is refused when it is set, and the error gives the correct spelling.
 pub async fn what_never_matches_is_refused<F: Fixture>() {
     let fixture = F::fresh(StoreSettings::new()).await;
     let store = fixture.store();

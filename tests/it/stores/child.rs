@@ -1,5 +1,5 @@
-//! Another process that works on the same store: this test binary once more, which does what it is told line
-//! by line and answers each line when it is done.
+//! Runs another process on the same store: it starts this test binary again, which executes one command per line and
+//! answers each when it is done.
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
@@ -19,7 +19,7 @@ use crate::stores::{Dice, Durable, Gate, sqlite::Sqlite};
 const KIND: &str = "TOWER_AUTHZ_TEST_CHILD";
 const PLACE: &str = "TOWER_AUTHZ_TEST_PLACE";
 
-/// Set apart from what the test harness itself prints.
+/// The prefix distinguishes the answers from the output of the test harness.
 const MARK: &str = "child: ";
 
 pub struct Process {
@@ -33,7 +33,8 @@ impl Process {
         Self::spawn::<F>(Command::new(std::env::current_exe().unwrap()), place)
     }
 
-    /// One whose files may not grow beyond so many blocks of 512 bytes: its writes fail as on a full disk.
+    /// Starts a process whose files may not grow beyond this many blocks of 512 bytes, so that its writes fail as on
+    /// a full disk.
     pub fn start_limited<F: Durable>(place: &str, blocks: u64) -> Self {
         let mut command = Command::new("sh");
         command.args(["-c", &format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"")]);
@@ -48,7 +49,7 @@ impl Process {
         let stdin = child.stdin.take().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let (sender, lines) = mpsc::channel();
-        // A line that was cut off by the end of the process has no line end, and does not count.
+        // A line that the end of the process has cut off has no line end, and is ignored.
         std::thread::spawn(move || {
             for line in stdout.split(b'\n').map_while(Result::ok) {
                 let line = String::from_utf8(line).unwrap();
@@ -63,7 +64,7 @@ impl Process {
         process
     }
 
-    /// The next answer; none at the end.
+    /// Returns the next answer, or `None` when the process has ended.
     pub fn next(&self) -> Option<String> {
         match self.lines.recv_timeout(Duration::from_secs(30)) {
             Ok(line) => Some(line),
@@ -81,28 +82,28 @@ impl Process {
         self.next().unwrap()
     }
 
-    /// `STOP` or `CONT`.
+    /// Sends the signal `STOP` or `CONT`.
     #[cfg(unix)]
     pub fn signal(&self, name: &str) {
         let kill = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
         assert!(kill.success());
     }
 
-    /// Kills it without a warning, and gives what it had still said.
+    /// Kills the process without warning, and returns the answers that it had still sent.
     pub fn kill(mut self) -> Vec<String> {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         std::iter::from_fn(|| self.next()).collect()
     }
 
-    /// Lets it come to its end.
+    /// Closes its input, and waits until the process has ended successfully.
     pub fn end(mut self) {
         drop(self.stdin);
         assert!(self.child.wait().unwrap().success());
     }
 }
 
-/// The other side. Without the variables it is a test that does nothing.
+/// Runs the commands in the child process. Without the variables it is a test that does nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn does_what_it_is_told() {
     let (Ok(kind), Ok(place)) = (std::env::var(KIND), std::env::var(PLACE)) else { return };
@@ -113,7 +114,7 @@ async fn does_what_it_is_told() {
 }
 
 fn say(line: &str) {
-    // In one piece, and past the harness, which would keep it back.
+    // The line is written in one piece, and directly to the output, which the harness would capture otherwise.
     let mut stdout = std::io::stdout().lock();
     stdout.write_all(format!("\n{MARK}{line}\n").as_bytes()).and_then(|()| stdout.flush()).unwrap();
 }
@@ -166,7 +167,7 @@ async fn change(store: &impl KeyAdmin, words: &[&str]) -> Result<String, StoreEr
     Ok("done".to_owned())
 }
 
-/// Changes without an end; each is told as soon as it is acknowledged. The first error ends it.
+/// Makes changes endlessly, and reports each as soon as it is acknowledged. The first error ends it.
 async fn churn(store: &(impl KeyAdmin + KeyStore), seed: u64) -> Result<String, StoreError> {
     let child = store.as_actor("child");
     let mut dice = Dice(seed);

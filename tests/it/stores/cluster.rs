@@ -1,5 +1,6 @@
-//! PostgreSQL servers of the tests' own: found on the machine, started in a folder of their own on a socket there, and
-//! gone with the tests. Without one the tests say that they are skipped, unless `REQUIRE_PG=1`.
+//! PostgreSQL servers for the tests: the programs are found on the machine, and started in a directory of their own,
+//! with a socket there; both are removed with the tests. Without them the tests report that they are skipped, unless
+//! `REQUIRE_PG=1`.
 
 use std::{
     io::Write as _,
@@ -15,27 +16,28 @@ pub struct Cluster {
     binaries: PathBuf,
 }
 
-/// Where a program of PostgreSQL's is; said loudly if nowhere.
+/// Returns the directory of the PostgreSQL programs, or reports that there is none.
 fn binaries() -> Option<PathBuf> {
     let asked = std::env::var_os("PG_BIN").map(PathBuf::from);
-    let told = Command::new("pg_config").arg("--bindir").output().ok();
-    let told = told.map(|output| PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));
+    let configured = Command::new("pg_config").arg("--bindir").output().ok();
+    let configured = configured.map(|output| PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));
     let debian =
         std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|it| it.path().join("bin"));
-    let found = asked.into_iter().chain(told).chain(debian).find(|folder| folder.join("initdb").is_file());
+    let found = asked.into_iter().chain(configured).chain(debian).find(|folder| folder.join("initdb").is_file());
     if found.is_none() {
         skipped("no PostgreSQL was found; set PG_BIN to its folder");
     }
     found
 }
 
-/// Says that something was not tested, past the harness, which would swallow it.
+/// Reports that something was not tested, directly to standard error, which the harness would capture otherwise.
 pub fn skipped(why: &str) {
     assert!(std::env::var_os("REQUIRE_PG").is_none(), "REQUIRE_PG is set, and {why}");
     let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
 }
 
-/// A command under a user that PostgreSQL agrees to run as: it refuses root. Ends with the tests, however those end.
+/// Returns a command that runs as an unprivileged user, because PostgreSQL refuses root. It ends with the tests,
+/// however those end.
 fn unprivileged() -> Command {
     let mut command = Command::new("setpriv");
     if is_root() {
@@ -49,19 +51,20 @@ fn is_root() -> bool {
     String::from_utf8(Command::new("id").arg("-u").output().unwrap().stdout).unwrap().trim() == "0"
 }
 
-/// Hands a file to that user.
+/// Gives a file to the user of PostgreSQL.
 pub fn hand_over(path: &Path) {
     if is_root() {
         assert!(Command::new("chown").arg("postgres").arg(path).status().unwrap().success());
     }
 }
 
-/// The signal comes when the thread that has started a program ends: this one ends with the process.
+/// The system sends the signal when the thread that has started the program ends, so this thread runs until the
+/// process ends.
 fn keep(mut command: Command) {
     std::thread::spawn(move || command.status());
 }
 
-/// A port that nobody listens on.
+/// Returns a port on which no process listens.
 pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
@@ -83,7 +86,7 @@ impl Cluster {
         Some(cluster)
     }
 
-    /// One that follows another.
+    /// Creates a standby of another server.
     pub fn standby(primary: &Self) -> Option<Self> {
         let cluster = Self::in_a_folder()?;
         let from = primary.folder.display().to_string();
@@ -96,7 +99,7 @@ impl Cluster {
         self.folder.join("data").display().to_string()
     }
 
-    /// Runs a program of PostgreSQL's to its end.
+    /// Runs a PostgreSQL program to its end.
     pub fn run(&self, program: &str, arguments: &[&str]) {
         let output = unprivileged().arg(self.binaries.join(program)).args(arguments).output().unwrap();
         assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
@@ -107,7 +110,7 @@ impl Cluster {
         self.start_listening(5432, settings);
     }
 
-    /// The same with a port of its own, which is in the name of the socket.
+    /// Starts the server with this port, which is in the name of the socket.
     pub fn start_listening(&self, port: u16, settings: &[&str]) {
         let script = r#"
             bin=$1 folder=$2; shift 2
@@ -135,7 +138,7 @@ impl Cluster {
         self.run("pg_ctl", &["-D", &self.data(), "-m", "immediate", "-w", "stop"]);
     }
 
-    /// How one of its databases is reached.
+    /// Returns the address of one of its databases.
     pub fn address(&self, database: &str) -> String {
         format!("host={} user=postgres dbname={database}", self.folder.display())
     }
@@ -151,8 +154,8 @@ impl Drop for Cluster {
     }
 }
 
-/// A pooler before a server, and the port that it listens on. Of its idle sessions it gives the one that was used last,
-/// or with `round_robin` first.
+/// Starts a pooler before a server, and returns the port that it listens on. It uses the idle session that was used
+/// last, or with `round_robin` the one that was used first.
 pub fn pooler(server: &Path, mode: &str, pool_size: usize, round_robin: u8) -> Option<u16> {
     let program = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer"].into_iter().find(|path| Path::new(path).is_file());
     let Some(program) = program else {

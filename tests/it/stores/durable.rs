@@ -1,5 +1,5 @@
-//! What a store that outlives its process promises beyond the rest: nothing acknowledged is lost, and what
-//! one process changes is in force in the others.
+//! Further guarantees of a store that outlives its process: no acknowledged change is lost, and a change by one
+//! process takes effect in the others.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,7 +14,7 @@ use tower_authz::{
 
 use crate::stores::{Dice, Durable, Gate, all, audit, child::Process, in_seconds, issue};
 
-/// The promise is a second; the test machine may be busy with other tests at the time.
+/// The stores guarantee one second, even if the machine is busy with other tests at the same time.
 const IN_FORCE_WITHIN: Duration = Duration::from_secs(1);
 
 pub async fn everything_is_found_again<F: Durable>() {
@@ -47,7 +47,7 @@ pub async fn everything_is_found_again<F: Durable>() {
     assert_eq!((gate.get(&changed).await, gate.put(&changed).await), (200, 200));
     assert_eq!((gate.get(&revoked).await, gate.get(&deleted).await), (401, 401));
     assert_eq!((gate.get(&rotated).await, gate.get(&new).await), (401, 200));
-    // And it goes on where it was.
+    // The store continues with the next version and the next number.
     store.as_actor("bob").rename(changed.record.id(), "third name").await.unwrap();
     assert_eq!(store.show(changed.record.id()).await.unwrap().version(), 4);
     let numbers: Vec<_> = audit(store).await.iter().map(|record| record.number).collect();
@@ -58,19 +58,19 @@ pub async fn uses_are_found_again<F: Durable>() {
     let fixture = F::fresh(StoreSettings::new()).await;
     let (used, unused) = (issue(fixture.store()).await, issue(fixture.store()).await);
     let before = in_seconds(-1);
-    // Right after it was opened, in whatever part of the second that is.
+    // The use follows immediately after the store was opened, in any part of the second.
     let fixture = fixture.reopen().await;
     assert_eq!(Gate::of(fixture.store()).get(&used).await, 200);
     let fixture = fixture.reopen().await;
     let last = fixture.store().show(used.record.id()).await.unwrap().last_used().unwrap();
     assert!((before..=in_seconds(0)).contains(&last));
     assert_eq!(fixture.store().show(unused.record.id()).await.unwrap().last_used(), None);
-    // Without a further use it stays.
+    // The time stays as it is without a further use.
     let fixture = fixture.reopen().await;
     assert_eq!(fixture.store().show(used.record.id()).await.unwrap().last_used(), Some(last));
 }
 
-/// Nobody ends the process here: another sees the use after a while. This is the one slow test.
+/// The process does not end here, so another one sees the use only after a while. This is the one slow test.
 pub async fn a_use_is_written_within_a_minute<F: Durable>() {
     let fixture = F::fresh(StoreSettings::new()).await;
     let other = F::open(&fixture.place()).await.unwrap();
@@ -83,7 +83,7 @@ pub async fn a_use_is_written_within_a_minute<F: Durable>() {
     }
 }
 
-/// The change makes a new record of what the database has; the use is only in memory so far.
+/// A change creates a new record from the database, while the use is still only in memory.
 pub async fn a_use_is_not_lost_by_a_change<F: Durable>() {
     let fixture = F::fresh(StoreSettings::new()).await;
     let other = F::open(&fixture.place()).await.unwrap();
@@ -96,7 +96,7 @@ pub async fn a_use_is_not_lost_by_a_change<F: Durable>() {
     fixture.store().as_actor("test").rename(here.record.id(), "renamed here").await.unwrap();
     other.as_actor("test").set_grant(there.record.id(), Grant::default()).await.unwrap();
     assert_eq!(status_within(&gate, there.api_key.expose(), 403).await, 403);
-    // New settings have everything read anew.
+    // New settings make the store read everything again.
     other.as_actor("test").set_settings(StoreSettings::new().with_networks_required_for(["ledger"])).await.unwrap();
     other.as_actor("test").set_grant(by_settings.record.id(), Grant::default()).await.unwrap();
     assert_eq!(status_within(&gate, by_settings.api_key.expose(), 403).await, 403);
@@ -108,7 +108,7 @@ pub async fn a_use_is_not_lost_by_a_change<F: Durable>() {
     }
 }
 
-/// The status, as soon as it is the expected one, or what it still is after the promised time.
+/// Returns the expected status as soon as it is reached, or the current one after the guaranteed time.
 async fn status_within(gate: &Gate, key: &str, expected: u16) -> u16 {
     let begin = Instant::now();
     loop {
@@ -143,7 +143,7 @@ pub async fn a_change_through_another_handle_is_in_force_within_a_second<F: Dura
     assert_eq!(status_within(&gate, deleted.api_key.expose(), 200).await, 200);
     anna.delete(deleted.record.id()).await.unwrap();
     assert_eq!(status_within(&gate, deleted.api_key.expose(), 401).await, 401, "deleted");
-    // A change through this handle knows of all that the other has done, at once.
+    // A change by this handle takes all changes of the other one into account at once.
     let last = issue(&other).await;
     anna.rename(last.record.id(), "by the other").await.unwrap();
     let renamed = fixture.store().as_actor("here").rename(last.record.id(), "here").await.unwrap().record.unwrap();
@@ -156,8 +156,8 @@ pub async fn a_change_through_another_handle_is_in_force_within_a_second<F: Dura
     assert_eq!(gate.get(&last).await, 200);
 }
 
-/// An id or a digest that was free for a moment may come back with another beside it, and both changes are learnt
-/// at once. What is gone must not stay, and what has come must not go.
+/// An id or a digest that was released may be reused together with another one, and both changes arrive at once. The
+/// old record must not remain, and the new one must not be lost.
 pub async fn ids_and_digests_that_change_hands_are_told_apart<F: Durable>() {
     let fixture = F::fresh(StoreSettings::new()).await;
     let other = F::open(&fixture.place()).await.unwrap();
@@ -168,14 +168,14 @@ pub async fn ids_and_digests_that_change_hands_are_told_apart<F: Durable>() {
             assert_eq!(status_within(&gate, key.api_key.expose(), 200).await, 200);
         }
         let grant = || Grant::builder().read("products").build().unwrap();
-        // Another key under the id of one that is deleted.
+        // Another key gets the id of a deleted one.
         let id = gone.record.id();
         let new = KeyRecord::builder(id.clone(), Digest::from_key(&[id.as_str().as_bytes(), b" key"].concat()))
             .grant(grant())
             .build();
         by.delete(id).await.unwrap();
         by.import([new]).await.unwrap();
-        // The same key under another id, before or after the old one in their order.
+        // The same key gets another id, which sorts before or after the old one.
         let id = if round % 2 == 0 { format!("A{round}") } else { format!("z{round}") };
         let moved = KeyRecord::builder(id.parse().unwrap(), *stays.record.digest()).grant(grant()).build();
         by.delete(stays.record.id()).await.unwrap();
@@ -207,7 +207,7 @@ pub async fn a_change_by_another_process_is_in_force_within_a_second<F: Durable>
     assert_eq!(status_within(&gate, secret, 200).await, 200);
     assert_eq!(child.ask(&format!("delete {new}")), "done");
     assert_eq!(status_within(&gate, secret, 401).await, 401);
-    // The other way round.
+    // Changes also reach the child process from here.
     let back = issue(fixture.store()).await;
     let begin = Instant::now();
     while child.ask(&format!("get {}", back.api_key.expose())) != "200" {
@@ -243,7 +243,7 @@ pub async fn two_processes_that_change_one_key_lose_nothing<F: Durable>() {
     }
 }
 
-/// What one process has acknowledged before it was killed.
+/// The changes that a process acknowledged before it was killed.
 #[derive(Default)]
 struct Acknowledged {
     issued: BTreeSet<String>,
@@ -280,7 +280,7 @@ pub async fn killed_at_any_moment_it_comes_back_whole<F: Durable>() {
         while known.changes < enough as usize {
             known.note(&child.next().unwrap());
         }
-        // Anywhere in the next few changes, not right after one was acknowledged.
+        // The kill falls anywhere in the next few changes, and not right after an acknowledgement.
         std::thread::sleep(Duration::from_micros(dice.roll(20_000)));
         let begun = known.changes;
         child.kill().iter().for_each(|line| known.note(line));
@@ -291,7 +291,7 @@ pub async fn killed_at_any_moment_it_comes_back_whole<F: Durable>() {
         check(&known, round, &all(&store).await, &audit(&store).await, seed);
     }
     assert!(known.changes >= 1000);
-    // The handle that was open all the while has seen it all.
+    // The handle that stayed open has received every change.
     let store = fixture.store();
     check(&known, ROUNDS, &all(store).await, &audit(store).await, seed);
 }
@@ -310,7 +310,7 @@ fn check(
     };
     let (issued, revoked, deleted) = (of(Action::Issued), of(Action::Revoked), of(Action::Deleted));
 
-    // Every acknowledged change is there.
+    // Every acknowledged change is present.
     let missing = |wanted: &BTreeSet<String>, found: &BTreeMap<&str, Option<&str>>| {
         let missing: Vec<_> = wanted.iter().filter(|key| !found.contains_key(&***key)).cloned().collect();
         assert!(missing.is_empty(), "acknowledged and lost: {missing:?} (seed {seed})");
@@ -319,7 +319,7 @@ fn check(
     missing(&known.revoked, &revoked);
     missing(&known.deleted, &deleted);
 
-    // And none by halves: keys and audit records say the same.
+    // No change is incomplete: keys and audit records agree.
     for key in issued.keys() {
         assert_ne!(records.contains_key(key), deleted.contains_key(key), "{key} (seed {seed})");
     }
@@ -331,9 +331,9 @@ fn check(
             assert_eq!((record.revocation_reason(), revoked[key]), (Some(&*reason), Some(&*reason)));
         }
     }
-    // A rotation is two changes in one.
+    // A rotation writes two audit records, one for each key.
     let rotated = changes.iter().filter(|change| change.action == Action::Rotated);
-    // A third, where the one before them ends.
+    // It writes a third record if it also ends the key before the old one.
     let mut thirds = 0;
     let old: BTreeSet<_> = rotated
         .map(|change| change.note.clone().unwrap())
@@ -347,7 +347,7 @@ fn check(
     let new = issued.iter().filter(|(_, note)| note.is_some());
     assert_eq!(old, new.map(|(key, _)| format!("{key} takes its place")).collect(), "seed {seed}");
 
-    // What is there beyond that was under way when it was killed: one change at most each time.
+    // Any further change was in progress when the process was killed: at most one for each kill.
     let rotations = old.len();
     let done = changes.len() - rotations - thirds;
     assert!(done >= known.changes && done <= known.changes + kills as usize, "{done}, {} (seed {seed})", known.changes);

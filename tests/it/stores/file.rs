@@ -1,4 +1,4 @@
-//! A key file that changes while it is served.
+//! Tests a key file that changes while it is served.
 
 use std::{
     fs,
@@ -17,7 +17,7 @@ use tower_authz::{
 
 const KEYS: [&str; 3] = ["one-key-of-the-file", "two-key-of-the-file", "three-key-of-the-file"];
 
-/// A file of some of the keys, and which of them are revoked.
+/// Returns a file with these keys, some of which are revoked.
 fn text(keys: &[usize], revoked: &[usize]) -> String {
     let record = |&number: &usize| {
         let record = KeyRecord::builder(format!("k{number}").parse().unwrap(), ApiKey::new(KEYS[number]).digest());
@@ -47,7 +47,7 @@ fn watched(content: &str) -> Watched {
 }
 
 impl Watched {
-    /// Which keys are known and not revoked.
+    /// Returns the keys that are known and not revoked.
     fn alive(&self) -> Vec<usize> {
         let is_alive = |key: &str| {
             let found = futures::executor::block_on(self.store.lookup(&ApiKey::new(key).digest()).found());
@@ -56,7 +56,7 @@ impl Watched {
         (0..KEYS.len()).filter(|&number| is_alive(KEYS[number])).collect()
     }
 
-    /// In force within a second.
+    /// Waits until the change is in effect, which should take a second.
     fn becomes(&self, alive: &[usize]) {
         let begin = Instant::now();
         while self.alive() != alive {
@@ -65,7 +65,7 @@ impl Watched {
         }
     }
 
-    /// What look-ups find comes first, the word about it a moment later.
+    /// Look-ups change first, and the status a moment later.
     fn wait_for_no_fault(&self) {
         let begin = Instant::now();
         while self.store.status().fault.is_some() {
@@ -106,7 +106,8 @@ fn changes_are_in_force_however_they_are_made() {
     assert!(watched.heard.lock().unwrap().is_empty());
 }
 
-/// As a mounted config map changes: `keys.json` -> `..data/keys.json`, `..data` -> a folder with a date.
+/// Changes the file as a mounted config map changes: `keys.json` -> `..data/keys.json`, `..data` -> a directory with
+/// a date.
 #[cfg(unix)]
 #[test]
 fn a_swapped_symbolic_link_is_a_change() {
@@ -142,7 +143,7 @@ fn a_bad_edit_keeps_the_last_good_state_and_is_told_with_its_place() {
     watched.wait_for_no_fault();
     assert!(watched.store.status().loaded_at > loaded);
 
-    // Gone is a bad edit as well, and back again is a change, though it is the same file.
+    // A missing file is an invalid edit as well, and its return is a change, although it is the same file.
     let away = watched.path.with_extension("away");
     fs::rename(&watched.path, &away).unwrap();
     watched.wait_for_fault();
@@ -162,7 +163,7 @@ fn what_is_bad_at_start_is_an_error() {
     }
 }
 
-/// Whoever hears of faults may panic: the file is watched on.
+/// The callback for faults may panic without ending the watcher.
 #[test]
 fn a_listener_that_panics_ends_nothing() {
     let folder = super::sqlite::Folder::new();
@@ -175,10 +176,11 @@ fn a_listener_that_panics_ends_nothing() {
     watched.becomes(&[1]);
 }
 
-/// Of two states that both refuse a request, neither admits it half-way: keys and directory are published at once.
+/// Keys and directory must be published at once: if two states both refuse a request, a mixture of them must not
+/// admit it.
 #[tokio::test]
 async fn a_file_that_changes_both_keys_and_directory_is_seen_at_once() {
-    /// The keys are for one company, and the shop belongs to the other.
+    /// The keys are restricted to one company, and the shop belongs to the other.
     fn state(keys: u8, shop: u8) -> String {
         let grant = std::sync::Arc::new(Grant::builder().only("company", [keys]).build().unwrap());
         let record = |number: usize| {
@@ -213,7 +215,7 @@ async fn a_file_that_changes_both_keys_and_directory_is_seen_at_once() {
     }
 }
 
-/// No edit brings a key back, not one that takes it out in between either.
+/// A later edit does not restore a revoked key, even if an edit in between removes it.
 #[test]
 fn what_was_revoked_in_the_file_stays_so() {
     let watched = watched(&text(&[0, 1, 2], &[2]));
@@ -229,7 +231,8 @@ fn what_was_revoked_in_the_file_stays_so() {
     assert!(watched.heard.lock().unwrap().iter().any(|told| told.contains("the key k1 was revoked")));
 }
 
-/// What is no file is a fault in time, and the good state stays; the watcher goes on, and is not waited for for ever.
+/// A path that is not a regular file is reported in time, and the last valid state is kept; the watcher continues,
+/// and does not block on the path.
 #[cfg(unix)]
 #[test]
 fn what_is_no_file_is_a_fault_and_stops_nobody() {
@@ -260,11 +263,12 @@ fn what_is_no_file_is_a_fault_and_stops_nobody() {
     assert!(begin.elapsed() < Duration::from_secs(3));
 }
 
-/// A file that is mounted singly goes on showing what was replaced where it comes from: nobody else would say so.
+/// A file that is mounted singly keeps showing its old content after it was replaced on the host, so the watcher must
+/// report it.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_file_that_is_mounted_singly_and_replaced_is_a_fault() {
-    // Gone at once, or kept under another name, as editors do.
+    // Editors delete the old file, or keep it under another name.
     for is_kept in [false, true] {
         replaced_under_a_mount(is_kept);
     }

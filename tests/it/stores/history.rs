@@ -1,4 +1,4 @@
-//! Who changed what, when: one record for each change, and nothing secret in it.
+//! Tests the audit log: it has one record for each change, with actor and time, and no secrets.
 
 use std::time::SystemTime;
 
@@ -9,8 +9,8 @@ use tower_authz::{
 
 use crate::stores::{Fixture, audit, in_seconds, issue};
 
-/// A record as the change that it tells of, without its number and time.
-fn told(record: &AuditRecord) -> (Action, &str, Option<&KeyId>, Option<&str>) {
+/// Returns the content of a record, without its number and time.
+fn content(record: &AuditRecord) -> (Action, &str, Option<&KeyId>, Option<&str>) {
     (record.action, &record.by, record.key.as_ref(), record.note.as_deref())
 }
 
@@ -38,7 +38,7 @@ pub async fn every_change_leaves_one_record<F: Fixture>() {
     let end = in_seconds(0);
 
     let records = audit(store).await;
-    let changes: Vec<_> = records.iter().map(told).collect();
+    let changes: Vec<_> = records.iter().map(content).collect();
     let expected = [
         (Action::Issued, "anna", Some(id), None),
         (Action::Renamed, "bob", Some(id), None),
@@ -51,12 +51,12 @@ pub async fn every_change_leaves_one_record<F: Fixture>() {
     assert_eq!(changes, expected);
 
     let mut last = start;
-    for (place, record) in records.iter().enumerate() {
-        assert_eq!(record.number, place as u64 + 1);
+    for (index, record) in records.iter().enumerate() {
+        assert_eq!(record.number, index as u64 + 1);
         assert!((last..=end).contains(&record.at), "{:?} is not between {last:?} and {end:?}", record.at);
         last = record.at;
     }
-    let record = |place: usize| (json(&records[place].before), json(&records[place].after));
+    let record = |index: usize| (json(&records[index].before), json(&records[index].after));
     let (none, issued) = record(0);
     assert!(none.is_null());
     assert_eq!(
@@ -79,7 +79,7 @@ pub async fn every_change_leaves_one_record<F: Fixture>() {
     assert_eq!(new.as_object().unwrap().len(), 1, "what stays as it was is not kept");
 }
 
-/// A large directory stands in the log by what changes of it.
+/// The log records only the changed entries of a large directory.
 pub async fn a_directory_is_kept_by_what_changes<F: Fixture>() {
     let directory = |shops: usize, company: &str| {
         let all = (0..shops).fold(Directory::builder(), |all, shop| all.shop(&format!("shop-{shop}"), Some("1")));
@@ -99,7 +99,7 @@ pub async fn a_directory_is_kept_by_what_changes<F: Fixture>() {
     assert!(records.iter().all(|record| record.before.as_ref().unwrap().len() < 200));
 }
 
-/// Whoever did not hear of settings hears of them when they are set again.
+/// Settings that are set again are published again, so that a process that missed them receives them.
 pub async fn settings_that_are_set_again_are_published_again<F: Fixture>() {
     let settings = || StoreSettings::new().with_networks_required_for(["ledger"]);
     let fixture = F::fresh(settings()).await;
@@ -120,7 +120,7 @@ pub async fn a_rotation_leaves_two_that_name_each_other<F: Fixture>() {
     let (old, new) = (old.record.id(), new.record.id());
     let (of_new, of_old) = (format!("in place of {old}"), format!("{new} takes its place"));
     let records = audit(store).await;
-    let changes: Vec<_> = records.iter().skip(1).map(told).collect();
+    let changes: Vec<_> = records.iter().skip(1).map(content).collect();
     let expected =
         [(Action::Issued, "anna", Some(new), Some(&*of_new)), (Action::Rotated, "anna", Some(old), Some(&*of_old))];
     assert_eq!(changes, expected);
@@ -167,7 +167,7 @@ pub async fn pages_go_back_in_time<F: Fixture>() {
             assert!(page.len() <= 4);
             let before = last.number;
             seen.extend(page);
-            // What is added meanwhile is newer than what is still to come.
+            // Records that are added meanwhile are newer than the remaining pages.
             store.as_actor("test").rename(key.record.id(), "later").await.unwrap();
             page = store.audit(&query.clone().before(before)).await.unwrap();
         }
@@ -204,7 +204,7 @@ pub async fn neither_keys_nor_digests_are_in_it<F: Fixture>() {
     }
 }
 
-/// Only what is old goes, never the newest, and what was revoked stays so.
+/// Only old records are removed, never the newest one, and revoked keys stay revoked.
 pub async fn a_log_is_thinned_out<F: Fixture>() {
     let fixture = F::fresh(StoreSettings::new()).await;
     let store = fixture.store();

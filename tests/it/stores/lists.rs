@@ -1,4 +1,4 @@
-//! Finding keys among many, and taking all of them elsewhere.
+//! Tests queries over many keys, and the export of all of them.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ const KINDS: [Option<&str>; 3] = [None, Some("admin"), Some("runtime")];
 const TENANTS: [Option<&str>; 3] = [None, Some("acme"), Some("acme-live")];
 const RESOURCES: [&str; 3] = ["products", "product", "orders"];
 const STATUSES: [Status; 4] = [Status::Active, Status::NotYetValid, Status::Expired, Status::Revoked];
-/// Whole minutes away from now, so that the time that the test takes changes no answer.
+/// The offsets are whole minutes, so that the duration of the test does not change the results.
 const MINUTES: [i64; 5] = [-600, -60, 60, 600, 6000];
 
 fn random_record(dice: &mut Dice, number: u32) -> KeyRecord {
@@ -29,7 +29,7 @@ fn random_record(dice: &mut Dice, number: u32) -> KeyRecord {
             _ => grant,
         };
     }
-    // In no order of their ids.
+    // The ids are not in the order in which the keys are added.
     let id = format!("{}_{number}", dice.pick(&["a", "B", "b-", "!", "~"]));
     KeyRecord::builder(id.parse().unwrap(), Digest::from_key(&number.to_be_bytes()))
         .name(dice.pick(&NAMES))
@@ -45,7 +45,7 @@ fn random_record(dice: &mut Dice, number: u32) -> KeyRecord {
         .build()
 }
 
-/// A condition as a query has it and as one would write it down.
+/// A condition as a query, and as an equivalent predicate.
 type Condition = (KeyQuery, Box<dyn Fn(&KeyRecord) -> bool>);
 
 const CONDITIONS: u64 = 7;
@@ -86,7 +86,7 @@ fn condition(which: u64, dice: &mut Dice, query: KeyQuery) -> Condition {
     }
 }
 
-/// The keys of a query by pages of this size.
+/// Returns the keys of a query, read in pages of this size.
 async fn found(store: &impl KeyAdmin, query: &KeyQuery, limit: usize) -> Vec<Arc<KeyRecord>> {
     let mut query = query.clone().limit(limit);
     let mut records = Vec::new();
@@ -128,14 +128,15 @@ pub async fn filters_find_what_a_naive_search_finds<F: Fixture>() {
     assert!(hits > 1000, "{hits} hits: the conditions find next to nothing");
 }
 
-/// Keys come and go before, at and behind the place that the reader has reached.
+/// Keys are added and deleted before, at and after the position that the reader has reached.
 pub async fn pages_are_stable_while_keys_come_and_go<F: Fixture>() {
     let fixture = F::fresh(StoreSettings::new()).await;
     let store = fixture.store();
     let record = |number: u32| {
         KeyRecord::builder(format!("k_{number:05}").parse().unwrap(), Digest::from_key(&number.to_be_bytes())).build()
     };
-    // Even numbers stay. Of the odd ones, some are there from the beginning and go, others come.
+    // Keys with even numbers stay. Of the odd ones, some exist from the beginning and are deleted, and others are
+    // added.
     let steady: Vec<_> = (0..10_000).step_by(2).map(record).collect();
     let passing: Vec<_> = (1..10_000).step_by(4).map(record).collect();
     store.as_actor("test").import(steady.iter().chain(&passing).cloned()).await.unwrap();
@@ -150,9 +151,9 @@ pub async fn pages_are_stable_while_keys_come_and_go<F: Fixture>() {
         let coming = (0..20).map(|_| 3 + 4 * dice.roll(2_499) as u32).collect::<BTreeSet<_>>();
         store.as_actor("test").import(coming.into_iter().map(record)).await.unwrap();
         for going in [1 + 4 * dice.roll(2_499) as u32, 1 + 4 * dice.roll(2_499) as u32] {
-            let _ = store.as_actor("test").delete(record(going).id()).await; // it may be gone already
+            let _ = store.as_actor("test").delete(record(going).id()).await; // it may be deleted already
         }
-        // The one that the page ended with as well: the next begins at its place all the same.
+        // The last key of a page is deleted, too: the next page must still begin after it.
         if last.as_str().ends_with(['1', '3', '5', '7', '9']) {
             store.as_actor("test").delete(&last).await.unwrap();
         }

@@ -1,6 +1,6 @@
-//! One suite that every store passes: the same cases, mounted once for each store, so that a test that
-//! fails names store and case. A store that comes later implements [`Fixture`] (and [`Durable`], if what
-//! it holds outlives the process) and adds a line at the end of this file.
+//! One suite that every store passes: the same cases are mounted once for each store, so that a failing test names
+//! store and case. A new store implements [`Fixture`] (and [`Durable`], if its data outlive the process) and adds a
+//! line at the end of this file.
 
 mod admission;
 mod changes;
@@ -10,6 +10,8 @@ mod child;
 mod cluster;
 #[cfg(feature = "sqlite")]
 mod durable;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod earlier;
 #[cfg(all(feature = "file", feature = "sqlite"))]
 mod file;
 mod history;
@@ -55,45 +57,45 @@ use tower_authz::{
 
 use crate::support::Handler;
 
-/// How the suite comes to a store.
+/// Gives the suite access to a store.
 pub trait Fixture: Sized {
     type Store: KeyStore + KeyAdmin + Clone;
 
-    /// Whether what the store needs is on this machine. If not, that was said loudly.
+    /// Whether the requirements of the store are met on this machine. If not, the skipped tests were reported.
     fn is_there() -> bool {
         true
     }
 
-    /// An empty store that nobody else knows; it is cleared away when the fixture is dropped.
+    /// Creates an empty store that no other test uses; it is removed when the fixture is dropped.
     async fn fresh(settings: StoreSettings) -> Self;
 
     fn store(&self) -> &Self::Store;
 
-    /// A store may write uses late, and this is not the place to wait for it: it has until the end of the
-    /// process. Nobody else may hold the store any more.
+    /// A store may write uses with a delay, at the latest at the end of the process, for which the suite does not
+    /// wait here. The fixture must hold the only handle.
     async fn with_uses_written(self) -> Self;
 }
 
 /// A store that outlives the process that opened it.
 #[cfg(feature = "sqlite")]
 pub trait Durable: Fixture {
-    /// Names the store to a child process.
+    /// Names the kind of store to a child process.
     const KIND: &'static str;
 
-    /// Where it is: what a child process needs to open it.
+    /// Returns the location that a child process needs to open the store.
     fn place(&self) -> String;
 
-    /// What another process would do.
+    /// Opens the store as another process would.
     async fn open(place: &str) -> Result<Self::Store, StoreError>;
 
     /// Drops the store as the end of a process would, and opens it as the next one would.
     async fn reopen(self) -> Self;
 
-    /// Asks the database itself whether it is whole.
+    /// Runs the integrity check of the database.
     async fn assert_sound(place: &str);
 }
 
-/// Mounts each case under its name. A case that is left out here is dead code, and clippy says so.
+/// Mounts each case under its name. A case that is left out here is dead code, which clippy reports.
 macro_rules! mount {
     ($fixture:path { $($file:ident: $($case:ident)+;)+ }) => {
         $(mod $file {
@@ -180,7 +182,7 @@ macro_rules! durability {
     };
 }
 
-/// The store of the crate that every other is compared with.
+/// The reference store that every other is compared with.
 pub struct Memory(MemoryStore);
 
 impl Fixture for Memory {
@@ -199,8 +201,7 @@ impl Fixture for Memory {
     }
 }
 
-/// Requests as they come in: one service, built before anything is changed, that demands `products` and is
-/// about the shop that a header names.
+/// A service that was built before any change. Requests need `products`, and a header names their shop.
 #[derive(Clone)]
 pub struct Gate(BoxCloneSyncService<Request<Full<Bytes>>, Response<Full<Bytes>>, Infallible>);
 
@@ -225,12 +226,12 @@ impl Gate {
         self.0.clone().oneshot(request.body(Full::default()).unwrap()).await.unwrap().status().as_u16()
     }
 
-    /// Reads what belongs to the shop `de`.
+    /// Sends a request that reads from the shop `de`.
     pub async fn get(&self, key: &IssuedKey) -> u16 {
         self.ask(Method::GET, "de", key.api_key.expose()).await
     }
 
-    /// Changes it.
+    /// Sends a request that writes to the shop `de`.
     pub async fn put(&self, key: &IssuedKey) -> u16 {
         self.ask(Method::PUT, "de", key.api_key.expose()).await
     }
@@ -242,7 +243,7 @@ pub async fn issue(store: &impl KeyAdmin) -> IssuedKey {
     store.as_actor("test").issue(NewKey::new("k", grant)).await.unwrap()
 }
 
-/// Every record that can be read, page by page.
+/// Returns every readable record, page by page.
 pub async fn all(store: &impl KeyAdmin) -> Vec<Arc<KeyRecord>> {
     let mut query = KeyQuery::new();
     let mut records = Vec::new();
@@ -256,7 +257,7 @@ pub async fn all(store: &impl KeyAdmin) -> Vec<Arc<KeyRecord>> {
     }
 }
 
-/// Every audit record, the oldest first.
+/// Returns every audit record, from the oldest to the newest.
 pub async fn audit(store: &impl KeyAdmin) -> Vec<AuditRecord> {
     let mut query = AuditQuery::new().limit(1000);
     let mut records = Vec::new();
@@ -270,19 +271,19 @@ pub async fn audit(store: &impl KeyAdmin) -> Vec<AuditRecord> {
     records
 }
 
-/// Now, and so many seconds later or earlier, in whole microseconds, which is what every store keeps.
+/// Returns the time this many seconds from now, in whole microseconds, which every store preserves.
 pub fn in_seconds(seconds: i64) -> SystemTime {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let now = i64::try_from(now.as_micros()).unwrap() + seconds * 1_000_000;
     UNIX_EPOCH + Duration::from_micros(now.try_into().unwrap())
 }
 
-/// Numbers that look random, the same in each run.
+/// A pseudo-random generator that gives the same numbers in each run.
 pub struct Dice(pub u64);
 
 impl Dice {
     pub fn roll(&mut self, sides: u64) -> u64 {
-        // xorshift64*, from "An experimental exploration of Marsaglia's xorshift generators".
+        // This is xorshift64*, from "An experimental exploration of Marsaglia's xorshift generators".
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;

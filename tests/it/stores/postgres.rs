@@ -13,7 +13,7 @@ use tower_authz::store::{PostgresOptions, PostgresStore, StoreSettings};
 
 use super::{Fixture, cluster::Cluster};
 
-/// Where its socket is.
+/// Returns the directory of its socket.
 pub fn server() -> Option<&'static Path> {
     static SERVER: OnceLock<Option<Cluster>> = OnceLock::new();
     let start = || {
@@ -24,17 +24,17 @@ pub fn server() -> Option<&'static Path> {
     SERVER.get_or_init(start).as_ref().map(|cluster| &*cluster.folder)
 }
 
-/// How a database of the server is reached.
+/// Returns the address of a database of the server.
 pub fn address(database: &str) -> String {
     format!("host={} user=postgres dbname={database}", server().unwrap().display())
 }
 
-/// Has the database do something, past all stores.
+/// Executes SQL in the database, without any store.
 pub async fn raw(database: &str, sql: &str) {
     raw_at(&address(database), sql).await;
 }
 
-/// The same of any server.
+/// Executes SQL at any server.
 pub async fn raw_at(address: &str, sql: &str) {
     let begin = Instant::now();
     let (client, connection) = loop {
@@ -50,7 +50,7 @@ pub async fn raw_at(address: &str, sql: &str) {
     let _ = driven.await;
 }
 
-/// A database that nobody else knows.
+/// Creates a database that no other test uses.
 pub async fn database() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let name = format!("store_{}", COUNT.fetch_add(1, Ordering::Relaxed));

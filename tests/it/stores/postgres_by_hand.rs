@@ -1,4 +1,4 @@
-//! What people do to the database past this program: by SQL, by dumps that are restored, by settings and poolers.
+//! Tests changes to the database without this program: by SQL, by restored dumps, by settings and poolers.
 
 use std::{
     process::Command,
@@ -40,7 +40,7 @@ async fn what_is_changed_by_sql_is_in_force_on_every_replica_and_on_record() {
         let by_hand = records.iter().find(|record| record.action == Action::ChangedBySql).unwrap();
         assert_eq!(by_hand.by, "postgres");
     }
-    // A use is no change, and neither is one of ours told twice.
+    // A use is not a change, and the store's own changes are recorded only once.
     let before = a.audit(&AuditQuery::new()).await.unwrap().len();
     change("UPDATE authz_keys SET last_used = now()", other.record.id().as_str()).await;
     soon(a.as_actor("anna").rename(other.record.id(), "another")).await.unwrap();
@@ -55,7 +55,7 @@ async fn what_is_changed_by_sql_is_in_force_on_every_replica_and_on_record() {
     refused(&other, "truncated").await;
 }
 
-/// How leases can be lost while a replica still holds one.
+/// Tests the ways in which leases can be lost while a replica still holds one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn leases_that_are_lost_are_waited_for() {
     let Some(folder) = server() else { return };
@@ -87,7 +87,7 @@ async fn leases_that_are_lost_are_waited_for() {
         let proxy = Proxy::to(&database).await;
         let b = replica(&proxy.address(), "cut off", lease).await;
         let gate = Gate::of(&b);
-        // Longer than any lease in the dump.
+        // The pause is longer than any lease in the dump.
         sleep(lease + Duration::from_millis(200)).await;
         drop(a);
         assert_eq!(gate.get(&key).await, 200);
@@ -114,7 +114,7 @@ async fn leases_that_are_lost_are_waited_for() {
     }
 }
 
-/// The same while a change already waits, or by a table that is another one.
+/// The leases are lost while a change already waits for them, or because the table was replaced.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn leases_that_are_lost_while_a_change_waits_are_waited_for() {
     if server().is_none() {
@@ -154,7 +154,7 @@ async fn leases_that_are_lost_while_a_change_waits_are_waited_for() {
     }
 }
 
-/// Transactions that overlap bring no revoked key back, and none removes keys unseen.
+/// Overlapping transactions neither restore a revoked key nor remove keys unnoticed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn transactions_that_overlap_bring_nobody_back() {
     if server().is_none() {
@@ -164,9 +164,9 @@ async fn transactions_that_overlap_bring_nobody_back() {
     let gate = Gate::of(&a);
     let keys = [soon(issue(&a)).await, soon(issue(&a)).await, soon(issue(&a)).await];
     let [id, moved, stays] = [0, 1, 2].map(|index| keys[index].record.id().clone());
-    raw(&database, "CREATE TABLE saved AS SELECT id, digest, name, may, version FROM authz_keys").await;
+    raw(&database, "CREATE TABLE saved AS SELECT id, digest, record, version FROM authz_keys").await;
     let back = |id: &tower_authz::KeyId| {
-        format!("INSERT INTO authz_keys (id, digest, name, may, version) SELECT * FROM saved WHERE id = '{id}'")
+        format!("INSERT INTO authz_keys (id, digest, record, version) SELECT * FROM saved WHERE id = '{id}'")
     };
 
     let first = format!(
@@ -191,7 +191,7 @@ async fn transactions_that_overlap_bring_nobody_back() {
 
     let other = "sha256(random()::text::bytea)";
     raw(&database, &format!("UPDATE authz_keys SET revoked_at = now(), digest = {other} WHERE id = '{moved}'")).await;
-    let again = back(&moved).replace("SELECT *", "SELECT id || 'x', digest, name, may, version");
+    let again = back(&moved).replace("SELECT *", "SELECT id || 'x', digest, record, version");
     let error = try_raw(&database, &again).await.unwrap_err();
     assert!(error.contains("a revoked key stays revoked"), "the digest that it had: {error}");
 
@@ -214,7 +214,7 @@ async fn transactions_that_overlap_bring_nobody_back() {
     drop(stays);
 }
 
-/// Whoever keeps the row of a key locked keeps it from being revoked, which is told, and keeps nobody else from anything.
+/// A transaction that locks the row of a key prevents its revocation, which is reported, and blocks nothing else.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_locked_key_holds_nobody_else_up() {
     if server().is_none() {
@@ -247,7 +247,7 @@ async fn a_locked_key_holds_nobody_else_up() {
     assert_eq!(gate.get(&locked).await, 401);
 }
 
-/// What stands in the way is told for what it is.
+/// Each error names its actual cause, such as a pooler or a setting of the database.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn settings_and_poolers_are_told_for_what_they_are() {
     let Some(folder) = server() else { return };
@@ -289,7 +289,7 @@ async fn a_log_that_was_thinned_out_is_followed_as_before() {
     assert!(b.lease_left() > Duration::ZERO, "it goes on");
 }
 
-/// A change is missed, and the log thinned out up to it, while a replica is cut off for a moment.
+/// A replica is disconnected for a moment, misses a change, and the audit log is pruned up to that change.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_was_cut_off_follows_a_log_that_was_thinned_out() {
     if server().is_none() {
@@ -316,7 +316,7 @@ async fn a_replica_that_was_cut_off_follows_a_log_that_was_thinned_out() {
     assert_eq!(gate.get(&revoked).await, 401);
 }
 
-/// Functions that run with the rights of the owner are of no use to anybody else.
+/// Functions that run with the rights of the owner are of no use to any other role.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_owner_may_do_is_done_for_these_tables_alone() {
     if server().is_none() {
@@ -346,7 +346,7 @@ async fn what_the_owner_may_do_is_done_for_these_tables_alone() {
     }
     driven.abort();
 
-    // Nor does a temporary table take the place of one of them: what is revoked is remembered all the same.
+    // A temporary table cannot shadow one of these tables: the revocation is still remembered.
     let key = soon(issue(&a)).await;
     let record = tower_authz::KeyRecord::clone(&key.record);
     let sql = format!(
@@ -358,7 +358,7 @@ async fn what_the_owner_may_do_is_done_for_these_tables_alone() {
     assert_eq!(soon(a.as_actor("anna").import([record])).await.unwrap().refused, 1);
 }
 
-/// A permission for a resource of that name is no revocation.
+/// A permission for a resource of that name must not be taken for a revocation.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tables_of_an_earlier_version_tell_who_was_revoked() {
     if server().is_none() {
@@ -392,7 +392,7 @@ async fn tables_of_an_earlier_version_tell_who_was_revoked() {
     assert_eq!((back.added, back.refused), (1, 1));
 }
 
-/// A counter that was set by hand to the last numbers is an error, and ends nothing.
+/// A counter that was set to the highest numbers by hand is an error, and does not end the process.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_counter_that_has_come_to_its_end_is_an_error() {
     if server().is_none() {

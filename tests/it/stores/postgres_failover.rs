@@ -1,4 +1,4 @@
-//! Real servers of PostgreSQL that end, start again, and take over from one another.
+//! Tests real PostgreSQL servers that stop, restart, and take over from one another.
 
 use std::time::{Duration, Instant};
 
@@ -13,13 +13,13 @@ use crate::stores::{
     postgres_faults::{LEASE, listening, soon, until},
 };
 
-/// The addresses of a primary and its standby: whichever accepts writes.
+/// Returns the address of both servers, of which the one that accepts writes is used.
 fn either(first: &Cluster, second: &Cluster) -> String {
     let (first, second) = (first.folder.display(), second.folder.display());
     format!("host={first},{second} user=postgres dbname=postgres target_session_attrs=read-write")
 }
 
-/// A primary, a standby that follows it, and a store.
+/// Returns a primary, a standby that follows it, and a store.
 async fn pair(lease: Duration) -> Option<(Cluster, Cluster, String, PostgresStore)> {
     let primary = Cluster::new()?;
     primary.start(&[]);
@@ -36,7 +36,7 @@ fn promote(standby: &Cluster) {
     standby.run("pg_ctl", &["-D", &standby.data(), "-w", "promote"]);
 }
 
-/// RF032: what a standby says may be old.
+/// RF032: the data of a standby may be outdated, so it must not be used.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_standby_is_no_place_to_ask() {
     let Some((_primary, standby, _, store)) = pair(LEASE).await else { return };
@@ -49,7 +49,7 @@ async fn a_standby_is_no_place_to_ask() {
     assert_eq!(Gate::of(&store).get(&key).await, 200);
 }
 
-/// With synchronous replication a standby has all that was acknowledged: the replicas go on where they were.
+/// With synchronous replication the standby has every acknowledged change, so the replicas continue.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_standby_that_was_in_step_takes_over() {
     let lease = Duration::from_secs(3);
@@ -74,7 +74,7 @@ async fn a_standby_that_was_in_step_takes_over() {
     let waited = soon(a.as_actor("anna").rename(stays.record.id(), "one")).await;
     let waited = match waited {
         Ok(renamed) => renamed.propagation.waited,
-        // Its connection had ended with the old server, which it could not know.
+        // The connection had ended with the old server, which the store could not know before.
         Err(_) => soon(a.as_actor("anna").rename(stays.record.id(), "two")).await.unwrap().propagation.waited,
     };
     assert!(waited > lease / 2, "{waited:?}");
@@ -82,7 +82,7 @@ async fn a_standby_that_was_in_step_takes_over() {
     assert!(waited < lease / 2, "{waited:?}");
 }
 
-/// RF033: a standby that lacks what was acknowledged takes over. Whoever knew of it refuses.
+/// RF033: a standby that lacks an acknowledged change takes over. Replicas that knew of the change refuse requests.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_standby_that_was_behind_is_noticed() {
     let Some((primary, standby, address, a)) = pair(LEASE).await else { return };
@@ -111,7 +111,7 @@ async fn a_standby_that_was_behind_is_noticed() {
     assert_eq!((gate.get(&key).await, gate.get(&stays).await), (503, 503), "for good");
 }
 
-/// Leases that the old server has given are waited for, though the new one has never heard of them.
+/// The writer waits for leases that the old server has granted, although the new one has no record of them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn leases_that_were_lost_in_a_failover_are_waited_for() {
     let lease = Duration::from_secs(12);
@@ -125,7 +125,7 @@ async fn leases_that_were_lost_in_a_failover_are_waited_for() {
     soon(raw_at(&standby.address("postgres"), &known)).await;
     drop(a);
     standby.kill();
-    // Started now, and with no way to the new server.
+    // The replica starts now, and cannot reach the new server.
     let options = PostgresOptions::new().lease(lease).name("lost").on_fault(|_| {});
     let b = soon(options.connect(&primary.address("postgres"))).await.unwrap();
     let gate = Gate::of(&b);
@@ -133,7 +133,7 @@ async fn leases_that_were_lost_in_a_failover_are_waited_for() {
     primary.kill();
     standby.start(&[]);
     promote(&standby);
-    // Whose own lease is another.
+    // The lease of the writer itself is a different one.
     let writer = PostgresOptions::new().uncached().connect(&standby.address("postgres")).await.unwrap();
     assert_eq!(gate.get(&key).await, 200, "its lease is not over yet: else this shows nothing");
     let begin = Instant::now();
@@ -142,7 +142,7 @@ async fn leases_that_were_lost_in_a_failover_are_waited_for() {
     assert!(revoked.propagation.waited > lease / 2 && begin.elapsed() < lease * 2, "{revoked:?}");
 }
 
-/// A crash of the database: nothing is lost, and nobody is admitted who cannot know.
+/// After a crash of the database nothing is lost, and no replica admits a request without a lease.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_starts_again_is_the_same() {
     let Some(cluster) = Cluster::new() else { return };

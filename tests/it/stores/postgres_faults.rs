@@ -1,6 +1,6 @@
-//! What goes wrong between replicas and their database: connections that stall, break or say nothing, replicas that
-//! are gone, a database that was set back. Several stores on one database are several replicas. The numbers are
-//! those of the table of faults that the promise was tested with.
+//! Tests faults between replicas and their database: connections that stall, break or stay silent, replicas that are
+//! gone, a database that was restored. Several stores on one database act as several replicas. The numbers are those
+//! of the fault table (`revocation_faults`) that the guarantee is tested with.
 
 use std::{
     path::PathBuf,
@@ -37,17 +37,17 @@ use crate::{
     support::Handler,
 };
 
-/// Short, where a lease has to run out.
+/// The lease is short where a test waits for it to expire.
 pub const LEASE: Duration = Duration::from_millis(800);
-/// How much longer than it should something may take on a machine that is busy with other things.
+/// The tolerance for delays on a machine that is busy with other work.
 const SLACK: Duration = Duration::from_millis(1500);
 
-/// Nothing here may hang.
+/// Fails if the operation takes too long, so that no test hangs.
 pub async fn soon<T>(work: impl Future<Output = T>) -> T {
     timeout(Duration::from_secs(10), work).await.expect("it hangs")
 }
 
-/// Waits until something holds.
+/// Waits until a condition holds.
 pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let begin = Instant::now();
     while !holds().await {
@@ -56,7 +56,7 @@ pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     }
 }
 
-/// A database with a store in it, and one replica.
+/// Returns a database with a store in it, and one replica.
 pub async fn first(lease: Duration) -> (String, PostgresStore) {
     let database = database().await;
     let options = PostgresOptions::new().lease(lease).name("first");
@@ -68,7 +68,7 @@ pub async fn replica(address: &str, name: &str, lease: Duration) -> PostgresStor
     soon(PostgresOptions::new().lease(lease).name(name).connect(address)).await.unwrap()
 }
 
-/// What was reported, and the options that have it reported here.
+/// Returns a list of the reported faults, and options that report them to it.
 pub fn listening() -> (Arc<Mutex<Vec<String>>>, PostgresOptions) {
     let heard = Arc::new(Mutex::new(Vec::new()));
     let options = PostgresOptions::new().lease(LEASE).on_fault({
@@ -78,7 +78,7 @@ pub fn listening() -> (Arc<Mutex<Vec<String>>>, PostgresOptions) {
     (heard, options)
 }
 
-/// Has the database do something that it may refuse.
+/// Executes SQL that the database may refuse.
 pub async fn try_raw(database: &str, sql: &str) -> Result<(), String> {
     let (client, connection) =
         tokio_postgres::connect(&address(database), tokio_postgres::NoTls).await.map_err(|error| error.to_string())?;
@@ -89,28 +89,28 @@ pub async fn try_raw(database: &str, sql: &str) -> Result<(), String> {
     done.map_err(|error| error.as_db_error().map_or_else(|| error.to_string(), |error| error.message().to_owned()))
 }
 
-/// Ends every connection to the database but the one that asks for it.
+/// Terminates every connection to the database except the current one.
 const TERMINATE: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
                          WHERE datname = current_database() AND pid <> pg_backend_pid()";
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Flow {
     Open,
-    /// Bytes are read and kept.
+    /// Bytes are read and held back.
     Held,
     Cut,
 }
 
-/// What is held when the replica sends certain words.
+/// The traffic that is held back when the replica sends certain text.
 #[derive(Clone, Copy)]
 enum Trap {
-    /// The words and what comes after them.
+    /// Holds back the text, and everything after it.
     Words(&'static str),
-    /// The answer to them.
+    /// Holds back the answer to the text.
     Answer(&'static str),
 }
 
-/// Both directions of all connections of the present generation.
+/// Both directions of all connections of the current generation.
 #[derive(Clone)]
 struct Flows {
     up: Arc<watch::Sender<Flow>>,
@@ -123,12 +123,12 @@ impl Flows {
     }
 }
 
-/// Stands between a replica and the database.
+/// A proxy between a replica and the database.
 pub struct Proxy {
     database: String,
     port: u16,
     shared: Arc<Shared>,
-    /// Those that were given up: they must stay as they are.
+    /// The flows of abandoned connections, which must stay as they are.
     lost: Mutex<Vec<Flows>>,
 }
 
@@ -136,9 +136,9 @@ struct Shared {
     socket: PathBuf,
     flows: Mutex<Flows>,
     trap: Mutex<Option<Trap>>,
-    /// Takes the replica's ear away: it listens to a channel on which nothing is ever said.
+    /// Makes the replica listen to another channel, on which no notification is sent.
     deaf: AtomicBool,
-    /// How often that was done.
+    /// Counts how often a `LISTEN` was changed in this way.
     deafened: AtomicUsize,
     connections: AtomicUsize,
 }
@@ -181,22 +181,22 @@ impl Proxy {
         }
     }
 
-    /// Holds every byte back, of connections to come too.
+    /// Holds back every byte, of future connections too.
     pub fn stall(&self) {
         self.set(Some(Flow::Held), Some(Flow::Held));
     }
 
-    /// Lets everything go on that was held back.
+    /// Lets all held traffic continue.
     pub fn open(&self) {
         self.set(Some(Flow::Open), Some(Flow::Open));
     }
 
-    /// Ends what is there, and lets nothing through any more.
+    /// Ends the connections, and lets no more bytes through.
     pub fn cut(&self) {
         self.set(Some(Flow::Cut), Some(Flow::Cut));
     }
 
-    /// The connections as they are stay held for ever, as when a network forgets them; new ones are well.
+    /// Holds the present connections back for ever, as when a network loses their state; new ones work.
     fn lose(&self) {
         self.stall();
         let lost = std::mem::replace(&mut *self.shared.flows.lock().unwrap(), Flows::open());
@@ -240,9 +240,9 @@ async fn pump(
 
 impl Shared {
     fn look_at(&self, bytes: &mut [u8]) {
-        let place = |words: &str, bytes: &[u8]| bytes.windows(words.len()).position(|it| it == words.as_bytes());
+        let position_of = |words: &str, bytes: &[u8]| bytes.windows(words.len()).position(|it| it == words.as_bytes());
         if self.deaf.load(Ordering::Relaxed)
-            && let Some(at) = place("LISTEN authz", bytes)
+            && let Some(at) = position_of("LISTEN authz", bytes)
         {
             bytes[at..at + 12].copy_from_slice(b"LISTEN other");
             self.deafened.fetch_add(1, Ordering::Relaxed);
@@ -254,7 +254,7 @@ impl Shared {
         }) else {
             return;
         };
-        if place(words, bytes).is_some() {
+        if position_of(words, bytes).is_some() {
             let flows = self.flows.lock().unwrap();
             let _ = if held { &flows.up } else { &flows.down }.send_replace(Flow::Held);
             *trap = None;
@@ -262,8 +262,8 @@ impl Shared {
     }
 }
 
-/// Requests of several threads at one replica, for one key after another, and when the last one began that was
-/// admitted.
+/// Threads that send requests to one replica with one key after another, and record when the last admitted request of
+/// each key began.
 struct Readers {
     stop: Arc<AtomicBool>,
     threads: Vec<std::thread::JoinHandle<(usize, Vec<Option<Instant>>)>>,
@@ -277,7 +277,7 @@ impl Readers {
             std::thread::spawn(move || {
                 let (mut asked, mut last) = (0, Vec::new());
                 while !stop.load(Ordering::SeqCst) {
-                    // The newest, and the one before it.
+                    // Each thread uses the newest key, and the one before it.
                     let keys: Vec<_> = {
                         let keys = keys.lock().unwrap();
                         keys.iter().cloned().enumerate().skip(keys.len().saturating_sub(2)).collect()
@@ -298,7 +298,8 @@ impl Readers {
         Self { threads: vec![thread(), thread()], stop }
     }
 
-    /// How many requests there were, and how many were admitted though they began after that moment.
+    /// Returns the number of requests, of keys that were admitted, and of those that were admitted by a request that
+    /// began after their revocation had returned.
     fn check(self, returned: &[Instant]) -> (usize, usize, usize) {
         self.stop.store(true, Ordering::SeqCst);
         let (mut asked, mut admitted, mut wrong) = (0, 0, 0);
@@ -312,7 +313,7 @@ impl Readers {
     }
 }
 
-/// The answer to a request with this key: status, and what it says about trying again.
+/// Returns the status of a request with this key, and its `Retry-After`.
 async fn answer(store: &PostgresStore, key: &IssuedKey) -> (u16, Option<String>) {
     let rule = RequireLayer::new(Rule::resource("products").unscoped());
     let service = ServiceBuilder::new().layer(AuthenticateLayer::new(store.clone())).layer(rule);
@@ -328,7 +329,7 @@ async fn assert_unavailable(store: &PostgresStore, key: &IssuedKey) {
     assert_eq!(store.lookup(key.record.digest()).found().await.unwrap_err().kind(), StoreErrorKind::Unavailable);
 }
 
-/// RF001, RF013, RF016, RF034, RF037.
+/// Covers RF001, RF013, RF016, RF034, RF037.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_has_returned_on_one_replica_holds_on_the_other() {
     if server().is_none() {
@@ -346,7 +347,7 @@ async fn what_has_returned_on_one_replica_holds_on_the_other() {
         assert_eq!(gate.get(&key).await, 200, "issued, round {round}");
         keys.lock().unwrap().push(key.clone());
         if round % 3 == 0 {
-            // So that the readers have found it, or are just about to.
+            // The pause gives the readers time to find the key, or almost.
             sleep(Duration::from_micros(200 * (round % 7))).await;
         }
         let (id, anna) = (key.record.id(), a.as_actor("anna"));
@@ -369,7 +370,7 @@ async fn what_has_returned_on_one_replica_holds_on_the_other() {
     assert!(admitted > 20, "of {asked} requests the readers had {admitted} admitted: they were not there");
 }
 
-/// RF002, RF028, RF041.
+/// Covers RF002, RF028, RF041.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_is_cut_off_is_waited_for_and_refuses_until_it_is_back() {
     if server().is_none() {
@@ -392,7 +393,7 @@ async fn a_replica_that_is_cut_off_is_waited_for_and_refuses_until_it_is_back() 
     assert!(revoked.propagation.waited > Duration::ZERO && revoked.propagation.waited <= begin.elapsed());
     assert_eq!(Gate::of(&a).get(&other).await, 200, "who can reach the database goes on");
 
-    // Nobody is waited for twice.
+    // A second change does not wait for the same replica again.
     let begin = Instant::now();
     let again = soon(a.as_actor("anna").rename(other.record.id(), "another name")).await.unwrap();
     assert!(again.propagation.unacknowledged.is_empty() && begin.elapsed() < SLACK, "{again:?}");
@@ -406,8 +407,8 @@ async fn a_replica_that_is_cut_off_is_waited_for_and_refuses_until_it_is_back() 
     assert_eq!(gate.get(&key).await, 401);
 }
 
-/// RF002: the replica learns of a thousand changes when it is back, and admits nobody before it knows them all.
-/// RF024: and they come all at once.
+/// RF002: the replica learns of a thousand changes when it reconnects, and admits no request before it has applied
+/// all of them. RF024: the changes arrive all at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_burst_of_revocations_reaches_every_replica() {
     if server().is_none() {
@@ -455,7 +456,7 @@ async fn a_burst_of_revocations_reaches_every_replica() {
         assert_eq!((gates[0].get(key).await, gates[1].get(key).await, gates[2].get(key).await), (401, 401, 503));
     }
 
-    // All have returned: whatever is admitted from now on is wrong.
+    // All revocations have returned, so each request that is admitted from now on is an error.
     let stop = Arc::new(AtomicBool::new(false));
     let hammer = {
         let (gate, keys, stop) = (gates[2].clone(), Arc::clone(&keys), Arc::clone(&stop));
@@ -478,7 +479,7 @@ async fn a_burst_of_revocations_reaches_every_replica() {
     assert_eq!(hammer.join().unwrap(), 0, "admitted by keys that were revoked before");
 }
 
-/// A lease is as old as the question for it, however late the answer is.
+/// A lease counts from the moment its renewal was sent, however late the answer arrives.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_late_answer_makes_no_lease_longer() {
     if server().is_none() {
@@ -490,11 +491,11 @@ async fn a_late_answer_makes_no_lease_longer() {
     let b = replica(&proxy.address(), "slow", lease).await;
     let key = soon(issue(&a)).await;
     assert_eq!(Gate::of(&b).get(&key).await, 200);
-    // The renewal is prepared: of its words only the name of the replica goes over the wire.
+    // The renewal is a prepared statement, of which only the name of the replica is visible in the traffic.
     proxy.set_trap(Trap::Answer("slow"));
     proxy.sprung().await;
     let asked = Instant::now();
-    // From here on it can ask nothing more; in the database its lease is renewed.
+    // From here on the replica can send nothing, while its lease is renewed in the database.
     proxy.set(Some(Flow::Held), None);
     let revoking = tokio::spawn({
         let (a, id) = (a.clone(), key.record.id().clone());
@@ -507,7 +508,7 @@ async fn a_late_answer_makes_no_lease_longer() {
     assert_eq!(revoked.propagation.unacknowledged, ["slow"]);
 }
 
-/// However long leases are, a change waits for them, and says that it is made.
+/// A change waits for leases of any length, and reports success.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_waits_for_a_lease_longer_than_any_question_takes() {
     if server().is_none() {
@@ -515,7 +516,7 @@ async fn a_change_waits_for_a_lease_longer_than_any_question_takes() {
     }
     let (database, a) = first(LEASE).await;
     let key = soon(issue(&a)).await;
-    // Longer than the patience with one answer of the database (30 s).
+    // The lease is longer than the timeout for one answer of the database (30 s).
     let gone = "INSERT INTO authz_replicas (id, name, applied, lease, lease_until)
                 VALUES ('0', 'gone', 0, interval '36 s', clock_timestamp() + interval '36 s')";
     raw(&database, gone).await;
@@ -527,8 +528,8 @@ async fn a_change_waits_for_a_lease_longer_than_any_question_takes() {
     assert_eq!(Gate::of(&a).get(&key).await, 401);
 }
 
-/// A renewal waits for whoever holds the counter. A lease that runs out meanwhile is told apart from a database that is out
-/// of reach.
+/// A renewal waits for the transaction that locks the counter. The report distinguishes a lease that expires
+/// meanwhile from a database that cannot be reached.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lease_that_runs_out_behind_a_writer_is_reported() {
     if server().is_none() {
@@ -545,7 +546,7 @@ async fn a_lease_that_runs_out_behind_a_writer_is_reported() {
         let sql = format!("BEGIN; SELECT * FROM authz_counter FOR UPDATE; SELECT pg_sleep({seconds}); COMMIT");
         tokio::spawn(async move { try_raw(&database, &sql).await.unwrap() })
     };
-    // The lease outlives a third of itself, and not four fifths.
+    // The lease lasts while the lock is held for a third of it, but not for four fifths.
     let held = hold(lease.as_secs_f64() / 3.0);
     while !held.is_finished() {
         assert_eq!(gate.get(&key).await, 200);
@@ -560,7 +561,7 @@ async fn a_lease_that_runs_out_behind_a_writer_is_reported() {
     assert!(heard.len() == 1 && heard[0].contains("because the lease ran out"), "{heard:?}");
 }
 
-/// What a renewal reads and the lease that it is given are one: no change comes in between.
+/// A renewal reads the changes and gets its lease in one step, so that no change can be committed in between.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_change_comes_between_what_a_renewal_reads_and_the_lease() {
     if server().is_none() {
@@ -574,7 +575,8 @@ async fn no_change_comes_between_what_a_renewal_reads_and_the_lease() {
     assert_eq!(gate.get(&key).await, 200);
     proxy.stall();
     until("the lease has run out", async || gate.get(&key).await == 503).await;
-    // It is about to ask for a lease, by what it knew before: a renewal is prepared, and has only the name in it.
+    // The replica is about to request a lease for the version that it knew: the renewal is a prepared statement,
+    // which contains only its name.
     proxy.set_trap(Trap::Words("second"));
     proxy.open();
     proxy.sprung().await;
@@ -583,7 +585,7 @@ async fn no_change_comes_between_what_a_renewal_reads_and_the_lease() {
         async move { soon(a.as_actor("anna").revoke(&id, "lost")).await.unwrap() }
     });
     sleep(LEASE / 4).await;
-    // The lease is given, but what has changed is not read: so it holds for nothing.
+    // The lease is granted, but the changes are not read yet, so it must not count.
     proxy.set_trap(Trap::Words("SELECT DISTINCT"));
     proxy.open();
     revoking.await.unwrap();
@@ -595,7 +597,7 @@ async fn no_change_comes_between_what_a_renewal_reads_and_the_lease() {
     }
 }
 
-/// RF018: notifications are lost with their connection, and nothing else is.
+/// RF018: a lost connection loses its notifications, but no change.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_revocation_survives_the_end_of_every_connection() {
     if server().is_none() {
@@ -606,7 +608,8 @@ async fn a_revocation_survives_the_end_of_every_connection() {
     let gate = Gate::of(&b);
     let stays = soon(issue(&a)).await;
     for round in 0..10 {
-        // An admin's connection that was just ended is an error, once; then the change was not made, or may be.
+        // The first use of a terminated admin connection is an error, after which the change may or may not have been
+        // made.
         let key = loop {
             let grant = Grant::builder().read("products").build().unwrap();
             match soon(a.as_actor("anna").issue(tower_authz::store::NewKey::new("k", grant))).await {
@@ -628,7 +631,7 @@ async fn a_revocation_survives_the_end_of_every_connection() {
     until("the replica is back", async || gate.get(&stays).await == 200).await;
 }
 
-/// A replica that hears of nothing asks by itself, six times in a lease.
+/// A replica that receives no notifications polls by itself, six times in a lease.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_notification_is_needed() {
     if server().is_none() {
@@ -649,7 +652,7 @@ async fn no_notification_is_needed() {
     assert!(proxy.shared.deafened.load(Ordering::Relaxed) > 0, "it was not deaf");
 }
 
-/// RF025.
+/// Covers RF025.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_database_there_is_no_store() {
     if server().is_none() {
@@ -659,7 +662,7 @@ async fn without_a_database_there_is_no_store() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         listener.local_addr().unwrap().port()
     };
-    // One that accepts and says nothing.
+    // This server accepts connections and never answers.
     let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
     for port in [nobody, mute.local_addr().unwrap().port()] {
         let address = format!("host=127.0.0.1 port={port} user=postgres dbname=x connect_timeout=1");
@@ -675,7 +678,7 @@ async fn without_a_database_there_is_no_store() {
     assert!(error.to_string().contains("authz init"), "{error}");
 }
 
-/// What a restore does to the tables: the newest change was never made, and the key lives.
+/// Changes the tables as a restore would: the newest change is missing, and the key is not revoked.
 const SET_BACK: &str = "
     ALTER TABLE authz_audit DISABLE TRIGGER audit_is_kept;
     ALTER TABLE authz_keys DISABLE TRIGGER USER;
@@ -686,13 +689,13 @@ const SET_BACK: &str = "
     ALTER TABLE authz_audit ENABLE TRIGGER audit_is_kept;
     ALTER TABLE authz_keys ENABLE TRIGGER USER;";
 
-/// Another change that is given the number of the one that was lost.
+/// Adds another change with the number of the lost one.
 const GO_ON: &str = "
     INSERT INTO authz_audit (number, change, at, who, action)
       SELECT version + 1, 'another', now(), 'bob', 'settings' FROM authz_counter;
     UPDATE authz_counter SET version = version + 1, change = 'another';";
 
-/// RF033.
+/// Covers RF033.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_refuses_a_database_that_was_set_back() {
     if server().is_none() {
@@ -717,7 +720,7 @@ async fn a_replica_refuses_a_database_that_was_set_back() {
             status == 503 && gate.get(&stays).await == 503 && !heard.lock().unwrap().is_empty()
         })
         .await;
-        // For good: no lease, no later change, no other renewal brings it back.
+        // The refusal is permanent: no lease, later change or renewal ends it.
         sleep(LEASE * 3 / 2).await;
         assert_unavailable(&b, &stays).await;
         assert_unavailable(&b, &key).await;
@@ -725,7 +728,7 @@ async fn a_replica_refuses_a_database_that_was_set_back() {
         let heard = heard.lock().unwrap().clone();
         assert_eq!(heard.iter().filter(|fault| fault.contains("restored")).count(), 1, "{how}: {heard:?}");
         drop((a, b));
-        // Whoever has acknowledged it by a restart serves what there is.
+        // A replica that was restarted, which acknowledges the restore, serves the present data.
         let fresh = replica(&address(&database), "fresh", LEASE).await;
         assert_eq!(Gate::of(&fresh).get(&stays).await, 200, "{how}");
     }
@@ -746,7 +749,7 @@ async fn a_replica_that_ends_gives_its_lease_back() {
     assert!(revoked.propagation.unacknowledged.is_empty() && begin.elapsed() < SLACK, "{:?}", begin.elapsed());
 }
 
-/// Whoever drops a store waits for the database, but not for ever.
+/// Dropping a store waits for the database, but only for a limited time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_ends_though_its_database_does_not_answer() {
     if server().is_none() {
@@ -756,7 +759,7 @@ async fn a_replica_ends_though_its_database_does_not_answer() {
     let proxy = Proxy::to(&database).await;
     let b = replica(&proxy.address(), "second", LEASE).await;
     let key = soon(issue(&a)).await;
-    // A use to be written down, over a connection that was good.
+    // There is a use to be written, over a connection that has worked before.
     assert_eq!(Gate::of(&b).get(&key).await, 200);
     soon(b.show(key.record.id())).await.unwrap();
     proxy.stall();
@@ -766,7 +769,7 @@ async fn a_replica_ends_though_its_database_does_not_answer() {
     assert!(begin.elapsed() < Duration::from_secs(5));
 }
 
-/// RF002: it is dead, and its lease says that it is not.
+/// RF002: the replica is gone, but its lease is still valid.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_is_dead_is_waited_for_once() {
     if server().is_none() {
@@ -790,7 +793,7 @@ async fn a_replica_that_is_dead_is_waited_for_once() {
     let issued = soon(issue(&a)).await;
     assert!(issued.propagation.unacknowledged.is_empty() && begin.elapsed() < SLACK, "{:?}", issued.propagation);
 
-    // One that really was there.
+    // This replica really ran before.
     let proxy = Proxy::to(&database).await;
     let b = replica(&proxy.address(), "crashed", LEASE).await;
     assert_eq!(Gate::of(&b).get(&issued).await, 200);
@@ -804,7 +807,7 @@ async fn a_replica_that_is_dead_is_waited_for_once() {
     assert!(soon(issue(&a)).await.propagation.unacknowledged.is_empty() && begin.elapsed() < SLACK);
 }
 
-/// That a key is revoked already does not mean that everybody knows.
+/// A key that is already revoked may still be unknown to some replicas.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_revocation_that_is_repeated_waits_like_the_first() {
     if server().is_none() {
@@ -831,7 +834,7 @@ async fn a_revocation_that_is_repeated_waits_like_the_first() {
     assert!(revoking.await.unwrap().changed);
 }
 
-/// RF038.
+/// Covers RF038.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_database_itself_keeps_what_is_revoked_and_the_audit_records() {
     if server().is_none() {
@@ -855,7 +858,7 @@ async fn the_database_itself_keeps_what_is_revoked_and_the_audit_records() {
     assert_eq!(Gate::of(&a).get(&key).await, 401);
 }
 
-/// A renewal locks writers out: a replica that is paused in the middle of one must not do so for long.
+/// A renewal locks out writers, so a replica that is paused in the middle of one must not hold the lock for long.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_is_paused_in_a_renewal_keeps_nobody_from_writing() {
     if server().is_none() {
@@ -866,7 +869,7 @@ async fn a_replica_that_is_paused_in_a_renewal_keeps_nobody_from_writing() {
     let b = replica(&proxy.address(), "paused", LEASE).await;
     let key = soon(issue(&a)).await;
     assert_eq!(Gate::of(&b).get(&key).await, 200);
-    // The renewal is one statement: whoever does not hear its answer holds no lock.
+    // The renewal is one statement, so a replica that does not read its answer holds no lock.
     proxy.set_trap(Trap::Answer("paused"));
     proxy.sprung().await;
     proxy.stall();
@@ -876,7 +879,7 @@ async fn a_replica_that_is_paused_in_a_renewal_keeps_nobody_from_writing() {
     assert!(begin.elapsed() < LEASE + SLACK, "{:?}", begin.elapsed());
 }
 
-/// The same of one that is paused while it changes something: it would lock all others out, and end all leases.
+/// A writer that is paused during a change would lock out all others, and let all leases expire.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_writer_that_is_paused_in_a_change_keeps_nobody_out() {
     if server().is_none() {
@@ -900,14 +903,14 @@ async fn a_writer_that_is_paused_in_a_change_keeps_nobody_out() {
     until("the others are back", async || gate.get(&other).await == 200).await;
     assert_eq!(gate.get(&key).await, 401);
     proxy.open();
-    // The database has taken its change back, and it is told so.
+    // The database has rolled the change back, which the writer gets as an error.
     assert_eq!(soon(paused).await.unwrap().unwrap_err().kind(), StoreErrorKind::Unavailable);
     soon(b.as_actor("bob").revoke(other.record.id(), "lost")).await.unwrap();
     assert_eq!(gate.get(&other).await, 401);
 }
 
-/// RF042: whoever revokes is gone in the middle of it, before or after the database has heard of the commit. It knows
-/// nothing then; and once the database has it, everybody does.
+/// RF042: a writer is disconnected during a change, before or after the database has received the commit. The writer
+/// cannot know the outcome; but once the change is committed, it takes effect everywhere.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_writer_that_dies_in_a_change_leaves_all_of_it_or_nothing() {
     if server().is_none() {
@@ -940,7 +943,7 @@ async fn a_writer_that_dies_in_a_change_leaves_all_of_it_or_nothing() {
     }
 }
 
-/// Connections that a network has forgotten are given up, also those that were only being made.
+/// Connections whose state the network has lost are abandoned, including those that were still being established.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_that_are_lost_in_silence_are_made_anew() {
     if server().is_none() {

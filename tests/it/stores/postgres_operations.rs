@@ -1,4 +1,4 @@
-//! What operators of many machines do: roles, upgrades, poolers, encryption, large backlogs.
+//! Tests operations with many machines: roles, upgrades, poolers, encryption, large backlogs.
 
 use std::{
     path::PathBuf,
@@ -25,7 +25,7 @@ use crate::stores::{
 
 const ROLES: &str = include_str!("../../../src/store/postgres/roles.sql");
 
-/// The grants of the documentation are enough, and not more than that.
+/// The documented grants suffice, and allow nothing else.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn roles_may_do_what_is_theirs_and_nothing_else() {
     if server().is_none() {
@@ -55,13 +55,15 @@ async fn roles_may_do_what_is_theirs_and_nothing_else() {
     assert_eq!(gate.get(&other).await, 401);
     assert_eq!(soon(admin.replicas()).await.unwrap().len(), 2, "the owner and the replica");
 
-    // What a server has in its hands changes no key, and forges no history.
+    // The role of a server can neither change keys nor forge audit records.
     let error = soon(replica.as_actor("eve").issue(NewKey::new("k", Grant::default()))).await.unwrap_err();
     assert!(error.to_string().contains("permission denied"), "{error}");
     let third = soon(issue(&owner)).await;
     let error = soon(replica.as_actor("eve").revoke(third.record.id(), "")).await.unwrap_err();
     assert!(error.to_string().contains("permission denied"), "{error}");
-    for sql in ["UPDATE authz_keys SET may = '{}'", "UPDATE authz_counter SET version = 0", "DELETE FROM authz_audit"] {
+    for sql in
+        ["UPDATE authz_keys SET record = '{}'", "UPDATE authz_counter SET version = 0", "DELETE FROM authz_audit"]
+    {
         let client = tokio_postgres::connect(&as_role("replica"), tokio_postgres::NoTls).await.unwrap();
         let driven = tokio::spawn(client.1);
         let error = client.0.batch_execute(sql).await.unwrap_err();
@@ -71,7 +73,7 @@ async fn roles_may_do_what_is_theirs_and_nothing_else() {
     drop((replica, admin, owner));
 }
 
-/// An upgrade: the tables first, then one replica after the other, while all of them serve.
+/// An upgrade migrates the tables first, and then replaces one replica after the other, while all of them serve.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_old_and_a_new_replica_live_side_by_side() {
     if server().is_none() {
@@ -82,7 +84,7 @@ async fn an_old_and_a_new_replica_live_side_by_side() {
     let b = soon(options.connect(&address(&database))).await.unwrap();
     let key = soon(issue(&a)).await;
     let gate = Gate::of(&b);
-    // What a newer program's migration does that older programs need not know.
+    // This is a migration of a newer version that older programs are compatible with.
     let sql = "BEGIN; LOCK TABLE authz_counter, authz_replicas IN ACCESS EXCLUSIVE MODE; ALTER TABLE authz_keys ADD COLUMN color text;
                ALTER TABLE authz_replicas ADD COLUMN zone text NOT NULL DEFAULT '';
                UPDATE authz_counter SET schema = schema + 1; COMMIT";
@@ -97,7 +99,7 @@ async fn an_old_and_a_new_replica_live_side_by_side() {
     assert_eq!(Gate::of(&late).get(&second).await, 200);
     assert_eq!(soon(PostgresStore::migrate(&address(&database))).await.unwrap(), 0, "newer tables stay as they are");
 
-    // And one that they cannot live with: they stop, and say so.
+    // This migration is incompatible with older programs, so they stop, and report it.
     raw(&database, "UPDATE authz_counter SET oldest = schema").await;
     until("they refuse", async || gate.get(&second).await == 503).await;
     assert!(heard.lock().unwrap().iter().any(|fault| fault.contains("too old")), "{heard:?}");
@@ -111,7 +113,7 @@ async fn an_old_and_a_new_replica_live_side_by_side() {
     }
 }
 
-/// Tables of the first version: refused until they are migrated, and what they hold is there afterwards.
+/// Tables of the first version are refused until they are migrated, and the migration keeps their content.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn older_tables_are_migrated_while_an_older_replica_serves() {
     if server().is_none() {
@@ -126,12 +128,12 @@ async fn older_tables_are_migrated_while_an_older_replica_serves() {
     raw(&database, &old).await;
     let error = soon(PostgresStore::connect(&address(&database))).await.unwrap_err();
     assert!(error.to_string().contains("authz migrate"), "{error}");
-    // How the first version asks for a lease.
+    // This is how the first version requests a lease.
     let lease = "INSERT INTO authz_replicas (id, name, applied, lease_until)
                  VALUES ('old', 'old', (SELECT version FROM authz_counter), clock_timestamp() + interval '4 seconds')
                  ON CONFLICT (id) DO UPDATE SET applied = excluded.applied, lease_until = excluded.lease_until";
     raw(&database, lease).await;
-    assert_eq!(soon(PostgresStore::migrate(&address(&database))).await.unwrap(), 4);
+    assert_eq!(soon(PostgresStore::migrate(&address(&database))).await.unwrap(), 5);
     assert_eq!(soon(PostgresStore::migrate(&address(&database))).await.unwrap(), 0);
     raw(&database, lease).await;
     let store = soon(PostgresOptions::new().lease(LEASE).connect(&address(&database))).await.unwrap();
@@ -141,8 +143,8 @@ async fn older_tables_are_migrated_while_an_older_replica_serves() {
     assert_eq!(Gate::of(&store).get(&key).await, 200);
 }
 
-/// RF020: a pooler that gives each transaction another session, whichever of its sessions it gives, however many it has,
-/// and whatever earlier starts have left in them.
+/// RF020: a pooler that gives each transaction another session is detected, whichever session it chooses, however
+/// many it has, and whatever earlier connections have left in them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pooler_that_swaps_sessions_is_told_at_the_start() {
     let Some(folder) = server() else { return };
@@ -159,7 +161,7 @@ async fn a_pooler_that_swaps_sessions_is_told_at_the_start() {
             continue;
         }
         for others in 0..if pool_size == 1 { 1 } else { 8 } {
-            // As many sessions as others have needed at one time.
+            // The pooler opens as many sessions as other clients have used at one time.
             let used = (0..others).map(|_| raw_at(&through, "BEGIN; SELECT pg_sleep(0.05); ROLLBACK"));
             join_all(used).await;
             for options in [PostgresOptions::new().lease(LEASE), PostgresOptions::new().uncached()] {
@@ -170,8 +172,8 @@ async fn a_pooler_that_swaps_sessions_is_told_at_the_start() {
     }
 }
 
-/// RF021: whoever does not fetch notifications fills their queue (8 GB; here a function in front of PostgreSQL's own
-/// says so), and keeps nobody from revoking: the revocation waits until the replicas have asked by themselves.
+/// RF021: a client that does not fetch notifications fills their queue (8 GB; here a function that shadows
+/// PostgreSQL's own reports it), and must not block a revocation, which then waits until the replicas have polled.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_queue_of_notifications_delays_and_loses_nothing() {
     if server().is_none() {
@@ -193,7 +195,7 @@ async fn a_full_queue_of_notifications_delays_and_loses_nothing() {
     assert_eq!(gate.get(&key).await, 200);
     let revoked = soon(a.as_actor("anna").revoke(key.record.id(), "lost")).await.unwrap();
     assert_eq!((gate.get(&key).await, revoked.propagation.unacknowledged.len()), (401, 0));
-    // The control: with the bell rung all the same, nothing can be changed.
+    // As a control, no change is possible if the notification is sent all the same.
     let lies = "CREATE OR REPLACE FUNCTION full_queue.pg_notification_queue_usage() RETURNS float8
                 LANGUAGE sql AS 'SELECT 0.0::float8'";
     raw(&database, lies).await;
@@ -202,7 +204,7 @@ async fn a_full_queue_of_notifications_delays_and_loses_nothing() {
     drop(owner);
 }
 
-/// A replica that has very much to read does so in parts, and is back when it has all of it.
+/// A replica with a large backlog reads it in parts, and serves again when it has all of it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_far_behind_catches_up() {
     if server().is_none() {
@@ -237,7 +239,7 @@ async fn a_replica_far_behind_catches_up() {
     }
 }
 
-/// What another process has made of the settings goes before what this one has known.
+/// Settings that another process has changed replace those that this one has loaded.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn settings_that_others_change_are_everybodys() {
     if server().is_none() {
@@ -260,7 +262,8 @@ async fn settings_that_others_change_are_everybodys() {
     assert!(soon(b.settings()).await.unwrap().dimensions()[0].accepts("A.b"));
 }
 
-/// Look-ups that ask the database find every change at once, and nobody waits for the one who asks.
+/// A store without a cache queries the database for each look-up, so it finds every change at once, and no writer
+/// waits for it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_without_memory_asks_the_database() {
     if server().is_none() {
@@ -276,13 +279,13 @@ async fn a_store_without_memory_asks_the_database() {
     assert_eq!((gate.get(&key).await, Gate::of(&a).get(&key).await), (401, 401));
     let unknown = soon(issue(&MemoryStore::new())).await;
     assert_eq!(gate.get(&unknown).await, 401);
-    raw(&database, &format!("UPDATE authz_keys SET may = 'x' WHERE id = '{}'", key.record.id())).await;
+    raw(&database, &format!("UPDATE authz_keys SET record = 'x' WHERE id = '{}'", key.record.id())).await;
     assert_eq!(gate.get(&key).await, 500, "a record that cannot be read is refused alone");
     raw(&database, "ALTER TABLE authz_keys RENAME TO elsewhere").await;
     assert_eq!(gate.get(&key).await, 503);
 }
 
-/// A certificate that the database shows, and an authority that vouches for it, both as PEM.
+/// Returns a certificate authority, and a certificate of the database with its key, all as PEM.
 fn certificate() -> (String, String, String) {
     use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
     let mut authority = CertificateParams::default();
@@ -293,7 +296,7 @@ fn certificate() -> (String, String, String) {
     (authority.pem(), own.pem(), key.serialize_pem())
 }
 
-/// With `sslmode=require` nothing is said to anybody but the database.
+/// With `sslmode=require` nothing is sent to any server but the authenticated one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn encryption_is_with_the_one_that_an_authority_vouches_for() {
     let Some(cluster) = Cluster::new() else { return };
@@ -324,7 +327,7 @@ async fn encryption_is_with_the_one_that_an_authority_vouches_for() {
     soon(store.as_actor("anna").revoke(key.record.id(), "lost")).await.unwrap();
     assert_eq!(gate.get(&key).await, 401);
 
-    // Not in the clear, not with an authority that does not know it, not under another name.
+    // The connection is refused without encryption, with an unknown authority, and with another host name.
     let refused = [
         (PostgresOptions::new(), address("localhost", "disable"), "pg_hba.conf"),
         (PostgresOptions::new().root_certificates(certificate().0), address("localhost", "require"), "certificate"),
@@ -339,7 +342,7 @@ async fn encryption_is_with_the_one_that_an_authority_vouches_for() {
     let error =
         soon(PostgresOptions::new().root_certificates("nothing").connect(&address("localhost", "require"))).await;
     assert_eq!(error.unwrap_err().kind(), StoreErrorKind::Invalid);
-    // A server that knows no encryption.
+    // This server does not support encryption.
     let plain = pooler(&cluster.folder, "session", 5, 0);
     if let Some(port) = plain {
         let address = format!("postgres://postgres@localhost:{port}/postgres?sslmode=require");
@@ -347,13 +350,13 @@ async fn encryption_is_with_the_one_that_an_authority_vouches_for() {
     }
 }
 
-/// What a dashboard shows of a replica.
+/// Tests the metrics of a replica.
 #[test]
 fn a_replica_is_measured() {
     if server().is_none() {
         return;
     }
-    // The store talks to the database on a thread of its own, which has the recorder of the process.
+    // The store uses the database on a thread of its own, which has the global recorder of the process.
     static RECORDER: std::sync::OnceLock<metrics_util::debugging::Snapshotter> = std::sync::OnceLock::new();
     let snapshotter = RECORDER.get_or_init(|| {
         let recorder = DebuggingRecorder::new();

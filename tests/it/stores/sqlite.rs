@@ -1,4 +1,4 @@
-//! How the suite comes to a `SqliteStore`, and to the file under it.
+//! Gives the suite access to a `SqliteStore`, and to its file.
 
 use std::{
     path::{Path, PathBuf},
@@ -9,7 +9,7 @@ use tower_authz::store::{SqliteStore, StoreError, StoreSettings};
 
 use crate::stores::{Durable, Fixture};
 
-/// A folder of one test's own, gone with it.
+/// A directory of one test, which is removed on drop.
 pub struct Folder(PathBuf);
 
 impl Folder {
@@ -37,7 +37,7 @@ impl Drop for Folder {
 }
 
 pub struct Sqlite {
-    // Dropped before the folder that its file is in.
+    // The store must be dropped before the directory of its file.
     store: SqliteStore,
     folder: Folder,
 }
@@ -51,7 +51,7 @@ impl Sqlite {
         self.folder.path()
     }
 
-    /// Ends the store, as the end of the process would; the file stays.
+    /// Ends the store, as the end of the process would, and keeps the file.
     pub fn close(self) -> Folder {
         self.folder
     }
@@ -96,7 +96,7 @@ impl Durable for Sqlite {
     }
 }
 
-/// The file as any other program sees it.
+/// Opens the file as another program would.
 pub fn raw(path: &Path) -> rusqlite::Connection {
     let connection = rusqlite::Connection::open(path).unwrap();
     connection.busy_timeout(std::time::Duration::from_secs(5)).unwrap();

@@ -1,4 +1,4 @@
-//! What other programs do to the file by SQL, and files of earlier versions.
+//! Tests changes to the file by other programs, and files of earlier versions.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use super::{
     sqlite::{Folder, Sqlite, raw},
 };
 
-/// In force within a second; three are given, as others use the machine too.
+/// Waits until a change is in effect, which should take a second; three are allowed, because the machine may be busy.
 async fn becomes(gate: &Gate, key: &IssuedKey, status: u16, what: &str) {
     let begin = Instant::now();
     while gate.get(key).await != status {
@@ -44,7 +44,7 @@ async fn what_is_changed_by_sql_is_in_force_and_on_record() {
         let newest = store.audit(&AuditQuery::new().key(key.record.id().clone()).limit(1)).await.unwrap();
         assert_eq!((newest[0].action, &*newest[0].by), (Action::ChangedBySql, "sql"));
     }
-    // A use is no change, and our own changes are told once.
+    // A use is not a change, and the store's own changes are recorded only once.
     let before = store.audit(&AuditQuery::new()).await.unwrap().len();
     change("UPDATE keys SET last_used = 7 WHERE id = ?1", &renewed);
     store.as_actor("test").rename(renewed.record.id(), "another").await.unwrap();
@@ -54,7 +54,8 @@ async fn what_is_changed_by_sql_is_in_force_and_on_record() {
     assert_eq!(gate.get(&revoked).await, 401);
 }
 
-/// Even where nothing told this process of it: without the triggers, say.
+/// The repetition publishes the revocation even if this process was not notified of it, for example without the
+/// triggers.
 #[tokio::test]
 async fn a_revocation_that_is_repeated_is_published_again() {
     let fixture = Sqlite::fresh(StoreSettings::new()).await;
@@ -69,7 +70,7 @@ async fn a_revocation_that_is_repeated_is_published_again() {
     becomes(&elsewhere, &key, 401, "and in every other process").await;
 }
 
-/// Keys and directory that one transaction changes are seen at once, in whatever order they are read.
+/// Keys and directory that one transaction changes take effect at once, in whatever order they are read.
 #[tokio::test]
 async fn keys_and_directory_of_one_transaction_are_seen_at_once() {
     let of = |company: u8| {
@@ -89,12 +90,12 @@ async fn keys_and_directory_of_one_transaction_are_seen_at_once() {
         let transaction = by_hand.transaction().unwrap();
         let settings = of(company).to_json().unwrap();
         transaction.execute("UPDATE settings SET value = ?1", [settings]).unwrap();
-        let may = format!(
+        let record = format!(
             "{{\"permissions\":{{\"products\":\"read\"}},\"restrictions\":{{\"company\":{{\"include\":[\"{}\"]}}}}}}",
             3 - company
         );
-        let sql = "UPDATE keys SET may = ?1, version = version + 1 WHERE id = ?2";
-        assert_eq!(transaction.execute(sql, params![may, key.record.id().as_str()]), Ok(1));
+        let sql = "UPDATE keys SET record = ?1, version = version + 1 WHERE id = ?2";
+        assert_eq!(transaction.execute(sql, params![record, key.record.id().as_str()]), Ok(1));
         transaction.commit().unwrap();
         let begin = Instant::now();
         while begin.elapsed() < Duration::from_millis(400) {
@@ -103,7 +104,7 @@ async fn keys_and_directory_of_one_transaction_are_seen_at_once() {
     }
 }
 
-/// A file of the first version: what was revoked there, deleted or purged since or not, is remembered.
+/// A file of the first version still remembers which keys were revoked, even if they were deleted or purged since.
 #[tokio::test]
 async fn files_of_the_first_version_are_migrated() {
     let folder = Folder::new();
@@ -114,13 +115,17 @@ async fn files_of_the_first_version_are_migrated() {
     }
     drop(made);
     let records: Vec<_> = keys.iter().map(|key| tower_authz::KeyRecord::clone(&key.record)).collect();
-    // The same content under the first schema. The log knows of a revocation, of an import as revoked, and of a purge.
+    // This file has the same content under the first schema. Its log has a revocation, an import of a revoked key,
+    // and a purge.
     let first = folder.path().join("first.sqlite");
     let old = raw(&first);
     old.execute_batch(include_str!("../../../src/store/sqlite/schema_1.sql")).unwrap();
     old.execute("ATTACH ?1 AS made", [folder.file().to_str().unwrap()]).unwrap();
-    old.execute_batch("INSERT INTO settings SELECT * FROM made.settings; INSERT INTO keys SELECT * FROM made.keys")
-        .unwrap();
+    old.execute_batch(
+        "INSERT INTO settings SELECT * FROM made.settings; INSERT INTO keys (id, digest, name, may, version)
+         SELECT id, digest, record ->> '$.name', json_remove(record, '$.name'), version FROM made.keys",
+    )
+    .unwrap();
     let log = |number: usize, action: &str, before: &str, after: &str| {
         let sql =
             "INSERT INTO audit (at, who, action, key_id, digest, before, after) VALUES (1, 'x', ?1, ?2, ?3, ?4, ?5)";
@@ -150,19 +155,19 @@ async fn files_of_the_first_version_are_migrated() {
     for sql in ["DELETE FROM revoked", "UPDATE revoked SET digest = zeroblob(32)"] {
         assert!(by_hand.execute_batch(sql).unwrap_err().to_string().contains("stays revoked"), "{sql}");
     }
-    let sql = "INSERT INTO keys (id, digest, name, may, version) VALUES ('k', ?1, '', '{}', 1)";
+    let sql = "INSERT INTO keys (id, digest, record, version) VALUES ('k', ?1, '{}', 1)";
     assert!(by_hand.execute(sql, [records[0].digest().as_bytes()]).is_err());
     let sql = "UPDATE keys SET digest = ?1 WHERE id = ?2";
     assert!(by_hand.execute(sql, params![records[0].digest().as_bytes(), ids[3]]).is_err());
 }
 
-/// Such a record is in the file already: it is no reason to refuse the key elsewhere.
+/// A record with such an origin may already be in the file, and must not make the key unusable elsewhere.
 #[tokio::test]
 async fn an_origin_that_no_browser_sends_keeps_no_key_from_being_read() {
     let fixture = Sqlite::fresh(StoreSettings::new()).await;
     let key = issue(fixture.store()).await;
-    let may = r#"{"permissions":{"products":"read"},"origins":["https://Shop.Example/","*"]}"#;
-    raw(&fixture.file()).execute("UPDATE keys SET may = ?1, version = 2, name = 'by hand'", [may]).unwrap();
+    let record = r#"{"name":"by hand","permissions":{"products":"read"},"origins":["https://Shop.Example/","*"]}"#;
+    raw(&fixture.file()).execute("UPDATE keys SET record = ?1, version = 2", [record]).unwrap();
     let begin = Instant::now();
     while fixture.store().show(key.record.id()).await.unwrap().grant().origins().is_none() {
         assert!(begin.elapsed() < Duration::from_secs(3));
@@ -170,7 +175,7 @@ async fn an_origin_that_no_browser_sends_keeps_no_key_from_being_read() {
     assert_eq!(Gate::of(fixture.store()).get(&key).await, 200);
 }
 
-/// Other processes that have seen the newest record go on, and a revoked key stays one.
+/// Other processes that have seen the newest record continue, and a revoked key stays revoked.
 #[tokio::test]
 async fn a_log_that_was_thinned_out_is_followed_as_before() {
     let fixture = Sqlite::fresh(StoreSettings::new()).await;
@@ -184,7 +189,7 @@ async fn a_log_that_was_thinned_out_is_followed_as_before() {
     becomes(&elsewhere, &revoked, 401, "known").await;
     tokio::time::sleep(Duration::from_millis(500)).await;
     raw(&fixture.file()).execute_batch("DROP TRIGGER audit_is_not_changed; UPDATE audit SET at = 1").unwrap();
-    // What was known of the newest record is no longer true of it.
+    // The newest record has changed, so a process that has seen it before would no longer recognize it.
     drop((other, elsewhere));
     let other = SqliteStore::open(fixture.file()).unwrap();
     let elsewhere = Gate::of(&other);
@@ -198,7 +203,7 @@ async fn a_log_that_was_thinned_out_is_followed_as_before() {
     becomes(&elsewhere, &living, 401, "and what follows is learnt").await;
 }
 
-/// `REPLACE` removes rows without a word: what made way for another is as gone as what is deleted.
+/// `REPLACE` removes rows without a delete trigger: a replaced key must be as unusable as a deleted one.
 #[tokio::test]
 async fn what_is_replaced_by_sql_is_gone() {
     let fixture = Sqlite::fresh(StoreSettings::new()).await;
@@ -207,8 +212,8 @@ async fn what_is_replaced_by_sql_is_gone() {
     let gate = Gate::of(store);
     let [renewed, ousted, moved] = [issue(store).await, issue(store).await, issue(store).await];
     let by_hand = raw(&fixture.file());
-    let sql = "REPLACE INTO keys (id, digest, name, may, version)
-               SELECT id, randomblob(32), name, may, version FROM keys WHERE id = ?1";
+    let sql = "REPLACE INTO keys (id, digest, record, version)
+               SELECT id, randomblob(32), record, version FROM keys WHERE id = ?1";
     assert_eq!(by_hand.execute(sql, [renewed.record.id().as_str()]), Ok(1));
     becomes(&gate, &renewed, 401, "its secret was replaced").await;
     let sql = "UPDATE OR REPLACE keys SET id = ?1 WHERE id = ?2";
@@ -226,7 +231,7 @@ async fn what_is_replaced_by_sql_is_gone() {
     }
 }
 
-/// The newest record that another process has seen may be as old as one likes, and it has not looked for a moment.
+/// The newest record that another process has seen may be of any age, and that process has not polled yet.
 #[tokio::test]
 async fn a_process_that_has_not_looked_yet_follows_a_log_that_was_thinned_out() {
     let folder = Folder::new();

@@ -1,5 +1,5 @@
-//! What goes wrong while a SQLite store is open: rows that cannot be read, a disk that is full, a file that is
-//! locked or gone.
+//! Tests faults while a SQLite store is open: rows that cannot be read, a full disk, a file that is locked or
+//! missing.
 
 use std::{
     sync::{Arc, Mutex},
@@ -22,7 +22,7 @@ use crate::stores::{
     sqlite::{Folder, Sqlite, raw},
 };
 
-/// What was reported, and the options that have it reported here.
+/// Returns a list of the reported faults, and options that report them to it.
 fn listening() -> (Arc<Mutex<Vec<String>>>, SqliteOptions) {
     let heard = Arc::new(Mutex::new(Vec::new()));
     let options = SqliteOptions::new().on_fault({
@@ -32,16 +32,22 @@ fn listening() -> (Arc<Mutex<Vec<String>>>, SqliteOptions) {
     (heard, options)
 }
 
-/// A file with one healthy key and one for each way in which a row can be broken.
+/// Returns a file with one valid key, and one for each way in which a row can be invalid.
 async fn with_broken_rows() -> (Folder, IssuedKey, Vec<IssuedKey>) {
-    const BREAKS: [&str; 7] = [
-        "may = 'garbage'",
-        "may = '{\"permissions\":{\"products\":\"admin\"}}'",
-        "may = '{\"restrictions\":{\"shops\":{\"include\":[\"de\"]}}}'",
-        "may = '[]'",
+    const BREAKS: [&str; 11] = [
+        "record = 'garbage'",
+        "record = '{\"permissions\":{\"products\":\"admin\"}}'",
+        "record = '{\"restrictions\":{\"shops\":{\"include\":[\"de\"]}}}'",
+        "record = '[]'",
+        // Of two values, nobody could tell which one holds.
+        "record = '{\"permissions\":{\"products\":\"read\"},\"permissions\":{}}'",
+        "record = json_insert(record, '$.expires_at', '2200-01-01T00:00:00Z')",
+        "record = json_insert(record, '$.digest', lower(hex(digest)))",
+        // A newer program may restrict the key by a field that this one does not know.
+        "record = json_insert(record, '$.hours', 'office')",
         "version = -1",
         "expires_at = 9223372036854775807",
-        "name = CAST(x'ff' AS TEXT)",
+        "record = CAST(x'7b226e616d65223a22ff227d' AS TEXT)",
     ];
     let fixture = Sqlite::fresh(StoreSettings::new()).await;
     let good = issue(fixture.store()).await;
@@ -96,7 +102,7 @@ async fn a_row_that_cannot_be_read_is_refused_alone_and_reported() {
     assert_eq!(deleted.count(), broken.len());
 }
 
-/// Between two pages of one key each, it is named once: neither left out nor twice.
+/// With pages of one key, each invalid row is on exactly one page.
 #[tokio::test]
 async fn unreadable_rows_stand_on_one_page_each() {
     let (folder, _, broken) = with_broken_rows().await;
@@ -117,7 +123,7 @@ async fn unreadable_rows_stand_on_one_page_each() {
     assert_eq!((ids.len(), unreadable), (3, expected));
 }
 
-/// The digest cannot be looked up any more, so that the key is unknown. It must not take the others along.
+/// The digest can no longer be looked up, so the key is unknown. Other keys must not be affected.
 #[tokio::test]
 async fn a_digest_of_another_length_is_refused_alone_and_reported() {
     let fixture = Sqlite::fresh(StoreSettings::new()).await;
@@ -134,15 +140,15 @@ async fn a_digest_of_another_length_is_refused_alone_and_reported() {
     assert!(heard.lock().unwrap()[0].contains(broken.record.id().as_str()));
     assert_eq!(store.list(&KeyQuery::new()).await.unwrap().unreadable.len(), 1);
     assert!(store.as_actor("test").revoke(broken.record.id(), "lost").await.unwrap().changed);
-    // By hand as well.
+    // The row can also be changed by SQL.
     let file = raw(&folder.file());
-    for sql in ["UPDATE keys SET name = 'x' WHERE id = ?1", "DELETE FROM keys WHERE id = ?1"] {
+    for sql in ["UPDATE keys SET record = '{}' WHERE id = ?1", "DELETE FROM keys WHERE id = ?1"] {
         assert_eq!(file.execute(sql, [broken.record.id().as_str()]), Ok(1), "{sql}");
     }
     assert!(store.list(&KeyQuery::new()).await.unwrap().unreadable.is_empty());
 }
 
-/// Another process that has learnt to write what this one cannot read.
+/// Another process, of a newer version, writes a row that this one cannot read.
 #[tokio::test]
 async fn a_row_that_becomes_unreadable_is_refused_from_then_on() {
     let fixture = Sqlite::fresh(StoreSettings::new()).await;
@@ -151,7 +157,7 @@ async fn a_row_that_becomes_unreadable_is_refused_from_then_on() {
     let (good, broken) = (issue(fixture.store()).await, issue(fixture.store()).await);
     let file = raw(&fixture.file());
     let id = broken.record.id().as_str();
-    file.execute("UPDATE keys SET may = 'garbage' WHERE id = ?1", [id]).unwrap();
+    file.execute("UPDATE keys SET record = 'garbage' WHERE id = ?1", [id]).unwrap();
     let sql = "INSERT INTO audit (at, who, action, key_id, digest) VALUES (0, 'raw', 'grant-changed', ?1, ?2)";
     file.execute(sql, params![id, broken.record.digest().as_bytes()]).unwrap();
     let gate = Gate::of(&store);
@@ -168,7 +174,7 @@ async fn a_row_that_becomes_unreadable_is_refused_from_then_on() {
 async fn a_locked_file_is_an_error_to_the_writer_and_nothing_to_look_ups() {
     for lock in ["BEGIN IMMEDIATE", "BEGIN EXCLUSIVE"] {
         let fixture = Sqlite::fresh(StoreSettings::new()).await;
-        // Shorter than the lock: a file that is locked is not one that cannot be read.
+        // The limit is shorter than the lock: a locked file must not be taken for an unreadable one.
         let store = &SqliteOptions::new().stale_after(Duration::from_millis(500)).open(fixture.file()).unwrap();
         let gate = Gate::of(store);
         let key = issue(store).await;
@@ -193,10 +199,10 @@ async fn a_locked_file_is_an_error_to_the_writer_and_nothing_to_look_ups() {
         assert_eq!(error.kind(), StoreErrorKind::Unavailable);
         assert_eq!(error.to_string(), "another process holds the file locked");
         assert!((Duration::from_secs(1)..Duration::from_secs(4)).contains(&waited), "it waited {waited:?}");
-        // The system may have stopped this thread now and then, for another.
+        // The system may have interrupted this thread now and then.
         assert!(look_ups > 100 && slow * 100 <= look_ups, "{slow} of {look_ups} look-ups took more than 50 ms");
 
-        // It reads on as well, and whoever waits gets a turn as soon as there is one.
+        // Reads continue as well, and a waiting writer proceeds as soon as the lock is released.
         assert_eq!(all(store).await.len(), 1);
         let release = tokio::task::spawn_blocking(move || {
             std::thread::sleep(Duration::from_millis(300));
@@ -210,7 +216,7 @@ async fn a_locked_file_is_an_error_to_the_writer_and_nothing_to_look_ups() {
     }
 }
 
-/// Real writes that really fail: the process may not make its files any larger.
+/// The writes really fail, because the process may not enlarge its files.
 #[tokio::test]
 async fn a_full_disk_is_an_error_to_the_writer_and_nothing_to_look_ups() {
     let fixture = Sqlite::fresh(StoreSettings::new()).await;
@@ -219,7 +225,7 @@ async fn a_full_disk_is_an_error_to_the_writer_and_nothing_to_look_ups() {
     let folder = fixture.close();
     let mut child = Process::start_limited::<Sqlite>(&place, 600);
     let mut issued = Vec::new();
-    let told = loop {
+    let message = loop {
         let answer = child.ask(&format!("issue key-{}", issued.len()));
         match answer.split(' ').collect::<Vec<_>>()[..] {
             ["issued", id, secret] => issued.push((id.to_owned(), secret.to_owned())),
@@ -227,15 +233,15 @@ async fn a_full_disk_is_an_error_to_the_writer_and_nothing_to_look_ups() {
         }
         assert!(issued.len() < 2000, "the limit has no effect");
     };
-    assert!(["error: the disk is full", "error: disk I/O error; is the disk full?"].contains(&&*told), "{told}");
+    assert!(["error: the disk is full", "error: disk I/O error; is the disk full?"].contains(&&*message), "{message}");
     assert!(issued.len() > 5, "{}", issued.len());
-    // Again and again: it stays an error, and look-ups stay as they are. What is small may still fit.
+    // Further attempts are errors as well, and look-ups are not affected. A small change may still fit.
     let mut revoked = Vec::new();
     for (id, secret) in issued.iter().rev().take(5) {
         assert_eq!(child.ask(&format!("get {secret}")), "200");
         match &*child.ask(&format!("revoke {id} full")) {
             "done" => revoked.push(id.clone()),
-            told => assert!(told.starts_with("error: "), "{told}"),
+            message => assert!(message.starts_with("error: "), "{message}"),
         }
         let status = if revoked.contains(id) { "401" } else { "200" };
         assert_eq!(child.ask(&format!("get {secret}")), status, "what failed is not in force");
@@ -289,7 +295,7 @@ async fn look_ups_end_when_the_file_is_gone_or_another() {
         assert_eq!(reported.len(), 1, "{reported:?}");
         assert!(reported[0].starts_with("the key store cannot be read, requests are refused: "), "{reported:?}");
         if !replaced {
-            // An administrator puts it back.
+            // An administrator restores the file.
             std::fs::rename(&aside, folder.file()).unwrap();
             let begin = Instant::now();
             while gate.get(&key).await != 200 {
@@ -302,7 +308,8 @@ async fn look_ups_end_when_the_file_is_gone_or_another() {
     }
 }
 
-/// A dump was restored in place: nobody knows what was revoked since, so nobody is let in before somebody has looked at it.
+/// A dump was restored in place, which may have lost revocations, so every request is refused until an administrator
+/// has checked it.
 #[tokio::test]
 async fn a_file_that_goes_back_in_time_is_served_no_more() {
     for goes_on in [false, true] {
@@ -312,7 +319,7 @@ async fn a_file_that_goes_back_in_time_is_served_no_more() {
         let (old, new) = (issue(&store).await, issue(&store).await);
         let gate = Gate::of(&store);
         assert_eq!((gate.get(&old).await, gate.get(&new).await), (200, 200));
-        // What was there before the second key, and as many other changes since as were lost.
+        // This restores the state before the second key, after which as many other changes follow as were lost.
         let restore = format!(
             "DROP TRIGGER audit_is_kept; UPDATE writer SET busy = 1; DELETE FROM audit WHERE number > 1;
              DELETE FROM keys WHERE id = '{}'; UPDATE writer SET busy = 0;",
@@ -334,7 +341,7 @@ async fn a_file_that_goes_back_in_time_is_served_no_more() {
     }
 }
 
-/// Whatever else writes to the file, a revoked key stays one, and what was done stays written.
+/// Whatever else writes to the file, a revoked key stays revoked, and audit records are kept.
 #[tokio::test]
 async fn the_file_itself_keeps_revocations_and_audit_records() {
     let fixture = Sqlite::fresh(StoreSettings::new()).await;
@@ -373,7 +380,7 @@ async fn no_key_is_in_any_file() {
                 let secret = key.api_key.expose().rsplit('_').next().unwrap();
                 assert!(!has(secret), "{} has a key in it", path.display());
             }
-            // The search finds what is there.
+            // This control shows that the search finds text that is present.
             if has(keys[20].record.id().as_str()) {
                 names.push(path.extension().unwrap().to_str().unwrap().to_owned());
             }
@@ -386,8 +393,8 @@ async fn no_key_is_in_any_file() {
     assert_eq!(search(folder.path()), ["sqlite"]);
 }
 
-/// A change whose future was dropped after it was asked for is done, or not, but not by halves; here the thread
-/// has it before the last handle is gone.
+/// A change whose future was dropped after it was sent is made completely or not at all; here the thread receives it
+/// before the last handle is dropped.
 #[tokio::test]
 async fn the_last_handle_waits_for_what_is_under_way() {
     let fixture = Sqlite::fresh(StoreSettings::new()).await;
@@ -395,7 +402,7 @@ async fn the_last_handle_waits_for_what_is_under_way() {
     {
         let by = fixture.store().as_actor("test");
         let asked = std::pin::pin!(by.rename(key.record.id(), "asked for"));
-        let _ = futures::poll!(asked); // sent to the thread, whatever it says
+        let _ = futures::poll!(asked); // sent to the thread, whatever it returns
     }
     let fixture = fixture.reopen().await;
     assert_eq!(fixture.store().show(key.record.id()).await.unwrap().name(), "asked for");

@@ -1,4 +1,4 @@
-//! Which files a SQLite store opens and makes, and what it says of those that it does not.
+//! Tests which files a SQLite store opens and creates, and the errors for those that it refuses.
 
 use std::{fs, path::Path};
 
@@ -14,18 +14,18 @@ use crate::stores::{
     sqlite::{Folder, Sqlite, raw},
 };
 
-/// One line that begins with the file, for the person in front of it.
+/// Asserts that the error is one line for the user, which begins with the file.
 #[track_caller]
-fn refused(outcome: Result<SqliteStore, StoreError>, file: &Path, kind: StoreErrorKind, told: &str) {
+fn refused(outcome: Result<SqliteStore, StoreError>, file: &Path, kind: StoreErrorKind, message: &str) {
     let error = outcome.unwrap_err();
     let text = error.to_string();
     assert!(text.starts_with(&format!("{}: ", file.display())), "{text}");
-    assert!(text.contains(told), "{text:?} does not say {told:?}");
+    assert!(text.contains(message), "{text:?} does not say {message:?}");
     assert!(!text.contains(char::is_control), "one line: {text:?}");
     assert_eq!(error.kind(), kind, "{text}");
 }
 
-/// A file of some pages, with nothing beside it.
+/// Returns a file of some pages, without any companion files.
 async fn filled() -> Folder {
     let fixture = Sqlite::fresh(StoreSettings::new()).await;
     for _ in 0..60 {
@@ -46,7 +46,7 @@ async fn a_file_that_is_no_store_is_an_error_and_no_empty_store() {
     refused(SqliteStore::open(folder.path()), folder.path(), Unavailable, "it is not a file");
     let text = "id,name\n".repeat(1000);
     let header = "SQLite format 3\0";
-    for (content, told) in [
+    for (content, message) in [
         ("", "the file is empty"),
         ("x", "not a key store"),
         (&*text, "not a key store"),
@@ -54,8 +54,8 @@ async fn a_file_that_is_no_store_is_an_error_and_no_empty_store() {
         (&*header.repeat(1000), "not a key store"),
     ] {
         fs::write(&file, content).unwrap();
-        refused(SqliteStore::open(&file), &file, Unavailable, told);
-        refused(SqliteStore::open_or_create(&file, StoreSettings::new()), &file, Unavailable, told);
+        refused(SqliteStore::open(&file), &file, Unavailable, message);
+        refused(SqliteStore::open_or_create(&file, StoreSettings::new()), &file, Unavailable, message);
         assert_eq!(fs::read(&file).unwrap(), content.as_bytes(), "it is left as it was");
     }
     fs::remove_file(&file).unwrap();
@@ -74,7 +74,7 @@ async fn a_damaged_file_is_an_error() {
     fs::write(&file, &half[..half.len() - 1000]).unwrap();
     refused(SqliteStore::open(&file), &file, StoreErrorKind::Unavailable, "the file is damaged");
 
-    // Every page but the first, which says what the file is, one after the other.
+    // Every page except the first, which identifies the file, is damaged in turn.
     let mut dice = Dice(3);
     for page in 1..whole.len() / 4096 {
         let mut broken = whole.clone();
@@ -90,7 +90,7 @@ async fn a_damaged_file_is_an_error() {
     fs::write(&file, &whole).unwrap();
     assert_eq!(all(&SqliteStore::open(&file).unwrap()).await.len(), 60, "it was the damage");
 
-    // In the mode that we would change, nothing is, as long as the file is damaged.
+    // A damaged file in another journal mode, which opening would change, is not modified.
     raw(&file).query_row("PRAGMA journal_mode = DELETE", [], |_| Ok(())).unwrap();
     let mut broken = fs::read(&file).unwrap();
     let last = broken.len() - 4096;
@@ -105,15 +105,16 @@ async fn a_hundred_thousand_keys_are_opened_and_paged() {
     let folder = Folder::new();
     drop(SqliteStore::create(folder.file(), StoreSettings::new()).unwrap());
     let rows = "WITH RECURSIVE number (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM number WHERE n < 99999)
-                INSERT INTO keys (id, digest, name, may, version)
-                SELECT printf('k_%05d', n), randomblob(32), iif(n % 1000 = 0, 'round', 'odd'), '{}', 1 FROM number";
+                INSERT INTO keys (id, digest, record, version)
+                SELECT printf('k_%05d', n), randomblob(32), json_object('name', iif(n % 1000 = 0, 'round', 'odd')), 1
+                FROM number";
     raw(&folder.file()).execute_batch(rows).unwrap();
     let store = SqliteStore::open(folder.file()).unwrap();
     let mut query = KeyQuery::new().limit(10_000);
     let mut expected = 0;
     loop {
         let page = store.list(&query).await.unwrap();
-        // What is issued meanwhile comes after all of these: `key_`.
+        // Keys that are issued meanwhile begin with `key_`, and sort after all of these.
         for record in page.records.iter().filter(|record| record.id().as_str().starts_with("k_")) {
             assert_eq!(record.id().as_str(), format!("k_{expected:05}"));
             expected += 1;
@@ -135,8 +136,8 @@ async fn a_newer_schema_is_refused() {
     let file = folder.file();
     let known: u32 = raw(&file).query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
     raw(&file).pragma_update(None, "user_version", 99).unwrap();
-    let told = &format!("its schema is version 99, and this program knows {known}: it is too old");
-    refused(SqliteStore::open(&file), &file, StoreErrorKind::Unavailable, told);
+    let message = &format!("its schema is version 99, and this program knows {known}: it is too old");
+    refused(SqliteStore::open(&file), &file, StoreErrorKind::Unavailable, message);
     assert_eq!(raw(&file).query_row("PRAGMA user_version", [], |row| row.get(0)), Ok(99), "nothing was changed");
     raw(&file).pragma_update(None, "user_version", known).unwrap();
     assert_eq!(all(&SqliteStore::open(&file).unwrap()).await.len(), 60);
@@ -144,7 +145,7 @@ async fn a_newer_schema_is_refused() {
 
 #[tokio::test]
 async fn settings_that_cannot_be_read_are_an_error() {
-    for (sql, told) in [
+    for (sql, message) in [
         ("UPDATE settings SET value = 'garbage'", "the settings of the store cannot be read"),
         ("UPDATE settings SET value = '{}'", "the settings of the store cannot be read"),
         ("DELETE FROM settings", ""),
@@ -153,7 +154,7 @@ async fn settings_that_cannot_be_read_are_an_error() {
         raw(&folder.file()).execute_batch(sql).unwrap();
         let error = SqliteStore::open(folder.file()).unwrap_err();
         assert_eq!(error.kind(), StoreErrorKind::Unavailable);
-        assert!(error.to_string().contains(told), "{error}");
+        assert!(error.to_string().contains(message), "{error}");
     }
 }
 
@@ -170,7 +171,7 @@ async fn only_its_owner_can_read_it() {
     }
 }
 
-/// Root may read and write whatever the permissions say, so there the test runs once more, without that privilege.
+/// Root ignores permissions, so as root the test runs again without that privilege.
 #[cfg(unix)]
 #[tokio::test]
 async fn without_permission_it_is_an_error() {
@@ -212,7 +213,7 @@ async fn what_exists_is_never_made_anew() {
     let folder = filled().await;
     let file = folder.file();
     refused(SqliteStore::create(&file, StoreSettings::new()), &file, StoreErrorKind::Conflict, "it exists already");
-    // Settings count only when it is made.
+    // Settings apply only when the file is created.
     let other = KeyFormat::opaque(20, 64).unwrap();
     let store = SqliteStore::open_or_create(&file, other.clone()).unwrap();
     assert_eq!(store.format(), KeyFormat::default());
@@ -229,8 +230,8 @@ async fn what_exists_is_never_made_anew() {
     refused(SqliteStore::create(&nowhere, StoreSettings::new()), &nowhere, StoreErrorKind::Unavailable, "No such file");
 }
 
-/// Whoever removes a file after a crash, and not what is beside it, leaves changes that would be made to the next
-/// file of the name: revoked keys would live again in it.
+/// If only the file is removed after a crash, and not its journal, the changes in the journal would be applied to the
+/// next file with that name: revoked keys would become valid again.
 #[tokio::test]
 async fn what_an_earlier_file_has_left_behind_is_not_taken_over() {
     for left in ["-wal", "-journal"] {
@@ -243,10 +244,10 @@ async fn what_an_earlier_file_has_left_behind_is_not_taken_over() {
         drop(store);
         fs::remove_file(&file).unwrap();
         fs::write(&beside, log).unwrap();
-        let told = format!("keys.sqlite{left} belongs to a store that is gone");
-        refused(SqliteStore::create(&file, StoreSettings::new()), &file, StoreErrorKind::Unavailable, &told);
+        let message = format!("keys.sqlite{left} belongs to a store that is gone");
+        refused(SqliteStore::create(&file, StoreSettings::new()), &file, StoreErrorKind::Unavailable, &message);
         let made = SqliteStore::open_or_create(&file, StoreSettings::new());
-        refused(made, &file, StoreErrorKind::Unavailable, &told);
+        refused(made, &file, StoreErrorKind::Unavailable, &message);
         assert!(!file.exists());
         fs::remove_file(&beside).unwrap();
         let store = SqliteStore::open_or_create(&file, StoreSettings::new()).unwrap();
@@ -255,12 +256,12 @@ async fn what_an_earlier_file_has_left_behind_is_not_taken_over() {
     }
 }
 
-/// Threads, as well as processes, that all find nothing and all begin to make it: they end up with one store.
+/// Several threads, or processes, that find no file and all begin to create it end up with one store.
 #[tokio::test]
 async fn whoever_comes_second_opens_what_the_first_has_made() {
     let folder = Folder::new();
     let file = folder.file();
-    // What somebody with the number of this process has left behind when it was killed.
+    // An earlier process with the same process id may have left this file behind when it was killed.
     fs::write(folder.path().join(format!("keys.sqlite.new-{}", std::process::id())), "").unwrap();
     let threads: Vec<_> = (0..8)
         .map(|_| {
@@ -280,7 +281,7 @@ async fn whoever_comes_second_opens_what_the_first_has_made() {
     assert_eq!(all(&store).await.len(), 8);
 }
 
-/// A file that could not be opened again is not made in the first place.
+/// A file that could not be opened again is not created.
 #[tokio::test]
 async fn settings_that_could_not_be_read_back_make_no_file() {
     let upper = IdGrammar::Custom(|id| id.bytes().all(|byte| byte.is_ascii_uppercase()));

@@ -1,5 +1,5 @@
-//! A file that has two names, and what happens to a file or its companions while it is open: a change is in force within a
-//! second, or the store does not open, or it reports and answers 503 within `stale_after`.
+//! Tests a file with two names, and changes to a file or its companions while it is open. In each case a change takes
+//! effect within a second, or the store does not open, or it reports the fault and answers 503 within `stale_after`.
 
 #![cfg(unix)]
 
@@ -21,7 +21,7 @@ use super::{
 
 const STALE_AFTER: Duration = Duration::from_millis(500);
 
-/// A store that is open, with a key, and what it reports.
+/// An open store with a key, and the faults that it reports.
 struct Open {
     store: SqliteStore,
     gate: Gate,
@@ -52,7 +52,7 @@ fn beside(file: &Path, suffix: &str) -> PathBuf {
 }
 
 impl Open {
-    /// It says what is wrong, refuses everybody, and changes nothing any more.
+    /// Checks that the store reports the fault, refuses every request, and makes no more changes.
     async fn refuses(&self, what: &str) {
         let begin = Instant::now();
         while self.gate.get(&self.key).await != 503 {
@@ -76,7 +76,7 @@ async fn a_file_with_two_names_is_not_opened() {
         assert!(error.to_string().contains("2 names (hard links)"), "{error}");
     }
     fs::remove_file(&link).unwrap();
-    // A symbolic link is no second name: SQLite follows it as well.
+    // A symbolic link is not a second name, because SQLite resolves it as well.
     std::os::unix::fs::symlink(&file, &link).unwrap();
     let (one, other) = (SqliteStore::open(&file).unwrap(), SqliteStore::open(&link).unwrap());
     one.as_actor("test").revoke(key.record.id(), "lost").await.unwrap();
@@ -101,7 +101,7 @@ async fn a_link_that_is_made_later_is_a_fault() {
     }
 }
 
-/// As a container does it that is given the file and not its directory.
+/// A container that is given the file and not its directory mounts it in this way.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_file_that_is_mounted_alone_is_not_opened() {
@@ -116,7 +116,7 @@ async fn a_file_that_is_mounted_alone_is_not_opened() {
         assert!(error.to_string().contains("mount its directory"), "{error}");
         assert!(!beside(&alone, "-wal").exists(), "and nothing was left there");
     }
-    // Its directory may be mounted anywhere.
+    // The directory of the file may be mounted anywhere.
     let there = open.file.with_file_name("there");
     fs::create_dir(&there).unwrap();
     let Some(_mount) = crate::support::Mount::new(open.file.parent().unwrap(), &there) else { return };
@@ -179,10 +179,10 @@ async fn a_link_that_leads_elsewhere_is_a_fault() {
     }
 }
 
-/// An old copy over the open file: what was revoked since must not live again unnoticed.
+/// An old copy is written over the open file: keys that were revoked since must not become valid unnoticed.
 #[tokio::test]
 async fn a_copy_that_is_written_over_the_open_file_is_a_fault() {
-    // A newer change that stands in the journal alone would hide what the file lacks.
+    // A newer change that is only in the journal would hide that the file lacks some.
     for is_in_journal in [false, true] {
         written_over(is_in_journal).await;
     }
@@ -200,21 +200,21 @@ async fn written_over(is_in_journal: bool) {
     }
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(open.gate.get(&open.key).await, 200, "a checkpoint is no fault");
-    // In place, as `cp` does it.
+    // The file is written in place, as `cp` does it.
     fs::write(&open.file, old).unwrap();
     open.refuses("written over").await;
     assert_ne!(open.gate.get(&revoked).await, 200);
 }
 
 impl Open {
-    /// A command, in a process of its own, revokes the key in the file of this name.
+    /// Revokes the key in the file of this name by a command in another process.
     fn revoke_elsewhere(&self, file: &Path) {
         let mut command = Process::start::<Sqlite>(file.to_str().unwrap());
         assert_eq!(command.ask(&format!("revoke {} lost", self.key.record.id())), "done");
         command.end();
     }
 
-    /// The server ends in peace, and another one takes its place: what was revoked stays so.
+    /// Ends the server normally and starts another one, in which the key must still be revoked.
     async fn finds_it_revoked_after_a_restart(self) {
         let Self { store, gate, key, file, _folder, .. } = self;
         drop((store, gate));
@@ -223,7 +223,8 @@ impl Open {
     }
 }
 
-/// What a command has revoked stays so, whatever the server, which knows nothing of it, writes when it ends.
+/// A key that a command has revoked stays revoked, whatever the server, which does not know of it, writes when it
+/// ends.
 #[tokio::test]
 async fn a_server_that_ends_takes_nothing_back() {
     let open = open().await;
@@ -239,7 +240,8 @@ async fn a_server_that_ends_takes_nothing_back() {
 
 #[tokio::test]
 async fn a_change_by_another_name_is_noticed_when_the_file_is_back() {
-    // It is away for a moment, in which nobody looks, or for longer, just after somebody has committed in its journal.
+    // The file is missing for a moment in which the store does not poll, or for longer, just after a commit to its
+    // journal.
     for (before, away) in [(500, 0), (0, 500)] {
         let open = open().await;
         raw(&open.file).query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
@@ -254,7 +256,7 @@ async fn a_change_by_another_name_is_noticed_when_the_file_is_back() {
     }
 }
 
-/// A command that waits for its turn looks at the file again when it has it.
+/// A command that has waited for the lock checks the file again when it gets it.
 #[tokio::test]
 async fn a_change_that_has_waited_takes_nothing_back() {
     let open = open().await;
@@ -275,7 +277,8 @@ async fn a_change_that_has_waited_takes_nothing_back() {
     open.finds_it_revoked_after_a_restart().await;
 }
 
-/// What a reader has kept in the journal is moved to the file once the reader is gone, without another change.
+/// A change that a reader has kept in the journal is moved to the file when the reader has finished, without another
+/// change.
 #[tokio::test]
 async fn a_reader_keeps_a_change_in_the_journal_no_longer_than_it_reads() {
     let open = open().await;
@@ -292,7 +295,7 @@ async fn a_reader_keeps_a_change_in_the_journal_no_longer_than_it_reads() {
     }
 }
 
-/// Times that are set back hide nothing.
+/// A change is noticed even if the timestamps of the file are set back.
 #[tokio::test]
 async fn a_file_whose_times_are_set_back_is_noticed() {
     let open = open().await;
@@ -308,7 +311,7 @@ async fn a_file_whose_times_are_set_back_is_noticed() {
     open.finds_it_revoked_after_a_restart().await;
 }
 
-/// A row that has lost its revocation, however that came about, admits nobody.
+/// A row that has lost its revocation, for whatever reason, admits no request.
 #[tokio::test]
 async fn a_digest_that_was_revoked_admits_nobody_whatever_its_row_says() {
     let Open { store, key, file, gate, _folder, .. } = open().await;
@@ -326,7 +329,7 @@ async fn a_digest_that_was_revoked_admits_nobody_whatever_its_row_says() {
     assert_eq!(Gate::of(&store).get(&key).await, 401);
 }
 
-/// A process that was paused looks at the file before it admits anybody.
+/// A process that was paused checks the file before it admits a request.
 #[tokio::test]
 async fn a_process_that_was_paused_admits_nobody_by_what_it_knew() {
     let folder = Folder::new();
@@ -344,8 +347,8 @@ async fn a_process_that_was_paused_admits_nobody_by_what_it_knew() {
     assert_ne!(server.next().as_deref(), Some("200"));
 }
 
-/// The lock of the directory, which a writer takes before that of SQLite: who waits for it still follows what others
-/// change, gives up in time, and loses no uses.
+/// A writer takes the lock of the directory before that of SQLite. While it waits, it still follows the changes of
+/// others, gives up in time, and loses no uses.
 #[tokio::test]
 async fn a_writer_that_waits_for_the_directory_goes_on_following() {
     let Open { store, gate, key, file, _folder, .. } = open().await;
@@ -366,20 +369,20 @@ async fn a_writer_that_waits_for_the_directory_goes_on_following() {
     let error = waiting.await.unwrap().unwrap_err().to_string();
     assert!(error.contains("another process holds the file locked"), "{error}");
     assert_eq!(gate.get(&other).await, 200);
-    drop((store, gate)); // waits for the directory to be free, and stores the uses
+    drop((store, gate)); // waits until the directory is unlocked, and writes the uses
     holder.wait().unwrap();
     let store = SqliteStore::open(&file).unwrap();
     assert!(store.show(other.record.id()).await.unwrap().last_used().is_some());
 }
 
-/// What is acknowledged stands in the file itself: a journal that somebody has truncated takes nothing along.
+/// An acknowledged change is in the file itself, so a truncated journal loses nothing.
 #[tokio::test]
 async fn a_truncated_journal_loses_no_change() {
     let folder = Folder::new();
     let file = folder.file();
     let store = SqliteStore::create(&file, StoreSettings::new()).unwrap();
     let key = issue(&store).await;
-    drop(store); // which moves it to the file itself
+    drop(store); // moves the journal to the file itself
     let mut server = Process::start::<Sqlite>(file.to_str().unwrap());
     let id = key.record.id();
     assert_eq!(server.ask(&format!("rename {id} another")), "done");
@@ -391,7 +394,7 @@ async fn a_truncated_journal_loses_no_change() {
     assert_eq!(Gate::of(&store).get(&key).await, 401);
 }
 
-/// The last uses are written down although a command is at the file at that moment.
+/// The last uses are written although a command locks the file at that moment.
 #[tokio::test]
 async fn uses_are_written_down_at_the_end_though_the_file_is_locked_for_a_moment() {
     let Open { store, gate, key, file, _folder, .. } = open().await;
@@ -407,7 +410,7 @@ async fn uses_are_written_down_at_the_end_though_the_file_is_locked_for_a_moment
     assert!(store.show(key.record.id()).await.unwrap().last_used().is_some());
 }
 
-/// A store for commands finds and changes what another one serves.
+/// An uncached store for commands reads and changes the keys that another one serves.
 #[tokio::test]
 async fn a_store_without_memory_sees_and_makes_the_same_changes() {
     let open = open().await;

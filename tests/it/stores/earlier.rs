@@ -1,0 +1,206 @@
+//! Stores that the program of an earlier schema made, with one key of each sort: they open, hold what they held, and an
+//! earlier program beside this one reads and writes the same records. `earlier/*.json` is what that program exported.
+
+use tower_authz::{
+    Dimension, IdGrammar, KeyFile, KeyId,
+    store::{Action, AuditQuery, KeyAdmin, KeyStore, NewKey},
+};
+
+use super::{Gate, all};
+
+const LIVE: &str = "l64_abc12345_0123456789abcdef0123456789abcdef";
+const REVOKED: &str = "l64_def67890_fedcba9876543210fedcba9876543210";
+
+/// Asserts that a migrated store has the content of the earlier one, and returns the ids of its keys.
+async fn assert_is_kept(store: &(impl KeyStore + KeyAdmin + Clone), exported: &str) -> Vec<KeyId> {
+    let records = all(store).await;
+    let ids = records.iter().map(|record| record.id().clone()).collect();
+    let kept = KeyFile::new(records.iter().map(|record| (**record).clone()), store.directory());
+    assert_eq!(format!("{}\n", kept.to_json().unwrap()), exported);
+    let gate = Gate::of(store);
+    assert_eq!(gate.ask(http::Method::GET, "de", LIVE).await, 200);
+    assert_eq!(gate.ask(http::Method::GET, "de", REVOKED).await, 401);
+    let log = store.audit(&AuditQuery::new()).await.unwrap();
+    assert_eq!(log.len(), 14, "the log is what it was");
+    // A revocation that only the log and the memory of digests know of holds as well.
+    let deleted = log.iter().find(|audit| audit.action == Action::Deleted).unwrap().before.clone().unwrap();
+    assert!(deleted.contains("revoked_at"), "{deleted}");
+    let keys = KeyFile::parse_with(exported, "earlier", &[Dimension::new("project", IdGrammar::Slug)])
+        .unwrap()
+        .records()
+        .to_vec();
+    let back = store.as_actor("test").import(keys).await.unwrap();
+    assert_eq!(back.added, 0);
+    ids
+}
+
+#[cfg(feature = "sqlite")]
+#[tokio::test]
+async fn a_file_of_schema_3_is_kept_as_it_was() {
+    use tower_authz::store::SqliteStore;
+
+    use super::sqlite::{Folder, raw};
+    let folder = Folder::new();
+    let file = raw(&folder.file());
+    file.execute_batch(include_str!("earlier/sqlite_3.sql")).unwrap();
+    // Rows that nobody could read before are not repaired by chance, and keep the file from nothing.
+    file.execute_batch(
+        "UPDATE writer SET busy = 1;
+         INSERT INTO keys (id, digest, name, may, version) VALUES
+           ('twice', randomblob(32), '', '{\"permissions\":{\"products\":\"read\"},\"permissions\":{}}', 1),
+           ('garbage', randomblob(32), '', 'garbage', 1), ('list', randomblob(32), '', '[]', 1),
+           ('spaced', randomblob(32), 's', '  { \"permissions\" : { } }  ', 1), ('empty', randomblob(32), 'e', ' { } ', 1);
+         PRAGMA ignore_check_constraints = ON;
+         INSERT INTO keys (id, digest, name, may, version) VALUES ('short', x'00', '', '{}', 1);
+         UPDATE writer SET busy = 0;",
+    )
+    .unwrap();
+    drop(file);
+    let store = SqliteStore::open(folder.file()).unwrap();
+    let page = store.list(&tower_authz::store::KeyQuery::new()).await.unwrap();
+    let unreadable: Vec<_> = page.unreadable.iter().map(|row| row.id.as_str()).collect();
+    assert_eq!(unreadable, ["garbage", "list", "short", "twice"]);
+    for (id, name) in [("spaced", "s"), ("empty", "e")] {
+        assert_eq!(store.show(&id.parse().unwrap()).await.unwrap().name(), name);
+    }
+    for id in ["garbage", "list", "short", "twice"] {
+        store.as_actor("anna").revoke(&id.parse().unwrap(), "unreadable").await.unwrap();
+    }
+    drop(store);
+    raw(&folder.file())
+        .execute_batch(
+            "UPDATE writer SET busy = 1; DELETE FROM keys WHERE id NOT LIKE 'l64%';
+             DELETE FROM audit WHERE number > 14; UPDATE writer SET busy = 0",
+        )
+        .unwrap();
+
+    let store = SqliteStore::open(folder.file()).unwrap();
+    let ids = assert_is_kept(&store, include_str!("earlier/sqlite_3.json")).await;
+    for id in ids.iter().filter(|id| id.as_str() != "l64_def67890") {
+        store.as_actor("anna").rename(id, "renamed").await.unwrap();
+    }
+    store.as_actor("anna").revoke(&"l64_abc12345".parse().unwrap(), "lost").await.unwrap();
+    assert_eq!(Gate::of(&store).ask(http::Method::GET, "de", LIVE).await, 401);
+    drop(store);
+    assert_eq!(
+        Gate::of(&SqliteStore::open(folder.file()).unwrap()).ask(http::Method::GET, "de", LIVE).await,
+        401,
+        "for good"
+    );
+}
+
+#[cfg(feature = "postgres")]
+mod postgres {
+    use std::time::Duration;
+
+    use http::Method;
+    use tower_authz::{
+        Grant,
+        store::{PostgresOptions, PostgresStore},
+    };
+
+    use super::*;
+    use crate::stores::{
+        all,
+        postgres::{address, database, raw, server},
+    };
+
+    const LEASE: Duration = Duration::from_millis(600);
+
+    /// The columns that programs before schema 6 read, and how they write a change of a record.
+    const COLUMNS: &str = "id, name, kind, tenant, revocation_reason, may, replaces, replaced_by";
+    const UPDATE: &str = "UPDATE authz_keys SET name = $2, kind = $3, tenant = $4, revocation_reason = $5, may = $6,
+                            replaced_by = $7, version = version + 1 WHERE id = $1";
+
+    async fn client(database: &str) -> tokio_postgres::Client {
+        let (client, connection) = tokio_postgres::connect(&address(database), tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(connection);
+        client
+    }
+
+    async fn earlier() -> (String, PostgresStore) {
+        let database = database().await;
+        raw(&database, include_str!("earlier/postgres_5.sql")).await;
+        assert_eq!(PostgresStore::migrate(&address(&database)).await.unwrap(), 1);
+        let store = PostgresOptions::new().lease(LEASE).connect(&address(&database)).await.unwrap();
+        (database, store)
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn tables_of_schema_5_are_kept_as_they_were() {
+        if server().is_none() {
+            return;
+        }
+        let (_database, store) = earlier().await;
+        assert_is_kept(&store, include_str!("earlier/postgres_5.json")).await;
+        store.as_actor("anna").revoke(&"l64_abc12345".parse().unwrap(), "lost").await.unwrap();
+        assert_eq!(Gate::of(&store).ask(Method::GET, "de", LIVE).await, 401);
+    }
+
+    /// Programs before schema 6 have their own columns: what either program writes, the other reads.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn an_earlier_program_reads_and_writes_the_same_records() {
+        if server().is_none() {
+            return;
+        }
+        let (database, store) = earlier().await;
+        let client = client(&database).await;
+        let grant = Grant::builder().write("products").only("shop", ["de"]).build().unwrap();
+        let new = NewKey::new("of the \"new\" {program}", grant).kind("runtime");
+        let key = store.as_actor("anna").issue(new).await.unwrap();
+        let id = key.record.id();
+        store.as_actor("anna").rename(id, "Schlüssel").await.unwrap();
+
+        // The earlier program reads what this one wrote.
+        let sql = format!("SELECT {COLUMNS} FROM authz_keys WHERE id = $1");
+        let row = client.query_one(&sql, &[&id.as_str()]).await.unwrap();
+        let text = |column: usize| row.get::<_, Option<String>>(column);
+        assert_eq!((text(1).as_deref(), text(2).as_deref()), (Some("Schlüssel"), Some("runtime")));
+        assert_eq!((text(3), text(4), text(6), text(7)), (None, None, None, None));
+        let may: serde_json::Value = serde_json::from_str(&text(5).unwrap()).unwrap();
+        let wanted = r#"{"permissions":{"products":"write"},"restrictions":{"shop":{"include":["de"]}}}"#;
+        assert_eq!(may, serde_json::from_str::<serde_json::Value>(wanted).unwrap());
+        let gate = Gate::of(&store);
+        assert_eq!((gate.put(&key).await, gate.ask(Method::PUT, "us", key.api_key.expose()).await), (200, 403));
+
+        // This program reads what the earlier one wrote, and a field that only a newer program knows stays.
+        raw(
+            &database,
+            &format!("UPDATE authz_keys SET record = record::jsonb || '{{\"color\":\"red\"}}' WHERE id = '{id}'"),
+        )
+        .await;
+        let none: Option<String> = None;
+        let narrower = r#"{"permissions":{"products":"read"},"restrictions":{"shop":{"include":["us"]}}}"#;
+        let values: [&(dyn tokio_postgres::types::ToSql + Sync); 7] =
+            [&id.as_str(), &"earlier", &none, &Some("one"), &none, &narrower, &none];
+        assert_eq!(client.execute(UPDATE, &values).await.unwrap(), 1);
+        let record: String =
+            client.query_one("SELECT record FROM authz_keys WHERE id = $1", &[&id.as_str()]).await.unwrap().get(0);
+        assert!(record.contains(r#""color": "red""#) && record.contains("earlier"), "{record}");
+        assert!(!record.contains("runtime"), "{record}");
+        raw(&database, &format!("UPDATE authz_keys SET record = record::jsonb - 'color' WHERE id = '{id}'")).await;
+        let reads = |shop| gate.ask(Method::GET, shop, key.api_key.expose());
+        let begin = std::time::Instant::now();
+        while reads("us").await != 200 {
+            assert!(begin.elapsed() < Duration::from_secs(5));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!((reads("de").await, gate.ask(Method::PUT, "us", key.api_key.expose()).await), (403, 403));
+        let shown = store.show(id).await.unwrap();
+        assert_eq!((shown.name(), shown.kind(), shown.tenant()), ("earlier", None, Some("one")));
+
+        // New rows of the earlier program, and rows that it damages.
+        let insert =
+            "INSERT INTO authz_keys (id, digest, name, may, version) VALUES ('old', sha256('old'), 'o', '{}', 1)";
+        raw(&database, insert).await;
+        raw(&database, &format!("UPDATE authz_keys SET may = 'garbage' WHERE id = '{id}'")).await;
+        let begin = std::time::Instant::now();
+        while reads("us").await != 500 {
+            assert!(begin.elapsed() < Duration::from_secs(5));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(store.show(&"old".parse().unwrap()).await.unwrap().name(), "o");
+        assert_eq!(all(&store).await.len(), 9);
+        store.as_actor("anna").revoke(id, "unreadable").await.unwrap();
+    }
+}
