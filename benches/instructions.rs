@@ -1,5 +1,5 @@
-//! How many instructions the gate takes, which no noise of the machine touches: one allowed request, and each kind of
-//! refused one. To be run under callgrind, which `.ci/instructions` does.
+//! Counts the instructions of the gate, a figure that other load on the machine does not change: one allowed request,
+//! and each kind of refused one. It is meant to run under callgrind, which `.ci/instructions` does.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a bench that is surprised should stop, and tells")]
 #![allow(missing_docs, reason = "nobody links to a bench")]
@@ -28,12 +28,12 @@ fn main() {
         "malformed" => ("garbage".to_owned(), PATH, 401),
         "unknown" => (key(5000), PATH, 401),
         "foreign" => (known, FOREIGN, 403),
-        // `cargo bench` runs it without one.
+        // `cargo bench` runs this program without a case.
         _ => return println!("bare, allowed, unwatched, malformed, unknown, foreign or digest; see .ci/instructions"),
     };
     let mut service = match &*case {
         "bare" => boxed(carry_back()),
-        // Whatever becomes of its key, a request runs to its end.
+        // The request runs to its end even if its key is revoked, so the gate does not watch the key.
         "unwatched" => boxed(guarded(Policy::builder().finish_in_flight(), store(1000)).layer(carry_back())),
         _ => boxed(authz().layer(carry_back())),
     };

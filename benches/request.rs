@@ -1,4 +1,4 @@
-//! What the gate costs: the whole allowed path and the refused ones, beside the bare service and one
+//! Measures the cost of the gate: the whole allowed path and the refused ones, beside the bare service and one
 //! SHA-256 of the same key, in one run.
 //!
 //! `cargo bench -p tower-authz --bench request`
@@ -22,20 +22,21 @@ type Group<'a> = criterion::BenchmarkGroup<'a, criterion::measurement::WallTime>
 fn bench(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("request");
     let known = key(500);
-    // One run has all figures, so that a noisy machine slows them alike: compare them with each other.
+    // All figures come from one run, so that other load on the machine slows them alike. Compare them only with each
+    // other.
     group.bench_function("sha256 of the key", |bencher| {
         bencher.iter(|| Digest::from_key(black_box(known.as_bytes())));
     });
 
-    // An admitted request comes back in the response and goes round again, so that nothing is timed but
-    // the gate; a refused one is gone, and its clone is timed beside it.
+    // An admitted request comes back in the response and is sent again, so that only the gate is timed. A refused one
+    // is dropped, and its clone is timed with it.
     let round_trip = |group: &mut Group<'_>, name: &str, mut service: Boxed| {
-        let mut place = Some(request(&known, PATH));
+        let mut next = Some(request(&known, PATH));
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
-                let response = service(place.take().unwrap());
+                let response = service(next.take().unwrap());
                 assert_eq!(response.status(), 200, "what is timed was admitted");
-                place = response.into_body().0.map(|request| *request);
+                next = response.into_body().0.map(|request| *request);
             });
         });
     };

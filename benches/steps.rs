@@ -1,7 +1,8 @@
-//! Each step of a decision alone, and how it grows: parse, digest, look up, permission, restriction, network, path,
-//! client address; each layer alone; the whole chain with more rules; and look-ups among more keys.
+//! Measures each step of a decision alone, and how it scales: parse, digest, look-up, permission, restriction,
+//! network, path and client address; then each layer alone, the whole chain with more rules, and look-ups among more
+//! keys.
 //!
-//! `cargo bench -p tower-authz --bench steps`; `KEYS=10000000` for more keys than a million.
+//! `cargo bench -p tower-authz --bench steps`; `KEYS=10000000` measures more keys than a million.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a bench that is surprised should stop")]
 #![allow(missing_docs, reason = "nobody links to a bench")]
@@ -41,7 +42,8 @@ fn steps(criterion: &mut Criterion) {
     for count in [10_usize, 1000, 100_000] {
         let ids: Vec<String> = (0..count).map(|number| format!("shop-{number}")).collect();
         let list = Restriction::include(&Dimension::SHOP, &ids).unwrap();
-        // A thousand of them, spread over the list: what is asked for must not come out of memory each time.
+        // A thousand probes are spread over the list and allocated once, so that no id is fetched from main memory in
+        // each call.
         let probes: Vec<&String> = (0..1024).map(|number| &ids[number * 7919 % count]).collect();
         let mut place = 0;
         group.bench_function(BenchmarkId::new("restriction", count), |bencher| {
@@ -52,14 +54,14 @@ fn steps(criterion: &mut Criterion) {
         });
     }
     for count in [1_u32, 8, 100, 10_000, 100_000] {
-        // Spread over the whole space, with gaps, so that nothing is merged.
+        // The networks are spread over the whole address space with gaps, so that none are merged.
         let v4: Vec<u32> = (0..count).map(|number| (number.wrapping_mul(0x9e37_79b1)) & !0x1ff).collect();
         let v4: Vec<IpAddr> = v4.into_iter().map(|bits| IpAddr::V4(bits.into())).collect();
         let v6 = |number: u32| (0x2001_u128 << 112) | (u128::from(number.wrapping_mul(0x9e37_79b1)) << 64);
         let v6: Vec<IpAddr> = (0..count).map(|number| IpAddr::V6(v6(number).into())).collect();
         for (family, prefix, list) in [("v4", 24, v4), ("v6", 64, v6)] {
             let networks = Networks::parse(list.iter().map(|ip| format!("{ip}/{prefix}"))).unwrap();
-            // The networks, and addresses beside them.
+            // Half of the probes are in a network, and the other half are next to one.
             let probes: Vec<IpAddr> = (0..1024_usize)
                 .map(|number| match list[number * 7919 % list.len()] {
                     IpAddr::V4(ip) => IpAddr::V4((u32::from(ip) | if number % 2 == 0 { 7 } else { 0x107 }).into()),
@@ -89,7 +91,7 @@ fn steps(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// An admitted request that goes round: nothing is timed but the gate and the bare service.
+/// Sends an admitted request again and again, so that only the gate and the bare service are timed.
 fn round(group: &mut Group<'_>, name: BenchmarkId, mut service: Boxed, request: Request<()>) {
     let mut place = Some(request);
     group.bench_function(name, |bencher| {
@@ -101,13 +103,13 @@ fn round(group: &mut Group<'_>, name: BenchmarkId, mut service: Boxed, request: 
     });
 }
 
-/// Each layer alone, and together.
+/// Measures each layer alone, and both together.
 fn layers(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("layer");
     let asked = || request(&key(500), PATH);
     let authenticate = || AuthenticateLayer::new(store(1000)).with_rejection(Empty);
     let require = || RequireLayer::new(Rule::resource("orders").unscoped()).with_rejection(Empty);
-    // Whom `RequireLayer` asks about, another layer has found out.
+    // `RequireLayer` needs a principal, which another layer has put into the request before.
     let authenticated = || {
         let response = boxed(authenticate().layer(carry_back()))(asked());
         *response.into_body().0.unwrap()
@@ -124,7 +126,7 @@ fn layers(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// The whole chain, with more rules.
+/// Measures the whole chain with more rules.
 fn growth(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("chain");
     for rules in [10, 500] {
@@ -140,13 +142,14 @@ fn growth(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// A look-up by itself; the bench `scale` has the whole chain, beside others too.
+/// Measures a look-up alone. The bench `scale` measures the whole chain, and contention.
 fn look_up(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("look-up");
     let most = std::env::var("KEYS").ok().and_then(|number| number.parse().ok()).unwrap_or(1_000_000);
     for keys in [1000, 100_000, 1_000_000, 10_000_000].into_iter().filter(|keys| *keys <= most) {
         let store = store(keys);
-        // So many that their slots do not all stay in a cache; read one after the other, they cost nothing themselves.
+        // There are more digests than slots fit into a cache. They are read in order, so that reading them costs
+        // nothing itself.
         let digests: Vec<Digest> = (0..1 << 18)
             .map(|number: usize| Digest::from_key(key(number.wrapping_mul(7919) % keys).as_bytes()))
             .collect();

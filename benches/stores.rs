@@ -1,7 +1,7 @@
-//! What 100,000 keys cost in each store of one machine: import, list, look-up, reload. What they take of the memory, and
-//! how long they take to load, says the bench `scale`.
+//! Measures the cost of 100,000 keys in each store of one machine: import, list, look-up, reload. The bench `scale`
+//! measures how much memory they take, and how long they take to load.
 //!
-//! `cargo bench -p tower-authz --features file,sqlite --bench stores`; `KEYS=1000000` takes another number.
+//! `cargo bench -p tower-authz --features file,sqlite --bench stores`; `KEYS=1000000` sets another number.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a bench that is surprised should stop")]
 #![allow(clippy::print_stdout, reason = "a bench prints what it measures")]
@@ -32,7 +32,7 @@ fn format() -> KeyFormat {
     "l64_{a-z0-9:8}_{0-9a-f:32}".parse().unwrap()
 }
 
-/// Keys with fifty different grants.
+/// Returns keys with fifty different grants.
 fn records() -> Vec<KeyRecord> {
     let grants: Vec<Grant> = (0..50)
         .map(|number| {
@@ -108,11 +108,11 @@ fn stores(c: &mut Criterion) {
     group.finish();
 
     let digests: Vec<Digest> = (0..keys()).map(|number| Digest::from_key(key(number).as_bytes())).collect();
-    let mut place = 0;
+    let mut index = 0;
     c.bench_function("stores/look-up, random", |bench| {
         bench.iter(|| {
-            place = (place + 7919) % digests.len();
-            let digest = black_box(&digests[place]);
+            index = (index + 7919) % digests.len();
+            let digest = black_box(&digests[index]);
             let found = futures::FutureExt::now_or_never(store.lookup(digest).found()).unwrap().unwrap();
             assert!(found.is_some());
         });

@@ -1,7 +1,7 @@
-//! The client's side, as a small command line program for the Logic64 example.
+//! The client side: a small command line program for the Logic64 example.
 //!
-//! `auth` stores a key in `~/.logic64/config.json`; `get` sends a request with it. `LOGIC64_TOKEN` wins over
-//! the file.
+//! `auth` stores a key in `~/.logic64/config.json`, and `get` sends a request with it. `LOGIC64_TOKEN` takes
+//! precedence over the file.
 
 mod common;
 
@@ -25,7 +25,7 @@ The status goes to standard error, the body to standard output; the exit code is
 without TLS: it stores keys for https URLs, and sends to http://127.0.0.1:PORT only.
 ";
 
-/// What was asked for.
+/// The command that the arguments name.
 enum Command {
     Help,
     Auth { api_url: String },
@@ -40,7 +40,7 @@ impl Command {
             match &*argument {
                 "--help" | "-h" => return Ok(Self::Help),
                 "--api-key-stdin" => stdin = true,
-                // An argument is seen by whoever lists processes, and kept by the shell.
+                // An argument is visible in the list of processes, and the shell stores it.
                 "--api-key" => return Err("write the key to standard input, and --api-key-stdin".to_owned()),
                 "--api-url" => api_url = Some(arguments.next().ok_or("--api-url needs a URL")?),
                 flag if flag.starts_with('-') => return Err("unknown option; see client --help".to_owned()),
@@ -59,7 +59,7 @@ impl Command {
     }
 }
 
-/// The server of the example speaks plain HTTP, on this machine.
+/// Allows plain HTTP, because the server of the example uses it on this machine.
 fn config_file() -> Result<ConfigFile, Box<dyn Error>> {
     Ok(ConfigFile::new("logic64")?.allow_loopback_http())
 }
@@ -69,7 +69,7 @@ fn auth(api_url: &str) -> Result<String, Box<dyn Error>> {
     let key = read_key(std::io::stdin().lock())?;
     let file = config_file()?;
     file.save(&key, &api_url)?;
-    // Nobody was asked: whether the key is good, the first request shows.
+    // The key is not verified here: the first request shows whether it is valid.
     Ok(format!("✓ Authenticated. Key stored in {}\n", file.path().display()))
 }
 
@@ -89,7 +89,7 @@ async fn get(found: &Credentials, path: &str) -> Result<(StatusCode, Bytes), Box
     }
     let client = ServiceBuilder::new()
         .layer(FollowRedirectLayer::new())
-        // Inside of it, so that each hop gets the key or not by where it goes.
+        // The layer is inside of the redirects, so that the destination of each hop decides whether it gets the key.
         .layer(AttachLayer::new(found.api_key(), found.api_url())?)
         .service(Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>());
     let exchange = async {
@@ -102,7 +102,7 @@ async fn get(found: &Credentials, path: &str) -> Result<(StatusCode, Bytes), Box
     answered.map_err(|error| format!("{}: {}", found.api_url(), innermost(&*error)).into())
 }
 
-/// hyper says that it could not connect; why, its source says.
+/// hyper reports only that it could not connect; the innermost source says why.
 fn innermost(mut error: &(dyn Error + 'static)) -> String {
     while let Some(source) = error.source() {
         error = source;

@@ -1,6 +1,6 @@
-//! The same layers on plain hyper, HTTP/1 and HTTP/2, without axum. The policy matches paths itself.
+//! Uses the same layers with plain hyper, over HTTP/1 and HTTP/2, without axum. The policy matches paths itself.
 //!
-//! `LISTEN`, `KEYS`, `TRUSTED_PROXIES`. Try it over HTTP/2 as well: `curl --http2-prior-knowledge …`.
+//! It is configured by `LISTEN`, `KEYS` and `TRUSTED_PROXIES`. Over HTTP/2, try `curl --http2-prior-knowledge …`.
 
 mod common;
 
@@ -26,7 +26,7 @@ use tower_authz::{
 const DEMO: common::Demo =
     common::Demo { file: include_str!("data/scayle.json"), keys: include_str!("data/scayle.keys.txt") };
 
-/// Around any tower service: here one that tells what it saw.
+/// The layer wraps any tower service. This one answers with the facts about the request that it received.
 fn authz(file: KeyFile, proxies: Option<TrustedProxies>) -> Result<Authz, ConfigError> {
     let policy = Policy::builder()
         .public("/health")
@@ -64,12 +64,12 @@ pub async fn serve(
 ) -> Result<(), Box<dyn Error + Send + Sync>> {
     let service = authz(file, proxies)?.layer(service_fn(answer));
     loop {
-        // One connection that fails (or too many open files) is no reason to stop serving.
+        // A connection that fails (or too many open files) is no reason to stop serving.
         let Ok((stream, peer)) = listener.accept().await else {
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
-        // hyper tells nobody who is at the other end; networks are judged by this.
+        // hyper does not put the address of the peer into the request, and networks are checked against it.
         let with_peer = tower::util::MapRequest::new(service.clone(), move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(PeerAddress(peer));
             request
@@ -77,7 +77,7 @@ pub async fn serve(
         let logged = tower::util::MapResponse::new(with_peer, common::log);
         tokio::spawn(async move {
             let server = auto::Builder::new(TokioExecutor::new());
-            // A client that goes away is no news.
+            // A client may disconnect at any time, so the error is ignored.
             let _ = server.serve_connection(TokioIo::new(stream), TowerToHyperService::new(logged)).await;
         });
     }

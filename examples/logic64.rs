@@ -1,7 +1,7 @@
-//! The Logic64 API's authentication: `Authorization: Bearer` spelt exactly so, the legacy `X-API-Key`
-//! that is on the way out, keys of one strict form, and a revocation that is in force at once.
+//! Models the authentication of the Logic64 API: `Authorization: Bearer` in exactly this spelling, the deprecated
+//! header `X-API-Key`, keys of one strict format, and revocations that take effect at once.
 //!
-//! `LISTEN`, `KEYS`, `TRUSTED_PROXIES`.
+//! It is configured by `LISTEN`, `KEYS` and `TRUSTED_PROXIES`.
 
 #[path = "common/answer.rs"]
 mod answer;
@@ -33,33 +33,33 @@ use tower_authz::{
 const DEMO: common::Demo =
     common::Demo { file: include_str!("data/logic64.json"), keys: include_str!("data/logic64.keys.txt") };
 
-/// `l64_`, eight characters that are safe to log, `_`, 32 hex digits.
+/// A key is `l64_`, eight characters that are safe to log, `_`, and 32 hex digits.
 fn format() -> Result<KeyFormat, ConfigError> {
     KeyFormat::structured("l64").public_id(Alphabet::LowerAlphanumeric, 8).secret(Alphabet::LowerHex, 32).build()
 }
 
 fn policy() -> Result<Policy, ConfigError> {
-    // A bundle belongs to a project, which only the handler finds out. One of others is not there.
+    // A bundle belongs to a project, which only the handler can find. Bundles of other projects are concealed.
     let bundle = || Rule::resource("bundles").deferred(common::PROJECT).concealed();
     Policy::builder()
         .route("/bundles/latest", Rule::resource("bundles").filtered(common::PROJECT))
         .route("/bundles/{id}", bundle())
         .route("/bundles/{id}/download", bundle())
         .route("/bundles/{id}/ack", bundle())
-        // A project of others is not there.
+        // Other projects are concealed.
         .route(
             "/projects/{project}/bundles/repackage",
             Rule::resource("bundles").scoped(EntityRef::from_path(common::PROJECT, "project")).concealed(),
         )
-        // It says nothing of projects: whoever is bound to one does not revoke the keys of others.
+        // The rule declares no dimension: a key that is restricted to a project must not revoke other keys.
         .route("/admin/keys/{id}/revoke", Rule::authenticated().kind("admin"))
         .build()
 }
 
-/// The routes, and the gate around them.
+/// The routes, with the gate around them.
 pub fn app(file: KeyFile, proxies: Option<TrustedProxies>) -> Result<Router, ConfigError> {
     let store = common::store(file, format()?)?;
-    // 2026-01-01 and 2027-07-01.
+    // The header is deprecated since 2026-01-01, and is removed on 2027-07-01.
     let (since, until) = (Duration::from_secs(1_767_225_600), Duration::from_secs(1_814_400_000));
     let legacy =
         Source::header(HeaderName::from_static("x-api-key")).deprecated(UNIX_EPOCH + since).sunset(UNIX_EPOCH + until);
@@ -80,17 +80,17 @@ pub fn app(file: KeyFile, proxies: Option<TrustedProxies>) -> Result<Router, Con
         .layer(map_response(async |response: axum::response::Response| common::log(response))))
 }
 
-/// Bundles with their projects, the latest last.
+/// The bundles with their projects, the latest last.
 const BUNDLES: [(&str, &str); 3] = [("6", "gemini"), ("7", "apollo"), ("8", "gemini")];
 
-/// The latest of those that the key may see.
+/// Answers with the latest bundle that the key may see.
 async fn latest(seen: Seen, principal: Principal, scope: Scope) -> Result<Json<Value>, Denial> {
     let found = BUNDLES.into_iter().rev().find(|(_, project)| scope.allows(project));
     let (id, project) = found.ok_or_else(|| principal.refuse("there is no bundle that the key may see"))?;
     Ok(seen.with("bundle", id).with("project", project).json())
 }
 
-/// A bundle that does not exist is refused as one of others, so that nobody learns which ids there are.
+/// A bundle that does not exist is refused like one of another project, so that nobody learns which ids exist.
 async fn bundle(seen: Seen, principal: Principal, Path(id): Path<String>) -> Result<Json<Value>, Denial> {
     let found = BUNDLES.into_iter().find(|(known, _)| *known == id);
     let (_, project) = found.ok_or_else(|| principal.refuse("there is no such bundle"))?;
@@ -98,7 +98,7 @@ async fn bundle(seen: Seen, principal: Principal, Path(id): Path<String>) -> Res
     Ok(seen.with("project", project).json())
 }
 
-/// When this has answered, no request with the key is admitted any more.
+/// Once this handler has answered, no request with the key is admitted any more.
 async fn revoke(
     seen: Seen,
     Path(id): Path<String>,

@@ -1,8 +1,8 @@
-//! The Logik.io API's authentication: the host names the tenant, runtime keys and admin keys are not
+//! Models the authentication of the Logik.io API: the host names the tenant, runtime keys and admin keys are not
 //! interchangeable, runtime keys are bound to web origins, and 401 and 403 are empty.
 //!
-//! `LISTEN`, `KEYS`, `TRUSTED_PROXIES`. Hosts are `{tenant}.{sector}.localhost`, so with curl:
-//! `curl -H 'Host: acme.test.localhost' …`, or simply `http://acme.test.localhost:3000`.
+//! It is configured by `LISTEN`, `KEYS` and `TRUSTED_PROXIES`. Hosts are `{tenant}.{sector}.localhost`: with curl, use
+//! `curl -H 'Host: acme.test.localhost' …`, or `http://acme.test.localhost:3000`.
 
 #[path = "common/answer.rs"]
 mod answer;
@@ -24,12 +24,13 @@ const DEMO: common::Demo =
     common::Demo { file: include_str!("data/logik.json"), keys: include_str!("data/logik.keys.txt") };
 
 fn policy() -> Result<Policy, ConfigError> {
-    // Keys of this API are bound to a tenant and to nothing within it: one that is restricted further is refused.
+    // Keys of this API are bound to a tenant and to nothing within it, so the rules refuse keys that are restricted
+    // further.
     let runtime = |resource: &'static str| Rule::resource(resource).kind("runtime").require_origin();
     let admin = |resource: &'static str| Rule::resource(resource).kind("admin");
     Policy::builder()
         .route("/api", runtime("configuration"))
-        // The matched route decides: `/api/managedTables/…` is no configuration of that name.
+        // The matched route decides: `/api/managedTables/…` does not name a configuration.
         .route("/api/{uuid}", runtime("configuration"))
         .route("/api/{uuid}/bom", runtime("bom"))
         .route("/api/admin/v2/blueprints", admin("blueprints"))
@@ -39,7 +40,7 @@ fn policy() -> Result<Policy, ConfigError> {
         .build()
 }
 
-/// The routes, and the gate around them.
+/// The routes, with the gate around them.
 pub fn app(file: KeyFile, proxies: Option<TrustedProxies>) -> Result<Router, ConfigError> {
     let tenants: Vec<String> = file.records().iter().filter_map(|record| record.tenant().map(str::to_owned)).collect();
     let hosts = TenantHosts::new("{tenant}.{sector}.localhost")?.known(tenants);

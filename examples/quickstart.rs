@@ -1,8 +1,8 @@
-//! A server that shows every kind of answer. Start it, and paste the `curl` lines that it prints.
+//! Runs a server that shows every kind of response. Start it, and paste the `curl` lines that it prints.
 //!
-//! `LISTEN` says where it listens; the default is `127.0.0.1:3000`, and port 0 takes a free one. With
-//! `--features sqlite`, `STORE=keys.sqlite` keeps the keys in that file: a second run finds them, and
-//! `authz --store keys.sqlite` changes them while the server runs.
+//! `LISTEN` is the address that it listens on; the default is `127.0.0.1:3000`, and port 0 selects a free one. With
+//! `--features sqlite`, `STORE=keys.sqlite` keeps the keys in that file: a second run finds them. While the server
+//! runs, `authz --store keys.sqlite` changes them.
 
 use std::{
     env,
@@ -29,7 +29,7 @@ use tower_authz::{
     store::{KeyAdmin, KeyQuery, KeyStore, MemoryStore, NewKey, StoreSettings},
 };
 
-/// Who may do what: one rule for each route.
+/// The policy has one rule for each route.
 fn policy() -> Result<Policy, tower_authz::ConfigError> {
     let shop = || EntityRef::from_path(Dimension::SHOP, "shop");
     let company = || EntityRef::from_path(Dimension::COMPANY, "company");
@@ -40,12 +40,12 @@ fn policy() -> Result<Policy, tower_authz::ConfigError> {
         .route("/shops", Rule::resource("shops").filtered(Dimension::SHOP))
         .route("/companies/{company}", Rule::resource("companies").scoped(company()).unscoped_for(Dimension::SHOP))
         .route("/shipments", Rule::resource("orders").deferred(Dimension::SHOP))
-        // It is about all companies, and says nothing of them: a key that is restricted is refused.
+        // The ledger is about all companies, and its rule declares no dimension: a restricted key is refused.
         .route("/ledger", Rule::resource("ledger").require_networks())
         .build()
 }
 
-/// The routes, and the gate around them.
+/// The routes, with the gate around them.
 pub fn app(store: impl KeyStore) -> Result<Router, tower_authz::ConfigError> {
     Ok(Router::new()
         .route("/health", get(|| async { Json(json!({ "status": "ok" })) }))
@@ -55,13 +55,13 @@ pub fn app(store: impl KeyStore) -> Result<Router, tower_authz::ConfigError> {
         .route("/companies/{company}", get(answer_about).patch(answer_about))
         .route("/shipments", post(ship))
         .route("/ledger", get(answer))
-        // Routed, but no rule names it: nobody gets there.
+        // This route has no rule, so every request to it is refused.
         .route("/unlisted", get(answer))
         .layer(Authz::new(store, policy()?))
         .layer(map_response(log)))
 }
 
-/// The response shows the first cause of a denial; the log has all of them, and the key id.
+/// Logs all causes of a denial, and the key id: the response shows only the first cause.
 async fn log(response: Response) -> Response {
     if let Some(denial) = response.extensions().get::<Denial>() {
         let route = denial.route().unwrap_or("-");
@@ -93,7 +93,7 @@ async fn answer_about(
     }))
 }
 
-/// A list shows each key its own part.
+/// The list contains only the shops that the key may see.
 async fn list_shops(route: MatchedPath, method: Method, principal: Principal, scope: Scope) -> Json<Value> {
     let seen: Vec<&str> = ["de", "ch", "us"].into_iter().filter(|shop| scope.allows(shop)).collect();
     Json(json!({
@@ -109,7 +109,7 @@ struct Shipment {
     shop: String,
 }
 
-/// Which shop it is stands in the body: the handler asks, and the denial is said as any other.
+/// The shop is in the body, so the handler checks it. Its denial is rendered like any other.
 async fn ship(route: MatchedPath, principal: Principal, Json(shipment): Json<Shipment>) -> Result<Json<Value>, Denial> {
     principal.require(Dimension::SHOP, &shipment.shop)?;
     Ok(Json(json!({
@@ -120,8 +120,8 @@ async fn ship(route: MatchedPath, principal: Principal, Json(shipment): Json<Shi
     })))
 }
 
-/// Demo keys, for a store without keys: name and key. A durable store has them from an earlier run, or has
-/// keys of its own, and nobody can show those again.
+/// Issues demo keys in a store without keys, and returns their names and the keys. A durable store has keys from an
+/// earlier run, or its own, which cannot be shown again.
 pub async fn issue_keys(store: &dyn KeyAdmin) -> Result<Vec<(&'static str, String)>, Box<dyn Error>> {
     if !store.list(&KeyQuery::new().limit(1)).await?.records.is_empty() {
         return Ok(Vec::new());
@@ -165,14 +165,14 @@ pub async fn issue_keys(store: &dyn KeyAdmin) -> Result<Vec<(&'static str, Strin
     Ok(issued)
 }
 
-/// Which company each shop belongs to, so that company lists hold for shops as well; and which resource
-/// demands keys with networks, so that whoever issues one without is warned.
+/// The directory says which company each shop belongs to, so that lists of companies apply to shops as well. The
+/// ledger requires keys with networks, so that issuing a key without networks causes a warning.
 pub fn settings() -> Result<StoreSettings, tower_authz::ConfigError> {
     let directory = Directory::builder().shop("de", Some("1")).shop("ch", Some("1")).shop("us", Some("2"));
     Ok(StoreSettings::new().with_directory(directory.build()?).with_networks_required_for(["ledger"]))
 }
 
-/// What a person needs to try it.
+/// The text that the server prints: its address, the keys, and requests to try.
 fn tour(address: SocketAddr, keys: &[(&'static str, String)]) -> String {
     let mut text = format!("READY http://{address}\n");
     for (name, key) in keys {
@@ -202,7 +202,7 @@ fn tour(address: SocketAddr, keys: &[(&'static str, String)]) -> String {
         let key = match keys.iter().find(|(known, _)| *known == name) {
             _ if name.is_empty() => String::new(),
             Some((_, key)) => format!(" -H 'Authorization: Bearer {key}'"),
-            // It was shown when it was issued, in an earlier run.
+            // The key was shown when an earlier run issued it.
             None => format!(" -H \"Authorization: Bearer ${name}\""),
         };
         let body = match body {
@@ -214,48 +214,49 @@ fn tour(address: SocketAddr, keys: &[(&'static str, String)]) -> String {
     text
 }
 
-/// Listens, says so, and serves.
+/// Listens, prints the tour, and serves.
 async fn serve(store: impl KeyStore + KeyAdmin) -> Result<(), Box<dyn Error>> {
     let listen = env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
     let keys = issue_keys(&store).await?;
     let listener = tokio::net::TcpListener::bind(&listen).await.map_err(|error| format!("LISTEN={listen}: {error}"))?;
-    // Should nobody read it (a closed pipe), the server goes on.
+    // If the pipe is closed, the server goes on.
     let _ = std::io::stdout().write_all(tour(listener.local_addr()?, &keys).as_bytes());
-    // The peer's address is what networks are judged by: without `connect_info` it is unknown.
+    // Networks are checked against the address of the peer, which is unknown without `connect_info`.
     let app = app(store)?.into_make_service_with_connect_info::<SocketAddr>();
-    // The store is dropped with the application, and writes down when keys were last used: not so if the process is killed.
+    // Shut down gracefully, so that the store is dropped with the application and writes when keys were last used. If
+    // the process is killed, that is lost.
     tokio::select! {
         served = axum::serve(listener, app).with_graceful_shutdown(asked_to_stop()) => served?,
-        () = async { asked_to_stop().await; tokio::time::sleep(LAST_WORDS).await } => {}
+        () = async { asked_to_stop().await; tokio::time::sleep(SHUTDOWN_GRACE).await } => {}
     }
     Ok(())
 }
 
-/// Requests in flight have so long when the server is asked to stop.
-const LAST_WORDS: Duration = Duration::from_secs(10);
+/// The time in which requests in flight must finish when the server is asked to stop.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 
-/// Ctrl-C, or the word of a supervisor.
+/// Waits for Ctrl-C, or for SIGTERM, which supervisors send.
 async fn asked_to_stop() {
     #[cfg(unix)]
-    let told = async {
+    let terminated = async {
         match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
             Ok(mut signals) => drop(signals.recv().await),
             Err(_) => std::future::pending().await,
         }
     };
     #[cfg(not(unix))]
-    let told = std::future::pending();
+    let terminated = std::future::pending();
     tokio::select! {
         Ok(()) = tokio::signal::ctrl_c() => {}
-        () = told => {}
+        () = terminated => {}
     }
 }
 
 #[cfg(feature = "sqlite")]
 async fn serve_from(path: &str) -> Result<(), Box<dyn Error>> {
     let (store, own) = (tower_authz::store::SqliteStore::open_or_create(path, settings()?)?, settings()?);
-    // A store that `authz init` has made does not know who belongs to whom. Only then: whatever is set is published to
-    // every process that has the store open.
+    // A store that `authz init` has created has no directory yet. Settings are written only if they differ, because
+    // each change is published to every process that has the store open.
     let known = store.settings().await?;
     let wanted = known.clone().with_directory(own.directory().clone()).with_networks_required_for(["ledger"]);
     if known.to_json()? != wanted.to_json()? {

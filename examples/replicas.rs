@@ -1,7 +1,7 @@
-//! One of several servers that share their keys in PostgreSQL. Start as many as you like; what one of them
-//! revokes is revoked on all of them when it answers.
+//! Runs one of several servers that share their keys in PostgreSQL. Start any number of them; once one of them has
+//! answered a revocation, the key is revoked on all of them.
 //!
-//! `DATABASE_URL` (a database that `authz init` has made tables in) and `LISTEN`.
+//! It is configured by `DATABASE_URL` (a database in which `authz init` has created the tables) and `LISTEN`.
 
 #[path = "common/answer.rs"]
 mod answer;
@@ -32,7 +32,7 @@ fn policy() -> Result<Policy, ConfigError> {
         .build()
 }
 
-/// The routes, and the gate around them.
+/// The routes, with the gate around them.
 fn app(store: PostgresStore) -> Result<Router, ConfigError> {
     Ok(Router::new()
         .route("/ready", get(ready))
@@ -44,21 +44,21 @@ fn app(store: PostgresStore) -> Result<Router, ConfigError> {
         .layer(map_response(async |response: axum::response::Response| common::log(response))))
 }
 
-/// For a load balancer: a replica without a lease refuses everybody.
+/// The health check for a load balancer: a replica without a lease refuses all requests.
 async fn ready(State(store): State<PostgresStore>) -> (StatusCode, String) {
     let left = store.lease_left();
     let status = if left.is_zero() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     (status, format!("{{\"lease_left_ms\":{}}}\n", left.as_millis()))
 }
 
-/// Long enough to revoke the key meanwhile: then it gets 401.
+/// Runs long enough for its key to be revoked meanwhile. The response is then a 401.
 async fn slow(seen: Seen) -> Json<Value> {
     tokio::time::sleep(Duration::from_secs(10)).await;
     seen.json()
 }
 
-/// When this has answered, no replica admits the key any more. It says how long that took, and whom it has not
-/// heard of.
+/// Once this handler has answered, no replica admits the key any more. The response says how long that took, and which
+/// replicas did not acknowledge.
 async fn revoke(
     seen: Seen,
     principal: Principal,

@@ -1,7 +1,7 @@
-//! The SCAYLE Admin API's authorization: resources with read and write, keys restricted to companies,
+//! Models the authorization of the SCAYLE Admin API: resources with read and write, keys restricted to companies,
 //! shops and networks, shop countries that inherit from their shop, and refusals in its style.
 //!
-//! `LISTEN`, `KEYS`, `TRUSTED_PROXIES` (for `X-Forwarded-For` and `-Proto`), `REQUIRE_HTTPS=1`.
+//! It is configured by `LISTEN`, `KEYS`, `TRUSTED_PROXIES` (for `X-Forwarded-For` and `-Proto`) and `REQUIRE_HTTPS=1`.
 
 #[path = "common/answer.rs"]
 mod answer;
@@ -28,7 +28,7 @@ const BASE: &str = "/api/admin/v1";
 const DEMO: common::Demo =
     common::Demo { file: include_str!("data/scayle.json"), keys: include_str!("data/scayle.keys.txt") };
 
-/// Written out in `data/scayle.policy.json`, which a test holds against this.
+/// The policy is also in `data/scayle.policy.json`, and a test compares the two.
 pub fn policy() -> Result<Policy, ConfigError> {
     let at = |path: &str| format!("{BASE}{path}");
     let products = || Rule::resource("products").unscoped();
@@ -65,13 +65,14 @@ pub fn policy() -> Result<Policy, ConfigError> {
                 .scoped(EntityRef::from_header(Dimension::COMPANY, company_header))
                 .deferred(Dimension::SHOP),
         )
-        // Customers are those of shops, and reports are about all of them: a key that is restricted is refused.
+        // Customers belong to shops, and reports are about all of them. The rules declare no dimension, so that
+        // restricted keys are refused.
         .route(&at("/customers/{id}/password-hash"), Rule::resource("customers").require_networks())
         .route(&at("/reports/run"), Rule::resource("reports"))
         .build()
 }
 
-/// The routes without the gate.
+/// The routes, without the gate.
 fn routes(policy: Arc<Policy>) -> Router {
     let base = Router::new()
         .route("/products", get(answer).post(answer))
@@ -95,11 +96,11 @@ fn routes(policy: Arc<Policy>) -> Router {
         .with_state(policy)
 }
 
-/// The routes, and the gate around them.
+/// The routes, with the gate around them.
 pub fn app(file: KeyFile, proxies: Option<TrustedProxies>, https: bool) -> Result<Router, ConfigError> {
     let policy = Arc::new(policy()?);
     let routes = routes(Arc::clone(&policy));
-    // A route that somebody forgot is told at start-up, not by a customer.
+    // Report a route without a rule at start-up, before a customer finds it.
     let audit = policy.audit(tower_authz::testing::routes_of(&routes));
     if !audit.is_complete() {
         return Err(ConfigError::new(audit.to_string()));
@@ -134,7 +135,7 @@ struct Shipment {
     shop_key: String,
 }
 
-/// The company stands in a header, which the rule has judged; the shop only in the body.
+/// The company is in a header, which the rule has checked. The shop is only in the body, so the handler checks it.
 async fn ship(
     seen: Seen,
     principal: Principal,
@@ -153,7 +154,7 @@ struct Operation {
     url: String,
 }
 
-/// Each operation is authorized by the same rules as if it had come by itself.
+/// Each operation is authorized by the same rules as if it were a request of its own.
 async fn bulk(
     seen: Seen,
     principal: Principal,

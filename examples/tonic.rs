@@ -1,7 +1,7 @@
-//! A gRPC service behind the gate, and a client that shows what it answers: the health service of
-//! `tonic-health`, whose `Check` needs to read the resource `health`. Refusals are gRPC statuses.
+//! Runs a gRPC service behind the gate, and a client that shows its answers. The service is the health service of
+//! `tonic-health`, whose `Check` requires read access to the resource `health`. Refusals are gRPC statuses.
 //!
-//! `LISTEN`, `KEYS`. The server stays up; try it with a gRPC client of yours.
+//! It is configured by `LISTEN` and `KEYS`. The server keeps running: try it with your own gRPC client.
 
 mod common;
 
@@ -27,7 +27,7 @@ use tower_authz::{
 const DEMO: common::Demo =
     common::Demo { file: include_str!("data/tonic.json"), keys: include_str!("data/tonic.keys.txt") };
 
-/// A gRPC method is a path, and always a POST: what it does is for the rule to say.
+/// A gRPC method is a path, and always a POST, so the rule must declare whether it reads or writes.
 fn authz(file: KeyFile) -> Result<Authz<Grpc<Empty>>, ConfigError> {
     let reads = Rule::resource("health").unscoped().method(http::Method::POST, tower_authz::Access::Read);
     let policy = Policy::builder().route("/grpc.health.v1.Health/Check", reads).build()?;

@@ -1,7 +1,7 @@
-//! Comparing and classifying bytes: of names, ids, keys and paths.
+//! Compares and classifies the bytes of names, ids, keys and paths.
 
-/// Whether two short texts are the same. For names and parts of paths this is half the price of the call that `==` is.
-/// Not for secrets: it ends at the first difference.
+/// Whether two short texts are equal. For names and parts of paths, this takes half as long as the call that `==`
+/// compiles to. It is not for secrets, because it stops at the first difference.
 pub(crate) fn same(one: impl AsRef<[u8]>, other: impl AsRef<[u8]>) -> bool {
     let (one, other) = (one.as_ref(), other.as_ref());
     if one.len() != other.len() || head(one) != head(other) {
@@ -16,7 +16,7 @@ pub(crate) fn head(text: &[u8]) -> u64 {
     let part = |bytes: Option<&[u8; 4]>| bytes.map_or(0, |bytes| u64::from(u32::from_le_bytes(*bytes)));
     match (text.first_chunk(), text.len()) {
         (Some(eight), _) => u64::from_le_bytes(*eight),
-        // Four to seven bytes: the first four and the last four overlap in equal bytes.
+        // For four to seven bytes, the first four and the last four overlap, and the overlapping bytes are equal.
         (None, 4..) => part(text.first_chunk()) | part(text.last_chunk()) << (8 * (text.len() - 4)),
         (None, _) => text.iter().rev().fold(0, |all, &byte| all << 8 | u64::from(byte)),
     }
@@ -27,7 +27,7 @@ pub(crate) fn holds(text: &str, wanted: u8) -> bool {
     !all(text.as_bytes(), |byte| byte != wanted)
 }
 
-/// Kinds of bytes.
+/// Classes of bytes.
 #[derive(Clone, Copy)]
 pub(crate) enum Class {
     LowerHex,
@@ -41,7 +41,7 @@ pub(crate) enum Class {
     Graphic,
 }
 
-/// Whether all bytes are of the class.
+/// Whether all bytes belong to the class.
 pub(crate) fn every(bytes: &[u8], class: Class) -> bool {
     let digit = |byte: u8| byte.wrapping_sub(b'0') < 10;
     let lower = |byte: u8| byte.wrapping_sub(b'a') < 26;
@@ -59,8 +59,8 @@ pub(crate) fn every(bytes: &[u8], class: Class) -> bool {
     }
 }
 
-/// Sixteen or eight at a time, the last of them once more so that none are left over: without a branch in between, the
-/// compiler does them all at once.
+/// Checks sixteen or eight bytes at a time. The last chunk overlaps the one before it, so that no bytes are left over.
+/// Within a chunk there is no branch, so the compiler vectorizes it.
 #[inline]
 fn all(bytes: &[u8], accepts: impl Fn(u8) -> bool) -> bool {
     let part = |bytes: &[u8]| bytes.iter().fold(true, |all, &byte| all & accepts(byte));

@@ -4,12 +4,12 @@ use crate::{
     head::Head,
 };
 
-/// Demands a path that can be read in one way only.
+/// Requires a path that can be interpreted in only one way.
 ///
-/// Refused with 400, before any routing: empty and dot segments, and such that end in `..`, plain or encoded; an encoded slash,
-/// backslash, dot or percent sign; a raw backslash; semicolons; control characters, raw or encoded;
-/// escapes that are broken or do not give UTF-8; anything that is not visible ASCII; a path that does
-/// not begin with a slash. A router, a proxy and a handler that read such a path differently are how
+/// The following are refused with 400, before any routing: empty segments, dot segments, and segments that end in
+/// `..`, plain or encoded; an encoded slash, backslash, dot or percent sign; a raw backslash; semicolons; control
+/// characters, raw or encoded; escapes that are broken or do not give UTF-8; anything that is not visible ASCII; a
+/// path that does not begin with a slash. If a router, a proxy and a handler interpret such a path differently,
 /// requests get past checks.
 ///
 /// # Example
@@ -31,14 +31,13 @@ pub struct CleanPath {
 }
 
 impl CleanPath {
-    /// Without any relaxation.
+    /// Creates the check without any relaxation.
     #[must_use]
     pub const fn new() -> Self {
         Self { encoded_slash: false, encoded_dot: false, encoded_percent: false, semicolon: false }
     }
 
-    /// Allows `%2F`, for ids that hold slashes. Make sure that nothing behind decodes it before it
-    /// routes.
+    /// Allows `%2F`, for ids that contain slashes. Make sure that no later component decodes it before it routes.
     #[must_use]
     pub const fn allow_encoded_slash(mut self) -> Self {
         self.encoded_slash = true;
@@ -52,30 +51,30 @@ impl CleanPath {
         self
     }
 
-    /// Allows `%25`, for ids that hold percent signs. Make sure that nothing behind decodes twice.
+    /// Allows `%25`, for ids that contain percent signs. Make sure that no later component decodes twice.
     #[must_use]
     pub const fn allow_encoded_percent(mut self) -> Self {
         self.encoded_percent = true;
         self
     }
 
-    /// Allows `;`, plain or encoded. Make sure that nothing behind takes it for a matrix parameter.
+    /// Allows `;`, plain or encoded. Make sure that no later component takes it for a matrix parameter.
     #[must_use]
     pub const fn allow_semicolon(mut self) -> Self {
         self.semicolon = true;
         self
     }
 
-    /// Judges a raw path, without its query.
+    /// Validates a raw path, without its query.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// Returns [`Cause::AmbiguousPath`], which says what is wrong with the path.
     pub fn validate(&self, path: &str) -> Result<(), Cause> {
         if is_plain(path.as_bytes()) {
             return Ok(());
         }
         let wrong = |what| Err(Cause::AmbiguousPath(what));
-        // `OPTIONS *` is about the server, not a path of it; no rule names it.
+        // `OPTIONS *` is refused as well: it is about the server and not about a path, so no rule can name it.
         let Some(rest) = path.strip_prefix('/') else { return wrong("it does not begin with a slash") };
         let mut segments = rest.split('/').peekable();
         while let Some(segment) = segments.next() {
@@ -113,8 +112,8 @@ impl CleanPath {
         if std::str::from_utf8(&decoded).is_err() {
             return wrong("its escapes do not give UTF-8");
         }
-        // However a part is cut out behind us, it must not be a dot segment, nor end in dots: that is how
-        // `/public../admin` is glued to a prefix.
+        // A later component may split the segment. No part of it may be a dot segment, or end in dots: a proxy that
+        // replaces the prefix `/public` turns `/public../admin` into a path with a dot segment.
         for part in decoded.split(|&byte| matches!(byte, b'/' | b';')) {
             if part == b"." || part.ends_with(b"..") {
                 return wrong("it has a dot segment, or one that ends in dots");
@@ -127,10 +126,10 @@ impl CleanPath {
     }
 }
 
-/// Whether there is nothing in the path that needs a second look: nearly every path there is.
+/// Whether the path needs no further validation. This holds for nearly all paths.
 fn is_plain(path: &[u8]) -> bool {
     let (Some((b'/', after)), Some((_, before))) = (path.split_first(), path.split_last()) else { return false };
-    // Sixteen at a time, the last sixteen once more: without a branch in between the compiler does them all at once.
+    // Check sixteen bytes at a time, with an overlapping last chunk: without branches, the compiler vectorizes this.
     if let (Some(last_before), Some(last_after)) = (before.last_chunk::<16>(), after.last_chunk::<16>()) {
         let (before, after) = (before.as_chunks::<16>().0, after.as_chunks::<16>().0);
         before
@@ -142,7 +141,7 @@ fn is_plain(path: &[u8]) -> bool {
     }
 }
 
-/// Whether none of these bytes needs a second look, nor both it and the byte before it are slashes.
+/// Whether none of these bytes needs further validation, and none is a slash that follows a slash.
 #[inline]
 fn are_plain(before: &[u8], after: &[u8]) -> bool {
     let odd = |byte: u8| {

@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// What a [`Check`](crate::Check) sees of a request.
+/// The part of a request that a [`Check`](crate::Check) sees.
 ///
 /// # Example
 /// ```
@@ -31,12 +31,12 @@ use crate::{
 #[derive(Clone, Copy)]
 pub struct Head<'a> {
     method: &'a Method,
-    /// As the innermost service sees it: routers that are nested strip prefixes.
+    /// The URI as the innermost service sees it: nested routers strip prefixes.
     inner_uri: &'a Uri,
     uri: &'a Uri,
     headers: &'a HeaderMap,
     extensions: &'a Extensions,
-    /// The pattern of the route, where a policy has found it.
+    /// The pattern of the route, if a policy has matched one.
     pattern: Option<&'a Pattern>,
     /// The positions of its parameters in the path, if they are known.
     params: Option<&'a PathParams>,
@@ -45,7 +45,7 @@ pub struct Head<'a> {
 }
 
 impl<'a> Head<'a> {
-    /// The head of a request. Inside an axum router it knows the matched route.
+    /// Creates the head of a request. Inside an axum router it knows the matched route.
     #[inline]
     pub fn new<B>(request: &'a Request<B>) -> Self {
         let original = crate::route::matched::uri(request.extensions());
@@ -62,7 +62,7 @@ impl<'a> Head<'a> {
         }
     }
 
-    /// The method, as sent: no override header changes it.
+    /// The method as it was sent: no override header changes it.
     #[must_use]
     pub const fn method(&self) -> &'a Method {
         self.method
@@ -74,7 +74,7 @@ impl<'a> Head<'a> {
         self.uri
     }
 
-    /// The path as it arrived: raw, not decoded.
+    /// The path as it arrived: it is raw and not decoded.
     #[must_use]
     pub fn path(&self) -> &'a str {
         self.uri.path()
@@ -92,7 +92,7 @@ impl<'a> Head<'a> {
         self.extensions
     }
 
-    /// Who calls, once the request has been authenticated.
+    /// The caller, once the request has been authenticated.
     #[must_use]
     pub fn principal(&self) -> Option<&'a Principal> {
         self.principal.or_else(|| self.extensions.get())
@@ -107,18 +107,18 @@ impl<'a> Head<'a> {
         }
     }
 
-    /// The pattern of the matched route, `/shops/{shop}`.
+    /// The pattern of the matched route, such as `/shops/{shop}`.
     #[must_use]
     pub fn route(&self) -> Option<&'a str> {
         self.pattern.map(Pattern::as_str).or_else(|| self.matched())
     }
 
-    /// The pattern that a router has matched, whatever a policy has found.
+    /// The pattern that a router has matched, whichever pattern a policy has matched.
     pub(crate) fn matched(&self) -> Option<&'a str> {
         crate::route::matched::pattern(self.extensions)
     }
 
-    /// The head of an operation in the body of a request.
+    /// Creates the head of an operation in the body of a request.
     pub(crate) const fn for_operation(
         method: &'a Method,
         uri: &'a Uri,
@@ -147,24 +147,24 @@ impl<'a> Head<'a> {
         Head { method, ..self }
     }
 
-    /// The same head with this principal, whichever one is in the extensions.
+    /// The same head with this principal, which takes precedence over the one in the extensions.
     pub(crate) const fn with_principal(mut self, principal: &'a Principal) -> Self {
         self.principal = Some(principal);
         self
     }
 
-    /// The same head, on the route that a policy has found.
+    /// The same head with the route that a policy has matched.
     pub(crate) const fn on(mut self, pattern: Option<&'a Pattern>, params: &'a PathParams) -> Self {
         (self.pattern, self.params) = (pattern, Some(params));
         self
     }
 
-    /// Whether a router has looked at the request before us.
+    /// Whether the request has passed through a router before this crate sees it.
     pub(crate) const fn in_router(&self) -> bool {
         self.in_router
     }
 
-    /// What has rewritten the path between its arrival and the handler, as far as can be known here.
+    /// Determines how the path was rewritten between its arrival and the handler, as far as this is known here.
     pub(crate) fn rewriting(&self) -> Rewriting {
         match std::ptr::eq(self.inner_uri, self.uri) {
             true => Rewriting::Nesting,
@@ -172,13 +172,13 @@ impl<'a> Head<'a> {
         }
     }
 
-    /// Whether a part of the path has lost its beginning to a nested router.
+    /// Whether a nested router has stripped the beginning of this part of the path.
     fn is_cut(&self, part: &str) -> bool {
         let (arrived, left) = (self.path(), self.inner_uri.path());
         if arrived.len() == left.len() {
             return false;
         }
-        // axum leaves a slash of a path that consists of the prefix only.
+        // If the path consists of the prefix only, axum leaves a slash that is not a part of the path.
         let stripped = if arrived.ends_with(left) { arrived.len() - left.len() } else { arrived.len() };
         let start = part.as_ptr().addr().wrapping_sub(arrived.as_ptr().addr());
         start < stripped && stripped < start.saturating_add(part.len())
@@ -186,16 +186,17 @@ impl<'a> Head<'a> {
 
     /// A parameter of the matched route, percent-decoded once, as the handler sees it.
     ///
-    /// `None` if no route is known, the route has no such parameter, its value is not UTF-8, or it is not certain that
-    /// the handler sees the same value: the path was rewritten on the way by other than nested routers of axum; a
-    /// nested router has stripped the beginning of a `{*rest}`; or such a one stands below a prefix with a parameter
-    /// within a segment (`/v{version}`), which axum matches and does not strip. axum's `OriginalUri` is believed:
-    /// middleware that replaces it says itself what has arrived.
+    /// Returns `None` if no route is known, if the route has no such parameter, if its value is not UTF-8, or if it is
+    /// not certain that the handler sees the same value. The latter holds if the path was rewritten by something other
+    /// than nested routers of axum; if a nested router has stripped the beginning of a `{*rest}`; or if a `{*rest}` is
+    /// below a prefix with a parameter within a segment (`/v{version}`), which axum matches but does not strip. The
+    /// `OriginalUri` of axum is trusted: middleware that replaces it determines the path that has arrived.
     #[must_use]
     pub fn parameter(&self, name: &str) -> Option<Cow<'a, str>> {
         match self.rewriting() {
             Rewriting::Nesting => {}
-            // If pattern and path have as many segments, each has its own, however many were stripped.
+            // Without a `{*rest}`, pattern and path have the same number of segments, so each parameter has its own
+            // segment, however many were stripped.
             Rewriting::Uncertain if self.route().is_some_and(|route| !route.contains("/{*")) => {}
             Rewriting::Uncertain | Rewriting::Foreign => return None,
         }
@@ -213,7 +214,7 @@ impl<'a> Head<'a> {
     }
 }
 
-/// Prints the names of the headers and not their values: a check may run before keys are marked sensitive.
+/// Prints the names of the headers but not their values: a check may run before keys are marked sensitive.
 impl fmt::Debug for Head<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Head")

@@ -1,15 +1,15 @@
-//! Reading and writing JSON files, and the single values in them.
+//! Reads and writes JSON files and the single values in them.
 
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::error::ConfigError;
 
-/// Reads a JSON object; an error names the field. Without `with_line`, for an object that is a part of its
-/// file, no line is told: it would be counted from the beginning of the part.
+/// Parses a JSON object. An error names the field. Without `with_line`, the error has no line: for an object that is a
+/// part of its file, lines would be counted from the beginning of the part.
 pub(crate) fn from_json<'a, T: Deserialize<'a>>(text: &'a str, with_line: bool) -> Result<T, ConfigError> {
     // Skip a byte order mark, which editors on Windows write and which is meaningless in UTF-8.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    // Serde would take an array as well, its values in the order of the fields.
+    // Reject an array: serde would accept one, with its values in the order of the fields.
     if !text.trim_start().starts_with('{') {
         return Err(ConfigError::new("a JSON object, { … }, is expected here"));
     }
@@ -27,8 +27,8 @@ pub(crate) fn from_json<'a, T: Deserialize<'a>>(text: &'a str, with_line: bool) 
     Ok(value)
 }
 
-/// An id given as a string or as a number, kept as text: `1` and `"1"` name one company.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// An id given as a string or as a number, kept as text: `1` and `"1"` name the same company.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(transparent)]
 pub(crate) struct Id(String);
 
@@ -68,9 +68,9 @@ impl<'de> Deserialize<'de> for Id {
     }
 }
 
-/// A struct that is written as a JSON object. Serde would take an array too, its values in the order of the
+/// A struct that is written as a JSON object. Serde would accept an array too, with its values in the order of the
 /// fields.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 #[serde(transparent)]
 pub(crate) struct Object<T>(pub(crate) T);
 
@@ -92,12 +92,12 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
-/// For an optional field that rejects null, which a template may leave in place of a value.
+/// Deserializes an optional field, but rejects null, which a template may leave in place of a value.
 pub(crate) fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
 }
 
-/// A map that rejects duplicate keys: one of the two values would silently be lost.
+/// A map that rejects duplicate keys: otherwise one of the two values would be lost silently.
 pub(crate) mod unique {
     use std::{fmt, marker::PhantomData};
 

@@ -1,4 +1,4 @@
-//! Which tenant a host names.
+//! Maps the host of a request to a tenant.
 
 use std::{borrow::Cow, collections::HashSet, net::Ipv6Addr};
 
@@ -12,16 +12,18 @@ use crate::{
     head::Head,
 };
 
-/// Hosts that name a tenant: `{tenant}.{sector}.example.com`, `{tenant}-{space}.admin.example.com`.
+/// A pattern of hosts that name a tenant: `{tenant}.{sector}.example.com`, `{tenant}-{space}.admin.example.com`.
 ///
-/// A tenant's name is what stands in the labels with placeholders: `acme.test` and `acme-live` for these
-/// two. A key belongs to one tenant, and on another tenant's host it is unknown: 401, like any key that
-/// was never issued. A host that is malformed is refused with 400, one that is no tenant's with 404.
+/// The name of a tenant consists of the labels that have placeholders: for these two patterns, for example,
+/// `acme.test` and `acme-live`. A key belongs to one tenant, and on the host of another tenant it is unknown: 401,
+/// like any key that was never issued. A malformed host is refused with 400, and one that belongs to no tenant with
+/// 404.
 ///
-/// The host is that of the request target (`:authority` on HTTP/2), or the `Host` header; if both are
-/// there they must agree. `X-Forwarded-Host` counts from trusted proxies only, and only if asked for.
+/// The host is that of the request target (`:authority` on HTTP/2), or the `Host` header; if both are present, they
+/// must agree. `X-Forwarded-Host` is read from trusted proxies only, and only if
+/// [`with_trusted_proxies`](Self::with_trusted_proxies) names them.
 ///
-/// As a [`Check`] it refuses what is no tenant's host; to bind keys to tenants, give it to
+/// As a [`Check`] it refuses hosts that belong to no tenant. To bind keys to tenants, pass it to
 /// [`Authz::with_tenant_hosts`](crate::Authz::with_tenant_hosts).
 ///
 /// # Example
@@ -38,21 +40,21 @@ use crate::{
 pub struct TenantHosts {
     labels: Vec<Label>,
     known: Option<HashSet<String>>,
-    with_trusted_proxies: Option<TrustedProxies>,
+    trusted_proxies: Option<TrustedProxies>,
 }
 
 #[derive(Clone, Debug)]
 enum Label {
     Literal(String),
-    /// The literals before, between and behind placeholders.
+    /// The literals before, between and after placeholders.
     Named(Vec<String>),
 }
 
 impl TenantHosts {
-    /// Hosts of this pattern.
+    /// Parses a pattern of hosts.
     ///
     /// # Errors
-    /// If the pattern is not a host name with placeholders like `{tenant}`, or has none.
+    /// Returns an error if the pattern is not a host name with placeholders like `{tenant}`, or has no placeholder.
     pub fn new(pattern: &str) -> Result<Self, ConfigError> {
         let wrong = || {
             ConfigError::new(format!(
@@ -63,32 +65,33 @@ impl TenantHosts {
         if !labels.iter().any(|label| matches!(label, Label::Named(_))) {
             return Err(wrong());
         }
-        Ok(Self { labels, known: None, with_trusted_proxies: None })
+        Ok(Self { labels, known: None, trusted_proxies: None })
     }
 
-    /// The tenants that there are: any other host is 404. Without a list every host of the pattern is a
-    /// tenant's, and it is the keys that have none.
+    /// Sets the list of all tenants: a request to any other host gets a 404. Without a list, every host that matches
+    /// the pattern names a tenant, and requests to an unknown tenant are refused because no key belongs to it.
     #[must_use]
     pub fn known<T: Into<String>>(mut self, tenants: impl IntoIterator<Item = T>) -> Self {
         self.known = Some(tenants.into_iter().map(|tenant| tenant.into().to_ascii_lowercase()).collect());
         self
     }
 
-    /// Takes the host from `X-Forwarded-Host` (or from `Forwarded`, if that is what they speak) where one of
-    /// these proxies sends it. Each proxy must overwrite the header that it gets from a client.
+    /// Takes the host from `X-Forwarded-Host` (or from `Forwarded`, if the proxies are configured for it) if one of
+    /// these proxies sends the request and the header. Each proxy must overwrite the header that it gets from a
+    /// client.
     #[must_use]
     pub fn with_trusted_proxies(mut self, proxies: TrustedProxies) -> Self {
-        self.with_trusted_proxies = Some(proxies);
+        self.trusted_proxies = Some(proxies);
         self
     }
 
     /// The tenant of a request.
     ///
     /// # Errors
-    /// [`Cause::BadHost`] or [`Cause::UnknownHost`].
+    /// Returns [`Cause::BadHost`] or [`Cause::UnknownHost`].
     pub fn tenant(&self, head: &Head<'_>) -> Result<String, Cause> {
         let peer = || ClientAddress::from_peer(head.extensions());
-        let host = match &self.with_trusted_proxies {
+        let host = match &self.trusted_proxies {
             Some(proxies) if proxies.trusts(peer()) => match proxies.host(head.headers()) {
                 Some(forwarded) => Cow::Owned(normalize(&forwarded)?.into_owned()),
                 None => host(head.uri(), head.headers())?,
@@ -123,19 +126,19 @@ impl Label {
         let mut parts = text.split('{');
         let mut literals = vec![parts.next()?.to_owned()];
         for part in parts {
-            let (name, behind) = part.split_once('}')?;
+            let (name, suffix) = part.split_once('}')?;
             if name.is_empty() || !literal(name) {
                 return None;
             }
-            literals.push(behind.to_owned());
+            literals.push(suffix.to_owned());
         }
-        // Between two placeholders something must stand, or nobody knows where one ends.
+        // Two placeholders need a literal between them: otherwise it is not defined where the first one ends.
         let inner = literals.get(1..literals.len() - 1)?;
         (literals.iter().all(|text| literal(text)) && inner.iter().all(|text| !text.is_empty()))
             .then_some(Self::Named(literals))
     }
 
-    /// Whether a label has this form, with something in place of each placeholder.
+    /// Whether a label has this form, with a non-empty value for each placeholder.
     fn fits(&self, text: &str) -> bool {
         match self {
             Self::Literal(literal) => literal == text,
@@ -155,7 +158,7 @@ impl Label {
     }
 }
 
-/// The host of a request, in lower case, without port and final dot.
+/// The host of a request, in lower case, without the port and a final dot.
 fn host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Result<Cow<'a, str>, Cause> {
     let target = uri.authority().map(|authority| normalize(authority.as_str().as_bytes())).transpose()?;
     let header = single(headers, &HOST)?.map(normalize).transpose()?;
@@ -166,7 +169,7 @@ fn host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Result<Cow<'a, str>, Cause>
     }
 }
 
-/// The value of a header that must not stand twice (RFC 9112 section 3.2).
+/// The value of a header that must not occur twice (RFC 9112 section 3.2).
 fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a [u8]>, Cause> {
     let mut lines = headers.get_all(name).iter();
     match (lines.next(), lines.next()) {
@@ -253,7 +256,7 @@ mod tests {
         assert_eq!(tenant(&hosts, [10, 0, 0, 1]), "own");
         assert_eq!(tenant(&trusting, [10, 0, 0, 1]), "other");
         assert_eq!(tenant(&trusting, [192, 0, 2, 1]), "own");
-        // A proxy that speaks `Forwarded` passes on what a client wrote into the other header.
+        // A proxy that writes `Forwarded` passes on the other header as a client sent it.
         let speaking = hosts.with_trusted_proxies(TrustedProxies::new(["10.0.0.0/8"]).unwrap().with_forwarded_header());
         assert_eq!(tenant(&speaking, [10, 0, 0, 1]), "own");
     }

@@ -1,4 +1,4 @@
-//! What the benches measure: one kind of request, a thousand keys, one rule.
+//! The workload that the benches share: one kind of request, a thousand keys, one rule.
 
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "each bench uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a bench that is surprised should stop")]
@@ -17,7 +17,8 @@ pub const PATTERN: &str = "/shops/{shop}/countries/{country}/orders/{id}";
 pub const PATH: &str = "/shops/de/countries/at/orders/7";
 pub const FOREIGN: &str = "/shops/fr/countries/at/orders/7";
 
-/// 45 characters, `l64_abc12345_<32 hex>`: with its padding exactly one block of SHA-256.
+/// The key has 45 characters, `l64_abc12345_<32 hex>`, so that with its padding it fills exactly one block of
+/// SHA-256.
 pub fn key(number: usize) -> String {
     format!("l64_{number:08}_{:032x}", (number as u128 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835))
 }
@@ -30,7 +31,7 @@ pub fn format() -> KeyFormat {
         .unwrap()
 }
 
-/// Keys that may do what is asked: one permission of two, a shop list, a company list, eight networks.
+/// The keys may make the request. Each has one permission of two, a shop list, a company list and eight networks.
 pub fn store(keys: usize) -> MemoryStore {
     let networks: Vec<String> = (0..8).map(|net| format!("10.{}.0.0/16", net * 7)).collect();
     let grant = Grant::builder()
@@ -81,12 +82,12 @@ pub fn request<B: Default>(key: &str, path: &str) -> Request<B> {
     request
 }
 
-/// Hands the request back, as a service would that did nothing.
+/// Returns the request in the response, as a service that does nothing else would.
 pub fn carry_back() -> impl Service<Request<()>, Response = Response<Carried>, Error = Infallible> + Clone {
     service_fn(async |request: Request<()>| Ok(Response::new(Carried(Some(Box::new(request))))))
 }
 
-/// The request inside of the response. In a box, so that a response has the size of one.
+/// The request inside of the response. It is boxed so that the response has the size of an ordinary one.
 #[derive(Default)]
 pub struct Carried(pub Option<Box<Request<()>>>);
 

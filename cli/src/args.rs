@@ -1,4 +1,4 @@
-//! What can be said on the command line.
+//! The arguments of the command line.
 
 use std::{net::IpAddr, path::PathBuf};
 
@@ -154,7 +154,7 @@ pub(crate) struct Issue {
     pub(crate) like: KeyArgs,
 }
 
-/// What a new key is like, beside its name.
+/// The properties of a new key, other than its name.
 #[derive(Clone, Group)]
 pub(crate) struct KeyArgs {
     #[command(flatten)]
@@ -173,7 +173,7 @@ pub(crate) struct KeyArgs {
     pub(crate) not_before: Option<String>,
 }
 
-/// What a key may do.
+/// The grant of a key.
 #[derive(Clone, Group)]
 pub(crate) struct GrantArgs {
     /// Resources that it may write, and so read
@@ -265,7 +265,7 @@ impl From<StatusName> for Status {
     }
 }
 
-/// Which key: by its id, or by the key itself, which is never an argument.
+/// Selects a key by its id, or by the key itself, which is never an argument.
 #[derive(Group)]
 #[group(multiple = false)]
 pub(crate) struct KeySelector {

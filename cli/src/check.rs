@@ -1,4 +1,4 @@
-//! Whether a request would be let through, and what says so.
+//! Explains whether a request would be admitted, and which checks decide that.
 
 use std::time::SystemTime;
 
@@ -24,7 +24,7 @@ pub(crate) async fn run(context: &Context, args: &Check) -> Result<(), Failure> 
     let client = args.from.map_or(ClientAddress::UNKNOWN, ClientAddress::from);
     let principal = Principal::new(record, settings.directory().clone(), client);
     let explanation = policy.explain(&principal, &head, SystemTime::now());
-    // A gate looks at the path before anything else.
+    // The gate checks the path before anything else.
     let path = CleanPath::new().check(&head).map_err(|denial| denial.to_string());
     let verdicts = std::iter::once(("clean path", path)).chain(
         explanation.findings().iter().map(|finding| (finding.check(), finding.verdict().map_err(ToString::to_string))),
@@ -33,7 +33,7 @@ pub(crate) async fn run(context: &Context, args: &Check) -> Result<(), Failure> 
     let allowed = verdicts.iter().all(|(_, verdict)| verdict.is_ok());
 
     let printed = print(context, args, principal.key_id(), explanation.route(), &verdicts, allowed);
-    // Whoever stops reading early must not take a refusal for a pass.
+    // If the reader closes the pipe early, the exit code must still report a refusal.
     if allowed { printed } else { Err(Failure::Denied) }
 }
 

@@ -1,4 +1,4 @@
-//! What each command does.
+//! Implements the commands.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -23,7 +23,7 @@ use crate::{
     time,
 };
 
-/// What a command works with.
+/// The store and the options that the commands share.
 pub(crate) struct Context {
     pub(crate) store: Box<dyn Store>,
     pub(crate) actor: String,
@@ -72,10 +72,10 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     }
 }
 
-/// So many keys of a list are in memory at a time.
+/// The number of keys of a list that are in memory at a time.
 const PAGE: usize = 1000;
 
-/// The settings with what the arguments say.
+/// Applies the arguments to the settings.
 pub(crate) fn with(mut settings: StoreSettings, change: &args::Settings) -> Result<StoreSettings, Failure> {
     for text in &change.dimensions {
         let wrong =
@@ -95,19 +95,20 @@ pub(crate) fn with(mut settings: StoreSettings, change: &args::Settings) -> Resu
     Ok(settings)
 }
 
-fn told(failure: Failure) -> ConfigError {
+fn to_config_error(failure: Failure) -> ConfigError {
     ConfigError::new(failure.message().unwrap_or_default())
 }
 
 impl Context {
     async fn settings(&self, change: &args::Settings) -> Result<(), Failure> {
         if !change.dimensions.is_empty() || !change.require_networks.is_empty() || change.directory.is_some() {
-            // Tried first, for the exit code of a wrong argument; then for good, on what the settings are by then.
+            // Try the change first, so that a wrong argument has its own exit code. The store then applies it to the
+            // settings that are current at that time.
             let _ = with(self.store.settings().await?, change)?;
             let change = change.clone();
             self.store
                 .as_actor(&self.actor)
-                .change_settings(move |old| with(old.clone(), &change).map_err(told))
+                .change_settings(move |old| with(old.clone(), &change).map_err(to_config_error))
                 .await?;
         }
         let settings = self.store.settings().await?;
@@ -133,9 +134,9 @@ impl Context {
 
     async fn list(&self, list: &args::List) -> Result<(), Failure> {
         let most = list.limit.unwrap_or(if output::is_terminal() && !self.json { 100 } else { usize::MAX });
-        let mut query = query_of(list)?;
+        let mut query = to_query(list)?;
         let mut rows = if self.json { None } else { Some(Rows::new(&KEY_COLUMNS)?) };
-        // Written as they are read: a store may have millions of them.
+        // Keys are written as they are read, because a store may have millions of them.
         let mut document = output::Document::begin("keys", self.json)?;
         let mut unreadable = Vec::new();
         let (mut shown, mut next) = (0, None);
@@ -178,7 +179,7 @@ impl Context {
         }
     }
 
-    /// The record of a key that is named by its id, or given whole on standard input or in `AUTHZ_KEY`.
+    /// Finds the record of a key that is named by its id, or given as a whole on standard input or in `AUTHZ_KEY`.
     pub(crate) async fn which(&self, id: Option<&KeyId>, stdin: bool) -> Result<Arc<KeyRecord>, Failure> {
         let key = match (id, stdin) {
             (Some(id), _) => {
@@ -208,7 +209,7 @@ impl Context {
         Ok(self.store.lookup(&key.digest()).found().await?)
     }
 
-    /// Whoever writes a whole key where its id belongs has put it into the history of the shell.
+    /// Refuses a whole key in place of an id: the key is now in the history of the shell, and the user must know that.
     async fn no_secret(&self, id: &KeyId) -> Result<(), Failure> {
         let key = ApiKey::new(id.as_str());
         let format = self.store.format();
@@ -232,13 +233,14 @@ impl Context {
         self.no_secret(&change.id).await?;
         let old = self.store.show(&change.id).await?;
         let settings = self.store.settings().await?;
-        // Tried first, for the exit code of a wrong argument; then for good, on what the grant is by then.
+        // Try the change first, so that a wrong argument has its own exit code. The store then applies it to the grant
+        // that is current at that time.
         grant::changed(old.grant(), change, &settings)?;
         let (id, delta) = (change.id.clone(), change.clone());
         let changed = self
             .store
             .as_actor(&self.actor)
-            .change_grant(&id, move |old| grant::changed(old, &delta, &settings).map_err(told))
+            .change_grant(&id, move |old| grant::changed(old, &delta, &settings).map_err(to_config_error))
             .await?;
         if !self.json {
             note(format!("before: {}", grant::shown(old.grant())));
@@ -252,7 +254,7 @@ impl Context {
         Ok(())
     }
 
-    /// Of a key that was rotated another secret may be in use.
+    /// Reports the other key of a rotation if it is active, because the change does not apply to it.
     async fn tell_sibling(&self, record: Option<&KeyRecord>) {
         for id in record.into_iter().flat_map(|record| [record.replaces(), record.replaced_by()]).flatten() {
             if let Ok(sibling) = self.store.show(id).await
@@ -280,7 +282,7 @@ impl Context {
         };
         output::assert_read()?;
         let issued = self.store.as_actor(&self.actor).rotate(&rotate.id, overlap).await?;
-        // The secret first: nothing that fails afterwards must lose it.
+        // Print the secret first, so that no later failure loses it.
         let printed = output::secret(&issued, self.json);
         if !self.json {
             let until = match (overlap, self.store.show(&rotate.id).await) {
@@ -293,9 +295,9 @@ impl Context {
     }
 
     async fn revoke(&self, ids: &[KeyId], reason: &str) -> Result<(), Failure> {
-        let by = self.store.as_actor(&self.actor);
+        let actor = self.store.as_actor(&self.actor);
         self.each(ids, async |id| {
-            let changed = by.revoke(id, reason).await?;
+            let changed = actor.revoke(id, reason).await?;
             report_propagation(&changed.propagation);
             let what = if changed.changed { "revoked" } else { "it was revoked already:" };
             Ok((what, changed.record))
@@ -304,17 +306,17 @@ impl Context {
     }
 
     async fn delete(&self, ids: &[KeyId]) -> Result<(), Failure> {
-        let by = self.store.as_actor(&self.actor);
+        let actor = self.store.as_actor(&self.actor);
         self.each(ids, async |id| {
-            let changed = by.delete(id).await?;
+            let changed = actor.delete(id).await?;
             report_propagation(&changed.propagation);
             Ok(("deleted", changed.record))
         })
         .await
     }
 
-    /// Does something to each of the keys. In a panic at night neither a wrong id nor a closed pipe must keep the
-    /// others alive: all of it is done before anything is printed.
+    /// Applies an action to each of the keys. All actions are done before anything is printed: in an emergency,
+    /// neither a wrong id nor a closed pipe may prevent the revocation of the other keys.
     async fn each(
         &self,
         ids: &[KeyId],
@@ -421,28 +423,28 @@ impl Context {
     async fn export(&self, file: Option<&Path>) -> Result<(), Failure> {
         let text = self.store.export().await?.to_json()?;
         let Some(path) = file else { return output::line(text) };
-        let told = |error: io::Error| Failure::Other(format!("{}: {error}", path.display()));
+        let to_failure = |error: io::Error| Failure::Other(format!("{}: {error}", path.display()));
         let mut options = std::fs::OpenOptions::new();
         options.write(true).create_new(true);
-        // Digests open nothing, but who may do what is nobody's business.
+        // The file is for its owner only: digests cannot be used as keys, but grants are confidential.
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut out = options.open(path).map_err(told)?;
-        writeln!(out, "{text}").and_then(|()| out.sync_all()).map_err(told)?;
+        let mut out = options.open(path).map_err(to_failure)?;
+        writeln!(out, "{text}").and_then(|()| out.sync_all()).map_err(to_failure)?;
         note(format!("wrote {}", path.display()));
         Ok(())
     }
 }
 
-/// With many replicas: who was waited for.
+/// Reports the replicas that did not acknowledge a change.
 fn report_propagation(propagation: &Propagation) {
     if !propagation.unacknowledged.is_empty() {
-        let (silent, waited) = (propagation.unacknowledged.join(", "), propagation.waited.as_millis());
-        note(format!("note: {silent} did not acknowledge; waited {waited} ms for its lease to expire"));
+        let (replicas, waited) = (propagation.unacknowledged.join(", "), propagation.waited.as_millis());
+        note(format!("note: {replicas} did not acknowledge; waited {waited} ms for its lease to expire"));
     }
 }
 
-fn query_of(list: &args::List) -> Result<KeyQuery, Failure> {
+fn to_query(list: &args::List) -> Result<KeyQuery, Failure> {
     let mut query = KeyQuery::new();
     if let Some(name) = &list.name {
         query = query.name(name);

@@ -1,4 +1,4 @@
-//! What a key may do, from arguments.
+//! Builds grants from arguments, and formats them.
 
 use tower_authz::{
     Access, Dimension, Grant, GrantBuilder, Restriction,
@@ -11,7 +11,7 @@ use crate::{
     time,
 };
 
-/// A key to be issued.
+/// Builds the key that is to be issued.
 pub(crate) fn new_key(name: &str, like: &KeyArgs, settings: &StoreSettings) -> Result<NewKey, Failure> {
     let mut new = NewKey::new(name, grant_of(&like.may, settings)?);
     if let Some(kind) = &like.kind {
@@ -57,8 +57,8 @@ fn add(mut grant: GrantBuilder, may: &GrantArgs, settings: &StoreSettings) -> Re
     Ok(grant)
 }
 
-/// `shop=de,ch`. An empty list is hardly meant: of "all but none" a variable of the shell that is not set makes a key
-/// without any restriction.
+/// Parses a list such as `shop=de,ch`. An empty list is an error, because it is hardly intended: if the shell variable
+/// is not set, `--exclude shop=$IDS` would give a key without any restriction.
 pub(crate) fn parse_list<'a>(text: &'a str, settings: &StoreSettings) -> Result<(Dimension, Vec<&'a str>), Failure> {
     let wrong = || Failure::Usage(format!("{text:?}: write a dimension and ids, like shop=de,ch"));
     let (name, ids) = text.split_once('=').ok_or_else(wrong)?;
@@ -81,7 +81,7 @@ fn dimension(name: &str, settings: &StoreSettings) -> Result<Dimension, Failure>
     })
 }
 
-/// What a key may do after the change; what is not named stays.
+/// The grant after the change. Parts that the change does not name stay.
 pub(crate) fn changed(old: &Grant, change: &Change, settings: &StoreSettings) -> Result<Grant, Failure> {
     let mut grant = Grant::builder();
     if !change.replace {
@@ -93,7 +93,7 @@ pub(crate) fn changed(old: &Grant, change: &Change, settings: &StoreSettings) ->
     Ok(add(grant, &change.may, settings)?.build()?)
 }
 
-/// Takes over what the change does not touch.
+/// Copies the parts that the change does not name.
 fn kept(
     mut grant: GrantBuilder,
     old: &Grant,
@@ -140,7 +140,7 @@ fn kept(
     Ok(grant)
 }
 
-/// For a table: `products:write orders:read shop=de,ch company!=3 from 10.0.0.0/8`.
+/// Formats a grant for a table: `products:write orders:read shop=de,ch company!=3 from 10.0.0.0/8`.
 pub(crate) fn shown(grant: &Grant) -> String {
     let mut parts: Vec<String> = grant.permissions().iter().map(ToString::to_string).collect();
     for (dimension, restriction) in grant.restrictions() {
@@ -159,7 +159,7 @@ pub(crate) fn shown(grant: &Grant) -> String {
     if parts.is_empty() { "nothing".to_owned() } else { parts.join(" ") }
 }
 
-/// The first few of a list.
+/// Formats the first five items of a list.
 fn some<T: AsRef<str>>(items: impl IntoIterator<Item = T>) -> String {
     let items: Vec<T> = items.into_iter().collect();
     let mut text = items.iter().take(5).map(AsRef::as_ref).collect::<Vec<&str>>().join(",");

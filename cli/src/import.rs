@@ -1,4 +1,4 @@
-//! Keys that exist already, out of a key file or a CSV file.
+//! Imports existing keys from a key file or a CSV file.
 
 use std::{
     fs::File,
@@ -22,7 +22,7 @@ use crate::{
     time,
 };
 
-/// So many keys are written as one.
+/// The number of keys that are written together.
 const BATCH: usize = 5000;
 
 const COLUMNS: [&str; 13] = [
@@ -50,7 +50,7 @@ pub(crate) async fn run(context: &Context, args: &Import) -> Result<Imported, Fa
         let mut text = String::new();
         let name = args.file.display().to_string();
         read(&args.file)?.read_to_string(&mut text).map_err(|error| Failure::Other(format!("{name}: {error}")))?;
-        if !says_nothing(&args.like) {
+        if !is_unset(&args.like) {
             return Err(Failure::Usage(
                 "a key file says everything itself: options like --read are for CSV".to_owned(),
             ));
@@ -61,8 +61,8 @@ pub(crate) async fn run(context: &Context, args: &Import) -> Result<Imported, Fa
         let directory = file.directory().clone();
         let has_directory = directory.is_declared();
         if has_directory && args.with_directory {
-            let by = context.store.as_actor(&context.actor);
-            by.change_settings(move |old| Ok(old.clone().with_directory(directory))).await?;
+            let actor = context.store.as_actor(&context.actor);
+            actor.change_settings(move |old| Ok(old.clone().with_directory(directory))).await?;
         } else if has_directory {
             note("note: the directory of the file is not taken over; --with-directory does that");
         }
@@ -71,7 +71,7 @@ pub(crate) async fn run(context: &Context, args: &Import) -> Result<Imported, Fa
     write(context, records).await
 }
 
-fn says_nothing(like: &KeyArgs) -> bool {
+fn is_unset(like: &KeyArgs) -> bool {
     let KeyArgs { may: GrantArgs { write, read, include, exclude, ip, origin }, kind, tenant, expires, not_before } =
         like;
     [write, read, include, exclude, ip, origin].iter().all(|list| list.is_empty())
@@ -86,8 +86,8 @@ fn read(path: &Path) -> Result<Box<dyn Read>, Failure> {
     Ok(Box::new(io::BufReader::new(file)))
 }
 
-/// Writes them, many at a time. What is there already is skipped, so that an import that was broken off can
-/// simply be run again.
+/// Writes the keys in batches. Keys that the store has already are skipped, so that an interrupted import can be run
+/// again.
 async fn write(context: &Context, records: Vec<KeyRecord>) -> Result<Imported, Failure> {
     let bar = progress(records.len());
     let mut total = Imported::default();
@@ -117,7 +117,7 @@ async fn write(context: &Context, records: Vec<KeyRecord>) -> Result<Imported, F
     }
 }
 
-/// Shown on a terminal only.
+/// A progress bar, which is shown on a terminal only.
 fn progress(length: usize) -> ProgressBar {
     let bar = ProgressBar::new(length as u64);
     match ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} keys, {eta} left") {
@@ -126,7 +126,9 @@ fn progress(length: usize) -> ProgressBar {
     }
 }
 
-/// Hashes the keys of a CSV file; the keys themselves go nowhere, not into an error either.
+/// Hashes the keys of a CSV file.
+///
+/// INVARIANT: the keys themselves are not written anywhere, nor quoted in an error.
 fn records_from_csv(
     content: impl Read,
     name: &str,
@@ -134,10 +136,10 @@ fn records_from_csv(
     settings: &StoreSettings,
 ) -> Result<Vec<KeyRecord>, Failure> {
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::Headers).from_reader(content);
-    let unread = |error: csv::Error| Failure::Other(format!("{name}: {}", place_of(&error)));
+    let unread = |error: csv::Error| Failure::Other(format!("{name}: {}", describe(&error)));
     let columns = reader.headers().map_err(unread)?.clone();
     if let Some(position) = columns.iter().position(|column| !COLUMNS.contains(&column)) {
-        // A file without names has a key there: it is not repeated.
+        // The error does not quote the name: in a file without a line of names, it is a key.
         let known = COLUMNS.join(", ");
         return Err(Failure::Other(format!("{name}: column {}: its name is none of {known}", position + 1)));
     }
@@ -165,8 +167,8 @@ fn records_from_csv(
     Ok(records)
 }
 
-/// What is wrong with a CSV file, without its content.
-fn place_of(error: &csv::Error) -> String {
+/// Describes an error in a CSV file without quoting its content.
+fn describe(error: &csv::Error) -> String {
     match error.kind() {
         csv::ErrorKind::Io(error) => error.to_string(),
         csv::ErrorKind::Utf8 { pos, .. } => {
@@ -198,7 +200,7 @@ fn record_of<'a>(
         Some(id) => id.parse().map_err(|_| unfit("id"))?,
         None => match format.key_id(key.expose().as_bytes()) {
             Some(id) => id.parse()?,
-            // What is known to the store already is found by its digest, not by this.
+            // A random id suffices: the store recognizes a key that it has already by its digest, not by its id.
             None => KeyId::random()?,
         },
     };
@@ -221,12 +223,12 @@ fn record_of<'a>(
         .build())
 }
 
-/// A cell is not repeated: with a column too many or too few it is the key.
+/// The error does not quote the cell: in a line with a column too many or too few, it is the key.
 fn unfit(column: &str) -> Failure {
     Failure::Other(format!("column {column}: its value cannot be read (it is not shown: it might be a key)"))
 }
 
-/// What the line says, and what the command line says where the line does not.
+/// Merges the cells of a line with the options of the command line, which apply where a cell is empty.
 fn overlaid<'a>(
     cell: impl Fn(&str) -> Option<&'a str>,
     common: &KeyArgs,
@@ -247,7 +249,7 @@ fn overlaid<'a>(
             over.push(grant::parse_list(list, settings).map_err(|_| unfit(column))?.0);
         }
     }
-    // A list of the line takes the place of one over the same dimension, and of no other.
+    // A list of the line replaces one of the command line over the same dimension, and no other.
     let rest = |common: &[String]| -> Result<Vec<String>, Failure> {
         let mut kept = Vec::new();
         for list in common {
@@ -272,7 +274,7 @@ fn overlaid<'a>(
         expires: one("expires_at", &common.expires),
         not_before: one("not_before", &common.not_before),
     };
-    // Each column by itself, so that an error can name it without its content.
+    // Validate each column separately, so that the error can name it without quoting its content.
     for column in
         ["write", "read", "include", "exclude", "ip", "origin"].into_iter().filter(|name| cell(name).is_some())
     {
@@ -282,16 +284,16 @@ fn overlaid<'a>(
 }
 
 impl GrantArgs {
-    /// What one of the columns says.
+    /// The part that one of the columns sets.
     fn only(&self, column: &str) -> Self {
-        let of = |name: &str, values: &[String]| if name == column { values.to_vec() } else { Vec::new() };
+        let select = |name: &str, values: &[String]| if name == column { values.to_vec() } else { Vec::new() };
         Self {
-            write: of("write", &self.write),
-            read: of("read", &self.read),
-            include: of("include", &self.include),
-            exclude: of("exclude", &self.exclude),
-            ip: of("ip", &self.ip),
-            origin: of("origin", &self.origin),
+            write: select("write", &self.write),
+            read: select("read", &self.read),
+            include: select("include", &self.include),
+            exclude: select("exclude", &self.exclude),
+            ip: select("ip", &self.ip),
+            origin: select("origin", &self.origin),
         }
     }
 }

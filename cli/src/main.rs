@@ -1,4 +1,4 @@
-//! `authz`: the life of API keys from the command line.
+//! `authz` manages API keys from the command line.
 
 #![forbid(unsafe_code)]
 
@@ -19,18 +19,18 @@ use tower_authz::{
     store::{StoreError, StoreErrorKind},
 };
 
-/// Why a command did not do what it was asked.
+/// The reason for which a command failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The arguments do not fit together.
+    /// The arguments are wrong or do not fit together.
     Usage(String),
-    /// The store refuses, or cannot be read or written.
+    /// The store refuses the command, or cannot be read or written.
     Store(StoreError),
-    /// A file or standard input.
+    /// A file or a standard stream could not be read or written, or a part of the command failed.
     Other(String),
     /// `check` has found that the request would be refused.
     Denied,
-    /// Nobody reads what is printed.
+    /// The reader of the output has closed the pipe.
     Pipe,
 }
 
@@ -56,7 +56,7 @@ impl From<std::io::Error> for Failure {
 }
 
 impl Failure {
-    /// The exit codes that `authz --help` tells.
+    /// The exit codes that `authz --help` lists.
     fn code(&self) -> u8 {
         match self {
             Self::Pipe => 0,
@@ -87,14 +87,14 @@ fn main() -> ExitCode {
             let _ = write!(std::io::stderr(), "{}", output::without_keys(&error.render().to_string()));
             return ExitCode::from(2);
         }
-        // Help, or the version.
+        // Help and the version are errors to clap, which prints them and exits with 0.
         Err(error) => error.exit(),
     };
     match futures::executor::block_on(commands::run(args)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if let Some(message) = failure.message() {
-                // Should nobody listen, the exit code still says it.
+                // If standard error is closed, the exit code still reports the failure.
                 let _ = writeln!(std::io::stderr(), "error: {}", output::without_keys(&output::plain(&message)));
             }
             ExitCode::from(failure.code())

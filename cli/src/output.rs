@@ -1,4 +1,4 @@
-//! What is printed: for people on a terminal, for programs in a pipe.
+//! Formats the output: for people on a terminal, for programs in a pipe.
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
@@ -15,12 +15,13 @@ use tower_authz::{
 
 use crate::{Failure, grant, time};
 
-/// Prints one line, or fails if nobody reads.
+/// Prints one line. Fails if standard output is closed.
 pub(crate) fn line(text: impl AsRef<str>) -> Result<(), Failure> {
     Ok(writeln!(io::stdout(), "{}", text.as_ref())?)
 }
 
-/// Text out of a file or a store, without what a terminal would obey, or show where it does not stand.
+/// Replaces the characters of a text from a file or a store that a terminal would execute, or that make it show the
+/// text in another position.
 pub(crate) fn plain(text: &str) -> String {
     let is_shown = |character: char| {
         !character.is_control()
@@ -29,8 +30,8 @@ pub(crate) fn plain(text: &str) -> String {
     text.chars().map(|character| if is_shown(character) { character } else { '\u{fffd}' }).collect()
 }
 
-/// An error for standard error, where logs are made of it. What looks like a key, in a url where none belongs, is not
-/// repeated: it is in the history of a shell already.
+/// Withholds words that look like keys from an error, because logs are made from standard error. A key that was passed
+/// in the wrong position is already in the history of a shell.
 pub(crate) fn without_keys(text: &str) -> String {
     let is_part = |character: char| character.is_ascii_alphanumeric() || "_-.~+=".contains(character);
     let looks_like_a_key = |word: &str| {
@@ -43,7 +44,7 @@ pub(crate) fn without_keys(text: &str) -> String {
     while !rest.is_empty() {
         let length = rest.find(|character| !is_part(character)).unwrap_or(rest.len());
         let (word, tail) = rest.split_at(length);
-        // A path, an address or the name of a file is no key.
+        // A path, an address or the name of a file is not a key.
         let is_file = word
             .rsplit_once('.')
             .is_some_and(|(_, end)| (1..=6).contains(&end.len()) && end.bytes().all(|byte| byte.is_ascii_lowercase()));
@@ -56,7 +57,7 @@ pub(crate) fn without_keys(text: &str) -> String {
     shown
 }
 
-/// A word to the person, beside what is printed.
+/// Prints a message for the user on standard error, so that it does not mix with the output.
 pub(crate) fn note(text: impl AsRef<str>) {
     let _ = writeln!(io::stderr(), "{}", plain(text.as_ref()));
 }
@@ -69,13 +70,13 @@ pub(crate) fn json(value: &Value) -> Result<(), Failure> {
     line(serde_json::to_string_pretty(value).map_err(|error| Failure::Other(error.to_string()))?)
 }
 
-/// A JSON document with one long list, which is written as it comes.
+/// Writes a JSON document with one long list, item by item, so that the list is never in memory as a whole.
 pub(crate) struct Document {
     is_empty: bool,
 }
 
 impl Document {
-    /// Nothing is written where `is_json` is false.
+    /// Begins the document. Nothing is written if `is_json` is false.
     pub(crate) fn begin(name: &str, is_json: bool) -> Result<Self, Failure> {
         if is_json {
             write!(io::stdout(), "{{\n  {}: [", Value::from(name))?;
@@ -89,7 +90,7 @@ impl Document {
         Ok(write!(io::stdout(), "{comma}\n    {}", text.replace('\n', "\n    "))?)
     }
 
-    /// What stands behind the list.
+    /// Ends the list, and writes the fields after it.
     pub(crate) fn end(self, fields: &[(&str, Value)]) -> Result<(), Failure> {
         let mut rest = if self.is_empty { "]" } else { "\n  ]" }.to_owned();
         for (name, value) in fields {
@@ -100,7 +101,8 @@ impl Document {
     }
 }
 
-/// Refuses to make a key that nobody would get: a standard output that is closed is `/dev/null` to a program in Rust.
+/// Fails before a key is issued that nobody would get. The Rust runtime replaces a closed standard output by
+/// `/dev/null`.
 pub(crate) fn assert_read() -> Result<(), Failure> {
     #[cfg(unix)]
     {
@@ -111,18 +113,18 @@ pub(crate) fn assert_read() -> Result<(), Failure> {
             && out.st_dev == null.dev()
             && out.st_ino == null.ino()
         {
-            let told = "standard output is closed, or leads to /dev/null: the key would be lost; nothing was issued";
-            return Err(Failure::Usage(told.to_owned()));
+            let message = "standard output is closed, or leads to /dev/null: the key would be lost; nothing was issued";
+            return Err(Failure::Usage(message.to_owned()));
         }
     }
     Ok(())
 }
 
-/// The secret, alone on standard output. Should nobody read it, it is lost: then that is said.
+/// Prints the secret alone on standard output. If that fails, the secret is lost, and the error says so.
 pub(crate) fn secret(issued: &IssuedKey, as_json: bool) -> Result<(), Failure> {
     let IssuedKey { api_key, record, warnings, .. } = issued;
     let printed = if as_json {
-        // Whatever becomes of the rest, the key is printed.
+        // The key must be printed even if the rest cannot be formatted.
         let record = record_json(record).unwrap_or_default();
         json(&json!({ "api_key": api_key.expose(), "key": record, "warnings": warnings }))
     } else {
@@ -135,8 +137,9 @@ pub(crate) fn secret(issued: &IssuedKey, as_json: bool) -> Result<(), Failure> {
         }
         Err(_) => {
             let id = record.id();
-            let told = format!("stdout closed before the key {id} was delivered; it cannot be shown again: revoke it");
-            Err(Failure::Other(told))
+            let message =
+                format!("stdout closed before the key {id} was delivered; it cannot be shown again: revoke it");
+            Err(Failure::Other(message))
         }
     }
 }
@@ -145,7 +148,7 @@ fn print_key(key: &ApiKey) -> Result<(), Failure> {
     line(key.expose())
 }
 
-/// A record as a key file has it, without the digest, and how it stands.
+/// Formats a record as a key file does, but without the digest, and with the status.
 pub(crate) fn record_json(record: &KeyRecord) -> Result<Value, Failure> {
     let text = KeyFile::new([record.clone()], Directory::default()).to_json()?;
     let mut file: Value = serde_json::from_str(&text).map_err(|error| Failure::Other(error.to_string()))?;
@@ -176,12 +179,12 @@ pub(crate) fn audit_json(audit: &AuditRecord) -> Value {
     })
 }
 
-/// Whether a person reads it.
+/// Whether standard output is a terminal.
 pub(crate) fn is_terminal() -> bool {
     io::stdout().is_terminal()
 }
 
-/// Rows in columns: aligned and coloured for people, with tabs between for programs.
+/// Rows in columns: aligned and coloured for people, separated by tabs for programs.
 pub(crate) struct Rows {
     table: Option<Table>,
 }
@@ -194,12 +197,12 @@ impl Rows {
         }
         let mut table = Table::new();
         table.load_style(presets::NOTHING).set_header(columns);
-        // On a narrow terminal lines that the terminal wraps read better than columns of single letters.
+        // On a narrow terminal, lines that the terminal wraps are easier to read than columns of single letters.
         if table.width().is_some_and(|width| width >= 110) {
             table.set_content_arrangement(ContentArrangement::Dynamic);
             let whole = ["ID", "KEY", "STATUS", "NUMBER", "ACTION"];
-            for (url, name) in columns.iter().enumerate() {
-                if let Some(column) = table.column_mut(url).filter(|_| whole.contains(name)) {
+            for (index, name) in columns.iter().enumerate() {
+                if let Some(column) = table.column_mut(index).filter(|_| whole.contains(name)) {
                     column.set_constraint(ColumnConstraint::ContentWidth);
                 }
             }
@@ -226,7 +229,7 @@ impl Rows {
     }
 }
 
-/// Statuses and verdicts stand out. The colours go where `NO_COLOR` is set.
+/// Colours statuses and verdicts, unless `NO_COLOR` is set.
 fn coloured(text: String) -> Cell {
     let colour = match text.as_str() {
         "active" | "ok" => Some(Color::Green),
@@ -257,7 +260,7 @@ pub(crate) fn key_cells(record: &Arc<KeyRecord>, now: SystemTime) -> Vec<String>
     ]
 }
 
-/// One key, a line for each thing that is known.
+/// Prints one key, with a line for each property that is known.
 pub(crate) fn show(record: &KeyRecord) -> Result<(), Failure> {
     let status = record.status(SystemTime::now());
     let mut lines = vec![
@@ -274,9 +277,9 @@ pub(crate) fn show(record: &KeyRecord) -> Result<(), Failure> {
         lines.push(("revoked", time::shown(record.revoked_at())));
         lines.push(("reason", record.revocation_reason().unwrap_or("-").to_owned()));
     }
-    let of = |id: Option<&KeyId>| id.map(ToString::to_string);
-    lines.extend(of(record.replaces()).map(|id| ("replaces", id)));
-    lines.extend(of(record.replaced_by()).map(|id| ("replaced", format!("by {id}"))));
+    let to_text = |id: Option<&KeyId>| id.map(ToString::to_string);
+    lines.extend(to_text(record.replaces()).map(|id| ("replaces", id)));
+    lines.extend(to_text(record.replaced_by()).map(|id| ("replaced", format!("by {id}"))));
     lines.push(("last used", time::shown(record.last_used())));
     lines.push(("may", grant::shown(record.grant())));
     lines.into_iter().try_for_each(|(name, value)| line(format!("{name:<10} {}", plain(&value))))

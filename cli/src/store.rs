@@ -1,4 +1,4 @@
-//! Where the keys are.
+//! Opens the store that the command line names.
 
 use std::path::{Path, PathBuf};
 
@@ -9,29 +9,29 @@ use tower_authz::store::{KeyAdmin, KeyStore, SqliteOptions, SqliteStore, StoreSe
 
 use crate::{Failure, args, commands::with, output};
 
-/// Keys that can be looked up and changed, wherever they are.
+/// A store whose keys can be looked up and changed.
 pub(crate) trait Store: KeyStore + KeyAdmin {}
 
 impl<T: KeyStore + KeyAdmin> Store for T {}
 
 pub(crate) enum StoreUrl {
     File(PathBuf),
-    /// The address may hold a password: it is not repeated.
+    /// The address of a database. It may contain a password, so it is never printed.
     #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "it is only told from a file"))]
     Postgres(String),
 }
 
 impl StoreUrl {
-    /// The address is never repeated in an error: it may hold a password.
+    /// Parses the value of `--store`. An error never quotes an address, because it may contain a password.
     pub(crate) fn parse(path: PathBuf) -> Result<Self, Failure> {
         let Some(text) = path.to_str() else { return Ok(Self::File(path)) };
         let is_url = ["postgres://", "postgresql://"].iter().any(|scheme| text.starts_with(scheme));
-        // As libpq has it: `host=db user=authz dbname=keys`.
+        // The syntax of libpq is accepted too: `host=db user=authz dbname=keys`.
         let names = ["host=", "hostaddr=", "port=", "user=", "password=", "dbname=", "sslmode="];
         if is_url || text.split_whitespace().any(|word| names.iter().any(|name| word.starts_with(name))) {
             return Ok(Self::Postgres(text.to_owned()));
         }
-        // One letter is a drive, and what has a slash or a dot before the colon is a path.
+        // A single letter is a drive, and a text with a slash or a dot before the colon is a path.
         let is_scheme = |text: &str| {
             text.len() > 1
                 && text.starts_with(|first: char| first.is_ascii_alphabetic())
@@ -85,7 +85,7 @@ impl StoreUrl {
     pub(crate) async fn migrate(&self, json: bool) -> Result<(), Failure> {
         let steps = match self {
             Self::File(_) => {
-                drop(self.open().await?); // that is all it takes
+                drop(self.open().await?); // opening a SQLite file migrates it
                 0
             }
             #[cfg(feature = "postgres")]
@@ -125,8 +125,8 @@ impl StoreUrl {
     }
 }
 
-/// A command makes its changes and ends: it keeps no keys in memory. `PGSSLROOTCERT` names the certificates, as for
-/// the programs of PostgreSQL.
+/// A command is short-lived, so it keeps no keys in memory. `PGSSLROOTCERT` names the root certificates, as for the
+/// programs of PostgreSQL.
 #[cfg(feature = "postgres")]
 fn options(url: &str) -> Result<PostgresOptions, Failure> {
     let options = PostgresOptions::new().uncached();

@@ -1,4 +1,4 @@
-//! Times as people write them.
+//! Parses and formats times.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,7 +10,8 @@ use jiff::{
 
 use crate::Failure;
 
-/// `90d`, `1y 6mo`, `12h` from now; a day, from its beginning in UTC; or a point in time, with its zone.
+/// Parses a time: a span from now (`90d`, `1y 6mo`, `12h`); a day, which stands for its beginning in UTC; or a point
+/// in time with its zone.
 pub(crate) fn from_now(text: &str) -> Result<SystemTime, Failure> {
     if let Ok(point) = text.parse::<Timestamp>() {
         return SystemTime::try_from(point).map_err(|_| wrong(text));
@@ -23,7 +24,7 @@ pub(crate) fn from_now(text: &str) -> Result<SystemTime, Failure> {
     if text.starts_with("9999-12-31") {
         return Err(too_late(text));
     }
-    // Read as a day, its hours would be dropped without a word.
+    // A date and a time without a zone must not be read as a day, which would drop the hours silently.
     if text.parse::<DateTime>().is_ok() && text.contains(':') {
         return Err(Failure::Usage(format!(
             "{text:?} has no time zone; write {text}Z for UTC, or the offset, like {text}+01:00"
@@ -34,10 +35,10 @@ pub(crate) fn from_now(text: &str) -> Result<SystemTime, Failure> {
     SystemTime::try_from(then.timestamp()).map_err(|_| wrong(text))
 }
 
-/// `YYYY-MM-DD`, and no other of the ways in which a day can be written.
+/// Whether the text is `YYYY-MM-DD`. Other notations of a day are not accepted.
 fn is_day(text: &str) -> bool {
     text.len() == 10
-        && text.bytes().enumerate().all(|(url, byte)| match url {
+        && text.bytes().enumerate().all(|(index, byte)| match index {
             4 | 7 => byte == b'-',
             _ => byte.is_ascii_digit(),
         })
@@ -49,14 +50,14 @@ fn too_late(text: &str) -> Failure {
     ))
 }
 
-/// `365d` ago.
+/// Parses a span such as `365d`, and returns the time that long ago.
 pub(crate) fn ago(text: &str) -> Result<SystemTime, Failure> {
     let now = Timestamp::now().to_zoned_datetime(TimeZone::UTC);
     let then = now.checked_sub(span(text)?).map_err(|_| wrong(text))?;
     SystemTime::try_from(then.timestamp()).map_err(|_| wrong(text))
 }
 
-/// `24h` as a length of time.
+/// Parses a span such as `24h`.
 pub(crate) fn length(text: &str) -> Result<Duration, Failure> {
     let since = ago(text)?;
     Ok(SystemTime::now().duration_since(since).unwrap_or_default())
@@ -71,7 +72,7 @@ fn wrong(text: &str) -> Failure {
     Failure::Usage(format!("{text:?} is not a time; write 90d, 12h, 1y, 2027-01-01 or 2027-01-01T12:00:00Z"))
 }
 
-/// For tables: to the second.
+/// Formats a time for a table, to the second.
 pub(crate) fn shown(time: Option<SystemTime>) -> String {
     match time.map(Timestamp::try_from) {
         None => "-".to_owned(),
@@ -112,7 +113,7 @@ mod tests {
         ] {
             assert!(from_now(wrong).is_err(), "{wrong}");
         }
-        for (text, told) in [
+        for (text, expected) in [
             ("2027-01-01T18:00:00", "write 2027-01-01T18:00:00Z"),
             ("2027-01-01 18:00", "has no time zone"),
             ("2027-01-01T18:00", "has no time zone"),
@@ -121,7 +122,7 @@ mod tests {
             ("9000y", "leave --expires out"),
         ] {
             let error = from_now(text).unwrap_err().message().unwrap();
-            assert!(error.contains(told), "{text}: {error}");
+            assert!(error.contains(expected), "{text}: {error}");
         }
     }
 }

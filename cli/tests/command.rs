@@ -1,4 +1,4 @@
-//! The command `authz`, as a shell calls it.
+//! Runs the command `authz` as a shell calls it.
 
 #![allow(
     clippy::unwrap_used,
@@ -42,14 +42,14 @@ impl Shell {
         self.command(arguments).output().unwrap()
     }
 
-    /// What it prints, where it does what it is asked.
+    /// Returns the standard output of a command that must succeed.
     fn done(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// What it says, where it does not.
+    /// Returns the standard error of a command that must fail.
     fn refused(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         assert!(!output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stdout));
@@ -77,12 +77,12 @@ fn a_time_is_what_was_written_or_an_error() {
     let (id, _) = shell.issue(&["--not-before", "2027-01-01T18:00:00Z", "--expires", "2027-06-01"]);
     let shown = shell.done(&["show", &id]);
     assert!(shown.contains("2027-01-01 18:00:00Z") && shown.contains("2027-06-01 00:00:00Z"), "{shown}");
-    for (time, told) in
+    for (time, expected) in
         [("2027-01-01T18:00:00", "no time zone"), ("9999-12-31", "leave --expires out"), ("", "not a time")]
     {
         for option in ["--not-before", "--expires"] {
             let said = shell.refused(&["issue", "--name", "k", option, time]);
-            assert!(said.contains(told), "{said}");
+            assert!(said.contains(expected), "{said}");
         }
     }
     let (_, key) = shell.issue(&[]);
@@ -91,7 +91,7 @@ fn a_time_is_what_was_written_or_an_error() {
     assert!(elsewhere.refused(&["import", csv.to_str().unwrap()]).contains("line 2"));
 }
 
-/// A variable of the shell that is not set leaves nothing behind the sign.
+/// An unset shell variable leaves an empty value after the equals sign, which must not mean "no restriction".
 #[test]
 fn what_is_empty_is_an_error() {
     let shell = Shell::new();
@@ -119,7 +119,7 @@ fn what_is_empty_is_an_error() {
     assert_eq!(shell.done(&["list", "--json"]).matches("\"id\"").count(), 1, "nothing was issued");
 }
 
-/// Wherever somebody writes a key by mistake, it is neither kept nor repeated.
+/// A key that is passed by mistake, in any argument, is neither stored nor repeated in a message.
 #[test]
 fn a_key_in_the_wrong_place_goes_no_further() {
     let shell = Shell::new();
@@ -193,7 +193,7 @@ fn addresses_of_stores_are_understood_or_refused_without_their_password() {
     assert_eq!(run("./sqlite:x").0, Some(0));
 }
 
-/// A key that nobody gets is not made.
+/// If the key cannot be printed, it is not created.
 #[cfg(unix)]
 #[test]
 fn a_key_that_nobody_would_get_is_not_made() {
@@ -240,7 +240,7 @@ fn a_byte_order_mark_says_nothing() {
     assert_eq!(third.done(&["import", csv.to_str().unwrap()]).trim(), "imported 1");
 }
 
-/// A list of any length is one document, and whoever reads only its head ends it quietly.
+/// A list of any length is one document, and the command exits quietly if its reader closes the pipe early.
 #[test]
 fn lists_are_written_as_they_are_read() {
     let shell = Shell::new();

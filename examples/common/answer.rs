@@ -1,4 +1,4 @@
-//! What the handlers of the axum examples answer.
+//! The response of the handlers of the axum examples, and the server that runs them.
 
 #![allow(dead_code, reason = "each example uses a part of it")]
 #![allow(unreachable_pub, missing_docs, reason = "it is a part of each example, not of a library")]
@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use tokio::{signal, time::sleep};
 use tower_authz::{ClientAddress, Denial, Principal};
 
-/// What every handler tells of a request: its route, method, key, client, and the entities that it saw.
+/// The facts about a request that every handler returns: its route, method, key, client, and the entities that it saw.
 pub struct Seen {
     route: String,
     method: Method,
@@ -59,40 +59,41 @@ impl<S: Send + Sync> FromRequestParts<S> for Seen {
     }
 }
 
-/// Requests in flight have so long when the server is asked to stop.
-const LAST_WORDS: Duration = Duration::from_secs(10);
+/// The time in which requests in flight must finish when the server is asked to stop.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 
-/// Serves an application until it is asked to stop. Each request learns its peer: networks are judged by it. What the
-/// application holds is dropped then, a store among it: it writes down what it still has, and gives its lease back.
+/// Serves an application until it is asked to stop. Each request gets the address of its peer, which networks are
+/// checked against. When the application is dropped, so is its store, which then writes its pending data and releases
+/// its lease.
 pub async fn serve(app: Router, keys: &str) -> Result<(), Box<dyn Error>> {
     let listener = super::common::listen().await?;
     super::common::announce(&listener, keys)?;
     let app = app.into_make_service_with_connect_info::<SocketAddr>();
     tokio::select! {
         served = axum::serve(listener, app).with_graceful_shutdown(asked_to_stop()) => served?,
-        () = async { asked_to_stop().await; sleep(LAST_WORDS).await } => {}
+        () = async { asked_to_stop().await; sleep(SHUTDOWN_GRACE).await } => {}
     }
     Ok(())
 }
 
-/// Ctrl-C, or the word of a supervisor.
+/// Waits for Ctrl-C, or for SIGTERM, which supervisors send.
 async fn asked_to_stop() {
     #[cfg(unix)]
-    let told = async {
+    let terminated = async {
         match signal::unix::signal(signal::unix::SignalKind::terminate()) {
             Ok(mut signals) => drop(signals.recv().await),
             Err(_) => pending().await,
         }
     };
     #[cfg(not(unix))]
-    let told = pending();
+    let terminated = pending();
     tokio::select! {
         Ok(()) = signal::ctrl_c() => {}
-        () = told => {}
+        () = terminated => {}
     }
 }
 
-/// The handler for routes that have nothing of their own to do.
+/// The handler of routes that need no handler of their own.
 pub async fn answer(seen: Seen) -> Json<Value> {
     seen.json()
 }

@@ -1,5 +1,4 @@
-//! What the examples have in common: settings from the environment, and a word to the person who
-//! started them.
+//! The code that the examples share: it reads settings from the environment, and prints messages for the user.
 
 #![allow(dead_code, reason = "each example uses a part of it")]
 #![allow(unreachable_pub, missing_docs, reason = "it is a part of each example, not of a library")]
@@ -12,13 +11,13 @@ use tower_authz::{ConfigError, Denial, Dimension, IdGrammar, KeyFile, KeyFormat,
 /// Keys of the Logic64 example can be restricted to projects.
 pub const PROJECT: Dimension = Dimension::new("project", IdGrammar::Slug);
 
-/// One of the key files under `examples/data`, with the plain demo keys that it holds the digests of.
+/// One of the key files under `examples/data`, with the plain demo keys whose digests it contains.
 pub struct Demo {
     pub file: &'static str,
     pub keys: &'static str,
 }
 
-/// `KEYS` names a key file; without it the demo keys are used, and shown.
+/// Reads the key file that `KEYS` names. Without it the demo keys are used, and shown.
 pub fn keys(demo: &Demo) -> Result<(KeyFile, String), ConfigError> {
     match env::var_os("KEYS").filter(|path| !path.is_empty()) {
         Some(path) => Ok((KeyFile::read_with(path, &[PROJECT])?, String::new())),
@@ -32,12 +31,12 @@ pub fn keys(demo: &Demo) -> Result<(KeyFile, String), ConfigError> {
     }
 }
 
-/// The same as a store. The keys of other people's systems are opaque to us, unless they say otherwise.
+/// Creates a store with these keys. The format of keys of other systems is opaque here, unless the system defines one.
 pub fn store(file: KeyFile, format: KeyFormat) -> Result<MemoryStore, ConfigError> {
     MemoryStore::from_file(file, format)
 }
 
-/// A setting from the environment. One that is not text is an error, and not the same as none.
+/// Reads a setting from the environment. A value that is not UTF-8 is an error, and not the same as no value.
 fn setting(name: &str) -> Result<Option<String>, ConfigError> {
     match env::var(name) {
         Ok(value) => Ok(Some(value).filter(|value| !value.trim().is_empty())),
@@ -46,14 +45,14 @@ fn setting(name: &str) -> Result<Option<String>, ConfigError> {
     }
 }
 
-/// `TRUSTED_PROXIES`: networks with commas between them; none by default.
+/// Reads `TRUSTED_PROXIES`, networks separated by commas. There are none by default.
 pub fn proxies() -> Result<Option<TrustedProxies>, ConfigError> {
     let Some(list) = setting("TRUSTED_PROXIES")? else { return Ok(None) };
     let proxies = TrustedProxies::new(list.split(',').map(str::trim));
     proxies.map(Some).map_err(|error| ConfigError::new(format!("TRUSTED_PROXIES: {error}")))
 }
 
-/// A switch: `1` or `0`.
+/// Reads a switch, which is `1` or `0`.
 pub fn switch(name: &str) -> Result<bool, ConfigError> {
     match setting(name)?.as_deref() {
         Some("1") => Ok(true),
@@ -62,21 +61,21 @@ pub fn switch(name: &str) -> Result<bool, ConfigError> {
     }
 }
 
-/// `LISTEN`, by default `127.0.0.1:3000`. Port 0 takes a free one.
+/// Listens on `LISTEN`, by default `127.0.0.1:3000`. Port 0 selects a free one.
 pub async fn listen() -> Result<TcpListener, ConfigError> {
     let address = setting("LISTEN")?.unwrap_or_else(|| "127.0.0.1:3000".to_owned());
     TcpListener::bind(&address).await.map_err(|error| ConfigError::new(format!("LISTEN={address}: {error}")))
 }
 
-/// Says that connections are accepted, and which keys there are.
+/// Prints that connections are accepted, and which keys exist.
 pub fn announce(listener: &TcpListener, keys: &str) -> Result<(), ConfigError> {
     let address: SocketAddr = listener.local_addr().map_err(|error| ConfigError::new(error.to_string()))?;
-    // Should nobody read it (a closed pipe), the server goes on.
+    // If the pipe is closed, the server goes on.
     let _ = std::io::stdout().write_all(format!("READY http://{address}\n{keys}").as_bytes());
     Ok(())
 }
 
-/// The response shows the first cause of a denial; the log has all of them, and the key id.
+/// Logs all causes of a denial, and the key id: the response shows only the first cause.
 pub fn log<B>(response: http::Response<B>) -> http::Response<B> {
     if let Some(denial) = response.extensions().get::<Denial>() {
         let route = denial.route().unwrap_or("-");
@@ -85,7 +84,7 @@ pub fn log<B>(response: http::Response<B>) -> http::Response<B> {
     response
 }
 
-/// One clear line if the program could not do what it was asked.
+/// Prints one line if the program has failed.
 pub fn finish(outcome: Result<(), Box<dyn std::error::Error>>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

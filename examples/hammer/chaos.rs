@@ -1,4 +1,4 @@
-//! Replicas in processes of their own, and what is done to them.
+//! Runs replicas in processes of their own, and injects faults into them.
 
 use std::{
     env,
@@ -21,7 +21,7 @@ use crate::{
     roll,
 };
 
-/// What happens while keys are used and revoked.
+/// The faults that are injected while keys are used and revoked.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Chaos {
     All,
@@ -77,23 +77,23 @@ fn spawn(config: &Config, proxy: &Proxy) -> Result<(Child, String), Box<dyn Erro
     Ok((child, address.trim().to_owned()))
 }
 
-/// One thing after the other, each to a replica that the dice choose, until it is done.
+/// Injects one fault after the other, each into a random replica, until `done` is set.
 pub fn rage(shared: &Shared, replicas: &mut [Replica], config: &Config, done: &Arc<AtomicBool>) {
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
     let restart = env::var("RESTART").ok();
     let for_a_while = || std::thread::sleep(Duration::from_millis(roll(1500)));
     while !done.load(Ordering::Relaxed) {
         std::thread::sleep(Duration::from_millis(50 + roll(300)));
-        let place = usize::try_from(roll(replicas.len() as u64)).unwrap_or(0);
-        let Some(replica) = replicas.get_mut(place) else { continue };
+        let index = usize::try_from(roll(replicas.len() as u64)).unwrap_or(0);
+        let Some(replica) = replicas.get_mut(index) else { continue };
         let what = match roll(20) {
             0 => {
                 replica.kill();
-                // The database may have started anew a moment ago.
+                // The database may have been restarted just before, so try several times.
                 for _ in 0..20 {
                     if let Ok((new, address)) = spawn(&replica.config, &replica.proxy) {
                         replica.child = new;
-                        lock(&shared.addresses).get_mut(place).into_iter().for_each(|old| *old = address.clone());
+                        lock(&shared.addresses).get_mut(index).into_iter().for_each(|old| *old = address.clone());
                         break;
                     }
                     std::thread::sleep(Duration::from_millis(100));

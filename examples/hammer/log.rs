@@ -1,4 +1,4 @@
-//! What happened, and whether it may have.
+//! Records requests and changes, and finds violations among them.
 
 use std::{
     fmt::Write as _,
@@ -14,12 +14,12 @@ pub struct Request {
     pub admitted: bool,
 }
 
-/// From when on nobody was to be admitted by a key: until it was about to be given back what it may do, or for good.
+/// A period in which a key must not be admitted: it ends just before the grant is widened again, or never.
 pub struct Forbidden {
     pub key: usize,
     pub from: Instant,
     pub until: Option<Instant>,
-    /// How long it took to make it so.
+    /// The duration of the change that began the period.
     pub took: Duration,
 }
 
@@ -37,7 +37,7 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub struct Findings {
     pub requests: usize,
     pub admitted: usize,
-    /// Requests of which it is known that they had to be refused.
+    /// The number of requests that certainly had to be refused.
     pub judged: usize,
     pub violations: usize,
 }
@@ -51,15 +51,15 @@ impl Log {
         lock(&self.forbidden).push(forbidden);
     }
 
-    /// How long each change took that took something away, the shortest first.
+    /// The durations of the changes that narrowed or revoked a key, the shortest first.
     pub fn waits(&self) -> Vec<Duration> {
         let mut waits: Vec<_> = lock(&self.forbidden).iter().map(|forbidden| forbidden.took).collect();
         waits.sort_unstable();
         waits
     }
 
-    /// A request is a violation if it was admitted though it began after its key was forbidden, and was answered
-    /// before that was taken back.
+    /// A request is a violation if it was admitted although it began after its key was forbidden, and was answered
+    /// before the period ended.
     pub fn check(&self) -> Findings {
         let (requests, forbidden) = (lock(&self.requests), lock(&self.forbidden));
         let keys =
@@ -73,15 +73,15 @@ impl Log {
             let list = of_key.get(request.key).map(Vec::as_slice).unwrap_or_default();
             let is_within =
                 |it: &&Forbidden| it.from <= request.begin && it.until.is_none_or(|until| request.end < until);
-            let judged = list.iter().any(is_within);
+            let must_refuse = list.iter().any(is_within);
             findings.admitted += usize::from(request.admitted);
-            findings.judged += usize::from(judged);
-            findings.violations += usize::from(judged && request.admitted);
+            findings.judged += usize::from(must_refuse);
+            findings.violations += usize::from(must_refuse && request.admitted);
         }
         findings
     }
 
-    /// All of it as text, in microseconds since `start`.
+    /// All records as text, in microseconds since `start`.
     pub fn text(&self, start: Instant) -> String {
         let micros = |time: Instant| time.saturating_duration_since(start).as_micros();
         let mut text = String::from("what\tkey\tfrom\tuntil\tadmitted\n");

@@ -1,16 +1,16 @@
-//! Looks for a request that was admitted although it began after a revocation had returned: three replicas in
-//! processes of their own, which are stopped, killed, started anew and cut off from the database, writers that issue,
-//! narrow, widen and revoke, and readers that hammer. Every request and every change is written down with its times;
-//! afterwards they are held against each other.
+//! Searches for a request that was admitted although it began after a revocation had returned. Three replicas run in
+//! processes of their own, and are stopped, killed, restarted and cut off from the database. Writers issue, narrow,
+//! widen and revoke keys, and readers send requests all the time. Every request and every change is recorded with its
+//! times, and at the end the two are compared.
 //!
-//! `DATABASE_URL=postgres://.. hammer 1000` (keys that are revoked); the database is to be empty. Ends with 1 if it has
-//! found something. Further settings from the environment:
+//! Run `DATABASE_URL=postgres://.. hammer 1000`, with the number of keys that are revoked; the database must be empty.
+//! The exit code is 1 if a violation was found. Further settings come from the environment:
 //!
-//! - `NO_LEASE=1`: the replicas serve stale. Then it has to find something.
-//! - `CHAOS=none`: all are well; how long do changes take? `CHAOS=stopped`: before each revocation one replica is
-//!   stopped that holds a lease.
-//! - `RESTART='pg_ctl .. restart'`: a command that restarts the database; without it that is left out.
-//! - `LEASE_MS`, by default 500; `WRITERS`, by default 8; `LOG=file`, for all that happened.
+//! - `NO_LEASE=1`: the replicas serve stale keys. The run must then find violations.
+//! - `CHAOS=none`: there are no faults, to measure how long changes take. `CHAOS=stopped`: before each revocation, a
+//!   replica that holds a lease is stopped.
+//! - `RESTART='pg_ctl .. restart'`: a command that restarts the database; without it the database is not restarted.
+//! - `LEASE_MS`, by default 500; `WRITERS`, by default 8; `LOG=file`, the file to which all records are written.
 
 #![allow(unreachable_pub, reason = "modules of an example")]
 
@@ -81,7 +81,7 @@ fn options() -> Result<PostgresOptions, Box<dyn Error>> {
     Ok(if env::var_os("NO_LEASE").is_some() { options.dangerously_serve_stale() } else { options })
 }
 
-/// What each replica does: one guarded route.
+/// Runs a replica, which serves one guarded route.
 async fn replica(url: &str) -> Result<(), Box<dyn Error>> {
     let store = options()?.connect(url).await?;
     let policy = Policy::builder().route("/", Rule::resource("products").unscoped()).build()?;
@@ -93,7 +93,7 @@ async fn replica(url: &str) -> Result<(), Box<dyn Error>> {
 
 type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
 
-/// Makes a change until it is known to be made: an error says to assume that it is not.
+/// Repeats a change until it is known to be made: after an error the caller must assume that it is not.
 async fn insist<T, E>(mut change: impl AsyncFnMut() -> Result<T, E>) -> (T, Duration) {
     loop {
         let begin = Instant::now();
@@ -104,27 +104,27 @@ async fn insist<T, E>(mut change: impl AsyncFnMut() -> Result<T, E>) -> (T, Dura
     }
 }
 
-/// Issues keys and lets them be used for a moment; takes from half of them what they may do, and gives it back; and
-/// revokes them.
+/// Issues keys, and waits while they are used; narrows the grants of half of them, and widens them again; and revokes
+/// all keys.
 async fn write(shared: Arc<Shared>, store: PostgresStore, rounds: usize) -> Outcome {
     let grant = Arc::new(Grant::builder().read("products").build()?);
     let elsewhere = Grant::builder().read("orders").build()?;
-    let by = store.as_actor("hammer");
+    let actor = store.as_actor("hammer");
     for _ in 0..rounds {
-        let (issued, _) = insist(async || by.issue(NewKey::new("target", Arc::clone(&grant))).await).await;
+        let (issued, _) = insist(async || actor.issue(NewKey::new("target", Arc::clone(&grant))).await).await;
         let id: &KeyId = issued.record.id();
         let key = shared.count.fetch_add(1, Ordering::Relaxed);
         lock(&shared.targets).push(Target { number: key, key: issued.api_key.expose().into() });
         sleep(Duration::from_millis(roll(20))).await;
         if roll(2) == 0 {
-            let (_, took) = insist(async || by.set_grant(id, elsewhere.clone()).await).await;
+            let (_, took) = insist(async || actor.set_grant(id, elsewhere.clone()).await).await;
             let from = Instant::now();
             sleep(Duration::from_millis(roll(30))).await;
             shared.log.forbidden(Forbidden { key, from, until: Some(Instant::now()), took });
-            insist(async || by.set_grant(id, Grant::clone(&grant)).await).await;
+            insist(async || actor.set_grant(id, Grant::clone(&grant)).await).await;
             sleep(Duration::from_millis(roll(10))).await;
         }
-        let (_, took) = insist(async || by.revoke(id, "").await).await;
+        let (_, took) = insist(async || actor.revoke(id, "").await).await;
         shared.log.forbidden(Forbidden { key, from: Instant::now(), until: None, took });
         let shared = Arc::clone(&shared);
         tokio::spawn(async move {
@@ -136,14 +136,14 @@ async fn write(shared: Arc<Shared>, store: PostgresStore, rounds: usize) -> Outc
 }
 
 /// Uses keys on one of the replicas.
-async fn read(shared: Arc<Shared>, place: usize, done: Arc<AtomicBool>) {
+async fn read(shared: Arc<Shared>, index: usize, done: Arc<AtomicBool>) {
     let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
     while !done.load(Ordering::Relaxed) {
         let target = {
             let targets = lock(&shared.targets);
             targets.get(usize::try_from(roll(targets.len() as u64)).unwrap_or(0)).cloned()
         };
-        let address = lock(&shared.addresses).get(place).cloned();
+        let address = lock(&shared.addresses).get(index).cloned();
         sleep(Duration::from_millis(1)).await;
         let (Some(target), Some(address)) = (target, address) else { continue };
         let request = http::Request::get(format!("http://{address}/")).header("x-api-key", &*target.key);
@@ -157,18 +157,18 @@ async fn read(shared: Arc<Shared>, place: usize, done: Arc<AtomicBool>) {
     }
 }
 
-/// One replica is stopped before each revocation, while it holds a lease.
+/// Stops one replica before each revocation, while it holds a lease.
 async fn revoke_while_one_is_stopped(
     shared: &Shared,
     store: &PostgresStore,
     replica: &Replica,
     rounds: usize,
 ) -> Outcome {
-    let by = store.as_actor("hammer");
+    let actor = store.as_actor("hammer");
     let grant = Arc::new(Grant::builder().read("products").build()?);
     let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
     for _ in 0..rounds {
-        let (issued, _) = insist(async || by.issue(NewKey::new("target", Arc::clone(&grant))).await).await;
+        let (issued, _) = insist(async || actor.issue(NewKey::new("target", Arc::clone(&grant))).await).await;
         let address = lock(&shared.addresses).first().cloned().unwrap_or_default();
         let ask = async || {
             let request = http::Request::get(format!("http://{address}/")).header("x-api-key", issued.api_key.expose());
@@ -180,7 +180,7 @@ async fn revoke_while_one_is_stopped(
         }
         replica.signal("STOP");
         let key = shared.count.fetch_add(1, Ordering::Relaxed);
-        let (_, took) = insist(async || by.revoke(issued.record.id(), "").await).await;
+        let (_, took) = insist(async || actor.revoke(issued.record.id(), "").await).await;
         let from = Instant::now();
         shared.log.forbidden(Forbidden { key, from, until: None, took });
         let asked = async { ask().await.unwrap_or(false) };
@@ -268,7 +268,7 @@ fn report(shared: &Shared, start: Instant) -> Result<bool, Box<dyn Error>> {
         findings.judged,
         findings.violations,
     )?;
-    // Where nothing was to be refused for sure, nothing was shown.
+    // If no request certainly had to be refused, the run has shown nothing.
     if findings.judged == 0 {
         return Err("no request could be judged".into());
     }

@@ -1,4 +1,4 @@
-//! A network between a replica and the database, which can be bad.
+//! A proxy between a replica and the database, which simulates a bad network.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -12,15 +12,15 @@ use tokio::{
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Network {
     Good,
-    /// Everything comes, later.
+    /// All data arrives, with a delay.
     Slow(Duration),
-    /// Nothing comes while it is so.
+    /// No data arrives while this is set.
     Stalled,
-    /// Connections break.
+    /// Connections are closed.
     Cut,
 }
 
-/// Where a replica is to connect to, and what it then has to live with.
+/// The address that a replica connects to, and the state of the network behind it.
 pub struct Proxy {
     pub address: SocketAddr,
     state: watch::Sender<Network>,

@@ -1,10 +1,10 @@
-//! Headers through `AuthenticateLayer`, with every kind of source.
+//! Passes headers through `AuthenticateLayer`, with every kind of source.
 //!
-//! Looks for: a panic; a request that is admitted though the first source that is present does not hold
-//! exactly the key that was issued, or refused though it does; a key that is left readable in the headers.
+//! This target looks for a panic; a request that is admitted although the first source that is present does not hold
+//! exactly the issued key, or refused although it does; and a key that is left readable in the headers.
 //!
-//! Each line of the input is one header line: a byte that chooses the header, then the value, in which
-//! `\x01` stands for the key and `\x02` for `Bearer `.
+//! Each line of the input is one header line: a byte that selects the header, then the value, in which `\x01` is
+//! replaced by the key and `\x02` by `Bearer `.
 
 #![no_main]
 
@@ -19,7 +19,7 @@ use tower_authz::{
 };
 
 const KEY: &str = "l64_abc12345_0123456789abcdef0123456789abcdef";
-/// In the order in which they count.
+/// The names are in order of precedence.
 const NAMES: [&str; 4] = ["authorization", "x-api-key", "x-access-token", "x-acme-key"];
 
 static LAYER: LazyLock<AuthenticateLayer> = LazyLock::new(|| {

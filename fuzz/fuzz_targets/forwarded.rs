@@ -1,9 +1,9 @@
-//! `X-Forwarded-For`, `X-Forwarded-Proto` and `Forwarded` through `TrustedProxies`.
+//! Passes `X-Forwarded-For`, `X-Forwarded-Proto` and `Forwarded` through `TrustedProxies`.
 //!
-//! Looks for: a panic; a client that is itself a trusted proxy, or not canonical; a header that is believed
-//! though the peer is not trusted; a client that what stands to the left of it can change.
+//! This target looks for a panic; a client address that is itself a trusted proxy, or not canonical; a header that is
+//! trusted although the peer is not; and a client address that changes with the header entries to the left of it.
 //!
-//! The first byte chooses the mode, every line behind it is one line of the header.
+//! The first byte selects the mode, and every following line is one line of the header.
 
 #![no_main]
 

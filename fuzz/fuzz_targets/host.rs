@@ -1,10 +1,9 @@
-//! Request targets and `Host` headers through `TenantHosts`.
+//! Passes request targets and `Host` headers through `TenantHosts`.
 //!
-//! Looks for: a panic; a tenant that is not what stands in front of the fixed labels of the host; a host
-//! whose spelling (case, port, final dot) changes the tenant; a target and a header that disagree and are
-//! taken.
+//! This target looks for a panic; a tenant that is not the text before the fixed labels of the host; a host whose
+//! spelling (case, port, final dot) changes the tenant; and a target and a header that disagree and are accepted.
 //!
-//! The first line is the request target, every other a `Host` header.
+//! The first line is the request target, and every other line is a `Host` header.
 
 #![no_main]
 
@@ -24,7 +23,7 @@ fn tenant(hosts: &TenantHosts, target: &Uri, lines: &[HeaderValue]) -> Option<St
     for line in lines {
         request.headers_mut().append(HOST, line.clone());
     }
-    // Nobody is trusted to forward a host.
+    // No proxy is trusted to forward a host, so this header must have no effect.
     request.headers_mut().insert("x-forwarded-host", HeaderValue::from_static("evil-live.admin.example.com"));
     hosts.tenant(&Head::new(&request)).ok()
 }

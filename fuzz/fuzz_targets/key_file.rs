@@ -1,7 +1,7 @@
-//! Text through `KeyFile::parse`.
+//! Passes text through `KeyFile::parse`.
 //!
-//! Looks for: a panic; a file that is taken and cannot be written, or reads back otherwise; a store that
-//! refuses what the file took; an error that does not name the file.
+//! This target looks for a panic; a file that is accepted and cannot be written, or reads back differently; a store
+//! that refuses a record that the file accepted; and an error that does not name the file.
 
 #![no_main]
 

@@ -1,7 +1,7 @@
-//! Paths through `CleanPath` and a `Policy` whose rules read parameters.
+//! Passes paths through `CleanPath` and a `Policy` whose rules read parameters.
 //!
-//! Looks for: a panic; a path that is called clean though decoding it makes a dot segment, a slash, a
-//! control character or another escape; a parameter that a rule judges and that is not the raw segment,
+//! This target looks for a panic; a path that is called clean although decoding it yields a dot segment, a slash, a
+//! control character or another escape; and a parameter that a rule evaluates and that is not the raw segment,
 //! decoded once.
 
 #![no_main]

@@ -1,4 +1,4 @@
-//! For axum: [`Principal`] and [`Scope`] as extractors, [`Denial`] as a response.
+//! Integration with axum: [`Principal`] and [`Scope`] are extractors, and [`Denial`] is a response.
 
 pub mod testing;
 
@@ -17,8 +17,8 @@ use crate::{
     reject::{self, HandlerDenial, Problem, Reject},
 };
 
-/// Refuses with 500 and a message for the developer if no key was authenticated: on a public route,
-/// or where no layer of ours stands.
+/// Refuses with 500 and a message for the developer if no key was authenticated, because the route is public or has no
+/// layer of this crate.
 impl<S: Sync> FromRequestParts<S> for Principal {
     type Rejection = Denial;
 
@@ -33,8 +33,8 @@ impl<S: Sync> FromRequestParts<S> for Principal {
     }
 }
 
-/// `None` where no key was authenticated, that is on public routes. It never stands for a bad key: that
-/// was refused before.
+/// Extracts `None` if no key was authenticated, that is on public routes. `None` never means an invalid key: a request
+/// with one was refused before.
 impl<S: Sync> OptionalFromRequestParts<S> for Principal {
     type Rejection = Infallible;
 
@@ -43,7 +43,7 @@ impl<S: Sync> OptionalFromRequestParts<S> for Principal {
     }
 }
 
-/// The address of the client, on public routes as well. Never refuses: an address that is not known is
+/// Extracts the address of the client, on public routes as well. It never refuses: an unknown address is
 /// [`ClientAddress::UNKNOWN`].
 impl<S: Sync> FromRequestParts<S> for ClientAddress {
     type Rejection = Infallible;
@@ -55,7 +55,7 @@ impl<S: Sync> FromRequestParts<S> for ClientAddress {
     }
 }
 
-/// The scope of the one dimension that the rule of the route calls filtered.
+/// Extracts the scope of the one dimension that the rule of the route declares as filtered.
 impl<S: Sync> FromRequestParts<S> for Scope {
     type Rejection = Denial;
 
@@ -65,7 +65,7 @@ impl<S: Sync> FromRequestParts<S> for Scope {
     }
 }
 
-/// `None` where no key was authenticated; a route that filters nothing is still refused.
+/// Extracts `None` if no key was authenticated. A route that filters nothing is still refused.
 impl<S: Sync> OptionalFromRequestParts<S> for Scope {
     type Rejection = Denial;
 
@@ -74,8 +74,8 @@ impl<S: Sync> OptionalFromRequestParts<S> for Scope {
     }
 }
 
-/// As [`Problem`] has it; a [`RequireLayer`](crate::RequireLayer) or [`Authz`](crate::Authz) around the
-/// handler says it again in the dialect of the API.
+/// Renders the denial with [`Problem`]. A [`RequireLayer`](crate::RequireLayer) or [`Authz`](crate::Authz) around the
+/// handler renders it again in the dialect of the API.
 impl IntoResponse for Denial {
     fn into_response(self) -> Response {
         let mut response: Response = Problem.reject(&self);

@@ -1,4 +1,4 @@
-//! Helpers for tests of applications: does every route have a rule, and is every route guarded?
+//! Assertions for tests of applications: every route has a rule, and every route is guarded.
 
 use std::{fmt::Debug, future::poll_fn};
 
@@ -9,12 +9,12 @@ use crate::{denial::Denial, head::Head, policy::Policy, reject::HandlerDenial};
 
 /// Asserts that every route of an axum router has a rule, and every rule a route.
 ///
-/// axum has no list of its routes to ask for, so they are read from the router's `Debug` output; should
-/// a version of axum write it otherwise, the assertion fails and says so. What `nest_service` nests
-/// under a prefix counts as three routes: `/prefix`, `/prefix/` and `/prefix/{*rest}`.
+/// axum does not list its routes, so they are read from the router's `Debug` output; if a version of axum writes it
+/// differently, the assertion fails with a message that says so. A service nested under a prefix with `nest_service`
+/// counts as three routes: `/prefix`, `/prefix/` and `/prefix/{*rest}`.
 ///
 /// # Panics
-/// If one has not.
+/// Panics if a route has no rule, or a rule no route.
 ///
 /// # Example
 /// ```
@@ -32,25 +32,27 @@ pub fn assert_covered<S>(policy: &Policy, router: &axum::Router<S>) {
     assert!(audit.is_complete(), "{audit}");
 }
 
-/// The same of an application whose routes are known otherwise: by a list, as the router writes them.
+/// Does the same as [`assert_covered`] for an application whose routes come from another source: a list of patterns in
+/// the syntax of the router.
 ///
 /// # Panics
-/// If a route has no rule, or a rule no route.
+/// Panics if a route has no rule, or a rule no route.
 #[track_caller]
 pub fn assert_covers<T: AsRef<str>>(policy: &Policy, routes: impl IntoIterator<Item = T>) {
     let audit = policy.audit(routes);
     assert!(audit.is_complete(), "{audit}");
 }
 
-/// Asserts that no route of an axum router answers a request without a key, but those that the policy calls public.
+/// Asserts that no route of an axum router answers a request without a key, except for those that the policy declares
+/// public.
 ///
-/// [`assert_covered`] compares two lists, and cannot know where the layer stands: a route that is added or merged after
-/// `.layer(Authz)` has its rule and is open. This one asks: it sends each route a request for each method, without a key,
-/// and wants each to be refused by the gate. A handler that is reached is a finding, and has run: give it an application
+/// [`assert_covered`] compares two lists, and cannot know where the layer is: a route that is added or merged after
+/// `.layer(Authz)` has its rule and is open. This function sends each route a request for each method, without a key,
+/// and requires that the gate refuses each. A handler that is reached is reported, but has run: use an application
 /// that can do no harm.
 ///
 /// # Panics
-/// If a route answers, with the name of each that does.
+/// Panics if a route answers. The message names each route that does.
 ///
 /// # Example
 /// ```
@@ -74,10 +76,10 @@ pub async fn assert_guarded(policy: &Policy, router: &axum::Router) {
     assert_guarded_at(policy, router.clone(), routes_of(router)).await;
 }
 
-/// The same of any service, and a list of its routes.
+/// Does the same as [`assert_guarded`] for any service and a list of its routes.
 ///
 /// # Panics
-/// As [`assert_guarded`].
+/// Panics like [`assert_guarded`].
 pub async fn assert_guarded_at<S, B, T>(policy: &Policy, service: S, routes: impl IntoIterator<Item = T>)
 where
     S: Service<Request<axum::body::Body>, Response = Response<B>> + Clone,
@@ -102,7 +104,7 @@ where
                 Err(error) => Err(error),
             };
             match answer {
-                // A handler may say that it refuses; here it should not have been asked.
+                // A denial by a handler is not enough: the gate must refuse before the handler runs.
                 Ok(response)
                     if response.extensions().get::<Denial>().is_some()
                         && response.extensions().get::<HandlerDenial>().is_none() => {}
@@ -119,7 +121,7 @@ where
 const METHODS: [Method; 7] =
     [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::HEAD, Method::OPTIONS];
 
-/// A path that fits a pattern.
+/// An example of a path that the pattern matches.
 fn example_of(pattern: &str) -> String {
     let segment = |segment: &str| match segment.split_once('{') {
         Some((literal, _)) => format!("{literal}1"),
@@ -131,7 +133,7 @@ fn example_of(pattern: &str) -> String {
 /// The patterns of all routes of a router, prefixes of nested routers included.
 ///
 /// # Panics
-/// If they cannot be read.
+/// Panics if the routes cannot be read from the `Debug` output.
 #[track_caller]
 #[must_use]
 pub fn routes_of<S>(router: &axum::Router<S>) -> Vec<String> {
@@ -166,7 +168,7 @@ mod tests {
         assert!(routes_of(&Router::<()>::new()).is_empty());
     }
 
-    /// The layer is around what was there when it was applied.
+    /// A layer wraps only the routes that exist when it is applied.
     #[test]
     fn a_route_that_came_after_the_layer_is_found() {
         use futures::executor::block_on;
@@ -186,8 +188,8 @@ mod tests {
         let open = router().layer(authz).merge(late());
         assert_covered(&policy, &open);
         let asserted = std::panic::AssertUnwindSafe(|| block_on(assert_guarded(&policy, &open)));
-        let told = std::panic::catch_unwind(asserted).unwrap_err().downcast::<String>().unwrap();
-        assert!(told.contains("GET /late answers 403") && !told.contains("/shops"), "{told}");
+        let message = std::panic::catch_unwind(asserted).unwrap_err().downcast::<String>().unwrap();
+        assert!(message.contains("GET /late answers 403") && !message.contains("/shops"), "{message}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Response bodies that end with their key.
+//! Response bodies that end when the key of their request ends.
 
 use std::{
     fmt,
@@ -16,11 +16,11 @@ use tower_layer::Layer;
 use crate::{key::RevocationWatch, principal::Principal};
 
 pin_project! {
-    /// A response body that is ended with an error when the key of its request expires, is revoked or deleted,
-    /// or something is taken away from what it may do.
+    /// A response body that ends with an error when the key of its request expires, is revoked or deleted, or loses a
+    /// part of its grant.
     ///
-    /// Bodies of axum are wrapped in one by [`Authz`](crate::Authz), unless they are empty. For other types
-    /// of bodies there is [`RevocableBodyLayer`].
+    /// [`Authz`](crate::Authz) wraps bodies of axum in it, unless they are empty. Use [`RevocableBodyLayer`] for
+    /// bodies of other types.
     pub struct RevocableBody<B> {
         #[pin]
         body: B,
@@ -29,12 +29,12 @@ pin_project! {
 }
 
 impl<B> RevocableBody<B> {
-    /// A body for the bearer of this principal.
+    /// Wraps a body that ends with the key of this principal.
     pub fn new(body: B, principal: &Principal) -> Self {
         Self { body, watch: Some(principal.watch()) }
     }
 
-    /// A body that no key ends.
+    /// Wraps a body that no key ends.
     pub const fn unwatched(body: B) -> Self {
         Self { body, watch: None }
     }
@@ -86,7 +86,7 @@ impl<B: fmt::Debug> fmt::Debug for RevocableBody<B> {
     }
 }
 
-/// Why a [`RevocableBody`] broke off.
+/// The error with which a [`RevocableBody`] ends early.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RevocableBodyError<E> {
@@ -98,8 +98,8 @@ pub enum RevocableBodyError<E> {
     Body(E),
 }
 
-/// Wraps response bodies in [`RevocableBody`], whatever their type: for hyper and tonic. Put it inside of
-/// [`Authz`](crate::Authz), closer to the handler. axum has no need of it.
+/// Wraps response bodies of any type in [`RevocableBody`], for hyper and tonic. Put it inside of
+/// [`Authz`](crate::Authz), closer to the handler. With axum it is not needed.
 ///
 /// # Example
 /// ```
@@ -118,7 +118,7 @@ pub enum RevocableBodyError<E> {
 pub struct RevocableBodyLayer;
 
 impl RevocableBodyLayer {
-    /// The layer.
+    /// Creates the layer.
     pub const fn new() -> Self {
         Self
     }
@@ -132,7 +132,7 @@ impl<S> Layer<S> for RevocableBodyLayer {
     }
 }
 
-/// The service that [`RevocableBodyLayer`] makes.
+/// The service of a [`RevocableBodyLayer`].
 #[derive(Clone, Copy, Debug)]
 pub struct RevocableBodyService<S> {
     inner: S,
@@ -179,8 +179,8 @@ where
     }
 }
 
-/// Wraps the body if it is one of axum and not empty. Whether the rest is in memory or trickles in from elsewhere cannot
-/// be told from outside, whatever its length is said to be.
+/// Wraps the body if it is a body of axum and not empty. Bodies with an exact length are wrapped too: the length does
+/// not reveal whether the rest is in memory or arrives over time.
 #[cfg(feature = "axum")]
 pub(crate) fn end_stream<B: 'static>(response: &mut Response<B>, watch: &mut Option<RevocationWatch>) {
     let body: &mut dyn std::any::Any = response.body_mut();

@@ -4,11 +4,11 @@ use http::{Uri, uri::PathAndQuery};
 
 use crate::{client::origin::Origin, error::ConfigError};
 
-/// Where an API is, and the only place that its key is sent to: `https://api.example.com`, or with a
-/// path that all its resources begin with.
+/// The base URL of an API, and the only origin that its key is sent to: `https://api.example.com`, optionally with a
+/// path that is the prefix of all its resources.
 ///
-/// A key is bound to the URL's *origin*, that is scheme, host and port; the path does not narrow it.
-/// Plain HTTP is refused, since everybody on the way could read the key.
+/// A key is bound to the URL's *origin*, that is scheme, host and port; the path does not narrow it. Plain HTTP is
+/// refused, because anybody on the network path could read the key.
 ///
 /// # Example
 /// ```
@@ -25,21 +25,22 @@ use crate::{client::origin::Origin, error::ConfigError};
 pub struct ApiUrl(Uri);
 
 impl ApiUrl {
-    /// An API that is spoken to by HTTPS.
+    /// Parses the URL of an API that is served over HTTPS.
     ///
     /// # Errors
-    /// If it is not of the form `https://host[:port][/path]`: no user name, no query, no fragment.
+    /// Returns an error if the URL is not of the form `https://host[:port][/path]`: a user name, a query or a fragment
+    /// is not allowed.
     pub fn https(url: &str) -> Result<Self, ConfigError> {
         Self::parse(url, false)
     }
 
-    /// The same, or one on this very machine that may be spoken to by plain HTTP, for development and
+    /// Parses the URL of an API that is served over HTTPS, or over plain HTTP on a loopback host, for development and
     /// tests: `127.0.0.0/8`, `[::1]` or `localhost`.
     ///
-    /// On a machine that others use too, any of them may be the one who listens at that port.
+    /// On a machine with several users, any of them may own the process that listens on that port.
     ///
     /// # Errors
-    /// As [`https`](Self::https).
+    /// Returns the errors of [`https`](Self::https).
     ///
     /// # Example
     /// ```
@@ -53,11 +54,11 @@ impl ApiUrl {
     }
 
     pub(super) fn parse(url: &str, loopback: bool) -> Result<Self, ConfigError> {
-        // Not repeated in the error: somebody may have put the key in its place.
+        // The error does not quote the URL: somebody may have passed the key in its place.
         let wrong = || ConfigError::new("the API URL is not of the form https://host[:port][/path]");
         let uri: Uri = url.parse().map_err(|_| wrong())?;
         let origin = Origin::from_uri(&uri).ok_or_else(wrong)?;
-        // `http::Uri` drops a fragment.
+        // Search the text for a fragment, because `http::Uri` drops it.
         if uri.query().is_some() || url.contains('#') {
             return Err(wrong());
         }
@@ -75,11 +76,11 @@ impl ApiUrl {
 
     /// The URI of a resource of this API.
     ///
-    /// To join the two as strings would be a trap: `https://api.example.com` and `@evil.test/` make a URL
-    /// of `evil.test`.
+    /// Concatenating the two as strings is unsafe: `https://api.example.com` and `@evil.test/` make a URL of
+    /// `evil.test`.
     ///
     /// # Errors
-    /// If the path does not begin with a slash, or has characters that no path has.
+    /// Returns an error if the path does not begin with a slash, or has characters that a path cannot have.
     pub fn join(&self, path: &str) -> Result<Uri, ConfigError> {
         let wrong = || ConfigError::new("a path begins with a slash, /orders, and has no spaces");
         if !path.starts_with('/') {
@@ -91,7 +92,7 @@ impl ApiUrl {
         Uri::from_parts(parts).map_err(|_| wrong())
     }
 
-    /// Whether the API is spoken to by HTTPS.
+    /// Whether the API is served over HTTPS.
     #[must_use]
     pub fn is_https(&self) -> bool {
         Origin::from_uri(&self.0).is_some_and(|origin| origin.https)
@@ -102,7 +103,7 @@ impl ApiUrl {
         matches!((Origin::from_uri(&self.0), Origin::from_uri(uri)), (Some(own), Some(other)) if own.same(other))
     }
 
-    /// Whether both are of one origin.
+    /// Whether both URLs have the same origin.
     pub(super) fn same_origin(&self, other: &Self) -> bool {
         self.covers(&other.0)
     }
@@ -112,7 +113,7 @@ impl ApiUrl {
     }
 }
 
-/// As it was given, without a slash at its end.
+/// Prints the URL as it was given, without a slash at its end.
 impl fmt::Display for ApiUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (scheme, authority) = (self.0.scheme_str(), self.0.authority());

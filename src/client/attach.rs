@@ -14,27 +14,27 @@ use crate::{
     key::ApiKey,
 };
 
-/// Attaches an API key to requests that go to its API, and keeps it from all others.
+/// Attaches an API key to requests that go to its API, and to no others.
 ///
-/// A request whose URI has the scheme, host and port of the [`ApiUrl`] gets the key, in place of whatever
-/// stood in that header. Any other request is passed on without it: to another host or port, by plain HTTP
-/// instead of HTTPS, with a user name before the host, or a host spelt otherwise (only the case of letters
-/// does not count). Should such a request carry this very header with this very value, copied by a layer
-/// outside, the copy is taken out; other values stay.
+/// A request whose URI has the scheme, host and port of the [`ApiUrl`] gets the key, which replaces the values that
+/// the request has in that header. Any other request is forwarded without the key: one to another host or port, over
+/// plain HTTP instead of HTTPS, with a user name before the host, or with another spelling of the host (only the case
+/// of letters is ignored). If such a request has the same header with the same value, copied by an outer layer, the
+/// copy is removed; other values stay.
 ///
-/// A request without scheme and host in its URI, as connections send it, gets no key either: nobody can
-/// tell here where it goes. Clients of tonic give the URI with `with_origin`.
+/// A request without scheme and host in its URI, which is the form that connections send, gets no key either: its
+/// destination is not known here. Clients of tonic set scheme and host with `with_origin`.
 ///
-/// The key is sent as `Authorization: Bearer <key>` unless [`header`](Self::header) says otherwise, and
-/// marked as sensitive: `Debug` of the headers does not show it, and HTTP/2 does not index it.
+/// The key is sent as `Authorization: Bearer <key>`, unless [`header`](Self::header) changes that, and is marked as
+/// sensitive: `Debug` of the headers does not show it, and HTTP/2 does not index it.
 ///
 /// # Layer order
-/// Inside of (nearer to the client than) everything that sends a request again: first the layer that
-/// follows redirects, then this one, then the client. So each hop is judged by where it goes.
-/// **Outside of it, this layer sees the first request only**, and what is copied to the next hop is not in
-/// its hands: redirect layers take out `Authorization`, but leave a header like `X-API-Key` in.
+/// The layer belongs inside of (nearer to the client than) every layer that sends a request again: first the layer
+/// that follows redirects, then this one, then the client. The destination of each hop is then checked. **Outside of
+/// such a layer, this one sees only the first request**, and does not control what is copied to the next hop: redirect
+/// layers remove `Authorization`, but leave a header like `X-API-Key` in.
 ///
-/// A chain of redirects that leads back to the API carries the key again there.
+/// If a chain of redirects leads back to the API, the request to the API carries the key again.
 ///
 /// # Example
 /// ```
@@ -58,7 +58,7 @@ use crate::{
 #[must_use = "a layer does nothing until it is applied"]
 pub struct AttachLayer {
     attached: Arc<Attached>,
-    /// The key without a scheme in front, for a header of its own.
+    /// The key without an authentication scheme before it, for a custom header.
     bare: HeaderValue,
 }
 
@@ -66,7 +66,8 @@ impl AttachLayer {
     /// Attaches this key to requests to this API, as a bearer token.
     ///
     /// # Errors
-    /// If the key is empty, or has characters other than visible ASCII. The error does not repeat it.
+    /// Returns an error if the key is empty, or has characters other than visible ASCII. The error does not quote the
+    /// key.
     pub fn new(key: &ApiKey, api_url: &ApiUrl) -> Result<Self, ConfigError> {
         check_key(key)?;
         let bearer = zeroize::Zeroizing::new(format!("Bearer {}", key.expose()));
@@ -74,7 +75,7 @@ impl AttachLayer {
         Ok(Self { attached: Arc::new(attached), bare: sensitive(key.expose())? })
     }
 
-    /// Sends the bare key in a header of its own instead, like `X-API-Key` or `X-Access-Token`.
+    /// Sends the bare key in a custom header instead, such as `X-API-Key` or `X-Access-Token`.
     ///
     /// # Example
     /// ```
@@ -115,7 +116,7 @@ impl fmt::Debug for AttachLayer {
     }
 }
 
-/// What every clone of a service shares.
+/// The state that all clones of a service share.
 struct Attached {
     api_url: ApiUrl,
     header: HeaderName,
@@ -124,8 +125,8 @@ struct Attached {
 
 impl Attached {
     fn attach(&self, headers: &mut HeaderMap) {
-        // A map with no room left for one more (there are 32768 places) makes `insert` panic. Without the key
-        // the request is refused by the API.
+        // `insert` panics if the map is full (it has room for 32768 entries). Without the key, the API refuses the
+        // request.
         let _ = headers.try_insert(&self.header, self.value.clone());
     }
 

@@ -12,18 +12,18 @@ use crate::{
     key::ApiKey,
 };
 
-/// Much more than a key and a URL.
+/// The maximum size of a config file, far above the size of a key and a URL.
 const LIMIT: usize = 16 * 1024;
 
-/// A file that keeps a key for one user, in plain text: `~/.NAME/config.json`.
+/// A config file that stores the key of one user in plain text: `~/.NAME/config.json`.
 ///
 /// ```json
 /// { "api_key": "l64_abc12345_...", "api_url": "https://api.example.com" }
 /// ```
 ///
-/// Both fields must be there, and no other may. On Unix the file is written with mode 0600, into a
-/// directory that is created with 0700, and reading it gives a [warning](Credentials::warning) if others
-/// could read it as well. Elsewhere it is as private as the home directory is.
+/// Both fields are required, and no other field is allowed. On Unix the file is written with mode 0600, into a
+/// directory that is created with 0700, and reading it gives a [warning](Credentials::warning) if other users could
+/// read it as well. On other systems the file is as private as the home directory.
 ///
 /// # Example
 /// ```
@@ -46,10 +46,11 @@ pub struct ConfigFile {
 }
 
 impl ConfigFile {
-    /// `~/.NAME/config.json`, where the home directory is `$HOME`, on Windows `%USERPROFILE%`.
+    /// The file `~/.NAME/config.json`, where the home directory is `$HOME`, or `%USERPROFILE%` on Windows.
     ///
     /// # Errors
-    /// If there is no home directory, or the name is not of ASCII letters, digits, `-` and `_`.
+    /// Returns an error if there is no home directory, or if the name is empty or has characters other than ASCII
+    /// letters, digits, `-` and `_`.
     ///
     /// # Example
     /// ```
@@ -65,42 +66,42 @@ impl ConfigFile {
         if name.is_empty() || !name.bytes().all(plain) {
             return Err(ConfigError::new(format!("{name:?}: a name is of letters, digits, - and _")));
         }
-        // A relative one would be looked up, and written, wherever the program happens to be run.
+        // Require an absolute path: a relative one would depend on the directory in which the program is run.
         match env::home_dir().filter(|home| home.is_absolute()) {
             Some(home) => Ok(Self::at(home.join(format!(".{name}")).join("config.json"))),
             None => Err(ConfigError::new("there is no home directory: set HOME to an absolute path")),
         }
     }
 
-    /// A file elsewhere.
+    /// A config file at another path.
     pub fn at(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), loopback: false }
     }
 
-    /// Takes an API on this very machine from the file though it is spoken to by plain HTTP, as
-    /// [`ApiUrl::https_or_loopback`] does. Default: it is an error.
+    /// Accepts a file whose API is on a loopback host and served over plain HTTP, as [`ApiUrl::https_or_loopback`]
+    /// does. By default such a file is an error.
     #[must_use]
     pub fn allow_loopback_http(mut self) -> Self {
         self.loopback = true;
         self
     }
 
-    /// Where the file is.
+    /// The path of the file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What the file holds; none if there is no such file.
+    /// Reads the file. Returns `None` if it does not exist.
     ///
     /// # Errors
-    /// If it cannot be read, or anything in it is not in order. The error names the file and the field, and
-    /// never holds the key.
+    /// Returns an error if the file cannot be read, or if anything in it is invalid. The error names the file and the
+    /// field, and never contains the key.
     pub fn read(&self) -> Result<Option<Credentials>, ConfigError> {
         Ok(self.open()?.map(|(stored, _)| stored))
     }
 
-    /// The same, and whether others can write the file or its directory.
+    /// Reads the file, and returns whether other users can write the file or its directory.
     pub(super) fn open(&self) -> Result<Option<(Credentials, bool)>, ConfigError> {
         match crate::regular_file::open(&self.path) {
             Ok(file) => self.parse(file).map(Some),
@@ -113,10 +114,10 @@ impl ConfigFile {
     fn parse(&self, file: fs::File) -> Result<(Credentials, bool), ConfigError> {
         let failed = |error: std::io::Error| ConfigError::new(error.to_string());
         let mode = disk::mode(&file.metadata().map_err(failed)?);
-        // Who can write the directory can put another file there.
+        // Write access to the directory is enough to replace the file.
         let directory = disk::parent(&self.path).metadata().map(|directory| disk::mode(&directory));
         let others_write = (mode | directory.map_err(failed)?) & 0o022 != 0;
-        // Room for everything at once: a buffer that grows leaves copies behind.
+        // Allocate the full capacity first: a buffer that grows leaves copies of the key in memory.
         let mut text = Zeroizing::new(String::with_capacity(2 * LIMIT));
         file.take(LIMIT as u64 + 1).read_to_string(&mut text).map_err(failed)?;
         if text.len() > LIMIT {
@@ -132,14 +133,14 @@ impl ConfigFile {
         Ok((Credentials { api_key, api_url, location, warning }, others_write))
     }
 
-    /// Stores a key and its API, in place of what was there.
+    /// Stores a key and its API, replacing the previous content.
     ///
-    /// The file is replaced as a whole, so that no reader finds half of it, and a crash leaves the old or
-    /// the new one. If it is a symbolic link, the link is replaced, and not what it points to.
+    /// The file is replaced atomically: no reader finds a part of it, and a crash leaves either the old file or the
+    /// new one. If the path is a symbolic link, the link is replaced, and not its target.
     ///
     /// # Errors
-    /// If the key could not be sent (see [`read_key`](crate::client::read_key)), if both are larger than 16 KiB, or
-    /// if the file cannot be written.
+    /// Returns an error if the key could not be sent (see [`read_key`](crate::client::read_key)), if the file would be
+    /// larger than 16 KiB, or if it cannot be written.
     pub fn save(&self, key: &ApiKey, api_url: &ApiUrl) -> Result<(), ConfigError> {
         check_key(key)?;
         let json = fields::to_json(key, api_url)?;

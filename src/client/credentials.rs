@@ -4,7 +4,7 @@ use zeroize::Zeroizing;
 
 use crate::{client::ApiUrl, error::ConfigError, key::ApiKey};
 
-/// A key that was found, the API that it is for, and where it was.
+/// A key that was found, the API that it belongs to, and its location.
 ///
 /// See [`KeyFinder`](crate::client::KeyFinder). `Debug` does not show the key.
 ///
@@ -45,32 +45,32 @@ impl Credentials {
         &self.api_url
     }
 
-    /// Where the key was found, to tell it to a person whose key is refused: `the program`, the name of
-    /// the environment variable, or the path of the file.
+    /// The location of the key, to show to a user whose key is refused: `the program`, the name of the environment
+    /// variable, or the path of the file.
     #[must_use]
     pub fn location(&self) -> &str {
         &self.location
     }
 
-    /// What the person should know about the config file: that others can read it. Nothing is printed
-    /// unless you do.
+    /// A warning for the user if others can read the config file. This crate does not print it: that is left to the
+    /// program.
     #[must_use]
     pub fn warning(&self) -> Option<&str> {
         self.warning.as_deref()
     }
 }
 
-/// Longer than any key, and short enough to send.
+/// The maximum length of a key: no key is as long, and a header of this size can still be sent.
 const LIMIT: usize = 8 * 1024;
 
-/// Reads a key to the end of the input, such as standard input: an argument on the command line would
-/// show up in the shell's history and in the list of processes.
+/// Reads a key from an input such as standard input, up to its end. An argument on the command line would show up in
+/// the shell's history and in the list of processes.
 ///
-/// One line end behind the key is dropped, nothing else is.
+/// One line ending after the key is removed, and nothing else.
 ///
 /// # Errors
-/// If reading fails, or if that is no key: empty, longer than 8 KiB, or with characters other than
-/// visible ASCII. The error does not repeat it.
+/// Returns an error if reading fails, or if the input is not a key: it is empty, longer than 8 KiB, or has characters
+/// other than visible ASCII. The error does not quote the input.
 ///
 /// # Example
 /// ```
@@ -81,7 +81,7 @@ const LIMIT: usize = 8 * 1024;
 /// # Ok::<(), tower_authz::ConfigError>(())
 /// ```
 pub fn read_key(input: impl Read) -> Result<ApiKey, ConfigError> {
-    // Room for everything at once: a buffer that grows leaves copies behind.
+    // Allocate the full capacity first: a buffer that grows leaves copies of the key in memory.
     let mut bytes = Zeroizing::new(Vec::with_capacity(2 * LIMIT));
     input
         .take(LIMIT as u64 + 1)
@@ -97,8 +97,8 @@ pub fn read_key(input: impl Read) -> Result<ApiKey, ConfigError> {
     Ok(key)
 }
 
-/// Whether this can be sent as it is. A space or a line end, left by copy and paste, would make of it
-/// another key or a malformed header.
+/// Checks that the key can be sent as it is. A space or a line ending, left over from copying and pasting, would turn
+/// it into another key or a malformed header.
 pub(super) fn check_key(key: &ApiKey) -> Result<(), ConfigError> {
     match key.expose() {
         "" => Err(ConfigError::new("the API key is empty")),

@@ -1,4 +1,4 @@
-//! What differs between operating systems, and the replacing of a file.
+//! File access that differs between operating systems, and the atomic replacement of a file.
 
 use std::{
     fs::{self, DirBuilder, File, Metadata, OpenOptions},
@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The permission bits of a file; elsewhere than on Unix there are none to judge by.
+/// The permission bits of a file. Systems other than Unix have none to check, so they are zero there.
 #[cfg(unix)]
 pub(super) fn mode(metadata: &Metadata) -> u32 {
     std::os::unix::fs::PermissionsExt::mode(&metadata.permissions())
@@ -17,7 +17,7 @@ pub(super) fn mode(_: &Metadata) -> u32 {
     0
 }
 
-/// Both from the beginning: a mode that is set later leaves a moment in which others can open the file.
+/// Sets both modes at creation: until a mode that is set later takes effect, others can open the file.
 #[cfg(unix)]
 fn private(directory: &mut DirBuilder, file: &mut OpenOptions) {
     use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -28,7 +28,7 @@ fn private(directory: &mut DirBuilder, file: &mut OpenOptions) {
 #[cfg(not(unix))]
 fn private(_: &mut DirBuilder, _: &mut OpenOptions) {}
 
-/// Puts a file that only its owner can read in place of what is there, which readers see whole, old or new.
+/// Atomically replaces a file by one that only its owner can read. Readers see either the old file or the new one.
 pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let (mut directory, mut file) = (DirBuilder::new(), OpenOptions::new());
     private(directory.recursive(true), file.write(true).create_new(true));
@@ -36,23 +36,25 @@ pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     directory.create(parent)?;
     let temporary = temporary(parent)?;
     let mut open = file.open(&temporary)?;
-    // Unsynced, after a crash the new name could stand for an empty file.
+    // Sync before the rename: otherwise, after a crash, the new name could refer to an empty file.
     let written = open.write_all(content).and_then(|()| open.sync_all()).and_then(|()| fs::rename(&temporary, path));
     if written.is_err() {
         let _ = fs::remove_file(&temporary);
         return written;
     }
-    // The name is in the directory's own data. Not every system can sync that; the file is there anyhow.
+    // Sync the directory too, because the name is a part of its data. Not every system can do that, and the file
+    // exists in any case, so an error is ignored.
     let _ = File::open(parent).and_then(|directory| directory.sync_all());
     Ok(())
 }
 
-/// The directory of a file. That of a bare name is the empty path, with which no call can do anything.
+/// The directory of a file. `Path::parent` of a bare name is the empty path, which no system call accepts.
 pub(super) fn parent(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// A name beside the file (a rename cannot leave the file system), which nobody can guess and occupy.
+/// A temporary name in the same directory, because a rename cannot cross file systems. It is random, so that nobody
+/// can guess it and create the file first.
 fn temporary(parent: &Path) -> io::Result<PathBuf> {
     let mut random = [0; 8];
     getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;

@@ -1,5 +1,5 @@
-//! The JSON of a config file. Serde's own errors quote what stands in a wrong place, and that may be the
-//! key: none of them is passed on, but for those of syntax, which quote nothing.
+//! The JSON of a config file. Serde's errors quote a value that is in the wrong position, which may be the key. For
+//! this reason only its syntax errors are passed on: they quote nothing.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{error::Category, value::RawValue};
@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use crate::{client::ApiUrl, error::ConfigError, json, key::ApiKey};
 
-/// The key and the URL, neither of them looked at.
+/// Parses the key and the URL, and validates neither of them.
 pub(super) fn parse(text: &str) -> Result<(ApiKey, String), ConfigError> {
     #[derive(Deserialize)]
     #[serde(transparent)]
@@ -38,7 +38,7 @@ fn string(field: &str, value: &RawValue) -> Result<String, ConfigError> {
 
 fn unknown(name: &str) -> ConfigError {
     let wrong = ConfigError::new("unknown field; there are api_key and api_url, and no other");
-    // A key that somebody wrote on the wrong side of the colon is not repeated.
+    // The name is quoted only if it cannot be a key that was written on the wrong side of the colon.
     let harmless = name.len() <= 16 && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
     if harmless { wrong.at(name) } else { wrong }
 }
@@ -50,7 +50,8 @@ pub(super) fn to_json(key: &ApiKey, api_url: &ApiUrl) -> Result<Zeroizing<Vec<u8
         api_url: &'a str,
     }
     let url = api_url.to_string();
-    // Escapes may double a text. A buffer that grows would leave copies of the key behind.
+    // Allocate the full capacity first, with space for escapes, which may double a text: a buffer that grows leaves
+    // copies of the key in memory.
     let mut json = Zeroizing::new(Vec::with_capacity(2 * (key.expose().len() + url.len()) + 64));
     serde_json::to_writer_pretty(&mut *json, &Fields { api_key: key.expose(), api_url: &url })
         .map_err(|error| ConfigError::new(error.to_string()))?;

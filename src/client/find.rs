@@ -6,16 +6,17 @@ use crate::{
     key::ApiKey,
 };
 
-/// Finds an API key: given by the program, else in an environment variable, else in the config file.
+/// Finds an API key: the one that the program sets, else that of an environment variable, else that of the config
+/// file.
 ///
-/// The first place that has a key decides; if what it holds is no key, that is an error, and the next
-/// place is not asked. The variable holds the key only. Where the key is sent comes from the program,
-/// else from the config file, else from [`default_url`](Self::default_url), with two bars:
+/// The first source that has a key decides: if its value is not a valid key, that is an error, and the next source is
+/// not read. The variable contains only the key. The API that the key is sent to comes from the program, else from the
+/// config file, else from [`default_url`](Self::default_url), with two restrictions:
 ///
-/// - The key of the config file is for the API that was stored beside it. If the program names another
-///   origin, that is an error: one command with a wrong URL must not give the key away.
-/// - A key from elsewhere goes to the API that the config file names only if nobody else can write that
-///   file or its directory: else they would choose who gets the key.
+/// - The key of the config file belongs to the API that is stored beside it. If the program names another origin, that
+///   is an error: one command with a wrong URL must not disclose the key.
+/// - A key from another source is sent to the API that the config file names only if no other user can write that file
+///   or its directory: otherwise that user could choose who gets the key.
 ///
 /// # Example
 /// ```no_run
@@ -40,46 +41,46 @@ pub struct KeyFinder {
 }
 
 impl KeyFinder {
-    /// Looks into this file, if no other place has a key. It need not exist.
+    /// Reads this file if no other source has a key. The file need not exist.
     pub const fn new(file: ConfigFile) -> Self {
         Self { file, variable: None, api_key: None, api_url: None, default_url: None }
     }
 
-    /// The environment variable that goes before the file. One that is empty counts as not set.
+    /// The environment variable that takes precedence over the file. An empty one counts as not set.
     pub fn variable(mut self, name: impl Into<String>) -> Self {
         self.variable = Some(name.into());
         self
     }
 
-    /// A key that the program has; it goes before all other places.
+    /// A key that the program has. It takes precedence over all other sources.
     pub fn api_key(mut self, key: ApiKey) -> Self {
         self.api_key = Some(key);
         self
     }
 
-    /// The API that the program was told to speak to.
+    /// The API that the program was told to use.
     pub fn api_url(mut self, url: ApiUrl) -> Self {
         self.api_url = Some(url);
         self
     }
 
-    /// The API to speak to if neither the program nor the config file names one.
+    /// The API to use if neither the program nor the config file names one.
     pub fn default_url(mut self, url: ApiUrl) -> Self {
         self.default_url = Some(url);
         self
     }
 
-    /// The key, its API, and where it was; none if no place has a key.
+    /// Finds the key, its API and its location. Returns `None` if no source has a key.
     ///
     /// # Errors
-    /// If the first place that has a key holds none that can be sent; if the file is needed but cannot be
-    /// read, or is not in order; if nothing says where to send the key, or what says so must not. An error
-    /// names the place, and never holds the key.
+    /// Returns an error if the first source that has a key has one that cannot be sent; if the file is needed but
+    /// cannot be read, or is invalid; or if no source names the API, or the one that does is not allowed to. The error
+    /// names the source, and never contains the key.
     pub fn find(self) -> Result<Option<Credentials>, ConfigError> {
         self.find_in(|name| env::var_os(name))
     }
 
-    /// With the environment in place of which tests put one of their own.
+    /// Does the work of [`find`](Self::find) with an environment that tests can replace.
     fn find_in(self, environment: impl Fn(&str) -> Option<OsString>) -> Result<Option<Credentials>, ConfigError> {
         let given = match (self.api_key.clone(), &self.variable) {
             (Some(key), _) => Some((key, "the program")),

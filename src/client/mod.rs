@@ -1,9 +1,9 @@
-//! The client's side: finds an API key, and attaches it to outgoing requests of one origin only.
+//! The client side: finds an API key, and attaches it to outgoing requests to one origin only.
 //!
-//! [`KeyFinder`] looks for the key: given by the program, else an environment variable, else the
-//! [`ConfigFile`]. [`AttachLayer`] puts it on each request that goes to the origin of the [`ApiUrl`], and
-//! on no other, so that no redirect carries it elsewhere. The layer fits around any tower service that
-//! takes [`http::Request`]s: hyper-util's client, or tonic's channel.
+//! [`KeyFinder`] takes the key from the program, else from an environment variable, else from the [`ConfigFile`].
+//! [`AttachLayer`] adds it to each request to the origin of the [`ApiUrl`], and to no other, so that no redirect
+//! discloses it. The layer wraps any tower service that takes [`http::Request`]s, such as hyper-util's client or
+//! tonic's channel.
 //!
 //! # Example
 //! ```no_run

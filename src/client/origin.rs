@@ -2,7 +2,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use http::Uri;
 
-/// Scheme, host and port of an absolute URI (RFC 6454), as it is written there.
+/// The scheme, host and port of an absolute URI (RFC 6454), with the host as it is written there.
 #[derive(Clone, Copy)]
 pub(super) struct Origin<'a> {
     pub(super) https: bool,
@@ -11,8 +11,7 @@ pub(super) struct Origin<'a> {
 }
 
 impl<'a> Origin<'a> {
-    /// None if anything about it is in doubt: a URI that two programs could read in two ways must not get
-    /// a key from us.
+    /// Returns `None` if the URI is ambiguous: one that two programs could parse in two ways must not get a key.
     pub(super) fn from_uri(uri: &'a Uri) -> Option<Self> {
         let scheme = uri.scheme_str()?;
         let https = scheme.eq_ignore_ascii_case("https");
@@ -20,18 +19,18 @@ impl<'a> Origin<'a> {
             return None;
         }
         let authority = uri.authority()?.as_str();
-        // Before `@` stands a user's name, which can look like a host.
+        // A user's name before `@` can look like a host.
         if authority.contains('@') {
             return None;
         }
-        // An IPv6 address in brackets is full of colons.
+        // Search for the port after the closing bracket, because an IPv6 address contains colons.
         let end = authority.rfind(']').map_or(0, |bracket| bracket + 1);
         let (host, port) = match authority.get(end..)?.find(':') {
             Some(colon) => (authority.get(..end + colon)?, authority.get(end + colon + 1..)),
             None => (authority, None),
         };
         let port = match port {
-            // `u16` would take a plus sign as well.
+            // Check for digits first, because parsing a `u16` accepts a plus sign as well.
             Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.parse().ok()?,
             Some(_) => return None,
             None if https => 443,
@@ -40,8 +39,8 @@ impl<'a> Origin<'a> {
         (!host.is_empty()).then_some(Self { https, host, port })
     }
 
-    /// Hosts are compared byte by byte, but for the case of ASCII letters: `a.test.` is not `a.test`, and
-    /// `[0::1]` not `[::1]`. Another spelling of a host gets no key, which shows, and harms nobody.
+    /// Compares hosts byte by byte, but ignores the case of ASCII letters: `a.test.` is not `a.test`, and `[0::1]` is
+    /// not `[::1]`. A host with another spelling gets no key, which is noticed and does no harm.
     pub(super) fn same(self, other: Self) -> bool {
         self.https == other.https && self.port == other.port && self.host.eq_ignore_ascii_case(other.host)
     }

@@ -1,8 +1,8 @@
-//! One element of a list of addresses.
+//! Parses one element of a list of addresses.
 
 use std::net::IpAddr;
 
-/// Without the spaces and tabs around it, all that HTTP means by white space.
+/// Removes the spaces and tabs at both ends, which are the only white space that HTTP knows.
 pub(super) fn trim(mut bytes: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = bytes {
         bytes = rest;
@@ -10,7 +10,7 @@ pub(super) fn trim(mut bytes: &[u8]) -> &[u8] {
     bytes
 }
 
-/// An address with or without a port: `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]:80`.
+/// Parses an address with or without a port: `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]:80`.
 pub(super) fn address(element: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(element).ok()?;
     let port_is_well_formed = |rest: &str| match rest.strip_prefix(':') {

@@ -1,4 +1,4 @@
-//! The `Forwarded` header of RFC 7239.
+//! Parses the `Forwarded` header (RFC 7239).
 
 use std::net::IpAddr;
 
@@ -9,11 +9,11 @@ use crate::client_address::{
     is_tls,
 };
 
-/// One element of the list, written by one proxy.
+/// One element of the list, which was written by one proxy.
 pub(super) struct Element(Vec<u8>);
 
-/// All elements from the left. Nothing if a quoted string is left open: what stands behind an open quote
-/// may be anybody's.
+/// All elements from the left. Returns `None` if a quoted string is not closed: the text after an open quote may come
+/// from anybody.
 pub(super) fn elements(headers: &HeaderMap) -> Option<Vec<Element>> {
     let mut all = Vec::new();
     let mut element = Vec::new();
@@ -40,8 +40,8 @@ pub(super) fn elements(headers: &HeaderMap) -> Option<Vec<Element>> {
 }
 
 impl Element {
-    /// The address in `for`. An obfuscated or unknown node, a second `for`, or anything malformed in the
-    /// element gives none.
+    /// The address in `for`. Returns `None` for an obfuscated or unknown node, a second `for`, or any syntax error in
+    /// the element.
     pub(super) fn client(&self) -> Option<IpAddr> {
         let node = self.value(b"for")?;
         // The port may be obfuscated too.
@@ -70,7 +70,7 @@ impl Element {
         self.value(b"proto").is_some_and(|proto| is_tls(&proto))
     }
 
-    /// The value of the one parameter of this name, unquoted.
+    /// The unquoted value of the only parameter with this name.
     fn value(&self, wanted: &[u8]) -> Option<Vec<u8>> {
         let mut rest = trim(&self.0);
         let mut found = None;
@@ -94,7 +94,7 @@ impl Element {
     }
 }
 
-/// A token or a quoted string, and the rest of the text.
+/// Parses a token or a quoted string, and returns its value and the rest of the text.
 fn value(text: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     let Some(mut rest) = text.strip_prefix(b"\"") else {
         let end = text.iter().position(|&byte| !is_token(byte)).unwrap_or(text.len());
@@ -114,7 +114,7 @@ fn value(text: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     }
 }
 
-/// RFC 9110 section 5.6.2.
+/// Whether the byte may be in a token (RFC 9110 section 5.6.2).
 fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }

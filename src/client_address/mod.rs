@@ -1,4 +1,4 @@
-//! Where a request comes from.
+//! Determines the address of the client of a request.
 
 mod element;
 mod forwarded;
@@ -15,24 +15,23 @@ fn is_tls(scheme: &[u8]) -> bool {
     scheme.eq_ignore_ascii_case(b"https") || scheme.eq_ignore_ascii_case(b"wss")
 }
 
-/// The address of the connection's other end, for servers that are not axum: insert it into the
-/// extensions of every request.
+/// The address of the connection's peer, for servers other than axum: insert it into the extensions of every request.
 ///
-/// With axum, `into_make_service_with_connect_info::<SocketAddr>()` does the same through its own
-/// `ConnectInfo`, which is read as well.
+/// With axum, `into_make_service_with_connect_info::<SocketAddr>()` does the same with axum's own `ConnectInfo`, which
+/// is read as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerAddress(pub SocketAddr);
 
-/// The address that a request comes from: canonical (IPv4-mapped IPv6 is IPv4), or unknown.
+/// The address of the client of a request: canonical (IPv4-mapped IPv6 is IPv4), or unknown.
 ///
-/// It is the address of the connection's other end, unless [`TrustedProxies`] are configured: then it is what
-/// they forward. An unknown address is refused wherever a key or a rule depends on it. With axum it is
-/// an extractor as well.
+/// It is the address of the connection's peer, unless [`TrustedProxies`] are configured: then it is the address that
+/// they forward. A request from an unknown address is refused wherever a key or a rule depends on the address. With
+/// axum this type is an extractor as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct ClientAddress(Option<IpAddr>);
 
 impl ClientAddress {
-    /// No address that could be trusted.
+    /// There is no address, or none that can be trusted.
     pub const UNKNOWN: Self = Self(None);
 
     /// The address, if it is known.
@@ -41,7 +40,7 @@ impl ClientAddress {
         self.0
     }
 
-    /// The connection's other end, from [`PeerAddress`] or axum's `ConnectInfo`.
+    /// The connection's peer, from [`PeerAddress`] or axum's `ConnectInfo`.
     #[inline]
     pub(crate) fn from_peer(extensions: &Extensions) -> Self {
         match extensions.get() {
@@ -51,8 +50,8 @@ impl ClientAddress {
     }
 }
 
-/// The address of the connection's other end, as axum's `ConnectInfo` has it, or else `MockConnectInfo`, by which tests name
-/// one: as axum's own extractor looks for it.
+/// The address of the connection's peer, from axum's `ConnectInfo`, or else from `MockConnectInfo`, which tests use.
+/// axum's own extractor reads them in the same order.
 #[cfg(feature = "axum")]
 fn peer(extensions: &Extensions) -> Option<std::net::SocketAddr> {
     use std::net::SocketAddr;
@@ -70,7 +69,7 @@ fn peer(_: &Extensions) -> Option<SocketAddr> {
 impl From<SocketAddr> for ClientAddress {
     fn from(peer: SocketAddr) -> Self {
         match peer {
-            // No network list can name the zone of a link-local address.
+            // A link-local address with a zone counts as unknown, because no list of networks can name the zone.
             SocketAddr::V6(peer) if peer.scope_id() != 0 => Self::UNKNOWN,
             peer => peer.ip().into(),
         }

@@ -16,23 +16,23 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// A walk never goes further than this: no chain of real proxies is longer.
-const MOST_HOPS: usize = 64;
+/// The maximum number of elements that are examined: no chain of real proxies is longer.
+const MAX_HOPS: usize = 64;
 
-/// Which proxies are trusted to say where a request comes from, and in which header.
+/// The proxies that are trusted to report the client's address, and the header in which they do.
 ///
-/// The client is the peer, unless the peer is a trusted proxy. Then the one header that is configured is
-/// walked from the right, where the nearest proxy writes, past all trusted addresses, to the first that
-/// is not. The leftmost entry is what a client wrote, so it is never taken for more than that. If the
-/// header is missing, an element does not parse, all are trusted, or 64 were passed, the client is
-/// unknown, and that is refused wherever an address counts.
+/// The client is the peer, unless the peer is a trusted proxy. Then the one header that is configured is read from the
+/// right, where the nearest proxy writes, past all trusted addresses, to the first that is not trusted. The leftmost
+/// entry may be written by the client itself, so it is never trusted for being the leftmost. If the header is missing,
+/// an element does not parse, all addresses are trusted, or 64 elements were passed, the client is unknown, and its
+/// request is refused wherever an address is needed.
 ///
 /// # Deployment
 /// * List exactly your proxies. A network that clients share with them lets those clients claim any
 ///   address.
 /// * Each proxy must append to the header or replace it, and must not let a client remove it.
-/// * Where proxies have no fixed addresses, [`from_hop_count`](Self::from_hop_count) counts them instead; then nobody may
-///   reach the server past them.
+/// * If proxies have no fixed addresses, [`from_hop_count`](Self::from_hop_count) counts them instead. No client may
+///   then be able to reach the server directly.
 ///
 /// # Example
 /// ```
@@ -65,34 +65,34 @@ enum Header {
 }
 
 impl TrustedProxies {
-    /// TrustedProxies with addresses in these networks, that write `X-Forwarded-For`.
+    /// Trusts proxies whose addresses are in these networks, and which write `X-Forwarded-For`.
     ///
     /// # Errors
-    /// If one of the texts is not a network.
+    /// Returns an error if one of the texts is not a network.
     pub fn new<T: AsRef<str>>(networks: impl IntoIterator<Item = T>) -> Result<Self, ConfigError> {
         let networks = Networks::parse(networks).map_err(|error| error.at("trusted proxies"))?;
         Ok(Self { trust: Trust::Networks(networks), header: Header::XForwardedFor })
     }
 
-    /// So many proxies in front of the server, whatever their addresses: the client is the entry that
-    /// stands so far from the right. `from_hop_count(1)` for one load balancer, 2 where a load balancer adds its own
-    /// address behind the client's, as Google's does.
+    /// Trusts this number of proxies in front of the server, whatever their addresses: the client is the entry at this
+    /// position from the right. Use `from_hop_count(1)` for one load balancer, and 2 if a load balancer adds its own
+    /// address after the client's, as Google's does.
     ///
-    /// More than 64 are never counted. Every connection is then taken for one from the proxies. If anybody can reach the server past
-    /// them, that body can claim any address.
+    /// With a count above 64 every client is unknown. Every connection is taken for one from the proxies, so a client
+    /// that can reach the server directly can claim any address.
     #[must_use]
     pub const fn from_hop_count(count: NonZeroUsize) -> Self {
         Self { trust: Trust::Hops(count), header: Header::XForwardedFor }
     }
 
-    /// Reads `Forwarded` (RFC 7239) and never `X-Forwarded-For` or `-Proto`.
+    /// Reads `Forwarded` (RFC 7239), and never `X-Forwarded-For`, `-Host` or `-Proto`.
     #[must_use]
     pub const fn with_forwarded_header(mut self) -> Self {
         self.header = Header::Forwarded;
         self
     }
 
-    /// Whether the peer may speak for others.
+    /// Whether the peer is trusted to report the address of another client.
     #[must_use]
     pub fn trusts(&self, peer: ClientAddress) -> bool {
         match &self.trust {
@@ -101,7 +101,7 @@ impl TrustedProxies {
         }
     }
 
-    /// The client of a request: a pure function of the peer and the headers.
+    /// The address of the client: a pure function of the peer and the headers.
     #[must_use]
     pub fn client(&self, peer: ClientAddress, headers: &HeaderMap) -> ClientAddress {
         if !self.trusts(peer) {
@@ -116,18 +116,19 @@ impl TrustedProxies {
         client.map_or(ClientAddress::UNKNOWN, ClientAddress::from)
     }
 
-    /// From the right to the first element that no trusted proxy wrote about another. An element
-    /// that is no address ends the walk with nothing.
+    /// Finds the first address from the right that is not trusted. An element that is not an address ends the search
+    /// without a result.
     fn walk(&self, elements: impl Iterator<Item = Option<IpAddr>>) -> Option<IpAddr> {
-        let mut elements = elements.take(MOST_HOPS);
+        let mut elements = elements.take(MAX_HOPS);
         match &self.trust {
-            // Each of them must be there and be an address, the last one is the client's.
+            // All of these elements must exist and be addresses; the last one is that of the client.
             Trust::Hops(count) => (0..count.get()).try_fold(None, |_, _| elements.next()?.map(Some))?,
             Trust::Networks(networks) => elements.find(|one| one.is_none_or(|one| !networks.contains(one)))?,
         }
     }
 
-    /// The host that the nearest proxy was asked for, if it says so. Several, joined by commas, are no host.
+    /// The host that the nearest proxy was asked for, if the proxy reports it. Several values are joined by commas,
+    /// which makes them an invalid host.
     pub(crate) fn host(&self, headers: &HeaderMap) -> Option<Vec<u8>> {
         match self.header {
             Header::XForwardedFor => {
@@ -138,7 +139,7 @@ impl TrustedProxies {
         }
     }
 
-    /// Whether the nearest proxy says that the client came by HTTPS. Missing means no.
+    /// Whether the nearest proxy reports that the client used HTTPS. A missing header means that it did not.
     #[must_use]
     pub fn is_https(&self, peer: ClientAddress, headers: &HeaderMap) -> bool {
         if !self.trusts(peer) {

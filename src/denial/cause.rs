@@ -7,7 +7,7 @@ use crate::{
     key::{EndReason, Permission, Status},
 };
 
-/// One thing that was wrong with a request.
+/// One reason for which a request is refused.
 ///
 /// The order of the variants is the order in which they are shown when several apply.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,121 +15,121 @@ use crate::{
 pub enum Cause {
     /// The path can be read in more than one way.
     AmbiguousPath(&'static str),
-    /// The request did not come by HTTPS. The key that it carried has been exposed.
+    /// The request did not use HTTPS. The key that it carried has been exposed.
     PlainHttp,
     /// The host is missing, malformed, or given twice.
     BadHost(&'static str),
-    /// The host is no tenant's.
+    /// The host belongs to no tenant.
     UnknownHost,
-    /// No source held a credential.
+    /// No source has a credential.
     MissingCredential,
-    /// The credential has not the shape of a key.
+    /// The credential does not match the format of a key.
     MalformedCredential,
-    /// A credential header stands in the request twice.
+    /// A credential header is in the request twice.
     DuplicateCredential,
     /// No such key was issued, or it was deleted.
     UnknownKey,
     /// The key belongs to another tenant than the host.
     TenantNotAllowed,
-    /// The key's first moment has not come.
+    /// The key is not valid yet.
     NotYetValid,
     /// The key is expired.
     Expired,
     /// The key is revoked.
     Revoked,
-    /// The store cannot say, so nobody is let in.
+    /// The store cannot answer, so the request is denied.
     StoreUnavailable {
-        /// What the store says; for the log, not for the client.
+        /// The error of the store, which is for the log and not for the client.
         why: Arc<str>,
     },
-    /// The key's record cannot be read. It is refused alone; others go on.
+    /// The record of the key cannot be read. Only this key is refused; other keys are not affected.
     UnreadableRecord {
-        /// What the store says; for the log, not for the client.
+        /// The error of the store, which is for the log and not for the client.
         why: Arc<str>,
     },
-    /// The server is assembled wrongly; the text tells its developer how.
+    /// The server is misconfigured; the text explains to its developer how to correct it.
     Misconfigured(&'static str),
-    /// The handler of a route that leaves a decision to it answered without taking it.
+    /// The rule of the route leaves a decision to the handler, which answered without making it.
     ObligationUnmet(Dimension),
-    /// An id in the request is not the one spelling of any entity.
+    /// An id in the request is not the canonical spelling of any entity.
     MalformedId(Dimension),
-    /// The request does not say which entity it is about.
+    /// The request does not name the entity that it is about.
     MissingEntity(Dimension),
     /// No rule covers the route.
     NoRule,
-    /// The method is neither a reading nor a writing one, and the rule does not map it.
+    /// The method is neither a read nor a write, and the rule does not map it.
     MethodNotAllowed {
-        /// What the `Allow` header says.
+        /// The value of the `Allow` header.
         allow: Arc<str>,
     },
-    /// The rule demands a key of another kind.
+    /// The rule requires a key of another kind.
     WrongKind {
-        /// The kind that it demands.
+        /// The kind that the rule requires.
         expected: Arc<str>,
     },
     /// The key lacks a permission.
     MissingPermission(Permission),
-    /// The rule demands a key that is bound to networks, and this one is not.
+    /// The rule requires a key that is bound to networks, and this one is not.
     NetworksRequired,
     /// The key is bound to networks, and the address of the client is not known.
     UnknownAddress,
     /// The address is not in the key's networks.
     AddressNotAllowed,
-    /// The rule demands an `Origin`, and there is none, or more than one.
+    /// The rule requires an `Origin`, and there is none, or more than one.
     MissingOrigin,
-    /// The `Origin` is not one of the key's.
+    /// The `Origin` is not one that the key allows.
     OriginNotAllowed,
-    /// The key may not touch this entity, which may or may not exist.
+    /// The key may not access this entity, which may or may not exist.
     EntityNotAllowed(Dimension),
-    /// The key is restricted over a dimension that the rule says nothing about.
+    /// The key is restricted in a dimension that the rule does not declare.
     DimensionNotDeclared(Dimension),
-    /// A check of your own refused.
+    /// A custom check refused the request.
     Refused(Cow<'static, str>),
-    /// While the request was in flight something was taken away from what its key may do.
+    /// The grant of the key was narrowed while the request was in flight.
     GrantNarrowed,
-    /// The handler found nothing: see [`Denial::not_found`](crate::Denial::not_found).
+    /// The handler did not find the resource: see [`Denial::not_found`](crate::Denial::not_found).
     NotFound,
 }
 
 impl Cause {
-    /// Its place in the fixed order, the status that it asks for, and its stable name.
+    /// The position in the fixed order, the status of the response, and the stable name.
     const fn facts(&self) -> (u8, StatusCode, &'static str) {
-        const BAD: StatusCode = StatusCode::BAD_REQUEST;
-        const WHO: StatusCode = StatusCode::UNAUTHORIZED;
-        const OURS: StatusCode = StatusCode::INTERNAL_SERVER_ERROR;
-        const NO: StatusCode = StatusCode::FORBIDDEN;
+        const BAD_REQUEST: StatusCode = StatusCode::BAD_REQUEST;
+        const UNAUTHORIZED: StatusCode = StatusCode::UNAUTHORIZED;
+        const INTERNAL: StatusCode = StatusCode::INTERNAL_SERVER_ERROR;
+        const FORBIDDEN: StatusCode = StatusCode::FORBIDDEN;
         match self {
-            Self::AmbiguousPath(_) => (0, BAD, "ambiguous_path"),
-            Self::PlainHttp => (1, NO, "plain_http"),
-            Self::BadHost(_) => (2, BAD, "bad_host"),
+            Self::AmbiguousPath(_) => (0, BAD_REQUEST, "ambiguous_path"),
+            Self::PlainHttp => (1, FORBIDDEN, "plain_http"),
+            Self::BadHost(_) => (2, BAD_REQUEST, "bad_host"),
             Self::UnknownHost => (3, StatusCode::NOT_FOUND, "unknown_host"),
-            Self::MissingCredential => (4, WHO, "missing_credential"),
-            Self::MalformedCredential => (5, WHO, "malformed_credential"),
-            Self::DuplicateCredential => (6, WHO, "duplicate_credential"),
-            Self::UnknownKey => (7, WHO, "unknown_key"),
-            Self::TenantNotAllowed => (8, WHO, "tenant_not_allowed"),
-            Self::NotYetValid => (9, WHO, "not_yet_valid"),
-            Self::Expired => (10, WHO, "expired"),
-            Self::Revoked => (11, WHO, "revoked"),
+            Self::MissingCredential => (4, UNAUTHORIZED, "missing_credential"),
+            Self::MalformedCredential => (5, UNAUTHORIZED, "malformed_credential"),
+            Self::DuplicateCredential => (6, UNAUTHORIZED, "duplicate_credential"),
+            Self::UnknownKey => (7, UNAUTHORIZED, "unknown_key"),
+            Self::TenantNotAllowed => (8, UNAUTHORIZED, "tenant_not_allowed"),
+            Self::NotYetValid => (9, UNAUTHORIZED, "not_yet_valid"),
+            Self::Expired => (10, UNAUTHORIZED, "expired"),
+            Self::Revoked => (11, UNAUTHORIZED, "revoked"),
             Self::StoreUnavailable { .. } => (12, StatusCode::SERVICE_UNAVAILABLE, "store_unavailable"),
-            Self::UnreadableRecord { .. } => (13, OURS, "unreadable_record"),
-            Self::Misconfigured(_) => (14, OURS, "misconfigured"),
-            Self::ObligationUnmet(_) => (15, OURS, "obligation_unmet"),
-            Self::MalformedId(_) => (16, BAD, "malformed_id"),
-            Self::MissingEntity(_) => (17, BAD, "missing_entity"),
+            Self::UnreadableRecord { .. } => (13, INTERNAL, "unreadable_record"),
+            Self::Misconfigured(_) => (14, INTERNAL, "misconfigured"),
+            Self::ObligationUnmet(_) => (15, INTERNAL, "obligation_unmet"),
+            Self::MalformedId(_) => (16, BAD_REQUEST, "malformed_id"),
+            Self::MissingEntity(_) => (17, BAD_REQUEST, "missing_entity"),
             Self::NoRule => (18, StatusCode::NOT_FOUND, "no_rule"),
             Self::MethodNotAllowed { .. } => (19, StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
-            Self::WrongKind { .. } => (20, NO, "wrong_kind"),
-            Self::MissingPermission(_) => (21, NO, "missing_permission"),
-            Self::NetworksRequired => (22, NO, "networks_required"),
-            Self::UnknownAddress => (23, NO, "unknown_address"),
-            Self::AddressNotAllowed => (24, NO, "address_not_allowed"),
-            Self::MissingOrigin => (25, NO, "missing_origin"),
-            Self::OriginNotAllowed => (26, NO, "origin_not_allowed"),
-            Self::EntityNotAllowed(_) => (27, NO, "entity_not_allowed"),
-            Self::DimensionNotDeclared(_) => (28, NO, "dimension_not_declared"),
-            Self::Refused(_) => (29, NO, "refused"),
-            Self::GrantNarrowed => (30, NO, "grant_narrowed"),
+            Self::WrongKind { .. } => (20, FORBIDDEN, "wrong_kind"),
+            Self::MissingPermission(_) => (21, FORBIDDEN, "missing_permission"),
+            Self::NetworksRequired => (22, FORBIDDEN, "networks_required"),
+            Self::UnknownAddress => (23, FORBIDDEN, "unknown_address"),
+            Self::AddressNotAllowed => (24, FORBIDDEN, "address_not_allowed"),
+            Self::MissingOrigin => (25, FORBIDDEN, "missing_origin"),
+            Self::OriginNotAllowed => (26, FORBIDDEN, "origin_not_allowed"),
+            Self::EntityNotAllowed(_) => (27, FORBIDDEN, "entity_not_allowed"),
+            Self::DimensionNotDeclared(_) => (28, FORBIDDEN, "dimension_not_declared"),
+            Self::Refused(_) => (29, FORBIDDEN, "refused"),
+            Self::GrantNarrowed => (30, FORBIDDEN, "grant_narrowed"),
             Self::NotFound => (31, StatusCode::NOT_FOUND, "not_found"),
         }
     }
@@ -138,21 +138,23 @@ impl Cause {
         self.facts().0
     }
 
-    /// The status that the cause asks for.
+    /// The status of a response for this cause.
     #[must_use]
     pub const fn status(&self) -> StatusCode {
         self.facts().1
     }
 
-    /// A stable name for logs, metrics and machine-readable responses. It tells one 401 from
-    /// another, so what a client sees of a 401 must not hold it.
+    /// A stable name for logs, metrics and machine-readable responses. It distinguishes the causes of a 401, so the
+    /// client must not see it in a 401.
     #[must_use]
     pub const fn code(&self) -> &'static str {
         self.facts().2
     }
 }
 
-/// As a log or a developer reads it. No cause holds any part of a key.
+/// Formats the cause for logs and developers.
+///
+/// INVARIANT: no cause contains any part of a key.
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -174,8 +176,8 @@ impl fmt::Display for Cause {
             Self::ObligationUnmet(over) => {
                 write!(f, "the handler answered without asking which {over} the key may touch, or though it was denied")
             }
-            Self::MalformedId(of) => write!(f, "the {of} id is malformed"),
-            Self::MissingEntity(of) => write!(f, "the request names no {of}"),
+            Self::MalformedId(dimension) => write!(f, "the {dimension} id is malformed"),
+            Self::MissingEntity(dimension) => write!(f, "the request names no {dimension}"),
             Self::NoRule => f.write_str("no rule covers this route"),
             Self::MethodNotAllowed { .. } => f.write_str("the method is not allowed here"),
             Self::WrongKind { expected } => write!(f, "a key of kind {expected} is required"),
@@ -190,7 +192,7 @@ impl fmt::Display for Cause {
             Self::AddressNotAllowed => f.write_str("the key may not be used from this address"),
             Self::MissingOrigin => f.write_str("exactly one Origin header is required"),
             Self::OriginNotAllowed => f.write_str("the key may not be used from this origin"),
-            Self::EntityNotAllowed(of) => write!(f, "the key may not touch this {of}"),
+            Self::EntityNotAllowed(dimension) => write!(f, "the key may not touch this {dimension}"),
             Self::DimensionNotDeclared(over) => {
                 write!(f, "the key is restricted to some of each {over}, and this route is not open to such keys")
             }
@@ -200,7 +202,7 @@ impl fmt::Display for Cause {
     }
 }
 
-/// What a key's status means for a request.
+/// Maps the status of a key to the cause that denies a request with it.
 pub(crate) const fn status(status: Status) -> Result<(), Cause> {
     match status {
         Status::Active => Ok(()),

@@ -1,13 +1,13 @@
 use http::{HeaderMap, HeaderValue, Method, Request, header::CONTENT_TYPE};
 
-/// The form that the response to a request must have, whatever is said in it.
+/// The form that the response to a request must have, whatever its content.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Form {
     #[default]
     Usual,
     /// A response to `HEAD` has no body.
     Head,
-    /// The caller reads gRPC and nothing else.
+    /// The client accepts nothing but gRPC.
     Grpc,
 }
 
@@ -18,7 +18,7 @@ impl Form {
         if *method == Method::HEAD {
             Self::Head
         } else if *method == Method::POST && is_grpc(request.headers()) {
-            // A gRPC call is always a POST: to a CONNECT, the 200 of a gRPC refusal would open a tunnel.
+            // A gRPC call is always a POST. For a CONNECT, the 200 of a gRPC refusal would open a tunnel.
             Self::Grpc
         } else {
             Self::Usual
@@ -26,7 +26,8 @@ impl Form {
     }
 }
 
-/// `application/grpc`, alone or followed by the encoding of messages (`+proto`), `-web`, or parameters.
+/// Whether the content type is `application/grpc`, alone or followed by the encoding of messages (`+proto`), `-web`,
+/// or parameters.
 fn is_grpc(headers: &HeaderMap) -> bool {
     const GRPC: &[u8] = b"application/grpc";
     let value = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();

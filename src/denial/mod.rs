@@ -1,4 +1,4 @@
-//! Why a request is refused.
+//! The reasons for which a request is refused.
 
 mod cause;
 mod form;
@@ -11,10 +11,10 @@ pub use self::cause::Cause;
 pub(crate) use self::{cause::status, form::Form};
 use crate::{key::KeyId, name::Name};
 
-/// Why a request is refused: every check that failed, the first of them shown.
+/// The reasons for which a request is refused: one cause for every check that failed. The first of them is shown.
 ///
-/// It is rendered by a [`Reject`](crate::Reject), and rides in the extensions of the response, where
-/// a logging layer finds it:
+/// A [`Reject`](crate::Reject) renders it. It is also in the extensions of the response, where a logging layer finds
+/// it:
 ///
 /// ```
 /// # use http::Response;
@@ -28,7 +28,7 @@ use crate::{key::KeyId, name::Name};
 /// # log(&Response::new(()));
 /// ```
 ///
-/// A check of your own makes one with [`refused`](Self::refused).
+/// A custom check creates one with [`refused`](Self::refused).
 #[derive(Clone, Debug)]
 pub struct Denial(Box<Inner>);
 
@@ -41,28 +41,28 @@ struct Inner {
     retry_after: Duration,
 }
 
-/// What is known of a request when it is refused.
+/// The facts about a request that are known when it is refused.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Context {
     pub(crate) key: Option<KeyId>,
     pub(crate) route: Option<Name>,
-    /// For `WWW-Authenticate`.
+    /// The value of `WWW-Authenticate` in a 401.
     pub(crate) challenge: Option<HeaderValue>,
-    /// The key came as a bearer token.
+    /// Whether the key was sent as a bearer token.
     pub(crate) bearer: bool,
     pub(crate) form: Form,
 }
 
 impl Denial {
-    /// A denial by a check of your own: 403, with this reason in the log and the response. A handler better
-    /// uses [`Principal::refuse`](crate::Principal::refuse), which knows the key and the rule.
+    /// The denial of a custom check: 403, with this reason in the log and the response. In a handler, prefer
+    /// [`Principal::refuse`](crate::Principal::refuse), which knows the key and the rule.
     pub fn refused(why: impl Into<Cow<'static, str>>) -> Self {
         Cause::Refused(why.into()).into()
     }
 
-    /// A 404, in the very bytes of a request to no route, or to one that a
-    /// [concealed](crate::Rule::concealed) rule hides: for a handler of a public route, and for the fallback
-    /// of a router. Where there is a key, use [`Principal::not_found`](crate::Principal::not_found).
+    /// A 404 that has the same bytes as the response to a request for no route, or for a route that a
+    /// [concealed](crate::Rule::concealed) rule hides: for a handler of a public route, and for the fallback of a
+    /// router. If there is a key, use [`Principal::not_found`](crate::Principal::not_found).
     ///
     /// # Example
     /// ```
@@ -79,27 +79,27 @@ impl Denial {
         Cause::NotFound.into()
     }
 
-    /// Every cause, in the fixed order.
+    /// All causes, in the fixed order.
     pub fn causes(&self) -> impl Iterator<Item = &Cause> + Clone {
         std::iter::once(&self.0.first).chain(&self.0.rest)
     }
 
-    /// The cause that is shown.
+    /// The first cause, which is the one that is shown.
     #[must_use]
     pub const fn cause(&self) -> &Cause {
         &self.0.first
     }
 
-    /// The status of the response: that of the first cause, or 404 where a rule hides a 400, 403 or 405.
+    /// The status of the response: that of the first cause, or 404 if a rule hides a 400, 403 or 405.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         if self.is_concealed() { StatusCode::NOT_FOUND } else { self.0.first.status() }
     }
 
-    /// Whether a rule hides the refusal behind a 404: then the response must say no more than that.
+    /// Whether a rule hides the refusal behind a 404. The response must then disclose no more than that.
     #[must_use]
     pub fn is_concealed(&self) -> bool {
-        // A malformed id or a strange method would give the route away as a refusal would.
+        // A 400 for a malformed id and a 405 for a method would disclose the route as a 403 would.
         let telling = matches!(
             self.0.first.status(),
             StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST | StatusCode::METHOD_NOT_ALLOWED
@@ -107,7 +107,7 @@ impl Denial {
         self.0.concealed && telling
     }
 
-    /// The key that was used, once it has been found.
+    /// The id of the key that was used, once it has been found.
     #[must_use]
     pub const fn key_id(&self) -> Option<&KeyId> {
         self.0.context.key.as_ref()
@@ -119,8 +119,8 @@ impl Denial {
         self.0.context.route.as_ref().map(Name::as_str)
     }
 
-    /// What a client may be told, in a sentence: nothing about why a key is not valid, what a concealed
-    /// rule hides, or how the server is built. In debug builds a 500 tells its developer.
+    /// A message that a client may see. It does not disclose why a key is invalid, what a concealed rule hides, or how
+    /// the server is built. In debug builds, the message of a 500 explains a misconfiguration to the developer.
     #[must_use]
     pub fn public_message(&self) -> Cow<'_, str> {
         match self.status() {
@@ -132,25 +132,25 @@ impl Denial {
         }
     }
 
-    /// Whether the request was a `HEAD`: then the response must have no body.
+    /// Whether the request was a `HEAD`. The response must then have no body.
     #[must_use]
     pub fn answers_head(&self) -> bool {
         self.0.context.form == Form::Head
     }
 
-    /// Whether the request was a gRPC call (a `POST` whose content type begins with `application/grpc`): then
-    /// its caller understands no other response than that of [`Grpc`](crate::reject::Grpc).
+    /// Whether the request was a gRPC call (a `POST` whose content type begins with `application/grpc`). Its client
+    /// then understands no other response than that of [`Grpc`](crate::reject::Grpc).
     #[must_use]
     pub fn answers_grpc(&self) -> bool {
         self.0.context.form == Form::Grpc
     }
 
-    /// Whether the server is built wrongly, and this is a build in which its developer looks for why.
+    /// Whether the server is misconfigured, and this is a debug build, in which the developer may see the cause.
     fn is_for_the_developer(&self) -> bool {
         cfg!(debug_assertions) && matches!(self.0.first, Cause::Misconfigured(_) | Cause::ObligationUnmet(_))
     }
 
-    /// What a client may be told, as a [code](Cause::code) that programs can rely on.
+    /// A [code](Cause::code) that a client may see, and that programs can rely on.
     #[must_use]
     pub fn public_code(&self) -> &'static str {
         match self.status() {
@@ -162,8 +162,8 @@ impl Denial {
         }
     }
 
-    /// The value for `WWW-Authenticate`: a challenge with a 401, and with a 403 to a bearer token
-    /// the scope that is missing (RFC 6750 section 3.1). `None` for all else.
+    /// The value of `WWW-Authenticate`: a challenge with a 401, and with a 403 to a bearer token the scope that is
+    /// missing (RFC 6750 section 3.1). It is `None` for all other statuses.
     #[must_use]
     pub fn challenge(&self) -> Option<HeaderValue> {
         match self.status() {
@@ -176,13 +176,13 @@ impl Denial {
         }
     }
 
-    /// How long a client should wait before it tries again: for `Retry-After` with a 503.
+    /// The time that a client should wait before it tries again: for `Retry-After` with a 503.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         (self.status() == StatusCode::SERVICE_UNAVAILABLE).then_some(self.0.retry_after)
     }
 
-    /// Adds a cause in its place.
+    /// Adds a cause at its position in the fixed order.
     #[cold]
     #[must_use]
     pub fn and(mut self, cause: Cause) -> Self {
@@ -209,7 +209,7 @@ impl Denial {
         self
     }
 
-    /// Fills in what is known of the request and not yet in the denial.
+    /// Adds the facts about the request that the denial does not have yet.
     #[cold]
     pub(crate) fn in_context(mut self, context: Context) -> Self {
         let known = &mut self.0.context;
@@ -224,11 +224,11 @@ impl Denial {
     }
 }
 
-/// RFC 6750 has one error for every 403; the scope is told where a permission is what is missing.
+/// RFC 6750 has one error code for every 403. The scope is added if a permission is missing.
 fn insufficient_scope(cause: &Cause) -> HeaderValue {
     let plain = HeaderValue::from_static(r#"Bearer realm="api", error="insufficient_scope""#);
     match cause {
-        // A scope token has no quote and no backslash in it (RFC 6749 section 3.3).
+        // A scope token must not contain a quote or a backslash (RFC 6749 section 3.3).
         Cause::MissingPermission(permission) if !permission.resource().contains(['"', '\\']) => {
             let text = format!(r#"Bearer realm="api", error="insufficient_scope", scope="{permission}""#);
             HeaderValue::try_from(text).unwrap_or(plain)
@@ -237,7 +237,8 @@ fn insufficient_scope(cause: &Cause) -> HeaderValue {
     }
 }
 
-/// What is cold here and elsewhere on the way to a refusal stays out of the way of requests that are admitted.
+/// Functions on the way to a refusal are marked `#[cold]`, so that the compiler optimizes for requests that are
+/// admitted.
 impl From<Cause> for Denial {
     #[cold]
     fn from(first: Cause) -> Self {
@@ -251,7 +252,7 @@ impl From<Cause> for Denial {
     }
 }
 
-/// All causes, for logs: `key l64_abc12345: the key lacks the permission products:write; …`.
+/// Formats all causes, for logs: `key l64_abc12345: the key lacks the permission products:write; …`.
 impl fmt::Display for Denial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(key) = self.key_id() {

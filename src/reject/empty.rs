@@ -2,7 +2,7 @@ use http::{HeaderValue, Response, header::CONTENT_LENGTH};
 
 use crate::{denial::Denial, reject::Reject};
 
-/// Status and headers, no body.
+/// Renders a denial as a status and headers, without a body.
 ///
 /// # Example
 /// ```

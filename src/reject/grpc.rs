@@ -6,9 +6,9 @@ use crate::{
     reject::{Problem, Reject},
 };
 
-/// gRPC: a trailers-only response, HTTP 200 with `grpc-status` and `grpc-message` among the headers, as
-/// the gRPC protocol over HTTP/2 has it. Only for gRPC calls ([`Denial::answers_grpc`]): any other request is
-/// refused in another dialect, [`Problem`] if you do not choose one, with the status that its client expects.
+/// Renders a denial for gRPC: a trailers-only response, HTTP 200 with `grpc-status` and `grpc-message` among the
+/// headers, as the gRPC protocol over HTTP/2 requires. This applies to gRPC calls only ([`Denial::answers_grpc`]): any
+/// other request is refused in another dialect, by default [`Problem`], with the status that its client expects.
 ///
 /// | HTTP | gRPC |
 /// |---|---|
@@ -21,7 +21,7 @@ use crate::{
 /// | else | 13 `INTERNAL` |
 ///
 /// # Example
-/// A body of tonic cannot be made of text, so that its server answers what is not gRPC without a body:
+/// A body of tonic cannot be made from text, so this server answers requests other than gRPC without a body:
 /// ```
 /// # use std::convert::Infallible;
 /// use http::{Request, Response};
@@ -51,7 +51,7 @@ pub struct Grpc<D = Problem> {
 }
 
 impl Grpc {
-    /// gRPC calls are refused as such, all else by [`Problem`].
+    /// Renders denials of gRPC calls for gRPC, and all others with [`Problem`].
     #[must_use]
     pub const fn new() -> Self {
         Self { otherwise: Problem }
@@ -59,7 +59,7 @@ impl Grpc {
 }
 
 impl<D> Grpc<D> {
-    /// The dialect for requests that are no gRPC calls.
+    /// Sets the dialect for requests that are not gRPC calls.
     #[must_use]
     pub fn otherwise<D2>(self, dialect: D2) -> Grpc<D2> {
         Grpc { otherwise: dialect }
@@ -92,5 +92,5 @@ impl<B: Default, D: Reject<B>> Reject<B> for Grpc<D> {
     }
 }
 
-/// `grpc-message` is percent-encoded but for visible ASCII and spaces, and `%` itself always.
+/// The bytes that are percent-encoded in `grpc-message`: `%`, and all but visible ASCII and spaces.
 const MESSAGE: &AsciiSet = &CONTROLS.add(b'%');

@@ -7,8 +7,8 @@ use crate::{
     reject::{Reject, json},
 };
 
-/// The style of the Logic64 API: `{"code","hint"}`. A 401 is always `INVALID_API_KEY` with the hint of
-/// its public page.
+/// Renders a denial in the style of the Logic64 API: `{"code","hint"}`. A 401 is always `INVALID_API_KEY`, with the
+/// hint of the API's public page.
 ///
 /// # Example
 /// ```

@@ -7,7 +7,7 @@ use crate::{
     reject::{Empty, Reject, json},
 };
 
-/// The style of the Logik.io API: 401 and 403 are empty, all else is
+/// Renders a denial in the style of the Logik.io API: 401 and 403 are empty, and all other responses are
 /// `{"errorCode","errorMessage","timestamp"}`.
 ///
 /// # Example
@@ -36,7 +36,7 @@ impl<B: From<Bytes> + Default> Reject<B> for Logik {
         }
         let error_code = denial.public_code();
         let error_message = &denial.public_message();
-        // To the second, or the length of the response would change by the digits of a fraction.
+        // Truncate to seconds: the length of the response would vary with the digits of a fraction.
         let timestamp = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         json(denial, &Body { error_code, error_message, timestamp })
     }

@@ -1,4 +1,4 @@
-//! How a denial is said: the response that a client gets.
+//! Renders a denial as the response that a client gets.
 
 mod empty;
 mod grpc;
@@ -21,7 +21,7 @@ use crate::{
     telemetry::Refusal,
 };
 
-/// Turns a [`Denial`] into a response, in the dialect that the API speaks.
+/// Renders a [`Denial`] as a response, in the dialect of the API.
 ///
 /// [`Problem`] is the default. A closure works too:
 ///
@@ -39,19 +39,20 @@ use crate::{
 /// # drop(layer);
 /// ```
 ///
-/// Two rules for your own: a 401 says nothing of its cause, or it tells a thief which keys exist; and
-/// a [concealed](Denial::is_concealed) denial looks like a route that is not there.
+/// An implementation of your own must follow two rules: a 401 does not disclose its cause, because that would show an
+/// attacker which keys exist; and a [concealed](Denial::is_concealed) denial looks like a route that does not exist.
 ///
-/// Whatever the dialect, a refusal carries `Cache-Control: no-store`, and with the feature `axum` two headers
-/// that axum would otherwise add on the paths of routes only, and so tell which there are: `Content-Length`
-/// (to a `HEAD`, that of the `GET`) and `Allow`, which says nothing of the route where it is not that of a
-/// 405. A layer further out that replaces the body of a refusal replaces its `Content-Length` as well.
+/// In every dialect a refusal has `Cache-Control: no-store`. With the feature `axum` it also has two headers that axum
+/// would otherwise add on the paths of routes only, which would disclose the routes that exist: `Content-Length` (for
+/// a `HEAD`, that of the `GET`) and `Allow`, which is the same for all routes unless it is that of a 405. An outer
+/// layer that replaces the body of a refusal must replace its `Content-Length` as well.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot render denials into responses with body `{B}`",
     note = "`Problem` needs a body that is `From<bytes::Bytes>`, `Empty` one that is `Default`, as does `Grpc::new().otherwise(Empty)`; a closure is `Fn(&Denial) -> Response<{B}>`"
 )]
 pub trait Reject<B>: Send + Sync + 'static {
-    /// The response. What every refusal carries is added afterwards, and the denial to its extensions.
+    /// Renders the response. Afterwards the headers that every refusal has are added, and the denial is put into the
+    /// extensions.
     fn reject(&self, denial: &Denial) -> Response<B>;
 }
 
@@ -64,8 +65,8 @@ where
     }
 }
 
-/// Sets the headers that belong to a denial whatever its dialect: `WWW-Authenticate` with a 401 and
-/// with the 403 of a bearer token, `Retry-After` with a 503, `Allow` with a 405.
+/// Sets the headers that belong to a denial in every dialect: `WWW-Authenticate` with a 401 and with the 403 of a
+/// bearer token, `Retry-After` with a 503, `Allow` with a 405.
 pub fn headers(denial: &Denial, headers: &mut HeaderMap) {
     if let Some(challenge) = denial.challenge() {
         headers.insert(WWW_AUTHENTICATE, challenge);
@@ -83,10 +84,11 @@ pub fn headers(denial: &Denial, headers: &mut HeaderMap) {
 
 /// A JSON response with the status and the headers of the denial.
 fn json<B: From<Bytes>>(denial: &Denial, body: &impl Serialize) -> Response<B> {
-    // Strings and numbers always serialize; were it not so, the status alone still refuses.
+    // Serializing strings and numbers cannot fail. If it did, the status alone would still refuse the request.
     let body = serde_json::to_vec(body).unwrap_or_default();
     // A response to HEAD has no content (RFC 9110 section 9.3.2), and over HTTP/2 no server strips it.
-    // Its length is that of the response to GET, and is said here: whoever adds it later sees an empty body.
+    // `Content-Length` is that of the response to GET, and is set here, because code that adds it later sees an empty
+    // body.
     let length = body.len();
     let body = if denial.answers_head() { Bytes::new() } else { body.into() };
     let mut response = Response::new(body.into());
@@ -102,7 +104,7 @@ const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 #[cfg(feature = "axum")]
 const ALL_METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE");
 
-/// Renders the denial and lets it ride in the response.
+/// Renders the denial, and puts it into the extensions of the response.
 #[cold]
 pub(crate) fn refuse<B: 'static>(reject: &impl Reject<B>, denial: Denial) -> Response<B> {
     Refusal {
@@ -120,15 +122,16 @@ pub(crate) fn refuse<B: 'static>(reject: &impl Reject<B>, denial: Denial) -> Res
     response
 }
 
-/// What every refusal carries, whatever its dialect makes of it.
+/// Adds the headers that every refusal has, in any dialect.
 pub(crate) fn complete<B: 'static>(response: &mut Response<B>, denial: &Denial) {
-    // Who asks next may have a key, or this key more rights.
+    // Caches must not keep a refusal: the next request may have a key, or its key more permissions.
     response.headers_mut().insert(CACHE_CONTROL, NO_STORE);
     as_without_route(response, denial);
 }
 
-/// axum adds headers to what comes from a route, our refusals included, and none or others to what comes from its
-/// fallback: they would tell who may not know it that the route exists. It leaves a header alone that is there already.
+/// Sets the headers that axum adds to the responses of a route, our refusals included. To the responses of a fallback
+/// axum does not add them, or adds other values, and the difference would disclose that the route exists. axum does
+/// not replace a header that is set.
 #[cfg(feature = "axum")]
 fn as_without_route<B: 'static>(response: &mut Response<B>, denial: &Denial) {
     use http_body::Body as _;
@@ -136,20 +139,20 @@ fn as_without_route<B: 'static>(response: &mut Response<B>, denial: &Denial) {
     if let Some(body) = body.downcast_mut::<axum::body::Body>()
         && let Some(length) = body.size_hint().exact()
     {
-        // Some dialects write a body for HEAD as well.
+        // Some dialects write a body for HEAD as well, which must be removed.
         if denial.answers_head() {
             *body = axum::body::Body::empty();
         }
         response.headers_mut().entry(CONTENT_LENGTH).or_insert_with(|| length.into());
     }
-    // The methods of the route, to a request with another method.
+    // Otherwise axum would list the methods of the route if the request has another method.
     response.headers_mut().entry(ALLOW).or_insert(ALL_METHODS);
 }
 
 #[cfg(not(feature = "axum"))]
 const fn as_without_route<B>(_: &mut Response<B>, _: &Denial) {}
 
-/// Marks a response that a handler made of a denial: the layer around it renders the denial again,
-/// in the dialect of the API.
+/// Marks a response that a handler made from a denial. The layer around the handler renders the denial again, in the
+/// dialect of the API.
 #[derive(Clone, Copy)]
 pub(crate) struct HandlerDenial;

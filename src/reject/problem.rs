@@ -6,14 +6,14 @@ use serde::Serialize;
 
 use crate::{denial::Denial, reject::Reject};
 
-/// `application/problem+json` as in RFC 9457, the default dialect:
+/// Renders a denial as `application/problem+json` (RFC 9457). This is the default dialect:
 ///
 /// ```json
 /// {"type":"about:blank","title":"Forbidden","status":403,
 ///  "code":"missing_permission","detail":"the key lacks the permission products:write"}
 /// ```
 ///
-/// `code` is a name that programs can rely on. Every 401 has one and the same body.
+/// `code` is a stable name that programs can rely on. Every 401 has the same body.
 ///
 /// # Example
 /// ```
@@ -81,15 +81,15 @@ mod tests {
             Cause::TenantNotAllowed,
         ];
         for cause in all {
-            let the_one = r#"{"type":"about:blank","title":"Unauthorized","status":401,"code":"invalid_api_key","detail":"a valid API key is required"}"#;
-            assert_eq!(text(cause.into()), the_one);
+            let expected = r#"{"type":"about:blank","title":"Unauthorized","status":401,"code":"invalid_api_key","detail":"a valid API key is required"}"#;
+            assert_eq!(text(cause.into()), expected);
         }
     }
 
     #[test]
     fn reasons_are_escaped() {
-        let told = text(Denial::refused("a \"quoted\"\nreason"));
-        let parsed: serde_json::Value = serde_json::from_str(&told).unwrap();
+        let body = text(Denial::refused("a \"quoted\"\nreason"));
+        let parsed: serde_json::Value = serde_json::from_str(&body).unwrap();
         assert_eq!(parsed["detail"], "a \"quoted\"\nreason");
     }
 

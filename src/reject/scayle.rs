@@ -7,9 +7,10 @@ use crate::{
     reject::{Reject, json},
 };
 
-/// The style of the SCAYLE Admin API: `{"errors":[{"errorKey","message","context"}]}`.
+/// Renders a denial in the style of the SCAYLE Admin API: `{"errors":[{"errorKey","message","context"}]}`.
 ///
-/// Its public pages give the envelope, not the keys of 401 and 403; those here are ours.
+/// The public pages of that API document the envelope, but not the keys of 401 and 403; those here are defined by this
+/// crate.
 ///
 /// # Example
 /// ```

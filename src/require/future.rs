@@ -67,14 +67,14 @@ where
             }
             StateProj::Denied { response } => match response.take() {
                 Some(response) => Poll::Ready(Ok(response)),
-                None => Poll::Pending, // polled again after it was done
+                None => Poll::Pending, // the future was polled after completion
             },
         }
     }
 }
 
-/// The denial that the handler returned, to be said in the dialect of the layer; or that of a handler which never asked
-/// what it had to ask, and whose success is withheld.
+/// Returns the denial that the handler returned, so that it is rendered in the dialect of the layer. Otherwise returns
+/// a denial if the handler succeeded but did not meet its obligation: its response is then withheld.
 #[inline]
 pub(crate) fn raised_or_unsettled<B>(response: &mut Response<B>, obligation: Option<&Obligation>) -> Option<Denial> {
     if response.extensions_mut().remove::<HandlerDenial>().is_some()

@@ -9,15 +9,15 @@ use crate::{
     require::Require,
 };
 
-/// Lets a request through if a [`Check`](crate::Check) admits it.
+/// Forwards a request if a [`Check`](crate::Check) admits it.
 ///
-/// The check may be a single demand, a [`Rule`](crate::Rule), a whole [`Policy`](crate::Policy), or a
-/// closure. Checks that ask who calls need an [`AuthenticateLayer`](crate::AuthenticateLayer) outside
-/// of this layer; without one they refuse with 500 and a message that says so.
+/// The check may be a single requirement, a [`Rule`](crate::Rule), a whole [`Policy`](crate::Policy), or a closure.
+/// Checks that depend on the caller need an [`AuthenticateLayer`](crate::AuthenticateLayer) outside of this layer;
+/// without one they refuse with 500 and a message that says so.
 ///
-/// A single demand looks at one thing, besides the networks of the key: `Permission::read("orders")`
-/// admits a key that is restricted to one shop to the orders of all. Use a [`Rule`](crate::Rule) where
-/// keys may be restricted: it refuses them unless it says how the route relates to the restriction.
+/// A single requirement checks one property, besides the networks of the key: `Permission::read("orders")` admits a
+/// key that is restricted to one shop to the orders of all shops. Use a [`Rule`](crate::Rule) if keys may be
+/// restricted: it refuses them unless it declares how the route relates to the restriction.
 ///
 /// # Layer order
 /// In a `ServiceBuilder` the first layer is the outermost: `AuthenticateLayer`, then `RequireLayer`.
@@ -36,14 +36,14 @@ pub struct RequireLayer<C, R = Problem> {
 }
 
 impl<C> RequireLayer<C> {
-    /// Demands that the check admits.
+    /// Requires that this check admits the request.
     pub fn new(check: C) -> Self {
         Self { config: Arc::new(Config { check, reject: Problem }) }
     }
 }
 
 impl<C, R> RequireLayer<C, R> {
-    /// How a denial is said. Default: [`Problem`].
+    /// Sets how a denial is rendered. The default is [`Problem`].
     pub fn with_rejection<R2>(self, reject: R2) -> RequireLayer<C, R2>
     where
         C: Clone,
@@ -76,7 +76,7 @@ impl<S, C, R> Layer<S> for RequireLayer<C, R> {
     }
 }
 
-/// What every clone of a service shares.
+/// The state that all clones of a service share.
 pub(crate) struct Config<C, R> {
     pub(crate) check: C,
     reject: R,

@@ -1,4 +1,4 @@
-//! Enforces a check on authenticated requests: 403, or the status of the denial.
+//! Enforces a check on authenticated requests, and refuses with 403 or the status of the denial.
 
 mod future;
 mod layer;

@@ -1,4 +1,4 @@
-//! How many allocations an allowed and a refused request cost beyond the bare service.
+//! Counts the allocations that an allowed and a refused request cost beyond the bare service.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -21,12 +21,12 @@ thread_local! {
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         COUNT.with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's promises are passed on as they are.
+        // SAFETY: the caller's guarantees are passed on unchanged.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as above.
+        // SAFETY: the caller's guarantees are passed on unchanged.
         unsafe { System.dealloc(pointer, layout) }
     }
 }
@@ -46,12 +46,12 @@ fn request(key: &str, path: &str) -> Request<()> {
         .header("host", "localhost")
         .body(())
         .unwrap();
-    // Every server has put the peer's address there, so the map of extensions exists.
+    // Every server inserts the peer's address, so the map of extensions is already allocated.
     request.extensions_mut().insert(PeerAddress(([10, 0, 0, 7], 4711).into()));
     request
 }
 
-/// What a call allocates, the request and the response itself left out.
+/// Counts the allocations of a call, without those of the request and the response themselves.
 fn cost<S>(service: &mut S, request: Request<()>) -> (u16, usize)
 where
     S: Service<Request<()>, Response = Response<()>, Error = std::convert::Infallible>,
@@ -87,7 +87,7 @@ fn an_allowed_request_costs_one_allocation_and_a_refused_one_few() {
     let mut silent = authz.clone().without_principal().layer(bare());
     let mut guarded = authz.layer(bare());
     let path = "/shops/de/countries/at/orders/7";
-    // Thread-local state is set up by the first request.
+    // The first request initializes thread-local state, so it is not counted.
     cost(&mut guarded, request(KEY, path));
     assert_eq!(cost(&mut silent, request(KEY, path)), cost(&mut bare(), request(KEY, path)), "none, without principal");
     let (_, without) = cost(&mut bare(), request(KEY, path));
@@ -99,7 +99,7 @@ fn an_allowed_request_costs_one_allocation_and_a_refused_one_few() {
     ] {
         let (got, with) = cost(&mut guarded, request(key, path));
         assert_eq!(got, status, "{what}");
-        // The label of a counter is one more.
+        // The label of a counter is one more allocation.
         let counted = usize::from(cfg!(feature = "metrics") && status != 200);
         assert_eq!(with - without, beyond + counted, "{what}");
     }

@@ -1,4 +1,4 @@
-//! What caches are told of answers and of refusals (S21).
+//! Tests the cache headers of responses and of refusals (S21).
 
 use std::{convert::Infallible, future::ready};
 
@@ -28,8 +28,8 @@ fn rule() -> Rule {
     Rule::resource("products").unscoped()
 }
 
-/// A cookie, a scheme and a type of the user's, through the whole gate: what is answered, what caches are told, and what
-/// the handler still sees.
+/// Tests a cookie, a scheme and a custom source through the whole gate: the response, its cache headers, and the
+/// credentials that the handler still sees.
 #[tokio::test]
 async fn sources_of_the_users_own_are_read_told_of_and_taken_out() {
     #[derive(Debug)]
@@ -76,8 +76,8 @@ async fn sources_of_the_users_own_are_read_told_of_and_taken_out() {
         for (app, is_removed) in [(&kept, false), (&removed, true)] {
             let request = Request::get("/").header(name, &line).body(Body::empty()).unwrap();
             let answer: Response = app.clone().oneshot(request).await.unwrap();
-            let told = (answer.status().as_u16(), all(answer.headers(), "vary"));
-            assert_eq!(told, (status, vary.to_owned()), "{name}: {line}");
+            let cache_headers = (answer.status().as_u16(), all(answer.headers(), "vary"));
+            assert_eq!(cache_headers, (status, vary.to_owned()), "{name}: {line}");
             if status == 200 {
                 let private = if vary.is_empty() { "" } else { "private" };
                 assert_eq!(all(answer.headers(), "cache-control"), private, "{name}");
@@ -92,7 +92,7 @@ async fn sources_of_the_users_own_are_read_told_of_and_taken_out() {
     }
 }
 
-/// Whether one service judges or two, and whenever the store answers.
+/// The result is the same for one service or two, and whether the store answers at once or later.
 #[tokio::test]
 async fn an_answer_to_a_key_that_caches_do_not_know_is_private() {
     let handler = || {
@@ -120,7 +120,7 @@ async fn an_answer_to_a_key_that_caches_do_not_know_is_private() {
         BoxCloneSyncService::new(Authz::new(moody(Mood::Later), policy()).layer(handler())),
         BoxCloneSyncService::new(two),
     ] {
-        let told = async |request: Request<Full<Bytes>>| {
+        let cache_headers = async |request: Request<Full<Bytes>>| {
             let answer = service.clone().oneshot(request).await.unwrap();
             assert!(answer.status() == 200 || answer.status() == 304);
             (all(answer.headers(), "vary"), all(answer.headers(), "cache-control"))
@@ -128,36 +128,36 @@ async fn an_answer_to_a_key_that_caches_do_not_know_is_private() {
         let is = |vary: &str, control: &str| (vary.to_owned(), control.to_owned());
         let ours = "x-api-key, x-access-token";
         for name in ["x-api-key", "x-access-token"] {
-            assert_eq!(told(with(name, KEY)).await, is(ours, "private"), "{name}");
+            assert_eq!(cache_headers(with(name, KEY)).await, is(ours, "private"), "{name}");
             for method in [Method::HEAD, Method::OPTIONS] {
                 let mut request = with(name, KEY);
                 *request.method_mut() = method;
-                assert_eq!(told(request).await, is(ours, "private"), "{name}");
+                assert_eq!(cache_headers(request).await, is(ours, "private"), "{name}");
             }
         }
         let mut not_modified = with("x-api-key", KEY);
         not_modified.headers_mut().insert("if-none-match", "*".parse().unwrap());
-        assert_eq!(told(not_modified).await, is(ours, "private"));
-        // Caches know that header, and it goes first.
+        assert_eq!(cache_headers(not_modified).await, is(ours, "private"));
+        // Caches treat `Authorization` specially by themselves, and it takes precedence over the other header.
         let bearer = format!("Bearer {KEY}");
-        assert_eq!(told(with("authorization", &bearer)).await, is("", ""));
+        assert_eq!(cache_headers(with("authorization", &bearer)).await, is("", ""));
         let mut both = with("authorization", &bearer);
         both.headers_mut().insert("x-api-key", KEY.parse().unwrap());
-        assert_eq!(told(both).await, is("", ""));
-        // The handler knows better.
+        assert_eq!(cache_headers(both).await, is("", ""));
+        // Headers that the handler has set itself take precedence.
         let mut own = with("x-api-key", KEY);
         own.headers_mut().insert("answer-cache-control", "public, max-age=60".parse().unwrap());
         own.headers_mut().append("answer-vary", "accept".parse().unwrap());
         own.headers_mut().append("answer-vary", "accept-language".parse().unwrap());
         let vary = format!("accept; accept-language; {ours}");
-        assert_eq!(told(own).await, is(&vary, "public, max-age=60"));
+        assert_eq!(cache_headers(own).await, is(&vary, "public, max-age=60"));
         let mut everything = with("x-api-key", KEY);
         everything.headers_mut().insert("answer-vary", "*".parse().unwrap());
-        assert_eq!(told(everything).await, is("*", "private"));
+        assert_eq!(cache_headers(everything).await, is("*", "private"));
     }
 }
 
-/// What is public is the same for all, with a key and without, and a cache may keep it for all.
+/// The response of a public route is the same with a key and without, so a shared cache may store it.
 #[tokio::test]
 async fn an_answer_of_a_public_route_is_for_all() {
     let policy = Policy::builder().public("/").build().unwrap();
@@ -189,7 +189,7 @@ async fn the_sources_of_ones_own_are_named() {
     assert_eq!(named(vec![whole, own()], with("authorization", KEY)).await, "");
 }
 
-/// Every status of ours, from every place that refuses.
+/// Returns every status that the crate produces, from every check that refuses.
 async fn refusals<R: Reject<Body> + Clone>(reject: R) -> Vec<(&'static str, u16, Response)> {
     let policy = Policy::builder()
         .route("/products", rule())
@@ -283,7 +283,7 @@ async fn a_refused_grpc_call_is_not_kept() {
     assert_eq!(all(answer.headers(), "cache-control"), "no-store");
 }
 
-/// A handler without a layer around it says it for itself.
+/// A denial that a handler returns without any layer still carries `no-store`.
 #[tokio::test]
 async fn a_denial_as_a_response_is_not_kept() {
     let bare: Router = Router::new().route("/", get(async || Denial::refused("not on Sundays")));

@@ -1,4 +1,4 @@
-//! The client's side: where the key goes, and where it never goes.
+//! The client's side: to which origins the key is sent, and to which it is not.
 
 #[allow(dead_code, reason = "its `main` is for people")]
 #[path = "../../examples/tonic.rs"]
@@ -30,7 +30,7 @@ fn layer(url: &str) -> AttachLayer {
     AttachLayer::new(&ApiKey::new(KEY), &ApiUrl::https_or_loopback(url).unwrap()).unwrap()
 }
 
-/// The headers that come out of the layer.
+/// Returns the headers that the layer passes on.
 async fn through(layer: &AttachLayer, request: Request<()>) -> HeaderMap {
     let show = service_fn(async |request: Request<()>| Ok::<_, Infallible>(request.headers().clone()));
     layer.layer(show).oneshot(request).await.unwrap()
@@ -53,21 +53,21 @@ async fn the_key_goes_to_its_origin_only() {
         ("https://[2001:db8::1]", "https://[2001:db8::1]:443/", true),
         ("http://127.0.0.1", "http://127.0.0.1:80/", true),
         ("http://localhost:3000", "http://LOCALHOST:3000/", true),
-        // Another scheme.
+        // The scheme differs.
         ("https://api.test", "http://api.test/", false),
         ("https://api.test", "http://api.test:443/", false),
         ("https://api.test", "ws://api.test/", false),
         ("https://api.test", "wss://api.test:443/", false),
         ("http://127.0.0.1:3000", "https://127.0.0.1:3000/", false),
-        // Another port.
+        // The port differs.
         ("https://api.test", "https://api.test:80/", false),
         ("https://api.test", "https://api.test:8443/", false),
         ("https://api.test:8443", "https://api.test/", false),
         ("http://localhost:3000", "http://localhost:3001/", false),
         ("https://api.test", "https://api.test:/", false),
-        ("https://api.test", "https://api.test:65979/", false), // 443 + 65536
+        ("https://api.test", "https://api.test:65979/", false), // the port is 443 + 65536
         ("https://[2001:db8::1]:1", "https://[2001:db8::1]:2/", false),
-        // Another host, though it looks alike.
+        // The host differs, though it looks alike.
         ("https://api.test", "https://evil.test/", false),
         ("https://api.test", "https://evil.test/api.test", false),
         ("https://api.test", "https://evil.test/?https://api.test", false),
@@ -89,13 +89,13 @@ async fn the_key_goes_to_its_origin_only() {
         ("http://127.0.0.1:3000", "http://localhost:3000/", false),
         ("http://localhost:3000", "http://127.0.0.1:3000/", false),
         ("http://[::1]:3000", "http://127.0.0.1:3000/", false),
-        // Nothing that says where it goes.
+        // The URI names no origin.
         ("https://api.test", "/orders", false),
         ("https://api.test", "//api.test/orders", false),
         ("https://api.test", "*", false),
         ("https://api.test", "api.test:443", false),
     ] {
-        // Some versions of `http` do not even take them.
+        // Some versions of `http` refuse to parse these.
         let Ok(parsed) = uri.parse::<Uri>() else {
             assert!(!expected, "{uri}");
             continue;
@@ -217,7 +217,8 @@ async fn readiness_is_that_of_the_inner_service() {
     }
 }
 
-/// A server on a port, hence an origin, of its own. It redirects to `?to=` and remembers the keys it was sent.
+/// A server with its own port, and hence its own origin. It redirects to `?to=` and records the keys that it
+/// receives.
 struct Site {
     url: String,
     seen: Arc<Mutex<Vec<Option<String>>>>,
@@ -247,7 +248,7 @@ impl Site {
         Self { url, seen }
     }
 
-    /// Whether each request had a key, since this was last asked.
+    /// Returns for each request since the last call whether it had a key.
     fn keys(&self) -> Vec<bool> {
         let seen = std::mem::take(&mut *self.seen.lock().unwrap());
         seen.into_iter().map(|line| line.is_some_and(|line| line.contains(KEY))).collect()
@@ -278,10 +279,10 @@ async fn a_redirect_to_another_origin_does_not_carry_the_key() {
             layer = layer.header(OWN);
         }
         let client = ServiceBuilder::new().layer(FollowRedirectLayer::new()).layer(layer).service(hyper_client());
-        // To another port.
+        // The redirect goes to another port.
         get(client.clone(), format!("{}/?to={}/&code={status}", ours.url, foreign.url)).await;
         assert_eq!((ours.keys(), foreign.keys()), (vec![true], vec![false]), "{status} {own_header}");
-        // Within the origin, absolute and relative.
+        // The redirect stays within the origin, as an absolute and as a relative URL.
         for to in [format!("{}/next", ours.url), "/next".to_owned()] {
             get(client.clone(), format!("{}/?to={to}&code={status}", ours.url)).await;
             assert_eq!(ours.keys(), [true, true], "{status} {own_header} {to}");
@@ -290,14 +291,14 @@ async fn a_redirect_to_another_origin_does_not_carry_the_key() {
         let alias = ours.url.replace("127.0.0.1", "localhost");
         get(client.clone(), format!("{}/?to={alias}/&code={status}", ours.url)).await;
         assert_eq!(ours.keys(), [true, false], "{status} {own_header}");
-        // Away and back: each hop is judged by itself.
+        // The redirect leaves the origin and returns to it: each hop is checked individually.
         let (a, b) = (&ours.url, &foreign.url);
         get(client, format!("{a}/?to={b}/&code={status}&to={a}/&code={status}")).await;
         assert_eq!((ours.keys(), foreign.keys()), (vec![true, true], vec![false]), "{status} {own_header}");
     }
 }
 
-/// What the layer is for: with a header that is merely set, the other origin learns the key.
+/// Shows why the layer exists: a header that is merely set is also sent to the other origin.
 #[tokio::test]
 async fn a_naive_client_gives_the_key_away() {
     let (ours, foreign) = (Site::start().await, Site::start().await);
@@ -313,12 +314,12 @@ async fn a_naive_client_gives_the_key_away() {
     let inside = ServiceBuilder::new().layer(redirects).layer(naive.clone()).service(hyper_client());
     get(inside, uri.clone()).await;
     assert_eq!((ours.keys(), foreign.keys()), (vec![true], vec![true]));
-    // Our layer cannot see the second hop from outside, as its documentation says.
+    // Outside of the redirects our layer cannot see the second hop, as its documentation says.
     let attach = layer(&ours.url).header(OWN);
     let wrong = ServiceBuilder::new().layer(attach.clone()).layer(FollowRedirectLayer::new()).service(hyper_client());
     get(wrong, uri.clone()).await;
     assert_eq!(foreign.keys(), [true]);
-    // Inside, it takes out what was copied, whoever set it.
+    // Inside of the redirects it removes a copied key, whichever layer has set it.
     let mended =
         ServiceBuilder::new().layer(naive).layer(FollowRedirectLayer::new()).layer(attach).service(hyper_client());
     get(mended, uri).await;

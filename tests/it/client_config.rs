@@ -1,4 +1,4 @@
-//! The client's side: where the key comes from, and how it is kept.
+//! The client's side: where the key is read from, and how it is stored.
 
 use std::{
     path::PathBuf,
@@ -13,7 +13,7 @@ use tower_authz::{
 const KEY: &str = "l64_abc12345_0123456789abcdef0123456789abcdef";
 const SECRET: &str = "0123456789abcdef";
 
-/// A directory that is gone when the test is over.
+/// A directory that is removed when the test is over.
 struct Home(PathBuf);
 
 impl Home {
@@ -29,7 +29,7 @@ impl Home {
         ConfigFile::at(self.0.join(".acme/config.json"))
     }
 
-    /// The file with a text that somebody wrote into it.
+    /// Returns the file after a user has replaced its text.
     fn with(&self, text: impl AsRef<[u8]>) -> ConfigFile {
         let file = self.file();
         file.save(&ApiKey::new(KEY), &ApiUrl::https("https://api.test").unwrap()).unwrap();
@@ -96,7 +96,7 @@ fn the_file_is_private_and_a_warning_says_if_it_is_not() {
             assert!(warning.contains(&path) && warning.contains(&format!("{bits:04o}")), "{warning}");
             assert!(warning.contains("chmod 600") && !warning.contains(SECRET), "{warning}");
         }
-        // Whoever can write the file would choose where a key from elsewhere goes.
+        // A user who can write the file could choose the origin to which a key from another source is sent.
         let found = finder().find();
         assert_eq!(found.is_err(), refused, "{bits:o}");
         match found {
@@ -110,7 +110,7 @@ fn the_file_is_private_and_a_warning_says_if_it_is_not() {
     assert!(finder().find().is_err() && file.read().unwrap().is_some());
     assert!(finder().api_url(ApiUrl::https("https://api.test").unwrap()).find().is_ok(), "the file is not asked");
 
-    // A file that others can read is replaced by one that they cannot, a link by a file.
+    // Saving replaces a file that others can read by one that they cannot, and a symbolic link by a file.
     fs::set_permissions(file.path(), fs::Permissions::from_mode(0o644)).unwrap();
     save();
     assert_eq!(mode(file.path()), 0o600);
@@ -205,7 +205,7 @@ fn the_key_of_a_file_stays_with_its_api() {
     assert_eq!(found.api_url(), &url("https://api.test/v2"));
     let error = finder().api_url(url("https://evil.test")).find().unwrap_err().to_string();
     assert!(error.contains("this key is for https://api.test/v1, and is not sent to https://evil.test"), "{error}");
-    // A key of the program goes where the program says, else where the file says.
+    // A key from the program goes to the program's URL if it sets one, otherwise to that of the file.
     let own = || finder().api_key(ApiKey::new("another"));
     assert_eq!(own().api_url(url("https://evil.test")).find().unwrap().unwrap().api_key().expose(), "another");
     let found = own().find().unwrap().unwrap();

@@ -1,9 +1,9 @@
-//! The router and the policy read every request in the same way. Over random axum routers and hostile
-//! request targets: a handler runs if and only if the rule of its own route admitted the request, once, for
-//! the method and the parameters that the handler sees.
+//! The router and the policy interpret every request in the same way. Over random axum routers and hostile request
+//! targets, a handler runs if and only if the rule of its own route admitted the request, once, for the method and
+//! the parameters that the handler sees.
 //!
-//! What axum would have done is asked of the same router without a gate. What the gate has to do is said
-//! here again, from the specification: nothing of it is taken from the crate.
+//! The same router without a gate shows what axum would have done. The expected behaviour of the gate is restated
+//! here from the specification, and shares no code with the crate.
 
 use std::{
     future::{Ready, ready},
@@ -31,9 +31,9 @@ use tower_authz::{
 
 use crate::support::{KEY, store};
 
-// ---- What is generated -------------------------------------------------------------------------
+// ---- Generators ---------------------------------------------------------------------------------
 
-/// A router as it is drawn: not yet free of conflicts.
+/// A generated router, which may still contain conflicts.
 #[derive(Clone, Debug)]
 struct Shape {
     routes: Vec<RouteShape>,
@@ -49,7 +49,7 @@ struct RouteShape {
     rule: RuleKind,
 }
 
-/// How a router is put into another.
+/// How a router is added to another.
 #[derive(Clone, Debug)]
 enum Joint {
     Nest { prefix: Vec<Segment>, slash: bool },
@@ -60,9 +60,9 @@ enum Joint {
 enum Segment {
     Literal(&'static str),
     Parameter,
-    /// `x-{p}`
+    /// A segment `x-{p}`.
     Prefixed,
-    /// `{*p}`: what stands behind it is dropped.
+    /// A segment `{*p}`. Segments after it are dropped.
     Rest,
 }
 
@@ -72,17 +72,17 @@ enum Methods {
     Get,
     Post,
     GetAndDelete,
-    /// `get(..).fallback(..)`
+    /// The route `get(..).fallback(..)`.
     GetElseFallback,
-    /// Two calls of `route` for one path.
+    /// The route is built by two calls of `route` for one path.
     GetMergedWithPost,
 }
 
-/// What the policy says of a route.
+/// The kind of rule that the policy has for a route.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum RuleKind {
     Ruled,
-    /// Knows a method that HTTP does not.
+    /// The rule accepts a method that is not a standard HTTP method.
     Purging,
     GetOnly,
     GetRuledPostPublic,
@@ -103,7 +103,7 @@ enum Fallback {
 #[derive(Clone, Debug)]
 struct Case {
     shape: Shape,
-    /// The router that the gate is put around, of all in the tree.
+    /// The router, of all in the tree, that the gate is applied to.
     gate: Option<Index>,
     fallback: Fallback,
     asks: Vec<Ask>,
@@ -117,7 +117,7 @@ struct Ask {
 
 #[derive(Clone, Debug)]
 enum Target {
-    /// A path of some route, with these values in its parameters, and then spoilt.
+    /// A path of a route, with these values in its parameters, and then with random edits.
     Near {
         route: Index,
         values: Vec<Vec<u8>>,
@@ -141,7 +141,7 @@ fn segment() -> impl Strategy<Value = Segment> {
     prop_oneof![
         8 => select(&["a", "b", "admin", "v1.2"][..]).prop_map(Segment::Literal),
         1 => select(&["A", "a%20b", "caf%C3%A9", "~x", "x-1"][..]).prop_map(Segment::Literal),
-        // No rule can name these.
+        // No rule can have these in its pattern.
         1 => select(&["..", "a;b", "%2e%2e", "", "b%2Fc"][..]).prop_map(Segment::Literal),
         4 => Just(Segment::Parameter),
         2 => Just(Segment::Prefixed),
@@ -202,7 +202,7 @@ fn bytes(tokens: &'static [&'static [u8]]) -> impl Strategy<Value = Vec<u8>> {
     select(tokens).prop_map(<[u8]>::to_vec)
 }
 
-/// What may stand where a parameter does.
+/// Generates the value of a parameter.
 fn value() -> impl Strategy<Value = Vec<u8>> {
     const ORDINARY: &[&[u8]] =
         &[b"a", b"b", b"7", b"admin", b"d%65", b"%C3%A9", b"A", b"x-1", b"a..b", b"~!$&'()*+,=:@", b"%20"];
@@ -309,7 +309,7 @@ fn case() -> impl Strategy<Value = Case> {
 
 // ---- The router of a case ----------------------------------------------------------------------
 
-/// A router that axum accepts: conflicts and what axum cannot express are left away.
+/// A router that axum accepts: conflicts, and what axum cannot express, are left out.
 struct Node {
     routes: Vec<(String, usize)>,
     children: Vec<(Option<String>, Node)>,
@@ -320,7 +320,7 @@ struct Node {
 /// A route, or a fallback handler if it has no pattern.
 #[derive(Clone, Debug)]
 struct Place {
-    /// With all prefixes: put together here, not by axum.
+    /// The pattern with all prefixes, which is joined here and not by axum.
     pattern: Option<String>,
     methods: Methods,
     rule: RuleKind,
@@ -329,7 +329,7 @@ struct Place {
 
 struct Planner {
     gate: usize,
-    /// The prefix of the router that the gate is put around.
+    /// The prefix of the router that the gate is applied to.
     gate_prefix: String,
     nodes: usize,
     fallbacks: Vec<String>,
@@ -363,13 +363,13 @@ impl Planner {
             if rule != RuleKind::Ghost {
                 node.routes.push((path, self.places.len()));
             } else if pattern.contains('*') {
-                // Such a pattern is meant to take hold where axum matched nothing.
+                // A rest pattern is meant to match where axum matched nothing.
                 continue;
             }
             self.places.push(Place { pattern: Some(pattern), methods: route.methods, rule, gated });
         }
-        // axum registers a fallback under the prefix like a route, so two must not meet, nor may its prefix have
-        // a parameter; and of two routers that are merged only one can have a fallback.
+        // axum registers a fallback under the prefix like a route, so two must not have the same prefix, and the
+        // prefix must not have a parameter. Of two routers that are merged only one can have a fallback.
         let base = prefix.trim_end_matches('/').to_owned();
         if shape.fallback && may_fall_back && !base.contains('{') && !self.fallbacks.contains(&base) {
             self.fallbacks.push(base);
@@ -386,7 +386,7 @@ impl Planner {
                         .collect();
                     let (path, _) = written(&segments, *slash, prefix);
                     let whole = joined(prefix, &path);
-                    // axum wants routers at the root merged.
+                    // axum requires that routers at the root are merged.
                     if path == "/" { (None, prefix.to_owned(), false) } else { (Some(path), whole, true) }
                 }
             };
@@ -401,11 +401,11 @@ fn count(shape: &Shape) -> usize {
     1 + shape.children.iter().map(|(_, child)| count(child)).sum::<usize>()
 }
 
-/// The text of a path, and whether a rule can name it. Parameters are named by their depth, so that routes
-/// that share a beginning do not conflict more than they must.
+/// Returns the text of a path, and whether a rule can have it as its pattern. Parameters are named by their depth, so
+/// that routes with a common prefix conflict no more than necessary.
 fn written(segments: &[Segment], slash: bool, prefix: &str) -> (String, bool) {
     let depth = prefix.trim_end_matches('/').matches('/').count();
-    // Behind a slash axum drops the slashes at the beginning.
+    // After a slash axum drops the leading slashes.
     let empty = |segment: &&Segment| prefix.ends_with('/') && matches!(segment, Segment::Literal(""));
     let mut text = String::new();
     for (place, segment) in segments.iter().skip_while(empty).enumerate() {
@@ -430,7 +430,7 @@ fn written(segments: &[Segment], slash: bool, prefix: &str) -> (String, bool) {
     (text, clean && !whole.contains(';'))
 }
 
-/// Whether axum refuses the two in one router: equal, or a rest where the other has a parameter.
+/// Whether axum refuses the two in one router: they are equal, or one has a rest where the other has a parameter.
 fn conflict(one: &str, other: &str) -> bool {
     let different = one.split('/').zip(other.split('/')).find(|(one, other)| one != other);
     one == other
@@ -439,7 +439,7 @@ fn conflict(one: &str, other: &str) -> bool {
         })
 }
 
-/// As the documentation of `Router::nest` has it: the inner `/` is the prefix itself.
+/// Joins as the documentation of `Router::nest` describes: the inner `/` is the prefix itself.
 fn joined(prefix: &str, path: &str) -> String {
     match prefix.strip_suffix('/') {
         Some(_) => format!("{prefix}{}", path.trim_start_matches('/')),
@@ -448,7 +448,7 @@ fn joined(prefix: &str, path: &str) -> String {
     }
 }
 
-// ---- What happened -----------------------------------------------------------------------------
+// ---- Recorded events ---------------------------------------------------------------------------
 
 /// One call of a handler.
 #[derive(Clone, Debug, PartialEq)]
@@ -456,9 +456,9 @@ struct Run {
     place: usize,
     route: Option<String>,
     method: Method,
-    /// As the handler sees it: nested routers strip prefixes.
+    /// The path as the handler sees it: nested routers strip prefixes.
     path: String,
-    /// `None` if axum could not decode one.
+    /// This is `None` if axum could not decode one of them.
     parameters: Option<Vec<(String, String)>>,
 }
 
@@ -480,7 +480,7 @@ struct Events {
 
 type Log = Arc<Mutex<Events>>;
 
-/// The handler of a place: it notes what it sees.
+/// Returns the handler of a route, which records what it sees.
 fn handler(
     log: &Log,
     place: usize,
@@ -535,7 +535,7 @@ fn router(node: &Node, places: &[Place], log: &Log, gate: &impl Fn(Router) -> Ro
     if node.gated { gate(router) } else { router }
 }
 
-/// A rule that notes every decision that is made by it.
+/// Returns a rule that records each of its decisions.
 fn rule(log: &Log, place: Option<usize>, pattern: &str, admits: bool) -> Rule {
     let log = Arc::clone(log);
     let names: Vec<String> = names(pattern).map(str::to_owned).collect();
@@ -566,7 +566,7 @@ fn policy(places: &[Place], fallback: Fallback, log: &Log) -> Policy {
         let rule = |admits| rule(log, Some(index), pattern, admits);
         policy = match place.rule {
             RuleKind::LeftOut => policy,
-            // Outside of the gate nobody asks the policy: what it says there must not count inside.
+            // Outside of the gate the policy is not consulted, so this public route must have no effect inside.
             _ if !place.gated => policy.public(pattern),
             RuleKind::Ruled => policy.route(pattern, rule(true)),
             RuleKind::Purging => policy.route(pattern, rule(true).method(purge(), Access::Write)),
@@ -586,13 +586,13 @@ fn policy(places: &[Place], fallback: Fallback, log: &Log) -> Policy {
     policy.build().unwrap()
 }
 
-// ---- What the specification says ---------------------------------------------------------------
+// ---- The specification -------------------------------------------------------------------------
 
-/// Who may run a handler.
+/// The condition under which a handler may run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Demand {
     Nothing,
-    /// A key, and one decision.
+    /// The handler needs a key, and one decision.
     Decision,
     Impossible,
 }
@@ -603,7 +603,8 @@ fn demand(place: &Place, others: &[Place], fallback: Fallback, method: &Method, 
     let public = |open| if open { Demand::Nothing } else { Demand::Impossible };
     let ruled = |open| if open { Demand::Decision } else { Demand::Impossible };
     if place.pattern.is_none() {
-        // The rule of a route is for that route: its path does not fall through, in whichever spelling.
+        // The rule of a route applies to that route only: a path that it covers must not reach the fallback, in any
+        // spelling.
         let decoded = percent_encoding::percent_decode_str(path).decode_utf8_lossy();
         let named = |other: &Place| {
             let pattern = other.pattern.as_deref().filter(|_| other.rule != RuleKind::LeftOut);
@@ -629,14 +630,14 @@ fn demand(place: &Place, others: &[Place], fallback: Fallback, method: &Method, 
     }
 }
 
-/// Whether a pattern covers a path, told segment by segment.
+/// Whether a pattern covers a path, compared segment by segment.
 fn covers(pattern: &str, path: &str) -> bool {
     let (mut segments, mut values) = (pattern.split('/').peekable(), path.split('/'));
     while let Some(segment) = segments.next() {
         let Some(value) = values.next() else { return false };
         let fits = match segment.split_once('{') {
             Some((_, name)) if name.starts_with('*') => return !value.is_empty(),
-            // axum takes `/x-/a` for `/x-{p}/a`, but not `/x-` for `/x-{p}`.
+            // axum matches `/x-/a` for `/x-{p}/a`, but not `/x-` for `/x-{p}`.
             Some((before, _)) => value
                 .strip_prefix(before)
                 .is_some_and(|rest| !rest.is_empty() || (!before.is_empty() && segments.peek().is_some())),
@@ -649,7 +650,7 @@ fn covers(pattern: &str, path: &str) -> bool {
     values.next().is_none()
 }
 
-/// S14, told from the decoded text where the crate goes through the raw one.
+/// Checks S14 on the decoded text, whereas the crate scans the raw one.
 fn is_clean(path: &str) -> bool {
     let visible = |byte: u8| (0x21..=0x7e).contains(&byte);
     let Some(rest) = path.strip_prefix('/') else { return false };
@@ -681,15 +682,15 @@ fn is_clean(path: &str) -> bool {
 
 // ---- The property ------------------------------------------------------------------------------
 
-/// What stands around the router.
+/// The layers around the router.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Gate {
     Whole,
-    /// The two layers by hand; nobody looks at the path.
+    /// Both layers are applied separately, and the path is not checked.
     WithoutCleanPath,
-    /// The route that axum matched is kept from the gate: the policy matches the path that it sees.
+    /// The gate does not see the route that axum matched, so the policy matches the path that it sees.
     WithoutMatchedRoute,
-    /// Around the router twice: every request is decided about twice.
+    /// Two gates are around the router, so each request is decided twice.
     Twice,
 }
 
@@ -728,7 +729,7 @@ fn gated(router: Router, gate: Gate, policy: &Arc<Policy>) -> Router {
     }
 }
 
-/// How often what was reached, so that the property cannot come true by nothing happening.
+/// Counts what the requests reached, so that the property cannot hold vacuously.
 #[derive(Clone, Copy, Debug, Default)]
 struct Reached {
     decided: usize,
@@ -742,7 +743,7 @@ struct Reached {
     deepest: usize,
 }
 
-/// A router without a gate, the same with one, and what happens in them.
+/// A router without a gate, the same router with one, and a log of the events in them.
 struct World {
     places: Vec<Place>,
     fallback: Fallback,
@@ -750,12 +751,13 @@ struct World {
     whole: Router,
     log: Log,
     gate_is_inner: bool,
-    /// axum does not strip `/x-{p}` off what it matches: below it nobody can tell what a `{*rest}` is to the handler.
+    /// axum matches `/x-{p}` but does not strip it: below such a prefix the text of a `{*rest}` in the handler is
+    /// unknown.
     rest_is_uncertain: bool,
 }
 
 impl World {
-    /// None of a router that axum refuses: two routes that are in each other's way, as nesting has put them together.
+    /// Returns `None` if axum refuses the router because two routes conflict after nesting.
     fn new(case: &Case, gate: Gate) -> Option<Self> {
         let (node, Planner { places, gate_prefix, .. }) = Planner::plan(case);
         let log = Log::default();
@@ -786,7 +788,7 @@ impl World {
         std::mem::take(&mut *self.log.lock().unwrap())
     }
 
-    /// Both halves: nothing runs that must not, and everything runs that may.
+    /// Checks both directions: no handler runs that must not, and every handler runs that may.
     fn check(&self, method: &Method, uri: &Uri, reached: &mut Reached) -> Result<(), String> {
         let truth = self.send(&self.bare, method, uri, true);
         for key in [true, false] {
@@ -816,7 +818,7 @@ impl World {
         Ok(())
     }
 
-    /// What ran was clean, and allowed by one decision that was about nothing else.
+    /// Checks that a handler ran only on a clean path, and only by one decision, which was about the same request.
     fn check_sound(&self, events: &Events, uri: &Uri, key: bool) -> Result<(), String> {
         let wrong = |what: &str| Err(format!("{what}: {events:?}"));
         let run = match &*events.runs {
@@ -844,7 +846,7 @@ impl World {
                     place: place.pattern.is_some().then_some(run.place),
                     route: place.pattern.clone(),
                     method: run.method.clone(),
-                    // A fallback below a parameter sees it, but its rule cannot ask.
+                    // A fallback below a parameter sees it, but its rule cannot read it.
                     parameters: match &place.pattern {
                         Some(pattern) => {
                             let is_certain = !(self.rest_is_uncertain && pattern.contains("{*"));
@@ -881,12 +883,12 @@ impl World {
         reached.deepest = reached.deepest.max(slashes);
     }
 
-    /// The request target, if it is one at all: else no server would hand it to a router.
+    /// Returns the request target, or `None` if it is not valid: then no server would pass it to a router.
     fn uri(&self, target: &Target) -> Option<Uri> {
         let mut text = match target {
             Target::Free(parts) => parts.concat(),
             Target::Near { route, values, .. } => {
-                // Routes that nobody guards are less of interest.
+                // Routes outside of the gate are less interesting, so they are chosen less often.
                 let often = |place: &'_ &Place| if place.gated { 4 } else { 1 };
                 let patterns: Vec<&str> = self
                     .places
@@ -908,7 +910,7 @@ impl World {
     }
 }
 
-/// The pattern with values in place of its parameters.
+/// Replaces the parameters of the pattern by values.
 fn filled(pattern: &str, values: &[Vec<u8>]) -> Vec<u8> {
     let mut parts = pattern.split('{');
     let mut text = parts.next().unwrap().as_bytes().to_vec();
@@ -987,8 +989,8 @@ fn the_generators_reach_what_they_should() {
     }
 }
 
-/// The first thing that a gate lets happen though it must not: only the half of the property that says what
-/// must not run.
+/// Returns the first request that a gate admits though it must not. It checks only the direction that says what must
+/// not run.
 fn violation(gate: Gate) -> Option<String> {
     let config = ProptestConfig { max_shrink_iters: 0, ..config() };
     let mut runner = TestRunner::new_with_rng(config.clone(), TestRng::deterministic_rng(config.rng_algorithm));
@@ -1008,7 +1010,7 @@ fn violation(gate: Gate) -> Option<String> {
     }
 }
 
-/// A property that nothing can break says nothing: three gates that are broken on purpose.
+/// A property that cannot fail is worthless, so it must detect three gates that are broken on purpose.
 #[test]
 fn the_property_notices_a_broken_gate() {
     for (gate, told) in [

@@ -1,4 +1,4 @@
-//! What tower promises to every service, kept by both mechanisms, for every way a store can answer.
+//! Both layers keep the contract of a tower service, for every way in which a store can answer.
 
 use std::{
     convert::Infallible,
@@ -19,7 +19,7 @@ fn moody(mood: Mood) -> MoodyStore {
     MoodyStore { mood, keys: store(products_reader()) }
 }
 
-/// Panics if it is called without having been polled ready. A clone is not ready.
+/// Panics if it is called before it was polled ready. A clone is not ready.
 #[derive(Default)]
 struct OnlyIfReady {
     ready: bool,
@@ -86,7 +86,7 @@ async fn a_permit_that_was_reserved_is_used() {
     }
 }
 
-/// Not `Clone`: the type system shows that `require` and a ready look-up need none.
+/// The service is not `Clone`, so this compiles only if `require` and an immediate look-up need no clone.
 struct NotClone(Handler);
 
 impl<B> Service<Request<B>> for NotClone {
@@ -195,7 +195,7 @@ async fn inner_errors_come_through_as_they_are() {
 
 #[tokio::test]
 async fn any_request_body_and_any_response_body_will_do() {
-    // No request body, and a response body that only `Default` can make.
+    // The request has no body, and the response body can only be built by `Default`.
     let service = AuthenticateLayer::new(moody(Mood::AtOnce))
         .with_rejection(Empty)
         .layer(service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(()))));
@@ -204,7 +204,7 @@ async fn any_request_body_and_any_response_body_will_do() {
     let request = Request::get("/").header("x-access-token", KEY).body(()).unwrap();
     assert_eq!(service.oneshot(request).await.unwrap().status(), StatusCode::OK);
 
-    // The body of axum.
+    // The bodies are those of axum.
     let service =
         AuthenticateLayer::new(moody(Mood::Later)).layer(service_fn(async |request: Request<axum::body::Body>| {
             Ok::<_, Infallible>(Response::new(request.into_body()))

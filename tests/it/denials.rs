@@ -1,4 +1,4 @@
-//! What is refused, and what the refusal looks like.
+//! Which requests are denied, and how the denial is rendered.
 
 use std::{
     sync::{Arc, Mutex},
@@ -23,7 +23,7 @@ use tower_authz::{
 
 use crate::support::{Handler, KEY, get, products_reader, send, store, store_of};
 
-/// A key of each status.
+/// Returns a store with one key of each status.
 fn keys() -> MemoryStore {
     let now = SystemTime::now();
     let minute = Duration::from_secs(60);
@@ -243,7 +243,7 @@ async fn a_concealed_rule_looks_like_no_rule() {
     assert_eq!(hidden.0, StatusCode::NOT_FOUND);
 }
 
-/// Whatever else is wrong with a request, a key that is not let in learns nothing of a concealed route.
+/// A key without permission learns nothing of a concealed route, whichever other error the request has.
 #[tokio::test]
 async fn a_concealed_rule_tells_nothing_of_its_ids_and_methods() {
     let rule = || Rule::resource("secrets").scoped(EntityRef::from_path(Dimension::SHOP, "shop")).concealed();
@@ -362,7 +362,7 @@ async fn a_public_route_hides_credentials_too() {
         Ok::<_, std::convert::Infallible>(Response::new(Full::<Bytes>::from(format!("{:?}", request.headers()))))
     });
     let authz = Authz::new(store(products_reader()), policy);
-    // Whoever the host is, which has to be nobody's on a public route.
+    // The host may be any on a public route, including one that names no tenant.
     let tenants = authz.clone().with_tenant_hosts(TenantHosts::new("{tenant}.example.com").unwrap());
     for host in [None, Some("10.0.0.5"), Some("a..b")] {
         for (authz, removed) in [(&authz, false), (&tenants, false), (&tenants.clone().remove_credential(), true)] {
@@ -377,7 +377,7 @@ async fn a_public_route_hides_credentials_too() {
     assert!(!format!("{:?}", Head::new(&request)).contains(KEY));
 }
 
-/// What a handler of a public route takes for the client is whom the proxy names, and not the proxy.
+/// The handler of a public route sees the client that the proxy names, and not the proxy.
 #[tokio::test]
 async fn a_public_route_knows_its_client_behind_a_proxy() {
     let policy = Policy::builder().public("/").build().unwrap();
@@ -394,7 +394,8 @@ async fn a_public_route_knows_its_client_behind_a_proxy() {
     assert!(shown.contains("192.0.2.7"), "{shown}");
 }
 
-/// A policy as a check inside of a rule finds its own route for the path, whatever the outer one has found.
+/// A policy that is a check inside of a rule matches the path itself, independently of the route that the outer one
+/// has matched.
 #[tokio::test]
 async fn a_policy_inside_of_a_rule_finds_its_own_routes() {
     let inner = Policy::builder()
@@ -461,8 +462,8 @@ async fn expiry_follows_the_clock_that_is_given() {
     assert_eq!(send(service, get("/")).await.0, StatusCode::UNAUTHORIZED);
 }
 
-/// What a check of the user's own sees of the request: the one that was authenticated, nobody whom an outer layer has
-/// put there, and no key in anything that it may print. Whether one service judges or two.
+/// A user check sees the authenticated principal, but no principal that an outer layer has inserted and no key in
+/// anything that it may print. This holds for one service and for two.
 #[tokio::test]
 async fn checks_of_ones_own_see_the_caller_and_no_key() {
     let seen = Arc::new(Mutex::new(String::new()));
@@ -497,8 +498,8 @@ async fn checks_of_ones_own_see_the_caller_and_no_key() {
         assert!(!told.contains(KEY) && !told.contains("planted"), "{told}");
     }
     assert!(told[0].contains("Sensitive") && !told[1].contains("Sensitive"), "{told:?}");
-    // What comes before all else sees nobody at all, and that there is a key, whoever takes it away later.
-    let entrance = |head: &Head<'_>| {
+    // The pre-check sees no principal at all, and it sees that there is a key, even if that is removed later.
+    let pre_check = |head: &Head<'_>| {
         let somebody = head.principal().is_some() || head.extensions().get::<Principal>().is_some();
         match (somebody, head.headers().get("authorization")) {
             (false, Some(key)) if key.is_sensitive() => Ok(()),
@@ -507,12 +508,12 @@ async fn checks_of_ones_own_see_the_caller_and_no_key() {
     };
     let mut request = get("/products");
     request.extensions_mut().insert(planted());
-    let layer = AuthenticateLayer::new(store(products_reader())).remove_credential().with_pre_check(entrance);
+    let layer = AuthenticateLayer::new(store(products_reader())).remove_credential().with_pre_check(pre_check);
     assert_eq!(send(layer.layer(Handler::default()), request).await.0, 200);
 }
 
-/// Wherever code of the user's own looks at a request, it finds the caller where handlers do; and what it does not find
-/// is refused.
+/// All user code that inspects a request finds the principal where handlers do, and a principal that is missing leads
+/// to a denial.
 #[tokio::test]
 async fn functions_and_shadows_find_the_caller_too() {
     let seen = Arc::new(Mutex::new(Vec::new()));
@@ -541,7 +542,8 @@ async fn functions_and_shadows_find_the_caller_too() {
     assert_eq!(send(service, get("/products")).await.0, 400);
 }
 
-/// Most of the time it is enough to know the second; not when it is the one in which a key begins or ends.
+/// The coarse clock suffices for most requests, but not for those in the second in which a key becomes valid or
+/// expires.
 #[tokio::test]
 async fn a_key_ends_and_begins_at_its_moment_by_the_clock_of_the_system() {
     let moment = SystemTime::now() + Duration::from_millis(300);
@@ -564,7 +566,7 @@ async fn a_key_ends_and_begins_at_its_moment_by_the_clock_of_the_system() {
     assert_eq!(both().await, [401, 200], "not a millisecond late");
 }
 
-/// Nobody is told who calls, nor that it is somebody else; the rules hold as ever.
+/// The handler gets no principal, not even one of an outer layer, and the rules are enforced as usual.
 #[tokio::test]
 async fn without_a_principal_the_rules_hold_and_the_handler_hears_of_nobody() {
     let seen = Arc::new(Mutex::new(Vec::new()));
@@ -603,8 +605,8 @@ async fn without_a_principal_the_rules_hold_and_the_handler_hears_of_nobody() {
     assert_eq!(*caller.lock().unwrap(), "test-key");
 }
 
-/// A denial that a handler raises is said as one of the layer's own: with the key, for a bearer, and without a body to
-/// a HEAD.
+/// A denial that a handler returns is rendered like one of the layer: with the key id, with a challenge for a bearer,
+/// and without a body for HEAD.
 #[tokio::test]
 async fn a_raised_denial_is_said_in_full_by_one_service_and_by_two() {
     let handler = tower::service_fn(async |_: Request<Full<Bytes>>| {

@@ -1,4 +1,4 @@
-//! The same denials in each dialect, and what none of them may tell.
+//! Renders the same denials in each dialect, and checks that none discloses internal details.
 
 use std::convert::Infallible;
 
@@ -49,7 +49,7 @@ fn each_dialect_says_it_in_its_way() {
     }
 }
 
-/// A request that a check refuses for this cause.
+/// Sends a request that a check refuses for this cause.
 async fn refused<R: Reject<Bytes>>(dialect: R, cause: Cause, method: &str, kind: &str) -> Response<Bytes> {
     let check = move |_: &Head<'_>| Err::<(), Denial>(cause.clone().into());
     let handler = service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(Bytes::from("handled"))));
@@ -77,7 +77,8 @@ async fn grpc_answers_in_trailers_only() {
     }
 }
 
-/// A client that speaks no gRPC takes HTTP 200 for success, and to a `CONNECT` it would open a tunnel.
+/// A client that does not speak gRPC would take HTTP 200 for success, and after a `CONNECT` it would treat the
+/// connection as a tunnel.
 #[tokio::test]
 async fn what_is_no_grpc_call_is_refused_in_another_dialect() {
     for (method, kind) in [
@@ -97,7 +98,8 @@ async fn what_is_no_grpc_call_is_refused_in_another_dialect() {
     }
 }
 
-/// What a handler raises is said in the form that its request asked for, though the request is gone by then.
+/// A denial that a handler returns is rendered in the form that the request asked for, although the request is
+/// consumed by then.
 #[tokio::test]
 async fn a_raised_denial_is_a_grpc_status_to_a_grpc_call_only() {
     let policy = Policy::builder().route("/", Rule::resource("products").unscoped().method(Method::POST, Access::Read));
@@ -112,7 +114,7 @@ async fn a_raised_denial_is_a_grpc_status_to_a_grpc_call_only() {
     }
 }
 
-/// What a store says of its troubles is for the log.
+/// The error of a store belongs in the log, and not in the response.
 #[tokio::test]
 async fn no_dialect_tells_what_the_store_says() {
     let policy = || Policy::builder().route("/", Rule::resource("products").unscoped()).build().unwrap();

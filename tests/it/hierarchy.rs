@@ -1,4 +1,4 @@
-//! Shops, their companies and their countries, where the directory has gaps, and where there is none.
+//! Tests shops, their companies and their countries, with gaps in the directory, and without a directory.
 
 use std::sync::{Arc, Mutex};
 
@@ -65,7 +65,7 @@ async fn a_shop_that_the_directory_does_not_place_is_foreign() {
         build(Directory::builder().shop("ch", Some("1"))),
         build(Directory::builder().shop("de", None).shop("ch", Some("1"))),
         build(Directory::builder().country("de", "at", None)),
-        // The last shop was taken out.
+        // The last shop was removed, so the directory is empty.
         build(Directory::builder()),
     ];
     let grants = [Grant::builder().only("company", [1]), Grant::builder().except("company", [2])];
@@ -81,7 +81,7 @@ async fn a_shop_that_the_directory_does_not_place_is_foreign() {
             }
         }
     }
-    // Without a company list a company does not matter.
+    // Without a company list the company of a shop does not matter.
     let grant = Grant::builder().read("shops").only("shop", ["de"]).build().unwrap();
     for gap in gaps {
         assert_eq!(status(&app(grant.clone(), gap), "/companies/1/shops/de").await, 200);
@@ -106,13 +106,14 @@ async fn a_country_that_the_directory_does_not_place_is_foreign() {
             }
         }
     }
-    // The country is placed, and its shop is not.
+    // The directory knows the shop of the country, but not the company of the shop.
     let half = build(Directory::builder().country("de", "at", Some("1001")));
     let grant = Grant::builder().read("shops").only("company", [1]).build().unwrap();
     assert_eq!(status(&app(grant, half), "/countries/1001").await, 403);
 }
 
-/// Where nobody has declared a hierarchy, a rule decides by what it names, and what it does not name is refused.
+/// If no hierarchy is declared, a rule decides by the entities that it names, and a restriction over a dimension that
+/// it does not name refuses the request.
 #[tokio::test]
 async fn without_a_directory_a_rule_decides_by_what_it_names() {
     let both = || Grant::builder().read("shops").only("company", [1]).only("shop", ["de"]).build().unwrap();
@@ -135,7 +136,7 @@ async fn without_a_directory_a_rule_decides_by_what_it_names() {
             assert_eq!(status(&app, path).await, expected, "{path}");
         }
     }
-    // One that is given is one, though there is nothing in it.
+    // An empty directory that is given is still a declared one.
     for given in [r#"{"keys":[],"directory":{}}"#, r#"{"keys":[],"directory":{"shops":[]}}"#] {
         let again = KeyFile::parse(&KeyFile::parse(given, "f").unwrap().to_json().unwrap(), "f").unwrap();
         for directory in [declared_by_file(given), again.directory().clone()] {
@@ -144,8 +145,8 @@ async fn without_a_directory_a_rule_decides_by_what_it_names() {
     }
 }
 
-/// What a rule says of companies holds for what a handler asks, whether or not the rule leaves it anything to do, and
-/// whether one service judges or two.
+/// The handling of companies in a rule also applies to what the handler checks, whether or not the rule leaves
+/// obligations to it, and for one service as for two.
 #[tokio::test]
 async fn what_a_rule_says_holds_in_the_handler() {
     let silent = || Rule::resource("shops").scoped(shop());
@@ -174,7 +175,7 @@ async fn what_a_rule_says_holds_in_the_handler() {
     }
 }
 
-/// Asks for another shop than that of the path, of which the rule says the same.
+/// Checks another shop than that of the path. The rule applies to both in the same way.
 async fn asks(principal: Principal) -> Result<&'static str, tower_authz::Denial> {
     let _ = principal.scope("project");
     principal.require(Dimension::SHOP, "yy")?;
@@ -185,7 +186,7 @@ fn pass() -> Rule {
     Rule::resource("shops").unscoped()
 }
 
-/// What `require` and `allows` say of a shop, below a rule.
+/// Returns the answer of `require` and `allows` about a shop, below a rule.
 async fn answers(rule: Rule, grant: Grant, directory: Directory) -> bool {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&seen);
@@ -208,7 +209,7 @@ fn principal(grant: &Grant, directory: Directory) -> Principal {
     Principal::new(record.into(), directory, ClientAddress::UNKNOWN)
 }
 
-/// A rule without obligations, with some that are met, and one that conceals: they say the same of companies, so a
+/// A rule without obligations, one with obligations that are met, and one that conceals handle companies alike, so a
 /// handler gets the same answers below each.
 #[tokio::test]
 async fn obligations_change_no_answer() {
@@ -224,7 +225,7 @@ async fn obligations_change_no_answer() {
     }
 }
 
-/// Of several rules on the way each must name companies, as each would have judged the shop had it stood in the path.
+/// If several rules apply, each must name companies, as each would have had to if the shop had been in the path.
 #[tokio::test]
 async fn of_several_rules_each_has_to_name_what_counts() {
     let grant = || Grant::builder().read("shops").only("company", [1]).build().unwrap();
@@ -279,7 +280,7 @@ fn is_anything(id: &str) -> bool {
     !id.is_empty()
 }
 
-/// Whether a database shows the row of an id to a query with this filter.
+/// Whether a query with this filter returns the row of an id.
 fn shows(filter: &Filter, id: &str) -> bool {
     match filter {
         Filter::All => true,
@@ -288,14 +289,15 @@ fn shows(filter: &Filter, id: &str) -> bool {
     }
 }
 
-/// What a scope says of ids, below a rule that names some dimensions: by its filter, by `allows`, and by `require`.
+/// Returns the answers of a scope about ids, below a rule that names some dimensions: by its filter, by `allows`, and
+/// by `require`.
 fn said(rule: Rule, caller: Principal, over: &Dimension, ids: &[&str]) -> Vec<[bool; 3]> {
     let answers = Mutex::new(Vec::new());
     let handler = service_fn(|request: Request<Body>| {
         let principal = request.extensions().get::<Principal>().unwrap();
         let scope = principal.scope(over.clone());
         let filter = scope.filter();
-        // A database holds ids of the dimension, and nothing else.
+        // A database holds only valid ids of the dimension.
         for id in ids.iter().filter(|id| over.accepts(id)) {
             let required = principal.require(over.clone(), id).is_ok();
             answers.lock().unwrap().push([shows(&filter, id), scope.allows(id), required]);
@@ -312,7 +314,7 @@ fn said(rule: Rule, caller: Principal, over: &Dimension, ids: &[&str]) -> Vec<[b
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// However rule and key spell a dimension.
+    /// The answers agree for every combination of the grammars of rule and key.
     #[test]
     fn a_scope_says_the_same_in_each_way(
         (read, spelt) in (0..GRAMMARS.len(), 0..GRAMMARS.len()),
@@ -332,7 +334,7 @@ proptest! {
         }
     }
 
-    /// Whatever the directory knows, and whatever the rule names.
+    /// The answers agree for every directory, and for every set of dimensions that the rule names.
     #[test]
     fn a_scope_of_shops_says_the_same_in_each_way(
         declared in any::<bool>(),

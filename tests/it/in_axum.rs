@@ -1,4 +1,4 @@
-//! Inside axum: the matched route decides, and handlers take part.
+//! Tests the layers inside of axum: the matched route decides, and handlers take part.
 
 use axum::{
     Json, Router,
@@ -37,7 +37,7 @@ async fn nested_routers_are_judged_by_the_whole_pattern() {
     };
     let echo = get(async |Path(all): Path<Vec<(String, String)>>| Json(all));
     let inner = || Router::new().route("/orders/{id}", echo.clone());
-    // The layer may stand on any router of the nest.
+    // The layer may be applied to any router of the nest.
     let outside: Router = Router::new()
         .nest("/api/{version}", Router::new().nest("/shops/{shop}", inner()))
         .layer(Authz::new(store(clerk()), policy()));
@@ -86,8 +86,8 @@ async fn what_axum_matched_to_no_route_has_no_rule() {
     assert_eq!(send(open, request("/unlisted")).await.0, 404, "a route without a rule is not the fallback");
 }
 
-/// axum tells no pattern for what is nested as a service: a `{*rest}` pattern covers it, and goes before
-/// the fallback.
+/// axum reports no pattern for a nested service: a `{*rest}` pattern covers it, and takes precedence over the
+/// fallback.
 #[tokio::test]
 async fn nested_services_are_covered_by_a_rest_pattern() {
     let files = || {
@@ -112,7 +112,7 @@ async fn nested_services_are_covered_by_a_rest_pattern() {
     assert_eq!(send(app, keyless("/admin")).await.0, 401, "a route of its own, without a rule");
 }
 
-/// A check of the user's own in the rule of the fallback finds the caller where handlers do.
+/// A user check in the rule of the fallback finds the principal where handlers do.
 #[tokio::test]
 async fn a_check_of_the_fallback_finds_the_caller() {
     let rule = Rule::resource("orders").unscoped().check(|head: &Head<'_>| {
@@ -123,8 +123,8 @@ async fn a_check_of_the_fallback_finds_the_caller() {
     assert_eq!(send(app, request("/anywhere")).await.0, 200);
 }
 
-/// What is served under a prefix may decode paths before it looks: an escape must not make another rule's
-/// path of one, nor may the rule of a route be dodged into the fallback.
+/// A service that is nested under a prefix may decode paths before it reads them: an escape must not turn a path into
+/// that of another rule, and must not make a path skip the rule of its route and reach the fallback.
 #[tokio::test]
 async fn nested_services_are_judged_as_they_may_read_the_path() {
     let files = tower::service_fn(async |_: Request<Body>| {
@@ -162,7 +162,7 @@ async fn a_fallback_is_for_routers_only() {
     assert_eq!(send(service, Request::get("/unlisted").body(Body::empty()).unwrap()).await.0, 401);
 }
 
-/// Somebody rewrites the path between two routers: what the handler sees is not what arrived.
+/// Middleware rewrites the path between two routers, so the handler sees a different path than the one that arrived.
 #[tokio::test]
 async fn a_path_that_was_rewritten_is_refused() {
     let policy =
@@ -180,7 +180,8 @@ async fn a_path_that_was_rewritten_is_refused() {
     assert_eq!(send(app, request("/shops/ch/orders")).await.0, 200);
 }
 
-/// What came and what is left both look like the route: the rule would judge one shop, and the handler serve another.
+/// The original and the remaining path both match the route: the rule would evaluate one shop, and the handler would
+/// serve another.
 #[tokio::test]
 async fn a_prefix_that_was_cut_off_by_hand_is_refused() {
     let policy = Policy::builder().route("/shops/{shop}", Rule::resource("orders").scoped(shop())).build().unwrap();
@@ -208,7 +209,7 @@ async fn around_a_whole_router_the_raw_path_decides() {
     assert_eq!(send(service, request("/shops/de/orders/")).await.0, 404);
 }
 
-/// axum tells the methods of a route to whoever asks with another; not through our refusals.
+/// axum lists the methods of a route in `Allow` if another one is used. Our refusals must not.
 #[tokio::test]
 async fn refusals_do_not_give_routes_away() {
     let policy = Policy::builder().route("/hidden/{shop}", Rule::resource("orders").scoped(shop()).concealed());
@@ -266,7 +267,7 @@ async fn a_handler_can_ask_for_what_stands_in_the_body() {
     assert_eq!(response.status(), StatusCode::FORBIDDEN);
     assert_eq!(response.extensions().get::<Denial>().unwrap().key_id().unwrap().as_str(), "test-key");
     assert_eq!(send(app.clone(), ship("/shipments", "DE")).await.0, 400);
-    // The same refusal as if the shop had stood in the path, in the dialect of the layer.
+    // The refusal is the same as if the shop had been in the path, and in the dialect of the layer.
     assert_eq!(send(body_app(true), ship("/shipments", "ch")).await, (StatusCode::FORBIDDEN, String::new()));
 }
 
@@ -315,13 +316,13 @@ async fn filters_work_companies_in() {
     assert_eq!(filter(grant().only("shop", ["us", "de"]), strict()).await, r#"Only(["de", "us"])"#);
     assert_eq!(filter(grant().except("shop", ["de"]), strict()).await, r#"Except(["de"])"#);
     assert_eq!(filter(grant().except("company", [3]), strict()).await, r#"Only(["ch", "de"])"#);
-    // Whatever the rule says, a shop of no known company is nobody's.
+    // A shop whose company is unknown is refused, whatever the rule says.
     assert_eq!(filter(grant().except("company", [3]), lenient()).await, r#"Only(["ch", "de"])"#);
     assert_eq!(filter(grant().only("company", [3]).except("shop", ["de"]), lenient()).await, r#"Only(["us"])"#);
     assert_eq!(filter(grant().only("company", [3]).only("shop", ["de", "us"]), strict()).await, r#"Only(["us"])"#);
 }
 
-/// A gate inside of another one: what the rule of each leaves to the handler is done by one question.
+/// With nested gates, one check by the handler meets the obligations of both rules.
 #[tokio::test]
 async fn a_gate_that_is_applied_twice_asks_the_handler_once() {
     let grant = Grant::builder().read("shops").only("shop", ["de"]).build().unwrap();

@@ -1,4 +1,4 @@
-//! What becomes of requests in flight when their key is revoked (S19).
+//! Tests what happens to requests in flight when their key is revoked (S19).
 
 use std::{
     sync::{
@@ -31,12 +31,12 @@ use tower_authz::{
     store::{IssuedKey, KeyAdmin, MemoryStore, NewKey},
 };
 
-/// What handlers of these tests meet in.
+/// Synchronizes the handlers of these tests with the tests.
 #[derive(Clone, Default)]
 struct Meeting {
-    /// A handler has begun.
+    /// Signals that a handler has begun.
     begun: Arc<Notify>,
-    /// It may go on.
+    /// Lets a handler continue.
     go_on: Arc<Notify>,
     finished: Arc<AtomicUsize>,
     dropped: Arc<AtomicUsize>,
@@ -60,7 +60,7 @@ async fn slow(State(meeting): State<Meeting>) -> &'static str {
     "done"
 }
 
-/// Chunks without an end.
+/// Returns a body that sends one chunk and never ends.
 async fn endless() -> Body {
     Body::from_stream(stream::once(async { Ok::<_, std::io::Error>("first") }).chain(stream::pending()))
 }
@@ -81,7 +81,7 @@ struct Gate {
     app: Router,
 }
 
-/// A key that may write, and an application whose handlers wait.
+/// Returns a key that may write, and an application whose handlers wait.
 async fn gate(finish: bool) -> Gate {
     let store = MemoryStore::new();
     let grant = Grant::builder().write("orders").build().unwrap();
@@ -106,7 +106,7 @@ impl Gate {
         Request::get(path).header("x-api-key", self.key.api_key.expose()).body(Body::empty()).unwrap()
     }
 
-    /// Sends a request, and comes back when its handler has begun.
+    /// Sends a request, and returns when its handler has begun.
     async fn begin(&self) -> tokio::task::JoinHandle<Response> {
         let (app, request) = (self.app.clone(), self.request("/slow"));
         let response = tokio::spawn(async move { app.oneshot(request).await.unwrap() });
@@ -164,7 +164,7 @@ async fn what_takes_nothing_away_disturbs_nobody_and_a_revocation_afterwards_sti
     gate.meeting.go_on.notify_one();
     assert_eq!(soon(first).await.unwrap().status(), 200);
 
-    // This one is watched from before two changes to after them.
+    // This request is in flight during two changes, of which only the second ends it.
     let second = gate.begin().await;
     by.rename(id, "a third").await.unwrap();
     by.revoke(id, "").await.unwrap();
@@ -183,7 +183,7 @@ async fn a_policy_can_let_requests_finish() {
     assert_eq!(later.status(), 401);
 }
 
-/// The same where the two layers stand apart.
+/// The behaviour is the same if the two layers are applied separately.
 #[tokio::test]
 async fn a_policy_outside_of_authz_lets_requests_finish_too() {
     for finish in [false, true] {
@@ -223,7 +223,7 @@ async fn a_stream_is_ended_with_an_error() {
     }
 }
 
-/// Over a real connection: a client that reads a stream sees it broken off, not ended.
+/// Over a real connection, a client that reads a stream sees that it was aborted, and not that it ended.
 #[tokio::test]
 async fn a_client_sees_a_broken_stream() {
     let gate = gate(false).await;
@@ -263,8 +263,8 @@ async fn an_upload_is_cut_off() {
     assert_eq!(gate.counts(), (0, 1));
 }
 
-/// An upgraded connection is nobody's but the handler's: it waits for the end beside the messages, and asks
-/// before it commits.
+/// The handler alone controls an upgraded connection: it awaits the end of the key beside the messages, and checks
+/// the key again before it commits.
 #[tokio::test]
 async fn a_handler_can_watch_and_ask() {
     let store = MemoryStore::new();
@@ -294,7 +294,7 @@ async fn a_handler_can_watch_and_ask() {
     soon(principal.ended()).await;
 }
 
-/// Whatever the type of the body is.
+/// The layer ends the stream for any type of body.
 #[tokio::test]
 async fn bodies_of_hyper_are_ended_by_a_layer() {
     type Frames = futures::stream::BoxStream<'static, Result<Frame<Bytes>, std::convert::Infallible>>;
@@ -320,7 +320,7 @@ async fn bodies_of_hyper_are_ended_by_a_layer() {
     assert!(matches!(error, RevocableBodyError::KeyEnded));
 }
 
-/// A connection that has left HTTP behind: the handler has ended, and whoever goes on watches the key.
+/// Serves an upgraded connection: the handler has returned, so the task that continues must watch the key.
 async fn socket(principal: Principal, request: Request<Body>) -> Response {
     tokio::spawn(async move {
         let mut lines = TokioIo::new(hyper::upgrade::on(request).await.unwrap());

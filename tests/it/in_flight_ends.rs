@@ -1,5 +1,5 @@
-//! Ends that nobody brings about at the moment: an expiry, an overlap that is over, a directory that changes; and bodies
-//! whose length is known (S19).
+//! Tests ends that are not caused by a revocation of the key: an expiry, the end of an overlap, a change of the
+//! directory; and bodies whose length is known (S19).
 
 use std::{
     convert::Infallible,
@@ -29,7 +29,7 @@ async fn soon<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(Duration::from_secs(5), future).await.expect("nobody woke the request")
 }
 
-/// An application whose handlers never answer, and streams that never end.
+/// Returns an application whose handlers never answer, and whose streams never end.
 fn app(store: &MemoryStore) -> Router {
     let policy = Policy::builder()
         .route("/wait", Rule::authenticated().unscoped())
@@ -48,7 +48,8 @@ fn request(path: &str, key: &IssuedKey) -> Request<Body> {
     Request::get(path).header("x-api-key", key.api_key.expose()).body(Body::empty()).unwrap()
 }
 
-/// A handler that waits is dropped with a 401 and a stream breaks off, both when the key ends and not long before.
+/// Checks that a waiting handler is dropped with a 401 and that a stream is aborted, both when the key ends and not
+/// long before.
 async fn both_end_by(app: Router, key: &IssuedKey, end: SystemTime) {
     let mut body = app.clone().oneshot(request("/stream", key)).await.unwrap().into_body();
     assert_eq!(soon(body.frame()).await.unwrap().unwrap().into_data().unwrap(), "first");
@@ -76,7 +77,7 @@ async fn so_does_the_end_of_an_overlap() {
     let store = MemoryStore::new();
     let key = store.as_actor("test").issue(NewKey::new("k", Grant::default())).await.unwrap();
     let app = app(&store);
-    // These have begun when the key had no end.
+    // These requests began when the key had no expiry.
     let mut body = app.clone().oneshot(request("/stream", &key)).await.unwrap().into_body();
     soon(body.frame()).await.unwrap().unwrap();
     let streamed = tokio::spawn(async move { body.frame().await });
@@ -112,7 +113,7 @@ async fn a_key_without_an_end_and_a_layer_with_a_clock_of_its_own_are_left_alone
     assert_eq!((today.unwrap().status().as_u16(), yesterday.unwrap().status().as_u16()), (200, 200));
 }
 
-/// A clock of the layer's own counts for what is in flight, too.
+/// A custom clock of the layer also applies to requests in flight.
 #[tokio::test]
 async fn a_clock_that_goes_on_while_a_handler_runs_is_asked_again() {
     let store = MemoryStore::new();
@@ -144,7 +145,7 @@ async fn whoever_waits_for_the_end_hears_of_an_expiry() {
     assert_eq!(principal.ensure_live().await.unwrap_err().status(), 401);
 }
 
-/// What a handler is told of the caller.
+/// Returns the principal that a handler gets.
 async fn principal_of(store: &MemoryStore, key: &IssuedKey) -> Principal {
     let policy = Policy::builder().route("/", Rule::authenticated().unscoped()).build().unwrap();
     let keep = service_fn(|mut request: Request<Body>| async move {
@@ -154,7 +155,7 @@ async fn principal_of(store: &MemoryStore, key: &IssuedKey) -> Principal {
     *gate.oneshot(request("/", key)).await.unwrap().into_body().unwrap()
 }
 
-/// A body whose length is said beforehand, and that comes when it comes.
+/// A body whose length is known in advance, and whose data arrive in pieces.
 struct Trickle {
     left: usize,
     next: BoxFuture<'static, ()>,
@@ -206,7 +207,8 @@ fn shop_of(company: &str) -> StoreSettings {
     StoreSettings::new().with_directory(directory.shop("ch", Some("1")).build().unwrap())
 }
 
-/// Keys that a change of the directory takes something away from hear of it; those that it does not, do not.
+/// A change of the directory ends the requests in flight of those keys that it takes access away from, and of no
+/// others.
 #[tokio::test]
 async fn a_directory_that_takes_something_away_ends_what_is_in_flight() {
     let store = MemoryStore::with_settings(shop_of("1"));
@@ -229,7 +231,7 @@ async fn a_directory_that_takes_something_away_ends_what_is_in_flight() {
         begun.push((key, ends, principal, body, waiting));
     }
     tokio::time::sleep(Duration::from_millis(50)).await;
-    // The same once more says nothing new.
+    // Settings that are equal to the current ones end no request.
     store.as_actor("test").set_settings(shop_of("1")).await.unwrap();
     for (_, _, principal, ..) in &begun {
         assert!(principal.ensure_live().await.is_ok());
@@ -246,12 +248,12 @@ async fn a_directory_that_takes_something_away_ends_what_is_in_flight() {
             tokio::time::sleep(Duration::from_millis(20)).await;
             assert!(futures::FutureExt::now_or_never(body.frame()).is_none() && !waiting.is_finished(), "{id}");
         }
-        // Whoever begins now is judged by what is true now.
+        // A request that begins now is checked against the new directory.
         assert!(principal_of(&store, key).await.ensure_live().await.is_ok(), "{id}");
     }
 }
 
-/// A handler that has begun goes on with the directory that its request was judged by.
+/// A handler that has begun keeps the directory with which its request was checked.
 #[tokio::test]
 async fn a_principal_sees_its_record_and_its_directory_at_one_moment() {
     let store = MemoryStore::with_settings(shop_of("1"));
@@ -273,7 +275,7 @@ async fn a_principal_sees_its_record_and_its_directory_at_one_moment() {
     assert_eq!(principal_of(&store, &key).await.directory().company_of("de"), Some("2"));
 }
 
-/// A store elsewhere, whose look-ups bring a record of their own each time: no signal tells that something was taken away.
+/// A remote store, each of whose look-ups returns a new record, so that no signal reports that access was taken away.
 #[derive(Clone)]
 struct Remote(Arc<Mutex<(Option<KeyRecord>, Directory)>>);
 

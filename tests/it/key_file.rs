@@ -1,10 +1,10 @@
-//! A key file is read whole and understood, or refused with the place that is wrong.
+//! A key file is either understood completely, or refused with the location of the error.
 
 use tower_authz::{Dimension, KeyFile, KeyFormat, Permission, store::MemoryStore};
 
 const DIGEST: &str = "6ca13d52ca70c883e0f0bb101e425a89e8624de51db2d2392593af6a84118090";
 
-/// A file of one key with these fields besides id, name and digest.
+/// Returns a file of one key with these fields besides id, name and digest.
 fn file(fields: &str) -> String {
     let comma = if fields.is_empty() { "" } else { "," };
     format!(r#"{{"keys":[{{"id":"l64_abc12345","name":"n","digest":"{DIGEST}"{comma}{fields}}}]}}"#)
@@ -41,7 +41,7 @@ fn the_whole_form_is_read_and_written() {
 #[test]
 fn whatever_is_wrong_is_named_with_its_place() {
     let key = "keys.json: key l64_abc12345: ";
-    for (fields, place, told) in [
+    for (fields, place, message) in [
         (r#""permisions":{}"#, key, "unknown field `permisions`"),
         (r#""permissions":{"products":"admin"}"#, key, "permissions.products: unknown variant `admin`"),
         (r#""permissions":{"a":"read","a":"write"}"#, key, "permissions: \"a\" is given twice"),
@@ -71,10 +71,10 @@ fn whatever_is_wrong_is_named_with_its_place() {
         (r#""digest":"a""#, key, "duplicate field `digest`"),
     ] {
         let error = KeyFile::parse(&file(fields), "keys.json").unwrap_err().to_string();
-        assert!(error.starts_with(place) && error.contains(told), "{fields}\n  {error}");
+        assert!(error.starts_with(place) && error.contains(message), "{fields}\n  {error}");
         assert!(!error.contains('\n'), "one line: {error}");
     }
-    for (text, told) in [
+    for (text, message) in [
         ("", "keys.json: a JSON object"),
         ("{", "keys.json: "),
         ("[]", "keys.json: a JSON object"),
@@ -94,7 +94,7 @@ fn whatever_is_wrong_is_named_with_its_place() {
         ),
     ] {
         let error = KeyFile::parse(text, "keys.json").unwrap_err().to_string();
-        assert!(error.contains(told), "{text}\n  {error}");
+        assert!(error.contains(message), "{text}\n  {error}");
     }
     let twice = format!(
         r#"{{"keys":[{{"id":"a","name":"n","digest":"{DIGEST}"}},{{"id":"b","name":"n","digest":"{DIGEST}"}}]}}"#
@@ -113,7 +113,7 @@ fn dimensions_of_ones_own_are_declared() {
     assert!(error.contains("restrictions.project: \"042\""), "{error}");
 }
 
-/// Shops whose keys are spelt otherwise: the same dimension by name, with a grammar of one's own.
+/// An application may define the dimension `shop` with another grammar.
 #[test]
 fn shop_keys_can_have_a_grammar_of_their_own() {
     const SHOP: Dimension = Dimension::new(

@@ -1,4 +1,4 @@
-//! Tests of the crate as its users see it. One binary: it links once.
+//! Tests the crate through its public interface. All tests form one binary, so that they are linked only once.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,5 +1,5 @@
-//! The decision against a naive model of S7 to S9, written apart from the code: no shared helpers, no
-//! clever types, one sentence of the specification after the other.
+//! Compares the decision with a naive model of S7 to S9, which is written independently of the code: it shares no
+//! helpers with it, uses no clever types, and follows the specification sentence by sentence.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -31,7 +31,7 @@ struct Key {
     project: Option<List>,
 }
 
-/// How the route stands to a dimension.
+/// How the route handles a dimension.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Stance {
     Silent,
@@ -63,7 +63,7 @@ struct Ask {
 
 #[derive(Clone, Debug)]
 struct World {
-    /// Whether there is a directory at all.
+    /// Whether a directory is declared at all.
     declared: bool,
     company_of: BTreeMap<&'static str, &'static str>,
     shop_of: BTreeMap<&'static str, &'static str>,
@@ -87,7 +87,7 @@ fn on_list(list: &Option<List>, id: &str) -> bool {
 }
 
 fn allowed(key: &Key, route: &Route, ask: &Ask, world: &World) -> bool {
-    // S7: GET, HEAD and OPTIONS read; POST, PUT, PATCH and DELETE write; a rule can override.
+    // S7: GET, HEAD and OPTIONS read; POST, PUT, PATCH and DELETE write; a rule can override this.
     let writes = match ask.method.as_str() {
         "GET" | "HEAD" | "OPTIONS" => false,
         "POST" if route.post_reads => false,
@@ -99,7 +99,7 @@ fn allowed(key: &Key, route: &Route, ask: &Ask, world: &World) -> bool {
         Some(Access::Read) if writes => return false,
         _ => {}
     }
-    // S9: a rule that says nothing refuses keys that carry a restriction.
+    // S9: a rule that does not name a dimension refuses keys that are restricted over it.
     let says = |stance: Stance| stance != Stance::Silent || route.rest_unscoped;
     let looks_at_shops =
         matches!(route.shop, Stance::Scoped | Stance::Filtered | Stance::Deferred) || route.country_tied;
@@ -112,10 +112,12 @@ fn allowed(key: &Key, route: &Route, ask: &Ask, world: &World) -> bool {
     if restricted(&key.project) && !says(route.project) {
         return false;
     }
-    // S8: a gap in a directory never opens; who declares no hierarchy decides by what the rule names alone.
+    // S8: a gap in a directory never admits a request; without a declared hierarchy, only the dimensions that the
+    // rule names decide.
     let company_may_be_unknown = !restricted(&key.company) || (!world.declared && route.company != Stance::Silent);
     let shop_may_be_unknown = !restricted(&key.shop) || (!world.declared && route.shop != Stance::Silent);
-    // S8: dimensions are ANDed; a shop obeys the list of its company where it is known.
+    // S8: all dimensions must allow the request; a shop is also subject to the list of its company where that is
+    // known.
     let shop_ok = |shop: &str| {
         on_list(&key.shop, shop)
             && match world.company_of.get(shop) {
@@ -129,7 +131,7 @@ fn allowed(key: &Key, route: &Route, ask: &Ask, world: &World) -> bool {
     if route.shop == Stance::Scoped && !shop_ok(ask.shop) {
         return false;
     }
-    // S8: a shop country inherits from its shop; an unknown one is refused as a foreign one.
+    // S8: a shop country inherits from its shop; an unknown one is refused like one that is not allowed.
     if route.country_tied {
         let ok = match world.shop_of.get(ask.country) {
             Some(shop) => shop_ok(shop),
@@ -260,7 +262,7 @@ fn world() -> impl Strategy<Value = World> {
     })
 }
 
-/// Every grant that has one thing less: a permission, or an entity.
+/// Returns every grant that has one element less: a permission, or an entity.
 fn weaker(key: &Key) -> Vec<Key> {
     let mut all = Vec::new();
     for resource in key.permissions.keys() {

@@ -1,4 +1,4 @@
-//! What a rule leaves to its handler: each obligation is met by a question of its own kind, about its own dimension,
+//! Obligations that a rule leaves to its handler: each is met only by a check of its own kind, on its own dimension,
 //! that was not denied.
 
 use axum::{Router, body::Body, routing::get};
@@ -28,7 +28,7 @@ fn request() -> Request<Body> {
     Request::get("/").header("x-api-key", KEY).body(Body::empty()).unwrap()
 }
 
-/// What becomes of a handler's success, by one service and by two: they must not differ.
+/// Returns the status after a handler that succeeds. One service and two must not differ.
 async fn outcome(rule: Rule, ask: Ask) -> u16 {
     let handler = || {
         get(async move |principal: Principal| {
@@ -51,7 +51,7 @@ fn rest() -> Rule {
     Rule::authenticated().unscoped()
 }
 
-/// Whatever came of it, the handler goes on.
+/// Ignores the result of a check, so that the handler continues in any case.
 fn ignored<T>(_: T) -> Result<(), Denial> {
     Ok(())
 }
@@ -72,14 +72,14 @@ async fn a_question_about_one_dimension_settles_no_other() {
     ];
     for (open, _) in &pending {
         for ((about, asks), (_, scopes)) in pending.iter().zip(&filtered) {
-            // Who asks for a shop country has asked for its shop.
+            // A check of a shop country includes a check of its shop.
             let inherits = *open == Dimension::SHOP && *about == Dimension::SHOP_COUNTRY;
             let expected = if open == about || inherits { 200 } else { 500 };
             assert_eq!(outcome(rest().deferred(open.clone()), *asks).await, expected, "{open} by {about}");
             assert_eq!(outcome(rest().filtered(open.clone()), *scopes).await, expected, "{open} by {about}");
         }
     }
-    // Of two that are left, both.
+    // If a rule leaves two obligations, both must be met.
     let both = || rest().deferred(Dimension::SHOP).deferred(PROJECT);
     assert_eq!(outcome(both(), |it| it.require(Dimension::SHOP, "de")).await, 500);
     assert_eq!(outcome(both(), |it| it.require(PROJECT, "apollo")).await, 500);
@@ -119,12 +119,12 @@ async fn an_obligation_is_met_by_a_question_of_its_own_kind() {
         assert_eq!(outcome(pending(), ask).await, as_pending, "{what}, pending");
         assert_eq!(outcome(filtered(), ask).await, as_filtered, "{what}, filtered");
     }
-    // A scope that says no has denied; one that was merely asked for has answered nothing.
+    // A scope that answers `false` has denied; one that was created and not used has answered nothing.
     let denies: Ask = |it| ignored(it.scope(Dimension::SHOP).allows("ch"));
     assert_eq!(outcome(pending(), denies).await, 500);
 }
 
-/// A key that may touch everything is no excuse: the next one may not.
+/// The obligation also applies to a key without restrictions, because the next key may have some.
 #[tokio::test]
 async fn keys_without_restrictions_have_to_be_asked_about_too() {
     let store = || store_of([record("test-key", KEY, Grant::default())], Directory::default());
@@ -135,7 +135,8 @@ async fn keys_without_restrictions_have_to_be_asked_about_too() {
     }
 }
 
-/// The scope of an extractor is the scope that a filter demands, and an error of the handler's own is no success.
+/// An extractor's scope meets the obligation of a filter, and an error response of the handler is not a success, so
+/// its obligations do not matter.
 #[tokio::test]
 async fn an_extractor_asks_for_the_scope_and_an_error_needs_no_question() {
     let app = |rule: Rule| -> Router {
@@ -150,13 +151,14 @@ async fn an_extractor_asks_for_the_scope_and_an_error_needs_no_question() {
     let mut broken = request();
     *broken.uri_mut() = "/broken".parse().unwrap();
     assert_eq!(send(app(rest().filtered(Dimension::SHOP)), broken).await.0, 502);
-    // There is no one dimension of which it would be the scope.
+    // No scope can be extracted, because there is not exactly one filtered dimension.
     for rule in [rest().deferred("shop"), rest(), rest().filtered("shop").filtered("company")] {
         assert_eq!(send(app(rule), request()).await.0, 500);
     }
 }
 
-/// Whoever authenticates otherwise is told of obligations as well, and several rules leave each their own.
+/// Obligations also apply if the principal comes from another authentication, and each of several rules leaves its
+/// own.
 #[tokio::test]
 async fn each_rule_on_the_way_leaves_its_own() {
     let caller = || {

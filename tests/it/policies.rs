@@ -1,5 +1,5 @@
-//! What a policy can do besides deciding: explain, audit, decide about carried operations, run a candidate
-//! in its shadow, let preflight requests through.
+//! Tests the other features of a policy: it explains, audits, authorizes operations in a body, evaluates a candidate
+//! in its shadow, and lets preflight requests through.
 
 use std::{
     sync::{Arc, Mutex},
@@ -59,7 +59,7 @@ fn an_explanation_has_every_check_with_its_verdict() {
     assert_eq!(explanation.findings()[1].verdict().unwrap_err().code(), "no_rule");
 }
 
-/// The explanation is made by the code that enforces: they cannot say different things.
+/// The explanation must come from the code that enforces, so that the two cannot differ.
 #[tokio::test]
 async fn an_explanation_agrees_with_what_is_enforced() {
     let grants = [
@@ -108,7 +108,7 @@ fn carried_operations_are_decided_by_the_same_rules() {
         assert_eq!(status(&clerk, &method, path), expected, "{method} {path}");
     }
     assert_eq!(status(&anyone, &Method::GET, "/shops"), 200, "who sees everything needs no filter");
-    // A list of companies holds for shops, too.
+    // A list of companies applies to shops, too.
     let company = principal(Grant::builder().read("shops").only("company", [1]).build().unwrap(), None);
     assert_eq!(status(&company, &Method::GET, "/shops"), 403);
 }
@@ -170,7 +170,7 @@ fn what_could_never_match_is_refused_when_the_policy_is_built() {
     let tied = || rule().scoped(shop());
     let purge = || "PURGE".parse::<Method>().unwrap();
     let numbered = Dimension::new("shop", IdGrammar::Number);
-    for (broken, told) in [
+    for (broken, message) in [
         (Policy::builder().route("/shops/:shop", rule()), "write {shop}"),
         (Policy::builder().route("shops", rule()), "begins with a slash"),
         (Policy::builder().route("/a", rule()).route("/a", rule()), "two rules for all methods"),
@@ -209,11 +209,11 @@ fn what_could_never_match_is_refused_when_the_policy_is_built() {
         (Policy::builder().fallback(rule().method("Post".parse().unwrap(), Access::Read)), "write POST"),
     ] {
         let error = broken.build().unwrap_err().to_string();
-        assert!(error.contains(told), "{error}");
+        assert!(error.contains(message), "{error}");
     }
 }
 
-/// A preflight carries no key: whoever sends one must not learn of what a rule conceals.
+/// A preflight carries no key, so its response must not disclose a concealed route.
 #[tokio::test]
 async fn a_preflight_learns_nothing_of_a_concealed_route() {
     let rule = || Rule::resource("products").unscoped();
@@ -238,7 +238,7 @@ async fn a_preflight_learns_nothing_of_a_concealed_route() {
     }
 }
 
-/// A load balancer's probe comes by plain HTTP; nothing else does.
+/// Only the probe of a load balancer may arrive by plain HTTP.
 #[tokio::test]
 async fn a_public_probe_can_be_exempt_from_https() {
     let policy = Policy::builder()
@@ -271,7 +271,7 @@ async fn a_public_probe_can_be_exempt_from_https() {
         secure.extensions_mut().insert(tower_authz::SecureConnection);
         assert_ne!(send(service.clone(), secure).await.0, 403, "{path}");
     }
-    // In an axum router, the route that was matched counts.
+    // In an axum router, the matched route decides.
     let app = axum::Router::new()
         .route("/health", axum::routing::get(async || "ok"))
         .route("/{name}", axum::routing::get(async || "ok"))
@@ -282,7 +282,7 @@ async fn a_public_probe_can_be_exempt_from_https() {
     }
 }
 
-/// Several ties to one dimension say one thing; so does a rule that maps what it is for.
+/// These rules do not conflict: two sources for one dimension agree, and a rule for a method may map that method.
 #[test]
 fn what_says_one_thing_is_built() {
     let tied = Rule::authenticated().scoped(EntityRef::from_path(Dimension::SHOP, "shop"));
@@ -295,8 +295,8 @@ fn what_says_one_thing_is_built() {
     assert!(policy.build().is_ok());
 }
 
-/// The two would have to spell ids alike, or no exclude list could be kept: nobody is let in, and the developer is
-/// told.
+/// If store and policy disagree on the spelling of ids, an exclude list could not be enforced: every request is
+/// refused, and the error names the cause.
 #[tokio::test]
 async fn a_store_and_a_policy_that_spell_ids_differently_admit_nobody() {
     let project = |ids| Dimension::new("project", ids);
@@ -326,7 +326,7 @@ async fn a_store_and_a_policy_that_spell_ids_differently_admit_nobody() {
             .unwrap();
         let keys = || MemoryStore::from_file(key(plain()), settings(own.clone())).unwrap();
         assert_eq!(Authz::try_new(keys(), policy.clone()).is_ok(), fits, "{own:?} {read}");
-        // Whatever else is said of it.
+        // The error goes before all other settings.
         let authz = Authz::new(keys(), policy).with_clean_path(CleanPath::new().allow_semicolon());
         for path in ["/products", "/health"] {
             let (status, body) = send(authz.clone().layer(Handler::default()), get(path)).await;
@@ -334,7 +334,7 @@ async fn a_store_and_a_policy_that_spell_ids_differently_admit_nobody() {
             assert!(fits || body.contains("different grammars"), "{body}");
         }
     }
-    // What a file has brought along counts, too.
+    // A grammar that the key file has brought along is compared as well.
     let grant = Grant::builder().read("products").except(project(IdGrammar::Slug), ["apollo"]).build().unwrap();
     let policy = Policy::builder().route("/listed", Rule::resource("products").filtered(project(IdGrammar::Opaque)));
     let store = MemoryStore::from_file(key(grant), format()).unwrap();

@@ -1,4 +1,4 @@
-//! A policy file says what Rust code says, or is refused with the place that is wrong.
+//! A policy file is equivalent to a policy in Rust, or is refused with the location of the error.
 
 #[allow(dead_code, reason = "its `main` is for people")]
 #[path = "../../examples/scayle.rs"]
@@ -16,7 +16,7 @@ use tower_authz::{
 const PROJECT: Dimension = Dimension::new("project", IdGrammar::Number);
 const SKU: Dimension = Dimension::new("sku", IdGrammar::Custom(|id| id.len() == 8));
 
-/// Everything that a file can say.
+/// A file that uses every field.
 const WHOLE: &str = r#"{
   "dimensions": {
     "document": "opaque",
@@ -119,37 +119,37 @@ fn what_says_nothing_says_nothing() {
     assert_eq!(Policy::parse(text, "f").unwrap().export().unwrap(), plain.export().unwrap());
 }
 
-/// Every field of the whole form is heard: without it the policy is another one, or none.
+/// Each field of the complete file has an effect: without it the policy is a different one, or an error.
 #[test]
 fn no_field_is_for_show() {
-    fn fields(value: &serde_json::Value, place: &str, all: &mut Vec<(String, String)>) {
+    fn fields(value: &serde_json::Value, location: &str, all: &mut Vec<(String, String)>) {
         let children: Vec<(String, &serde_json::Value)> = match value {
             serde_json::Value::Object(map) => {
-                all.extend(map.keys().map(|key| (place.to_owned(), key.clone())));
+                all.extend(map.keys().map(|key| (location.to_owned(), key.clone())));
                 map.iter().map(|(key, value)| (key.clone(), value)).collect()
             }
             serde_json::Value::Array(list) => list.iter().enumerate().map(|(i, v)| (i.to_string(), v)).collect(),
             _ => Vec::new(),
         };
-        children.iter().for_each(|(key, value)| fields(value, &format!("{place}/{key}"), all));
+        children.iter().for_each(|(key, value)| fields(value, &format!("{location}/{key}"), all));
     }
     let value: serde_json::Value = serde_json::from_str(WHOLE).unwrap();
     let mut all = Vec::new();
     fields(&value, "", &mut all);
     assert!(all.len() > 35, "{}", all.len());
-    for (place, field) in all {
+    for (location, field) in all {
         let mut without = value.clone();
-        without.pointer_mut(&place).unwrap().as_object_mut().unwrap().remove(&field).unwrap();
+        without.pointer_mut(&location).unwrap().as_object_mut().unwrap().remove(&field).unwrap();
         if let Ok(policy) = Policy::parse(&without.to_string(), "f") {
-            assert_ne!(policy.export().unwrap(), WHOLE, "{place}/{field}");
+            assert_ne!(policy.export().unwrap(), WHOLE, "{location}/{field}");
         }
     }
 }
 
 #[test]
 fn whatever_is_wrong_is_named_with_its_place() {
-    for (fields, told) in [
-        // A rule that does not say whom it lets in is never an open route.
+    for (fields, message) in [
+        // A rule without conditions must not become an open route.
         ("", "give exactly one of"),
         (r#""resorce":"orders""#, "resorce: unknown field `resorce`"),
         (r#""public":false"#, "give exactly one of"),
@@ -163,7 +163,7 @@ fn whatever_is_wrong_is_named_with_its_place() {
         (r#""public":1"#, "public: invalid type: integer"),
         (r#""public":null"#, "public: invalid type: null"),
         (r#""authenticated":true,"authenticated":true"#, "duplicate field `authenticated`"),
-        // A public route demands nothing, so nothing may stand beside.
+        // A public route requires nothing, so other fields beside it are an error.
         (r#""public":true,"kind":"admin""#, "kind: the route is public"),
         (r#""public":true,"scoped":[{"dimension":"shop","path":"shop"}]"#, "scoped: the route is public"),
         (r#""public":true,"filtered":["shop"]"#, "filtered: the route is public"),
@@ -222,12 +222,12 @@ fn whatever_is_wrong_is_named_with_its_place() {
     ] {
         let comma = if fields.is_empty() { "" } else { "," };
         let error = refused(&format!(r#"{{"routes":[{{"path":"/shops/{{shop}}"{comma}{fields}}}]}}"#));
-        let place = if told.starts_with("routes") { "f.json: " } else { "f.json: route /shops/{shop}: " };
-        assert!(error.starts_with(&format!("{place}{told}")), "{fields}\n  {error}");
+        let location = if message.starts_with("routes") { "f.json: " } else { "f.json: route /shops/{shop}: " };
+        assert!(error.starts_with(&format!("{location}{message}")), "{fields}\n  {error}");
     }
 }
 
-/// The error of a text that must be refused: one line that begins with the file.
+/// Returns the error of a text that must be refused. It must be one line that begins with the file.
 fn refused(text: &str) -> String {
     let error = Policy::parse(text, "f.json").expect_err(text).to_string();
     assert!(error.starts_with("f.json: ") && !error.contains('\n'), "{text}\n  {error}");
@@ -237,7 +237,7 @@ fn refused(text: &str) -> String {
 #[test]
 fn a_file_that_is_no_policy_is_refused() {
     let rule = r#""authenticated":true"#;
-    for (text, told) in [
+    for (text, message) in [
         (String::new(), "a JSON object"),
         ("[]".into(), "a JSON object"),
         ("{".into(), "EOF"),
@@ -251,7 +251,7 @@ fn a_file_that_is_no_policy_is_refused() {
         (format!(r#"{{"routes":[{{{rule}}}]}}"#), "f.json: routes[0]: missing field `path`"),
         (r#"{"routes":[{"path":"/a","method":"GET"}]}"#.into(), "f.json: route GET /a: give exactly one of"),
         (r#"{"routes":[{"path":"/a\nb"}]}"#.into(), "f.json: routes[0]: give exactly one of"),
-        // What the builder refuses.
+        // These are errors of the builder.
         (
             format!(r#"{{"routes":[{{"path":"/a",{rule}}},{{"path":"/a","public":true}}]}}"#),
             "pattern \"/a\": it has two rules for all methods",
@@ -280,7 +280,7 @@ fn a_file_that_is_no_policy_is_refused() {
         ),
         (format!(r#"{{"routes":[{{"path":"/a",{rule},"methods":{{"Post":"read"}}}}]}}"#), "write POST"),
         (format!(r#"{{"routes":[],"fallback":{{{rule},"methods":{{"Post":"read"}}}}}}"#), "fallback: methods are"),
-        // The fallback.
+        // These are errors in the fallback.
         (r#"{"routes":[],"fallback":null}"#.into(), "fallback: a JSON object"),
         (r#"{"routes":[],"fallback":{}}"#.into(), "fallback: give exactly one of"),
         (format!(r#"{{"routes":[],"fallback":{{"path":"/a",{rule}}}}}"#), "fallback: path: "),
@@ -289,7 +289,7 @@ fn a_file_that_is_no_policy_is_refused() {
             format!(r#"{{"routes":[],"fallback":{{{rule},"scoped":[{{"dimension":"shop","path":"b"}}]}}}}"#),
             "fallback: no path has the parameters",
         ),
-        // Dimensions.
+        // These are errors in the dimensions.
         (r#"{"dimensions":null,"routes":[]}"#.into(), "dimensions: invalid type: null"),
         (r#"{"dimensions":["a"],"routes":[]}"#.into(), "dimensions: invalid type: sequence"),
         (r#"{"dimensions":{"a":"slugs"},"routes":[]}"#.into(), "dimensions.a: unknown variant `slugs`"),
@@ -298,7 +298,7 @@ fn a_file_that_is_no_policy_is_refused() {
         (r#"{"dimensions":{"a":"custom"},"routes":[]}"#.into(), "dimensions.a: its grammar is Rust code"),
     ] {
         let error = refused(&text);
-        assert!(error.contains(told), "{text}\n  {error}");
+        assert!(error.contains(message), "{text}\n  {error}");
     }
     let error = Policy::read("/nowhere/policy.json").unwrap_err().to_string();
     assert!(error.starts_with("/nowhere/policy.json: "), "{error}");
@@ -337,7 +337,7 @@ fn a_grammar_of_ones_own_comes_from_code() {
     let slugs = Dimension::new("sku", IdGrammar::Slug);
     let error = with(&[slugs]).unwrap_err().to_string();
     assert!(error.contains("dimensions.sku: ids of sku are slugs in the code and a grammar of its own"), "{error}");
-    // What the file does not declare means the same to every reader.
+    // A dimension that the file does not declare has its default grammar for every reader.
     let shop = Dimension::new("shop", IdGrammar::Opaque);
     let text = r#"{ "routes": [ { "path": "/shops", "authenticated": true, "filtered": ["shop"] } ] }"#;
     let error = Policy::parse_with(text, "f.json", &[shop]).unwrap_err().to_string();
@@ -347,7 +347,8 @@ fn a_grammar_of_ones_own_comes_from_code() {
     assert!(error.contains("filtered[0]: the dimension \"project\" is not declared"), "{error}");
 }
 
-/// One text has one grammar for a dimension; so has code, or `export` could not tell it.
+/// A file can declare only one grammar for a dimension, so code with several must be refused as well: `export` could
+/// not express it.
 #[test]
 fn rules_that_read_ids_differently_are_refused() {
     let number = || Rule::authenticated().scoped(EntityRef::from_path(PROJECT, "id"));
@@ -363,14 +364,14 @@ fn rules_that_read_ids_differently_are_refused() {
             "{error}"
         );
     }
-    // A mere name reads nothing.
+    // A dimension that is named without a grammar reads no ids, so it does not conflict.
     let text = build(Rule::authenticated().unscoped_for("project")).unwrap().export().unwrap();
     assert!(text.contains(r#""project": "number""#), "{text}");
     let text = build(Rule::authenticated().deferred("project")).unwrap().export().unwrap();
     assert!(text.contains(r#""project": "number""#), "{text}");
 }
 
-/// What the code of an example says, committed: a change of the one shows as a change of the other.
+/// The exported policy of an example is committed, so that a change of the code shows as a change of the file.
 #[test]
 fn the_committed_policy_is_what_the_code_says() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data/scayle.policy.json");
@@ -418,8 +419,8 @@ fn spoilt() -> impl Strategy<Value = String> {
     let edits = prop::collection::vec((any::<prop::sample::Index>(), 0..12_usize, prop::sample::select(PIECES)), 1..4);
     edits.prop_map(|edits| {
         let mut text: Vec<char> = WHOLE.chars().collect();
-        for (place, length, piece) in edits {
-            let start = place.index(text.len());
+        for (location, length, piece) in edits {
+            let start = location.index(text.len());
             let end = (start + length).min(text.len());
             text.splice(start..end, piece.chars());
         }

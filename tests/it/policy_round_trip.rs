@@ -1,4 +1,4 @@
-//! A policy that went through a file decides every request as it did before.
+//! A policy that was exported and parsed again decides every request as it did before.
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::SystemTime};
 
@@ -43,14 +43,14 @@ const GRAMMARS: [IdGrammar; 3] = [IdGrammar::Number, IdGrammar::Slug, IdGrammar:
 
 #[derive(Clone, Debug)]
 struct PolicySpec {
-    /// How the ids of shops and projects are spelt.
+    /// The grammars of the ids of shops and projects.
     grammars: (usize, usize),
     routes: Vec<RouteSpec>,
     fallback: Option<TargetSpec>,
     preflight: bool,
 }
 
-/// A pattern, what is said of all methods, and of single ones.
+/// A pattern, its rule for all methods, and its rules for single methods.
 type RouteSpec = (&'static str, Option<TargetSpec>, Vec<(&'static str, TargetSpec)>);
 
 #[derive(Clone, Debug)]
@@ -71,7 +71,7 @@ struct RuleSpec {
     resource: Option<&'static str>,
     methods: Vec<(&'static str, Access)>,
     kind: Option<&'static str>,
-    /// To each parameter of the pattern.
+    /// Whether each parameter of the pattern scopes the rule.
     path_tied: bool,
     header_ties: Vec<&'static str>,
     stances: Vec<(&'static str, Stance)>,
@@ -85,7 +85,7 @@ struct RuleSpec {
 struct Ask {
     method: &'static str,
     path: &'static str,
-    /// As a router asks that found no route.
+    /// Whether the request comes from a router that found no route.
     unrouted: bool,
     headers: Vec<(&'static str, &'static str)>,
 }
@@ -123,7 +123,7 @@ impl PolicySpec {
             let header = HeaderName::try_from(format!("x-{name}").replace('_', "-")).unwrap();
             rule = rule.scoped(EntityRef::from_header(self.dimension(name), header));
         }
-        // Of a dimension that it is scoped by, a rule says nothing else.
+        // A rule cannot both be scoped by a dimension and handle it in another way.
         let tied = |name: &str| in_path(name) || spec.header_ties.contains(&name);
         for (name, stance) in spec.stances.iter().filter(|(name, _)| !tied(name)) {
             rule = match stance {
@@ -164,7 +164,7 @@ impl PolicySpec {
             Some(TargetSpec::Public) => builder.public_fallback(),
             Some(TargetSpec::Rule(spec)) => builder.fallback(self.rule("", spec)),
         };
-        // Neither has anything to do with the other; both are said or left out.
+        // The two settings are independent of each other, so one flag suffices to set both or neither.
         let builder = if self.preflight { builder.allow_preflight().finish_in_flight() } else { builder };
         builder.build().unwrap()
     }
@@ -197,7 +197,7 @@ impl Key {
     }
 }
 
-/// All that a policy says of a request, in words.
+/// Returns the four answers of a policy about a request as text.
 fn verdicts(policy: &Policy, principal: &Principal, ask: &Ask) -> [String; 4] {
     let mut request = Request::builder().method(ask.method).uri(ask.path);
     for (name, value) in &ask.headers {
@@ -224,7 +224,8 @@ fn target(tied: bool) -> impl Strategy<Value = TargetSpec> {
     let stances = prop::collection::vec(stance, DIMENSIONS.len()).prop_map(|stances| {
         let mut named: Vec<_> =
             DIMENSIONS.into_iter().zip(stances).filter_map(|(name, over)| Some((name, over?))).collect();
-        // As the file has them: which of two dimensions a message names first is not told in it.
+        // The file groups dimensions by their handling, so the order of dimensions across groups, which decides the
+        // first one that a message names, would be lost.
         named.sort_by_key(|(_, stance)| *stance as u8);
         named
     });
@@ -264,7 +265,7 @@ fn target(tied: bool) -> impl Strategy<Value = TargetSpec> {
     prop_oneof![1 => Just(TargetSpec::Public), 6 => rule]
 }
 
-/// What is said of a single method is said of one that can be sent with success.
+/// Leaves out a rule for a single method that no request could pass.
 fn reachable((method, mut target): (&'static str, TargetSpec)) -> Option<(&'static str, TargetSpec)> {
     match &mut target {
         TargetSpec::Public if method == "PURGE" => return None,
@@ -346,7 +347,7 @@ proptest! {
     }
 }
 
-/// Or the property would hold of nothing.
+/// The round trip would prove nothing if the generators missed some fields or outcomes.
 #[test]
 fn the_generators_reach_every_field_and_every_answer() {
     let mut runner = TestRunner::deterministic();

@@ -1,4 +1,4 @@
-//! The quickstart as its reader meets it: a real server, real sockets, bytes as `curl` sends them.
+//! Tests the quickstart as its reader runs it: a real server, real sockets, bytes as `curl` sends them.
 
 #[allow(dead_code, reason = "its `main` is for people")]
 #[path = "../../examples/quickstart.rs"]
@@ -28,7 +28,7 @@ async fn start() -> Server {
 }
 
 impl Server {
-    /// One request as bytes; status, header lines in lower case, body.
+    /// Sends one request as bytes, and returns status, header lines in lower case, and body.
     async fn ask(&self, method: &str, target: &str, headers: &[String], body: &str) -> (u16, String, String) {
         let mut text = format!("{method} {target} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n");
         for header in headers {

@@ -1,5 +1,5 @@
-//! What a refusal gives away (S22): on the wire it is the same to the byte wherever it was given, so that nobody learns
-//! from it which routes exist.
+//! Tests what a refusal discloses (S22): on the wire it is identical byte for byte wherever it was made, so that it
+//! does not disclose which routes exist.
 
 use std::net::SocketAddr;
 
@@ -72,15 +72,15 @@ fn app<R: Reject<Body>>(keys: impl KeyStore, reject: R, change: impl FnOnce(Auth
         .layer(change(Authz::new(keys, policy())).with_rejection(reject))
 }
 
-/// Knows one key, which may write shops, and no shop but `de`.
+/// Returns a store with one key, which may write shops and is restricted to the shop `de`.
 fn keys() -> tower_authz::store::MemoryStore {
     store(Grant::builder().write("shops").only("shop", ["de"]).build().unwrap())
 }
 
-/// The same application in each dialect.
+/// Returns the same application in each dialect.
 fn apps() -> Vec<(&'static str, Router)> {
     let unchanged = |authz: Authz| authz;
-    // It says neither how long it is nor looks at what it answers.
+    // This dialect sets no content length, and does not depend on the request.
     let own = |denial: &Denial| {
         let mut response = Response::new(Body::from(format!("refused: {}", denial.public_code())));
         *response.status_mut() = denial.status();
@@ -99,7 +99,7 @@ fn apps() -> Vec<(&'static str, Router)> {
 
 const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PURGE"];
 const NOWHERE: &str = "/nowhere";
-/// Of every kind of route, whatever is asked of it.
+/// These paths cover every kind of route. They are requested with every method.
 const ROUTED: &[&str] = &[
     "/shops/de",
     "/any",
@@ -114,7 +114,7 @@ const ROUTED: &[&str] = &[
     "/ghost",
     "/",
 ];
-/// What a key that may not know of it gets no more of than of nothing.
+/// A key without access to these paths must get the same response as for an unknown path.
 const CONCEALED: &[&str] = &[
     "/secrets/de",
     "/secrets/ch",
@@ -127,7 +127,8 @@ const CONCEALED: &[&str] = &[
     "/ghost",
 ];
 
-/// A version of HTTP/1, what the request says of the connection, and what follows on the connection if it is kept.
+/// A version of HTTP/1, the `connection` header of the request, and a second request that is sent if the connection
+/// is kept.
 const CONNECTIONS: [(&str, &str, &str); 4] = [
     ("HTTP/1.1", "", "GET /nowhere HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"),
     ("HTTP/1.1", "connection: close\r\n", ""),
@@ -135,7 +136,7 @@ const CONNECTIONS: [(&str, &str, &str); 4] = [
     ("HTTP/1.0", "connection: keep-alive\r\n", "GET /nowhere HTTP/1.0\r\nhost: a\r\n\r\n"),
 ];
 
-/// All that comes back until the server hangs up.
+/// Returns all bytes that arrive until the server closes the connection.
 async fn transcript(address: SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
@@ -144,7 +145,8 @@ async fn transcript(address: SocketAddr, request: &str) -> String {
     without_time(&String::from_utf8(answer).unwrap())
 }
 
-/// The date of the response, and that in the body of one dialect, are those of the moment.
+/// Removes the date of the response, and the timestamp in the body of one dialect, because they change from request
+/// to request.
 fn without_time(answer: &str) -> String {
     let lines = answer.split_inclusive('\n').filter(|line| !line.starts_with("date: "));
     let answer = lines.collect::<String>();
@@ -153,7 +155,8 @@ fn without_time(answer: &str) -> String {
     parts.fold(first, |text, part| text + &part["2026-01-01T00:00:00Z".len()..])
 }
 
-/// Asks for each path in every way, and finds every answer to be that of no path, with this status.
+/// Requests each path in every way, and checks that every response equals that for an unknown path and has this
+/// status.
 async fn are_alike(name: &str, app: Router, paths: &[&str], headers: &str, status: &str) {
     let address = serve(app).await;
     for method in METHODS {
@@ -204,7 +207,8 @@ async fn grpc_calls_learn_no_more() {
     }
 }
 
-/// Whatever else is refused before anybody asks who calls, or because nobody can say.
+/// Other refusals do not disclose routes either: those before authentication, and those because the store cannot
+/// answer.
 #[tokio::test]
 async fn no_other_refusal_tells_of_routes_either() {
     let down = MoodyStore { mood: Mood::Unavailable, keys: keys() };
@@ -227,7 +231,7 @@ async fn no_other_refusal_tells_of_routes_either() {
     }
 }
 
-/// Status, headers in their order, body.
+/// The status, the headers in their order, and the body.
 type Answer = (u16, Vec<(String, String)>, String);
 
 async fn over_http2(address: SocketAddr, method: &str, path: &str, key: bool) -> Answer {
@@ -263,7 +267,7 @@ async fn http2_tells_no_more() {
     }
 }
 
-/// A HEAD gets what the GET would have got, but for the body.
+/// A HEAD gets the same response as the GET, except for the body.
 #[tokio::test]
 async fn a_head_has_the_headers_of_the_get() {
     for (name, app) in apps() {
@@ -278,7 +282,8 @@ async fn a_head_has_the_headers_of_the_get() {
     }
 }
 
-/// The handler of a public route says what the gate says to a key that asks for nothing.
+/// A handler of a public route that finds nothing answers in the same words as the gate to a request for an unknown
+/// path.
 #[tokio::test]
 async fn a_public_handler_finds_nothing_in_the_same_words() {
     for (name, app) in apps() {

@@ -1,5 +1,5 @@
-//! Paths that something has changed between a router and the gate: what the rule judges is what the handler sees, or
-//! nobody is let in.
+//! Paths that were changed between a router and the gate: the rule must evaluate the path that the handler sees, or
+//! the request must be refused.
 
 use axum::{
     Router,
@@ -16,10 +16,10 @@ use tower_authz::{
 
 use crate::support::{KEY, send, store};
 
-/// Documents by their path, which has slashes in it.
+/// Documents are named by their path, which contains slashes.
 const DOCUMENT: Dimension = Dimension::new("document", IdGrammar::Custom(|id| !id.is_empty()));
 
-/// May read all documents but these.
+/// Returns a key that may read all documents but these.
 fn keys(excluded: &[&str]) -> MemoryStore {
     store(Grant::builder().read("documents").except(DOCUMENT, excluded).build().unwrap())
 }
@@ -32,7 +32,7 @@ fn gate(pattern: &str, excluded: &[&str]) -> Authz {
     Authz::new(keys(excluded), Policy::builder().route(pattern, scoped()).build().unwrap())
 }
 
-/// A router with one route, whose handler tells the document that it sees.
+/// Returns a router with one route, whose handler returns the document that it sees.
 fn documents() -> Router {
     Router::new().route("/{*rest}", get(async |Path(all): Path<Vec<(String, String)>>| all.last().unwrap().1.clone()))
 }
@@ -41,7 +41,7 @@ fn request(path: &str) -> Request<Body> {
     Request::get(path).header("x-api-key", KEY).body(Body::empty()).unwrap()
 }
 
-/// Middleware that makes another path of each.
+/// Returns middleware that rewrites each path.
 fn to<F>(rewrite: F) -> MapRequestLayer<impl Fn(Request<Body>) -> Request<Body> + Clone + Send + Sync + 'static>
 where
     F: Fn(&str) -> String + Clone + Send + Sync + 'static,
@@ -80,7 +80,7 @@ async fn whatever_else_changes_the_path_is_refused_too() {
     for ((what, rewrite), path) in rewrites.into_iter().zip(["/SECRET/A", "/a", "/open", "/secret/a/", "/secret/%61"]) {
         let app: Router = Router::new().fallback_service(to(rewrite).layer(inner()));
         assert_eq!(status(&app, path).await, 400, "{what}");
-        // Outside of all routers it is what has arrived.
+        // Outside of all routers the path is taken as the original one.
         let inside = to(rewrite).layer(inner());
         let got = send(inside, request(path)).await.0;
         assert_eq!(got, 403, "{what}, before any router");
@@ -89,7 +89,7 @@ async fn whatever_else_changes_the_path_is_refused_too() {
     assert_eq!((status(&query, "/secret/a").await, status(&query, "/open").await), (403, 200), "the path is the same");
 }
 
-/// axum's own nests are no foreign hand, however many there are, wherever the gate stands in them.
+/// Prefixes that axum's own nested routers strip are no rewriting, at any depth, and wherever the gate is applied.
 #[tokio::test]
 async fn what_nested_routers_strip_is_known() {
     let pattern = "/api/{version}/docs/{*rest}";
@@ -119,7 +119,7 @@ async fn what_nested_routers_strip_is_known() {
     }
 }
 
-/// A hand that strips inside of a nest what the nest has left, or says that something else has arrived.
+/// Middleware inside of a nest strips more of the path, or replaces the original URI.
 #[tokio::test]
 async fn foreign_hands_inside_of_nests_are_noticed() {
     let judged = || documents().layer(gate("/api/{*rest}", &["secret/a"]));
@@ -129,7 +129,7 @@ async fn foreign_hands_inside_of_nests_are_noticed() {
     assert_eq!(status(&app, "/api/secret/a").await, 403);
     let layered: Router = Router::new().nest("/api", judged().layer(cut()));
     assert_eq!(status(&layered, "/api/v1/open").await, 400);
-    // One that hides what it has cut off, so that what is left looks like what came.
+    // This middleware also replaces the original URI, so that the rewritten path looks like the original.
     let hiding = || {
         MapRequestLayer::new(|mut request: Request<Body>| {
             let uri: Uri = request.uri().to_string().replacen("/v1", "", 1).parse().unwrap();
@@ -140,19 +140,19 @@ async fn foreign_hands_inside_of_nests_are_noticed() {
     };
     let nested: Router = Router::new().nest_service("/api", hiding().layer(judged()));
     assert_eq!(status(&nested, "/api/v1/api/secret/a").await, 400, "/api was stripped, and cannot have been");
-    // Where a router matches what is left anew, that is what the handler sees, and what is judged.
+    // Where a router matches the rewritten path again, the handler sees that path, and the rule evaluates it.
     let inner = documents().layer(gate("/{*rest}", &["secret/a"]));
     let anew: Router = Router::new().fallback_service(hiding().layer(inner));
     assert_eq!((status(&anew, "/v1/secret/a").await, status(&anew, "/v1/open").await), (403, 200));
 }
 
-/// axum matches such a prefix, and strips nothing: a router inside, which matches anew, sees all of the path.
+/// axum matches such a prefix without stripping it, so a router inside, which matches again, sees the whole path.
 #[tokio::test]
 async fn a_rest_below_a_prefix_that_is_not_stripped_is_refused() {
     let inner = documents().layer(gate("/v{version}/{*rest}", &["v1/secret"]));
     let app: Router = Router::new().nest_service("/v{version}", inner);
     assert_eq!(status(&app, "/v1/secret").await, 400, "the handler would see v1/secret");
-    // Where each parameter is a segment there is nothing to mistake.
+    // There is no ambiguity if each parameter is a whole segment.
     let shop = || Rule::resource("documents").scoped(EntityRef::from_path(DOCUMENT, "document"));
     let policy = Policy::builder().route("/v{version}/docs/{document}", shop()).build().unwrap();
     let inner = Router::new()
@@ -162,8 +162,8 @@ async fn a_rest_below_a_prefix_that_is_not_stripped_is_refused() {
     assert_eq!((status(&app, "/v1/docs/secret").await, status(&app, "/v1/docs/open").await), (403, 200));
 }
 
-/// A service that is nested sees what its nest has left. A pattern whose rest begins before that is about something
-/// else.
+/// A nested service sees the path that its nest has left. A `{*rest}` that begins before that point covers a
+/// different text.
 #[tokio::test]
 async fn a_rest_of_which_a_nest_has_cut_the_beginning_is_refused() {
     let files = tower::service_fn(async |request: Request<Body>| {
@@ -177,7 +177,7 @@ async fn a_rest_of_which_a_nest_has_cut_the_beginning_is_refused() {
     }
 }
 
-/// Neither does the rule of what arrived hold for what has become of it, nor the fallback.
+/// Neither the rule of the original path nor the fallback applies to the rewritten path.
 #[tokio::test]
 async fn a_path_that_was_rewritten_has_no_rule_unless_a_router_matches_it() {
     let serve = || -> MethodRouter { any(async |uri: Uri| uri.path().to_owned()) };

@@ -1,11 +1,11 @@
-//! No part of a secret in anything that can be printed.
+//! No printed value may contain a part of a secret.
 
 use tower_authz::{
     ApiKey, AuthenticateLayer, Authz, Directory, Grant, KeyFile, KeyFormat, Policy, Source,
     store::{KeyAdmin as _, KeyStore as _, MemoryStore, NewKey},
 };
 
-/// Every run of eight characters of the secret part.
+/// Whether the text contains any eight consecutive characters of the secret part.
 fn leaks(shown: &str, key: &str) -> bool {
     let secret = key.rsplit('_').next().unwrap();
     secret.as_bytes().windows(8).any(|part| shown.contains(std::str::from_utf8(part).unwrap()))
@@ -54,7 +54,7 @@ async fn a_whole_key_in_place_of_an_id_is_refused() {
     let text = format!(r#"{{"keys":[{{"id":"{key}","name":"n","digest":"{}"}}]}}"#, ApiKey::new(key).digest());
     let error = KeyFile::parse(&text, "keys.json").unwrap_err().to_string();
     assert!(error.starts_with("keys.json: keys[0]: the whole API key") && !leaks(&error, key), "{error}");
-    // With another mistake beside it, the key is still not repeated.
+    // The key is not repeated either if the record has a second error.
     let error = KeyFile::parse(&text.replace("digest", "digst"), "keys.json").unwrap_err().to_string();
     assert!(
         error.starts_with("keys.json: keys[0]: ") && error.contains("unknown field") && !leaks(&error, key),

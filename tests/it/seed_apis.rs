@@ -1,5 +1,5 @@
-//! The three public APIs that the crate comes from, as the examples serve them, with key files of our
-//! own: every sentence of theirs that says what a server does with a key.
+//! The three public APIs that the crate originates from, as the examples serve them, with key files of our own. The
+//! tests cover every sentence of their documentation that describes how a server handles a key.
 
 #[allow(dead_code, reason = "its `main` is for people")]
 #[path = "../../examples/logic64.rs"]
@@ -19,7 +19,7 @@ use http_body_util::BodyExt as _;
 use tower::ServiceExt as _;
 use tower_authz::{ApiKey, Dimension, IdGrammar, KeyFile, TrustedProxies};
 
-/// A key file with these keys: each a plain key, and the fields of its record besides id and digest.
+/// Returns a key file with these keys: each is a plain key, and the fields of its record besides id and digest.
 fn file(keys: &[(&str, &str)]) -> KeyFile {
     let entries: Vec<String> = keys
         .iter()
@@ -109,7 +109,7 @@ async fn scayle_restricts_by_resource_company_shop_and_network() {
         (BIDDEN, "GET", "/companies/+1", 400),
         (READER, "GET", "/customers/1/password-hash", 403),
         (OFFICE, "GET", "/customers/1/password-hash", 403),
-        // What belongs to shops, or is about all of them, is not for those who are restricted.
+        // Keys that are restricted to shops cannot access routes that belong to shops, or that concern all of them.
         (BOUND_OFFICE, "GET", "/reports/run", 403),
         (BOUND_OFFICE, "GET", "/customers/1/password-hash", 403),
         (READER, "GET", "/reports/run", 200),
@@ -191,7 +191,7 @@ async fn scayle_reads_addresses_and_https_from_trusted_proxies() {
 const CI: &str = "l64_abc12345_0123456789abcdef0123456789abcdef";
 const ADMIN: &str = "l64_admin000_0123456789abcdef0123456789abcdef";
 const APOLLO: &str = "l64_apollo11_0123456789abcdef0123456789abcdef";
-/// An admin of one project.
+/// This key is an admin of one project.
 const BOUND: &str = "l64_bound000_0123456789abcdef0123456789abcdef";
 
 fn logic64_app() -> Router {
@@ -246,7 +246,7 @@ async fn logic64_revokes_at_once_and_hides_foreign_projects() {
         assert_eq!(answer.status, status, "{project}");
         assert!(!answer.body.contains("project") || status == 200, "{}", answer.body);
     }
-    // Bundles are those of projects, whichever path they are reached by: 7 is apollo's, 6 and 8 are gemini's.
+    // Bundles belong to projects, whichever path names them: 7 belongs to apollo, 6 and 8 belong to gemini.
     let mut hidden = Vec::new();
     for (method, path, mine) in [
         ("GET", "/bundles/7", true),

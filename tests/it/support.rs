@@ -27,7 +27,7 @@ use tower_authz::{
     store::{Found, KeyStore, Lookup, MemoryStore, StoreError},
 };
 
-/// Opaque, so that tests can make keys up.
+/// The format is opaque, so that tests can invent keys.
 pub fn format() -> KeyFormat {
     KeyFormat::opaque(16, 128).unwrap()
 }
@@ -42,7 +42,7 @@ pub fn store_of(records: impl IntoIterator<Item = KeyRecord>, directory: Directo
     MemoryStore::from_file(KeyFile::new(records, directory), format()).unwrap()
 }
 
-/// A store that knows [`KEY`] with this grant, as `test-key`.
+/// Returns a store with [`KEY`], which has this grant and the id `test-key`.
 pub fn store(grant: Grant) -> MemoryStore {
     store_of([record("test-key", KEY, grant)], Directory::default())
 }
@@ -55,7 +55,7 @@ pub fn get(path: &str) -> Request<Full<Bytes>> {
     Request::get(path).header(AUTHORIZATION, format!("Bearer {KEY}")).body(Full::default()).unwrap()
 }
 
-/// Answers a request with 200 and counts how often it was called.
+/// Answers each request with 200, and counts the requests.
 #[derive(Clone, Default)]
 pub struct Handler {
     calls: Arc<AtomicUsize>,
@@ -82,7 +82,7 @@ impl<B> Service<Request<B>> for Handler {
     }
 }
 
-/// How a store answers.
+/// The way in which a store answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mood {
     AtOnce,
@@ -92,11 +92,11 @@ pub enum Mood {
     Unreadable,
     Panics,
     PanicsLater,
-    /// Returns a record that was not asked for.
+    /// The store returns a record that was not asked for.
     Lies,
 }
 
-/// A store of one key in some mood.
+/// A store of one key that answers in this way.
 #[derive(Clone)]
 pub struct MoodyStore {
     pub mood: Mood,
@@ -133,7 +133,7 @@ impl KeyStore for MoodyStore {
     }
 }
 
-/// Asks a store through the public interface: by authenticating would be circular.
+/// Looks a key up through the public interface, because the look-up of the store itself is under test.
 pub fn find(keys: &MemoryStore, digest: &Digest) -> impl Future<Output = Found> + use<> {
     use tower_authz::store::{KeyAdmin as _, KeyQuery};
     let (keys, digest) = (keys.clone(), *digest);
@@ -154,7 +154,7 @@ impl Future for YieldOnce {
     }
 }
 
-/// Serves an application on a socket, HTTP/1 and HTTP/2, as long as the test runs.
+/// Serves an application on a socket, by HTTP/1 and HTTP/2, as long as the test runs.
 pub async fn serve(app: axum::Router) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -163,7 +163,7 @@ pub async fn serve(app: axum::Router) -> SocketAddr {
             let service = TowerToHyperService::new(app.clone());
             tokio::spawn(async move {
                 let server = auto::Builder::new(TokioExecutor::new());
-                // A client that goes away is no news.
+                // A client may disconnect at any time, so an error here is ignored.
                 let _ = server.serve_connection(TokioIo::new(stream), service).await;
             });
         }
@@ -171,7 +171,7 @@ pub async fn serve(app: axum::Router) -> SocketAddr {
     address
 }
 
-/// Sends one request and gives status and body.
+/// Sends one request, and returns status and body.
 pub async fn send<S, B, R>(service: S, request: Request<B>) -> (StatusCode, String)
 where
     S: Service<Request<B>, Response = Response<R>>,
@@ -185,13 +185,14 @@ where
     (status, String::from_utf8(body.to_vec()).unwrap())
 }
 
-/// A file that is mounted over another, as containers do it; until it is dropped.
+/// A file that is mounted over another, as containers do it, until this is dropped.
 #[cfg(target_os = "linux")]
 pub struct Mount(std::path::PathBuf);
 
 #[cfg(target_os = "linux")]
 impl Mount {
-    /// None where this user may not mount: then the test that wants it is skipped, and says so, unless `REQUIRE_MOUNT=1`.
+    /// Returns `None` if this user may not mount: then the test is skipped, which is reported, unless
+    /// `REQUIRE_MOUNT=1`.
     pub fn new(outside: &std::path::Path, inside: &std::path::Path) -> Option<Self> {
         let mut mount = std::process::Command::new("mount");
         let is_mounted = mount.arg("--bind").args([outside, inside]).status().is_ok_and(|status| status.success());

@@ -1,4 +1,4 @@
-//! One event and one count for each decision, and no secret in either.
+//! Each decision has one event and one count, and neither contains a secret.
 
 use std::{cell::RefCell, io, sync::Once};
 
@@ -12,8 +12,8 @@ thread_local! {
     static LINES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// What this thread has logged. The subscriber is one for the whole process: with one for each test, a
-/// test beside that has none could switch the events off for good.
+/// Collects the log of this thread. There is one subscriber for the whole process, because with one for each test, a
+/// parallel test without a subscriber could disable the events permanently.
 struct Lines;
 
 impl io::Write for Lines {

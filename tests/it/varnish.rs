@@ -1,5 +1,5 @@
-//! A shared cache as people install it, in front of the gate: Varnish with its built-in rules. Without one the test says
-//! that it is skipped, unless `REQUIRE_VARNISH=1`.
+//! Tests a shared cache in front of the gate: Varnish with its built-in rules. Without Varnish the test reports that
+//! it is skipped, unless `REQUIRE_VARNISH=1`.
 
 use std::{
     io::Write as _,
@@ -27,7 +27,7 @@ use crate::support::{KEY, record, serve, store_of};
 
 const OTHER: &str = "another-key-that-was-issued";
 
-/// A running cache, on a socket in a folder of its own. Both go with it.
+/// A running cache with a socket in its own directory, both of which are removed on drop.
 struct Varnish {
     child: Child,
     folder: PathBuf,
@@ -44,7 +44,7 @@ impl Varnish {
             .find(|program| program.is_file());
         let Some(program) = found else {
             assert!(std::env::var_os("REQUIRE_VARNISH").is_none(), "REQUIRE_VARNISH is set, and there is no varnishd");
-            // Past the harness, which would swallow it.
+            // The line is written directly to standard error, which the harness would capture otherwise.
             let _ = writeln!(std::io::stderr(), "SKIPPED: no varnishd was found");
             return None;
         };
@@ -61,7 +61,7 @@ impl Varnish {
             .unwrap();
         let varnish = Self { child, folder };
         for _ in 0..200 {
-            // The first that comes through tells that it is up.
+            // The cache is ready when the first request succeeds.
             if UnixStream::connect(varnish.socket()).await.is_ok() && varnish.get("/open", "").await.0 == 200 {
                 return Some(varnish);
             }
@@ -74,7 +74,7 @@ impl Varnish {
         self.folder.join("socket")
     }
 
-    /// Status and body of the answer to a GET with these header lines; 0 if there is none.
+    /// Returns status and body of the response to a GET with these header lines. The status is 0 if there is none.
     async fn get(&self, path: &str, lines: &str) -> (u16, String) {
         let mut stream = UnixStream::connect(self.socket()).await.unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nhost: api.example\r\nconnection: close\r\n{lines}\r\n");
@@ -90,14 +90,14 @@ impl Varnish {
 
 impl Drop for Varnish {
     fn drop(&mut self) {
-        // Its worker ends with it.
+        // The worker of Varnish ends with its parent.
         let _ = self.child.kill();
         let _ = self.child.wait();
         let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
 
-/// Counts what came through to it.
+/// Counts the requests that reach the handler.
 async fn count(State(calls): State<Arc<AtomicUsize>>) -> String {
     format!("answer {}", calls.fetch_add(1, Ordering::SeqCst))
 }
@@ -131,12 +131,12 @@ async fn a_shared_cache_hands_nothing_on() {
     let header = |name: &str, key: &str| format!("{name}: {key}\r\n");
     let (mine, others) = (header("x-api-key", KEY), header("x-api-key", OTHER));
 
-    // It does keep what is for all, and hands it to all.
+    // A public response is cached, and served to all clients.
     let open = varnish.get("/open", "").await;
     assert_eq!(varnish.get("/open", "").await, open, "this is no cache");
     assert_eq!(varnish.get("/open", &mine).await, open);
 
-    // An answer to a key is for that request only, and a refusal hinders nobody who has a key.
+    // A response to a key is for that request only, and a refusal is not served to a client with a key.
     for path in ["/products", "/marked"] {
         assert_eq!(varnish.get(path, "").await.0, 401, "{path}");
         let first = varnish.get(path, &mine).await;
@@ -153,7 +153,8 @@ async fn a_shared_cache_hands_nothing_on() {
     let marked = varnish.get("/marked", &mine).await;
     assert_eq!(varnish.get("/marked", &mine).await, marked, "the handler says that it may be kept");
 
-    // The 404 of a key that may not know of a route is not that of one that may. Caches keep a 404 unless told.
+    // The 404 for a key that may not know of a route must not be served to one that may. Caches store a 404 unless
+    // told otherwise.
     assert_eq!(varnish.get("/secrets", &others).await.0, 404);
     assert_eq!(varnish.get("/secrets", &mine).await.0, 200);
     assert_eq!(varnish.get("/secrets", &others).await.0, 404);

@@ -1,4 +1,4 @@
-//! hyper and tonic over real sockets, HTTP/2 included.
+//! Tests hyper and tonic over real sockets, HTTP/2 included.
 
 #[allow(dead_code, reason = "its `main` is for people")]
 #[path = "../../examples/hyper.rs"]
@@ -67,7 +67,7 @@ async fn hyper_serves_both_versions() {
     }
 }
 
-/// HTTP/2 can carry what HTTP/1 parsers refuse; a `:path` without a slash reaches no handler.
+/// HTTP/2 can carry requests that HTTP/1 parsers refuse; a `:path` without a slash reaches no handler.
 #[tokio::test]
 async fn http2_needs_no_host_header_and_no_tricks() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

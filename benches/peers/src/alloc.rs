@@ -1,4 +1,4 @@
-//! Counts what the current thread allocates.
+//! Counts the allocations of the current thread.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -6,11 +6,11 @@ use std::{
 };
 
 thread_local! {
-    // Not an atomic: its locked addition would be timed with every allocation.
+    // This is not an atomic, because its locked addition would be timed with every allocation.
     static COUNT: Cell<u64> = const { Cell::new(0) };
 }
 
-/// How often this thread has allocated or grown an allocation.
+/// Returns how often this thread has allocated or grown an allocation.
 pub fn count() -> u64 {
     COUNT.get()
 }

@@ -1,7 +1,7 @@
-//! What a decision costs: tower-authz beside its peers, the same request, one run.
+//! Measures the cost of a decision: tower-authz beside its peers, with the same request, in one run.
 //!
-//! `cargo run --release --manifest-path benches/peers/Cargo.toml`; `ROUNDS=5` before it for a glance. A bench that
-//! is surprised should stop: everything here may panic.
+//! The command is `cargo run --release --manifest-path benches/peers/Cargo.toml`; `ROUNDS=5` before it makes a short
+//! run. A bench should stop at any unexpected result, so everything here may panic.
 
 mod alloc;
 mod contenders;

@@ -1,19 +1,19 @@
-//! Times the contenders in turn: a neighbour who slows the machine slows them alike, and what is compared
-//! was measured within the same tenth of a second.
+//! Times the contenders in turn: other load on the machine slows all of them alike, and the figures that are compared
+//! were measured within the same tenth of a second.
 
 use std::time::{Duration, Instant};
 
 use crate::alloc;
 
-/// Long beside the clock's own cost, short beside a neighbour's burst.
+/// A turn is long compared with the cost of reading the clock, and short compared with a burst of other load.
 const TURN: Duration = Duration::from_millis(3);
 
-/// Runs so many calls, those under the meter's watch being what counts.
+/// Makes the given number of calls. Only those inside of [`Meter::watch`] are measured.
 pub type Turn = Box<dyn FnMut(&mut Meter, u32)>;
 
 pub struct Contender {
     pub name: &'static str,
-    /// Whose versions stand beside the figures.
+    /// The packages whose versions the table names beside the figures.
     pub packages: &'static [&'static str],
     /// The contender that is the same without the gate.
     pub within: Option<&'static str>,
@@ -30,7 +30,7 @@ impl Contender {
     }
 }
 
-/// What happened while the clock ran.
+/// The time and the allocations while the clock ran.
 #[derive(Default)]
 pub struct Meter {
     time: Duration,
@@ -49,13 +49,13 @@ impl Meter {
 
 pub struct Measured {
     pub contender: Contender,
-    /// Nanoseconds of a call, in each round.
+    /// Nanoseconds per call, for each round.
     pub rounds: Vec<f64>,
-    /// Allocations of a call, over all rounds.
+    /// Allocations per call, over all rounds.
     pub allocations: f64,
 }
 
-/// Each contender once a round, always in the same order.
+/// Runs each contender once a round, always in the same order.
 pub fn interleaved(contenders: Vec<Contender>, rounds: usize) -> Vec<Measured> {
     let mut turns: Vec<_> = contenders
         .into_iter()
@@ -66,7 +66,7 @@ pub fn interleaved(contenders: Vec<Contender>, rounds: usize) -> Vec<Measured> {
         .collect();
     for _ in 0..rounds {
         for (iterations, measured) in &mut turns {
-            // The contender before has filled the caches with its own.
+            // The previous contender has filled the caches with its own data, so a few calls warm them up.
             (measured.contender.turn)(&mut Meter::default(), *iterations / 16 + 1);
             let mut meter = Meter::default();
             (measured.contender.turn)(&mut meter, *iterations);
@@ -78,7 +78,7 @@ pub fn interleaved(contenders: Vec<Contender>, rounds: usize) -> Vec<Measured> {
     turns.into_iter().map(|(_, measured)| measured).collect()
 }
 
-/// How many calls make a turn.
+/// Returns the number of calls that fill a turn.
 fn calibrated(turn: &mut Turn) -> u32 {
     let mut iterations = 1;
     loop {

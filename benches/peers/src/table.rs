@@ -1,4 +1,4 @@
-//! The figures as a Markdown table.
+//! Prints the figures as a Markdown table.
 
 use crate::{
     contenders::DIGEST,
@@ -17,14 +17,15 @@ pub fn print(all: &[Measured]) {
     }
 }
 
-/// What the gate itself takes; nothing for a contender that is the surroundings of others.
+/// Returns the net cost of the gate, or `None` for a contender that is the baseline of others.
 fn net(one: &Measured, all: &[Measured]) -> Option<String> {
     if all.iter().any(|other| other.contender.within == Some(one.contender.name)) {
         return None;
     }
     let digest = find(all, DIGEST);
     let bare = one.contender.within.map(|name| find(all, name));
-    // Within a round both had the same neighbours, so the difference and the ratio are taken there.
+    // Other load on the machine affects both alike within a round, so the difference and the ratio are taken per
+    // round.
     let net: Vec<f64> = match bare {
         Some(bare) => one.rounds.iter().zip(&bare.rounds).map(|(whole, bare)| whole - bare).collect(),
         None => one.rounds.clone(),
@@ -38,7 +39,7 @@ fn find<'a>(all: &'a [Measured], name: &str) -> &'a Measured {
     all.iter().find(|one| one.contender.name == name).expect("whoever is named takes part")
 }
 
-/// `1,234`.
+/// Formats a number as `1,234`.
 fn thousands(value: f64) -> String {
     let digits = format!("{:.0}", value.abs());
     let mut text = String::new();
@@ -59,7 +60,7 @@ fn ratio(value: f64) -> String {
     }
 }
 
-/// A whole number, unless some calls allocate more than others.
+/// Formats a whole number, unless some calls allocate more than others.
 fn count(value: f64) -> String {
     if (value - value.round()).abs() < 0.05 { thousands(value) } else { format!("{value:.1}") }
 }

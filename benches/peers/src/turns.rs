@@ -8,7 +8,7 @@ use tower::{Service, service_fn};
 
 use crate::measure::Turn;
 
-/// A service behind a pointer, so that the compiler cannot melt it into the loop that times it.
+/// The service is behind a pointer, so that the compiler cannot inline it into the loop that times it.
 pub type Boxed<B, R> = Box<dyn FnMut(Request<B>) -> Response<R>>;
 
 pub fn boxed<S, B, R>(mut service: S) -> Boxed<B, R>
@@ -21,7 +21,7 @@ where
     })
 }
 
-/// Asserts what becomes of a request, once, before anything is timed.
+/// Asserts the status of the response once, before anything is timed.
 #[track_caller]
 pub fn answers<B: Default, R>(service: &mut Boxed<B, R>, request: Request<()>, status: u16) {
     assert_eq!(service(request.map(|()| B::default())).status(), status);
@@ -31,27 +31,27 @@ pub fn answers<B: Default, R>(service: &mut Boxed<B, R>, request: Request<()>, s
 #[derive(Default)]
 pub struct Carried(Option<Request<()>>);
 
-/// Hands the request back, as a service would that did nothing.
+/// Returns the request in the response, as a service that does nothing else would.
 pub fn carry_back() -> impl Service<Request<()>, Response = Response<Carried>, Error = Infallible> + Clone {
     service_fn(async |request: Request<()>| Ok(Response::new(Carried(Some(request)))))
 }
 
-/// An admitted request comes back in the response and goes round again: no clone of it is timed.
+/// An admitted request comes back in the response and is sent again, so that no clone of it is timed.
 pub fn carried(mut service: Boxed<(), Carried>, request: Request<()>) -> Turn {
-    let mut place = Some(request);
+    let mut next = Some(request);
     Box::new(move |meter, iterations| {
         meter.watch(|| {
             for _ in 0..iterations {
-                let response = service(place.take().expect("the request came back"));
+                let response = service(next.take().expect("the request came back"));
                 assert_eq!(response.status(), 200, "what is timed was admitted");
-                place = response.into_body().0;
+                next = response.into_body().0;
             }
         });
     })
 }
 
-/// A fresh request each time, which is dropped with its response. They are cloned while the clock stands, few at a
-/// time, so that they stay in the cache.
+/// Sends a new request each time, which is dropped with its response. The requests are cloned while the clock is
+/// stopped, and few at a time, so that they stay in the cache.
 pub fn fresh<B, R>(mut service: Boxed<B, R>, request: Request<()>, status: u16) -> Turn
 where
     B: Default + 'static,
@@ -74,7 +74,7 @@ where
     })
 }
 
-/// Asks a function that knows nothing of HTTP.
+/// Calls a function that knows nothing of HTTP.
 #[track_caller]
 pub fn asked<Q: 'static>(mut allows: impl FnMut(&Q) -> bool + 'static, allowed: Q, refused: &Q) -> Turn {
     assert!(allows(&allowed), "the request is allowed");

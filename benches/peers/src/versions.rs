@@ -1,10 +1,11 @@
-//! Versions as they were built, so that the table cannot name others.
+//! Reads the versions from the lock file, so that the table cannot name others than were built.
 
 const LOCK: &str = include_str!("../Cargo.lock");
 
-/// `axum 0.8.9`.
+/// Returns a name and a version, such as `axum 0.8.9`.
 pub fn named(package: &str) -> String {
-    // Where the tree has several versions, the list of this package's own dependencies says which one is meant.
+    // If the dependency tree has several versions, the list of this package's own dependencies names the one that is
+    // meant.
     let ours =
         block("peers").lines().find_map(|line| line.strip_prefix(" \"")?.strip_prefix(package)?.strip_prefix(' '));
     let only = || block(package).lines().find_map(|line| line.strip_prefix("version = \""));

@@ -1,4 +1,4 @@
-//! Inputs of known attacks, exactly as they were, that stand in no row of the other tables.
+//! Inputs of known attacks, verbatim, that are not in the other tables.
 
 use std::net::IpAddr;
 
@@ -36,7 +36,7 @@ async fn headers_that_name_another_path_or_method_mean_nothing() {
     }
 }
 
-/// What a path is scoped by is refused however the prefix is dressed up, also for a key that may do everything.
+/// A request for a scoped path is refused however the prefix is disguised, even for a key that may do everything.
 #[tokio::test]
 async fn prefixes_are_never_stripped() {
     for target in ["/api%2e/admin/v1/products", "/api%2e%2e/admin/v1/products", "/api../admin/v1/products"] {
@@ -60,7 +60,7 @@ async fn control_bytes_and_floods_of_headers_are_refused() {
     assert!(fixture.seen.take().is_empty());
 }
 
-/// Whatever hyper makes of the framing, no handler runs for a request that carried no key of its own.
+/// No handler runs for a request that carried no key of its own, however hyper interprets the framing.
 #[tokio::test]
 async fn ambiguous_framing_gets_nobody_in() {
     let fixture = Fixture::new().await;

@@ -1,4 +1,4 @@
-//! Networks: how they are parsed, which addresses they hold, and what lists of them mean.
+//! Networks: how they are parsed, which addresses they contain, and how lists of them are interpreted.
 
 use std::net::IpAddr;
 
@@ -32,12 +32,12 @@ async fn outcome(row: &Row) -> Result<String, String> {
             })
         }
         "semantics" => semantics(row).await,
-        // Whatever else a row is about, it asks whether a list holds an address.
+        // Every other kind of row tests whether a list contains an address.
         _ => {
             let Ok(networks) = Networks::parse(texts(&row.json("cidrs_json")?)?) else {
                 return Ok("reject".to_owned());
             };
-            // A text that is no address (it has a zone, say) is in no network.
+            // A text that is not an address (because it has a zone, for example) is in no network.
             let inside = row.text("ip").parse::<IpAddr>().is_ok_and(|address| networks.contains(address));
             let one_by_one =
                 row.text("ip").parse::<IpAddr>().is_ok_and(|address| networks.iter().any(|one| one.contains(address)));
@@ -49,8 +49,8 @@ async fn outcome(row: &Row) -> Result<String, String> {
     }
 }
 
-/// An allow list is the key's own. Keys have no deny list: one is a check of the application's own, and
-/// both together refuse what either refuses.
+/// An allow list belongs to the key. Keys have no deny list: the application adds one as a check of its own, and a
+/// request that either of them refuses is refused.
 async fn semantics(row: &Row) -> Result<String, String> {
     let lists = row.object("cidrs_json", &["allow", "deny"])?;
     let list = |name: &str| lists.get(name).filter(|list| !list.is_null());
@@ -86,7 +86,7 @@ fn refuse_from(deny: &Value) -> Result<impl Fn(&Head<'_>) -> Result<(), Denial> 
     let deny = Networks::parse(texts(deny)?).map_err(|error| error.to_string())?;
     Ok(move |head: &Head<'_>| match head.client_address().ip() {
         Some(address) if !deny.contains(address) => Ok(()),
-        // An unknown address could be one of these.
+        // An unknown address could be in the deny list, so it is refused.
         _ => Err(Denial::refused("not from here")),
     })
 }

@@ -1,4 +1,4 @@
-//! The address of the client, behind proxies and without.
+//! The address of the client, with and without proxies.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
@@ -32,12 +32,12 @@ async fn outcome(row: &Row) -> Result<String, String> {
     };
     let (peer, headers) = (peer(row.text("peer")), lines(&row.json("headers_json")?)?);
     let Some(built) = request("GET", b"/", &headers) else {
-        // The parser has refused the request: no address came of it.
+        // The parser has refused the request, so it has no client address.
         return Ok("unknown".to_owned());
     };
     let found = proxies.client(peer.map_or(ClientAddress::UNKNOWN, ClientAddress::from), built.headers());
 
-    // What the pure function says is what handlers see, and what the networks of keys are held against.
+    // The handlers must see the result of the pure function, and the networks of keys must be compared with it.
     let everywhere = Grant::builder().read("products");
     let seen = ask(&proxies, peer, &headers, everywhere.clone()).await;
     let text = found.ip().map_or("unknown".to_owned(), |address| address.to_string());
@@ -56,14 +56,15 @@ async fn outcome(row: &Row) -> Result<String, String> {
     Ok(text)
 }
 
-/// The text of a socket address, with or without a port. What is none (`@` for a Unix socket, nothing at
-/// all) is no peer.
+/// Parses a socket address, with or without a port. Any other text (`@` for a Unix socket, or an empty one) is no
+/// peer.
 fn peer(text: &str) -> Option<SocketAddr> {
     let plain = || text.parse::<IpAddr>().ok().map(|address| SocketAddr::new(address, 0));
     text.parse().ok().or_else(plain).or_else(|| zoned(text))
 }
 
-/// `[fe80::1%eth0]:9999`: a name of an interface is a number by the time that a socket tells it.
+/// Parses an address with a zone, such as `[fe80::1%eth0]:9999`. A socket reports the zone as a number, so any number
+/// replaces the name of the interface.
 fn zoned(text: &str) -> Option<SocketAddr> {
     let (address, rest) = text.trim_start_matches('[').split_once('%')?;
     let address: Ipv6Addr = address.parse().ok()?;
@@ -71,7 +72,8 @@ fn zoned(text: &str) -> Option<SocketAddr> {
     Some(SocketAddrV6::new(address, port, 0, 7).into())
 }
 
-/// Sends a request through the whole stack. The address that the handler saw; none if it did not run.
+/// Sends a request through the whole stack, and returns the address that the handler saw, or `None` if it did not
+/// run.
 async fn ask(
     proxies: &TrustedProxies,
     peer: Option<SocketAddr>,

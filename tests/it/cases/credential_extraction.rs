@@ -1,4 +1,4 @@
-//! Where a credential stands, what it looks like, and that every 401 looks the same.
+//! Tests which sources hold a credential, how its syntax is parsed, and that all 401 responses are identical.
 
 use std::{net::SocketAddr, sync::Mutex, time::UNIX_EPOCH};
 
@@ -32,7 +32,7 @@ pub struct Fixture {
     pub app: Router,
     pub server: SocketAddr,
     pub seen: Seen,
-    /// Each 401 with its row, and whether its body came along (there is none after HEAD).
+    /// Each 401 response with the id of its row, and whether its body is present, since a response to HEAD has none.
     refused: Mutex<Vec<(String, bool, Answer)>>,
 }
 
@@ -100,7 +100,7 @@ impl Fixture {
         }
     }
 
-    /// What tells one 401 from the others: nothing may.
+    /// Returns the rows whose 401 response differs from the others. There must be none.
     fn differences(&self) -> Vec<(String, String)> {
         let refused = self.refused.lock().unwrap();
         let Some((_, _, first)) = refused.iter().find(|(_, with_body, _)| *with_body) else { return Vec::new() };
@@ -113,7 +113,7 @@ impl Fixture {
     }
 }
 
-/// Which of the fixtures has this key id.
+/// Returns the name of the fixture key with this id.
 fn name(id: &str) -> Result<&'static str, String> {
     let found = KEYS.iter().find(|(_, key)| key.rsplit_once('_').is_some_and(|(public, _)| public == id));
     found.map(|(name, _)| *name).ok_or_else(|| format!("the handler saw the unknown key {id}"))

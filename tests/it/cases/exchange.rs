@@ -1,4 +1,4 @@
-//! Requests as a row writes them, sent to a tower service or as bytes over a socket.
+//! Sends the request of a row to a tower service, or as bytes over a socket.
 
 use std::{
     convert::Infallible,
@@ -23,7 +23,7 @@ use crate::cases::expand::{expand, key, latin1};
 /// A header line as bytes: name and value.
 pub type Line = (Vec<u8>, Vec<u8>);
 
-/// The lines of a `headers_json` cell: pairs, with a third element for how often a line is sent.
+/// Parses a `headers_json` cell: pairs, with an optional third element that repeats the line.
 pub fn lines(value: &Value) -> Result<Vec<Line>, String> {
     let wrong = |what: &Value| format!("{what} is not a list of header lines");
     let mut lines = Vec::new();
@@ -46,8 +46,8 @@ pub fn lines(value: &Value) -> Result<Vec<Line>, String> {
     Ok(lines)
 }
 
-/// The request that a tower service would get. `None` if the `http` crate cannot hold it: then hyper's
-/// parser, which builds the same types, has answered 400 before any service was called.
+/// Builds the request as a tower service receives it. It is `None` if the `http` crate cannot represent it: hyper's
+/// parser builds the same types, so it answers 400 before any service is called.
 pub fn request(method: &str, target: &[u8], lines: &[Line]) -> Option<Request<Body>> {
     let mut request = Request::new(Body::empty());
     *request.method_mut() = Method::from_bytes(method.as_bytes()).ok()?;
@@ -63,7 +63,7 @@ pub fn request(method: &str, target: &[u8], lines: &[Line]) -> Option<Request<Bo
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answer {
     pub status: u16,
-    /// Sorted; without those that tell of the connection and the time.
+    /// The headers, sorted, without those that describe the connection and the time.
     pub headers: Vec<(String, String)>,
     pub body: String,
 }
@@ -76,7 +76,7 @@ impl Answer {
         Self { status, headers, body: String::from_utf8_lossy(body).into_owned() }
     }
 
-    /// What the parser answers to what it cannot read.
+    /// Returns the response of the parser to a request that it cannot parse.
     pub fn unreadable() -> Self {
         Self { status: 400, ..Self::default() }
     }
@@ -86,7 +86,7 @@ impl Answer {
     }
 }
 
-/// Sends a request to a service; one that could not be built is a 400.
+/// Sends a request to a service. A request that could not be built yields a 400.
 pub async fn to_service<S>(service: S, request: Option<Request<Body>>) -> Answer
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
@@ -98,7 +98,7 @@ where
     Answer::new(parts.status.as_u16(), headers, &body)
 }
 
-/// What handlers note of themselves when they run.
+/// The notes that handlers record when they run.
 #[derive(Clone, Default)]
 pub struct Seen(Arc<Mutex<Vec<String>>>);
 
@@ -107,13 +107,13 @@ impl Seen {
         self.0.lock().unwrap().push(what.into());
     }
 
-    /// All notes since the last time.
+    /// Removes and returns all notes since the last call.
     pub fn take(&self) -> Vec<String> {
         std::mem::take(&mut self.0.lock().unwrap())
     }
 }
 
-/// Serves a router by hyper's HTTP/1 on some port of this machine.
+/// Serves a router by hyper's HTTP/1 on a free local port.
 pub async fn serve(router: Router) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -121,7 +121,7 @@ pub async fn serve(router: Router) -> SocketAddr {
     address
 }
 
-/// Sends a request as bytes, exactly as the lines are written, and reads the first answer.
+/// Sends a request as bytes, exactly as the lines are written, and reads the first response.
 pub async fn over_the_wire(server: SocketAddr, method: &str, target: &str, lines: &[Line]) -> Result<Answer, String> {
     let find = |wanted: &str| {
         let found = lines.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted.as_bytes()));
@@ -138,7 +138,7 @@ pub async fn over_the_wire(server: SocketAddr, method: &str, target: &str, lines
     if find("transfer-encoding").is_some() {
         body.extend(b"0\r\n");
         for trailer in find("trailer").iter().flat_map(|names| names.split(',')).map(str::trim) {
-            // A trailer that is announced carries a good credential: it must not count.
+            // An announced trailer carries a valid credential, which must be ignored.
             let scheme = if trailer.eq_ignore_ascii_case("authorization") { "Bearer " } else { "" };
             body.extend(format!("{trailer}: {scheme}{}\r\n", key("K1")?).into_bytes());
         }
@@ -153,12 +153,12 @@ pub async fn over_the_wire(server: SocketAddr, method: &str, target: &str, lines
     raw(server, &bytes).await
 }
 
-/// Sends bytes, and reads until the server closes: the first answer.
+/// Sends bytes, reads until the server closes, and returns the first response.
 pub async fn raw(server: SocketAddr, bytes: &[u8]) -> Result<Answer, String> {
     let mut stream = TcpStream::connect(server).await.map_err(|error| error.to_string())?;
     let (mut reader, mut writer) = stream.split();
     let mut answer = Vec::new();
-    // A server that refuses early closes while we still write; its answer is what counts.
+    // A server that refuses early may close while the bytes are still being written, so only its response counts.
     let exchange = async { tokio::join!(writer.write_all(bytes), reader.read_to_end(&mut answer)) };
     let _ = timeout(Duration::from_secs(10), exchange).await;
     parse(&answer).ok_or_else(|| format!("no answer but {:?}", String::from_utf8_lossy(&answer)))
@@ -170,7 +170,8 @@ fn parse(answer: &[u8]) -> Option<Answer> {
     let mut lines = head.split("\r\n");
     let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
     let headers = lines.filter_map(|line| line.split_once(':'));
-    // Quoted as `HeaderValue` shows itself, to compare with answers of a service.
+    // The value is quoted as the `Debug` of `HeaderValue` prints it, so that it can be compared with the responses of
+    // a service.
     let headers = headers.map(|(name, value)| (name.to_lowercase(), format!("{:?}", value.trim())));
     Some(Answer::new(status, headers, &answer[end + 4..]))
 }

@@ -1,4 +1,4 @@
-//! Placeholders in cells, and the bytes that a text stands for.
+//! Expands placeholders in cells, and encodes text as bytes.
 
 use crate::cases::mutation::mutate;
 
@@ -17,11 +17,10 @@ pub fn key(name: &str) -> Result<&'static str, String> {
     known.map(|(_, key)| *key).ok_or_else(|| format!("the harness does not know the key {{{name}}}"))
 }
 
-/// More than any row needs, and less than would hurt.
+/// The limit is more than any row needs, and low enough that a mistake in a row does not exhaust memory.
 const MOST: usize = 1 << 24;
 
-/// Replaces `{K1}`, `{K1:mutation}`, `{repeat:text:n}` and `{repeat_csv:text:n}`. Other braces are just
-/// braces.
+/// Replaces `{K1}`, `{K1:mutation}`, `{repeat:text:n}` and `{repeat_csv:text:n}`. Other braces are kept as they are.
 pub fn expand(text: &str) -> Result<String, String> {
     let Some(open) = text.find('{') else { return Ok(text.to_owned()) };
     let (before, rest) = text.split_at(open);
@@ -34,7 +33,7 @@ pub fn expand(text: &str) -> Result<String, String> {
     }
 }
 
-/// Where the brace closes that the text begins with.
+/// Returns the index of the brace that closes the one at the start of the text.
 fn closing(text: &str) -> Option<usize> {
     let mut depth = 0_usize;
     text.char_indices().find_map(|(index, character)| {
@@ -63,7 +62,7 @@ fn placeholder(inside: &str) -> Result<String, String> {
         };
     }
     let (kind, rest) = inside.split_once(':').ok_or_else(wrong)?;
-    // What is repeated may have colons itself: an IPv6 address has.
+    // The repeated text may contain colons itself, as an IPv6 address does.
     let (what, count) = rest.rsplit_once(':').ok_or_else(wrong)?;
     let what = expand(what)?;
     let count: usize = count.parse().map_err(|_| wrong())?;
@@ -77,7 +76,7 @@ fn placeholder(inside: &str) -> Result<String, String> {
     }
 }
 
-/// The bytes of a text in which one code point is one byte (ISO-8859-1).
+/// Encodes a text with one byte per code point (ISO-8859-1).
 pub fn latin1(text: &str) -> Result<Vec<u8>, String> {
     let byte = |character| u8::try_from(character).map_err(|_| format!("{character:?} is no byte in ISO-8859-1"));
     text.chars().map(byte).collect()

@@ -1,4 +1,4 @@
-//! Which tenant a host names, and that keys of one tenant are unknown at another's.
+//! Tests which tenant a host names, and that the keys of one tenant are unknown to the others.
 
 use std::net::SocketAddr;
 
@@ -25,12 +25,12 @@ const PROXY: &str = "192.0.2.1";
 #[tokio::test]
 async fn hosts_name_tenants_as_the_table_has_it() {
     let fixtures = [Fixture::new(0), Fixture::new(1_000)];
-    let judge = async |row: &Row| {
+    let evaluate = async |row: &Row| {
         let [few, many] = [fixtures[0].outcome(row).await?, fixtures[1].outcome(row).await?];
-        // The answer does not depend on how many tenants there are (CVE-2026-27588).
+        // The result must not depend on the number of tenants (CVE-2026-27588).
         if few == many { Ok(few) } else { Err(format!("{few} with two tenants, {many} with a thousand")) }
     };
-    Table::read("host_tenant", &["version", "authority_json", "host_lines_json"]).run(judge).await.finish();
+    Table::read("host_tenant", &["version", "authority_json", "host_lines_json"]).run(evaluate).await.finish();
 }
 
 struct Fixture {
@@ -38,11 +38,11 @@ struct Fixture {
     seen: Seen,
 }
 
-/// What a row says besides the host: lines `#Name: value`.
+/// The conditions of a row besides the host: lines of the form `#Name: value`.
 #[derive(Default)]
 struct Conditions {
     headers: Vec<(String, String)>,
-    /// The tenant whose key is sent, if the row says so.
+    /// The tenant whose key is sent, if the row names one.
     key: Option<String>,
     keyless: bool,
     trusted_peer: bool,
@@ -58,9 +58,9 @@ impl Conditions {
             ("key", "tenant") => self.key = value.strip_prefix("tenant ").map(str::to_owned),
             ("peer", "trusted") => self.trusted_peer = true,
             ("peer", "untrusted") => {}
-            // Every row is asked with few tenants and with many.
+            // Every row runs with few tenants and with many, whichever it names.
             ("tenants", _) => {}
-            // Headers are written as people write them, conditions in one word of lower case.
+            // Header names have capitals or a hyphen; conditions are a single word in lower case.
             _ if name.starts_with(char::is_uppercase) || name.contains('-') => {
                 self.headers.push((name.to_owned(), value.to_owned()))
             }
@@ -123,7 +123,8 @@ impl Fixture {
         if let Some(tenant) = &conditions.key {
             return verdict(&ask(&api_key(tenant)).await, &unknown.0);
         }
-        // Without a word about keys: the host decides whose key gets in, and nobody else's does.
+        // A row that does not name a key is sent with the key of each tenant: the host must admit exactly one of
+        // them.
         let mut verdicts = Vec::new();
         for tenant in TENANTS {
             verdicts.push(verdict(&ask(&api_key(tenant)).await, &unknown.0)?);
@@ -137,7 +138,7 @@ impl Fixture {
     }
 }
 
-/// A 401 must look exactly like that of a key that was never issued.
+/// Returns the outcome as text. A 401 must be identical to that of a key that was never issued.
 fn verdict((answer, ran): &(Answer, Vec<String>), unknown: &Answer) -> Result<String, String> {
     match (answer.status, ran.as_slice()) {
         (200, [tenant]) => Ok(format!("tenant:{tenant}")),
@@ -147,7 +148,7 @@ fn verdict((answer, ran): &(Answer, Vec<String>), unknown: &Answer) -> Result<St
     }
 }
 
-/// None if the parser would have refused it with 400.
+/// Builds the request. It is `None` if the parser would have refused it with 400.
 fn request(
     version: Version,
     authority: Option<&[u8]>,
@@ -159,7 +160,7 @@ fn request(
     *request.version_mut() = version;
     let mut uri = Uri::builder().path_and_query("/products");
     if let Some(authority) = authority {
-        // The absolute form of HTTP/1.1, or `:authority`.
+        // The authority comes from the absolute form of HTTP/1.1, or from `:authority`.
         uri = uri.scheme("https").authority(Authority::try_from(authority).ok()?);
     }
     *request.uri_mut() = uri.build().ok()?;

@@ -1,4 +1,4 @@
-//! Methods and paths: which of them reach a handler, and what a key needs for it.
+//! Tests which methods and paths reach a handler, and which permissions a key needs for them.
 
 use axum::{
     Router,
@@ -31,10 +31,10 @@ async fn methods_and_paths_reach_handlers_as_the_table_has_it() {
     Table::read("method_path", &["method", "target", "headers_json"]).run(outcome).await.finish();
 }
 
-/// Each resource of the fixture, and the dimension that its routes may be tied to.
+/// The resources of the fixture.
 const RESOURCES: [&str; 5] = ["products", "orders", "shops", "companies", "reports"];
 const PRODUCT: Dimension = Dimension::new("product", IdGrammar::Opaque);
-/// The grammar of the fixture has no underscore, unlike the default.
+/// Unlike the default, the grammar of the fixture has no underscore.
 const SHOP: Dimension = Dimension::new("shop", IdGrammar::Custom(is_shop_key));
 
 fn is_shop_key(id: &str) -> bool {
@@ -85,7 +85,7 @@ fn router(seen: &Seen) -> Router {
         .fallback(handler("the fallback"))
 }
 
-/// The layer settings that a row asks for by its header `x-test-config`, which is not sent.
+/// Extracts the layer settings that a row requests by its header `x-test-config`, which is not sent.
 fn settings(lines: Vec<Line>) -> Result<(bool, Vec<Line>), String> {
     let (settings, lines): (Vec<Line>, Vec<Line>) =
         lines.into_iter().partition(|(name, _)| name.eq_ignore_ascii_case(b"x-test-config"));
@@ -97,7 +97,7 @@ fn settings(lines: Vec<Line>) -> Result<(bool, Vec<Line>), String> {
     Ok((!settings.is_empty(), lines))
 }
 
-/// Stands for a CORS layer inside of the gate, as an application that lets preflights through has one.
+/// Replaces a CORS layer inside of the gate, which an application that lets preflights through would have.
 async fn answer_preflight(request: Request, next: Next, seen: Seen) -> Response {
     let names = [ORIGIN, ACCESS_CONTROL_REQUEST_METHOD];
     if request.method() == Method::OPTIONS && names.iter().all(|name| request.headers().contains_key(name)) {
@@ -107,7 +107,7 @@ async fn answer_preflight(request: Request, next: Next, seen: Seen) -> Response 
     next.run(request).await
 }
 
-/// A request as the row has it, to be sent with several keys.
+/// The request of a row, to be sent with several keys.
 pub struct Probe {
     pub method: String,
     pub target: String,
@@ -116,7 +116,7 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// `ran`, or `deny:STATUS`. A handler that ran and a refusal at once is an error.
+    /// Returns `ran`, or `deny:STATUS`. It is an error if the handler ran and the request was refused as well.
     pub async fn send(&self, grant: Option<GrantBuilder>) -> Result<String, String> {
         let seen = Seen::default();
         let mut lines = self.lines.clone();
@@ -161,7 +161,8 @@ async fn outcome(row: &Row) -> Result<String, String> {
     if ["public", "pass", "allow"].contains(&expected.split(':').next().unwrap_or_default()) {
         return Ok(if keyless == "ran" { expected.to_owned() } else { keyless });
     }
-    // Any other refusal holds for a key that may do everything, and nobody gets further without one.
+    // Any other refusal must also apply to a key that may do everything, and a request without a key must get no
+    // further.
     let got = probe.send(Some(everything())).await?;
     match keyless == "deny:401" || keyless == got {
         true => Ok(got),
@@ -169,7 +170,8 @@ async fn outcome(row: &Row) -> Result<String, String> {
     }
 }
 
-/// `RES:OP[@dim=id]`: a key that grants exactly this gets in, and keys that lack any part of it do not.
+/// Checks an expectation `RES:OP[@dim=id]`: a key that grants exactly this is admitted, and keys that lack any part
+/// of it are not.
 pub async fn needs(probe: &Probe, need: &str) -> Result<(), String> {
     let mut scopes = need.split(['@', ',']);
     let (resource, op) = scopes.next().and_then(|first| first.split_once(':')).ok_or("an odd expectation")?;

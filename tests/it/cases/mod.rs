@@ -1,7 +1,7 @@
-//! The case tables of `tests/cases`, run row by row against the public interface.
+//! Runs the case tables of `tests/cases`, row by row, against the public interface.
 //!
-//! `AUTHZ_CASES_DIR` names another directory with tables of the same form. Nothing here knows single rows:
-//! what a cell can say is read by rule, and what cannot be understood is a failing row, never a skipped one.
+//! `AUTHZ_CASES_DIR` names another directory with tables of the same form. Nothing here depends on single rows: cells
+//! are parsed by general rules, and a cell that cannot be parsed makes the row fail, so that no row is skipped.
 
 mod attacks;
 mod cidr;
@@ -35,7 +35,7 @@ fn read(path: &Path) -> String {
 /// One line of a table: its cells by the names of their columns.
 pub struct Row {
     cells: HashMap<String, String>,
-    /// It has more cells than there are columns.
+    /// Whether the line has more cells than the table has columns.
     too_long: bool,
 }
 
@@ -44,7 +44,7 @@ impl Row {
         self.text("id")
     }
 
-    /// The text of a cell. `-` stands for absent, which is empty.
+    /// Returns the text of a cell. `-` means absent, which is an empty text.
     pub fn text(&self, column: &str) -> &str {
         match self.cells.get(column).map_or("", String::as_str) {
             "-" => "",
@@ -52,7 +52,7 @@ impl Row {
         }
     }
 
-    /// The value of a `_json` cell; an absent one is null.
+    /// Returns the value of a `_json` cell, which is null if the cell is absent.
     pub fn json(&self, column: &str) -> Result<Value, String> {
         match self.text(column) {
             "" => Ok(Value::Null),
@@ -60,8 +60,8 @@ impl Row {
         }
     }
 
-    /// The same where it must be an object with no other than these keys: a key that the harness does not
-    /// know could be the one that matters.
+    /// Returns the value where it must be an object with only these keys: an unknown key could be the one that
+    /// matters.
     pub fn object(&self, column: &str, known: &[&str]) -> Result<Map<String, Value>, String> {
         match self.json(column)? {
             Value::Null => Ok(Map::new()),
@@ -74,7 +74,7 @@ impl Row {
     }
 }
 
-/// A scalar or a list of scalars as texts; null is none.
+/// Returns a scalar or a list of scalars as texts, and none for null.
 pub fn texts(value: &Value) -> Result<Vec<String>, String> {
     match value {
         Value::Null => Ok(Vec::new()),
@@ -114,12 +114,12 @@ impl Table {
         Self { name, columns, rows }
     }
 
-    /// Judges every row. `judge` says what came out, or why it could not be found out.
-    pub async fn run(self, judge: impl AsyncFn(&Row) -> Result<String, String>) -> Report {
+    /// Evaluates every row. `evaluate` returns the outcome, or the reason why there is none.
+    pub async fn run(self, evaluate: impl AsyncFn(&Row) -> Result<String, String>) -> Report {
         let mut report = Report { name: self.name, count: self.rows.len(), failures: Vec::new() };
         for row in &self.rows {
             let expected = row.text("expected");
-            match AssertUnwindSafe(judge(row)).catch_unwind().await {
+            match AssertUnwindSafe(evaluate(row)).catch_unwind().await {
                 _ if row.too_long => report.fail(row.id(), expected, "more cells than columns".to_owned()),
                 Ok(Ok(got)) if agrees(expected, &got) => {}
                 Ok(Ok(got) | Err(got)) => report.fail(row.id(), expected, got),
@@ -130,7 +130,7 @@ impl Table {
     }
 }
 
-/// Whether an outcome is the expected one: `deny:401|404` is either, `deny` any denial.
+/// Whether an outcome is the expected one: `deny:401|404` accepts either, and `deny` accepts any denial.
 fn agrees(expected: &str, got: &str) -> bool {
     let prefix = expected.split_once(':').map_or("", |(prefix, _)| prefix);
     expected == got
@@ -170,8 +170,8 @@ impl Report {
     }
 }
 
-/// Rows that are wrong themselves, with reasons: `- ID: reason`. The file stays where it is, wherever the
-/// tables come from.
+/// Returns the rows that are wrong themselves, which the file lists with reasons: `- ID: reason`. The file is always
+/// read from this repository, even if the tables are not.
 fn disputed() -> Vec<String> {
     let text = read(&own_directory().join("DISPUTED.md"));
     text.lines().filter_map(|line| Some(line.strip_prefix("- ")?.split_once(':')?.0.to_owned())).collect()
@@ -183,13 +183,14 @@ fn expectations_are_compared_as_the_grammar_has_it() {
     assert!(!agrees("deny:401|404", "deny:403") && !agrees("allow", "allow:filtered") && !agrees("", "deny:400"));
 }
 
-/// All files below a directory, with their text.
+/// Returns all files below a directory, with their text.
 fn sources(directory: &Path) -> Vec<(PathBuf, String)> {
     let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     entries.flat_map(|path| if path.is_dir() { sources(&path) } else { vec![(path.clone(), read(&path))] }).collect()
 }
 
-/// Every row of a table that says what must not happen is covered by a test, or by a row of another table, that exists.
+/// Asserts that each row of a table of forbidden outcomes names an existing test, or an existing row of another
+/// table.
 fn assert_covered(table: &'static str, list: &str) {
     let rows_of = |name| Table::parse(name, &read(&own_directory().join(name).with_extension("tsv"))).rows;
     let tables = ["cidr", "client_ip", "credential_extraction", "host_tenant", "method_path", "scope_decisions"];

@@ -1,7 +1,7 @@
-//! What `{K1:mutation}` does to a key. None of it may be taken for the key itself.
+//! Applies `{K1:mutation}` to a key. No result may be accepted as the key itself.
 
-/// The key with something done to it: a named change, or a character put before, into or behind it
-/// (`leading_space`, `split_tab`, `trailing_newline`).
+/// Changes the key by a named mutation, or inserts a character before, into or after it (`leading_space`,
+/// `split_tab`, `trailing_newline`).
 pub fn mutate(key: &str, mutation: &str) -> Result<String, String> {
     let unknown = || format!("the harness does not know the mutation {mutation:?}");
     let (name, argument) = mutation.split_once(':').map_or((mutation, None), |(name, text)| (name, Some(text)));
@@ -38,7 +38,8 @@ pub fn mutate(key: &str, mutation: &str) -> Result<String, String> {
         "flip_middle" => change(key, public.len() + 17),
         "wrong_secret" | "other_secret" | "zero_secret" => format!("{public}_{}", "0".repeat(secret.len())),
         "wrong_id" | "other_id" => change(key, 4),
-        // As UTF-8, one code point for one byte: a Cyrillic a, a full-width a, an a with an accent.
+        // These are the UTF-8 bytes, with one code point for each byte: a Cyrillic a, a full-width a, an a with an
+        // accent.
         "cyrillic" | "homoglyph" | "confusable" => key.replacen('a', "\u{d0}\u{b0}", 1),
         "fullwidth" => key.replacen('a', "\u{ef}\u{bd}\u{81}", 1),
         "combining" | "accented" => key.replacen('a', "a\u{cc}\u{81}", 1),
@@ -79,7 +80,7 @@ fn character(name: &str) -> Option<&'static str> {
         "equals" | "padding" => "=",
         "percent" => "%",
         "quote" => "\"",
-        // Bytes beyond ASCII, as UTF-8 has them.
+        // These are the UTF-8 bytes of characters beyond ASCII.
         "nbsp" => "\u{c2}\u{a0}",
         "zwsp" => "\u{e2}\u{80}\u{8b}",
         "bom" => "\u{ef}\u{bb}\u{bf}",
@@ -87,7 +88,7 @@ fn character(name: &str) -> Option<&'static str> {
     })
 }
 
-/// Another character of the same alphabet in this place.
+/// Replaces the character at this index by another one of the same alphabet.
 fn change(key: &str, place: usize) -> String {
     let other = if key.as_bytes()[place] == b'0' { '1' } else { '0' };
     format!("{}{other}{}", &key[..place], &key[place + 1..])

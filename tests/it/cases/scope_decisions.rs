@@ -1,4 +1,4 @@
-//! What a key may do, entity by entity: permissions, restrictions, kind, origin, network, HTTPS.
+//! Tests decisions entity by entity: permissions, restrictions, kind, origin, network, HTTPS.
 
 use std::net::IpAddr;
 
@@ -40,10 +40,10 @@ const REQUEST_FIELDS: [&str; 13] = [
     "x_forwarded_proto_underscore",
     "peer",
 ];
-/// The one trusted proxy, in no network that a key of the table would name.
+/// The only trusted proxy. Its address is in no network that a key of the table names.
 const PROXY: &str = "203.0.113.254";
 
-/// The keys as a key file has them. A record that cannot be read is refused alone, with 500.
+/// Loads the keys as a key file has them. A record that cannot be read is refused individually, with 500.
 fn keys(key: &Map<String, Value>) -> MoodyStore {
     let file = json!({ "keys": [{
         "id": "test-key",
@@ -61,17 +61,17 @@ fn keys(key: &Map<String, Value>) -> MoodyStore {
     }
 }
 
-/// A request of the table: the rule of its route, its path, and what it is about.
+/// A request of the table: the rule of its route, its path, and the entities that it concerns.
 struct Ask {
     rule: Rule,
     pattern: String,
     path: String,
     headers: Vec<(&'static str, String)>,
-    /// Named in the body: the handler asks for each.
+    /// The entities that the body names. The handler checks each of them.
     body: Vec<(String, String)>,
-    /// Whether the body has to name something.
+    /// Whether the body has to name an entity.
     pending: bool,
-    /// Filtered by the handler.
+    /// The dimensions that the handler filters by.
     filtered: Vec<Dimension>,
 }
 
@@ -100,12 +100,12 @@ impl Ask {
             pending: false,
             filtered: Vec::new(),
         };
-        let place = text("where")?.pop().unwrap_or_else(|| "path".to_owned());
+        let location = text("where")?.pop().unwrap_or_else(|| "path".to_owned());
         for (name, header) in [("company", "x-company"), ("shop", "x-shop")] {
             let dimension = Dimension::named(name);
             let ids = text(name)?;
-            let in_body = place == "body" || ids.len() > 1;
-            match (request.get(name), place.as_str()) {
+            let in_body = location == "body" || ids.len() > 1;
+            match (request.get(name), location.as_str()) {
                 (None | Some(Value::Null), _) => {}
                 (Some(_), "path" | "body") if in_body => {
                     ask.body.extend(ids.into_iter().map(|id| (name.to_owned(), id)));
@@ -128,7 +128,7 @@ impl Ask {
             ask.segment("country", &country);
         }
         if route == "filters_by_scope" {
-            // What the request names no entity of is what the handler lists; shops, if it says nothing.
+            // The handler lists the dimensions of which the request names no entity, or shops if there are none.
             let mut open: Vec<&str> =
                 ["company", "shop"].into_iter().filter(|name| request.get(*name) == Some(&Value::Null)).collect();
             if open.is_empty() {
@@ -144,7 +144,7 @@ impl Ask {
         Ok(ask)
     }
 
-    /// `/shops/{shop}` in the pattern, and the encoded id in the path.
+    /// Adds `/shops/{shop}` to the pattern, and the encoded id to the path.
     fn segment(&mut self, name: &str, id: &str) {
         let encoded: String = id
             .bytes()
@@ -177,7 +177,7 @@ async fn outcome(row: &Row) -> Result<String, String> {
     }
     let address = match peer {
         Some("trusted") => {
-            // The proxy tells whom it speaks for.
+            // The proxy forwards the address of its client.
             request = ip.iter().fold(request, |request, ip| request.header("x-forwarded-for", *ip));
             Some(PROXY)
         }
@@ -198,7 +198,7 @@ async fn outcome(row: &Row) -> Result<String, String> {
 
     let policy = Policy::builder().route(&ask.pattern, ask.rule.clone()).build().map_err(|error| error.to_string())?;
     let mut authz = Authz::new(keys(&key), policy).with_trusted_proxies(TrustedProxies::new([PROXY]).unwrap());
-    // Whoever says how the request came asks whether that will do.
+    // A row that states the scheme of the request tests whether HTTPS is required.
     if ["scheme", "xfp", "x_forwarded_proto_underscore"].iter().any(|name| fields.contains_key(*name)) {
         authz = authz.https_only();
     }
@@ -220,7 +220,7 @@ async fn outcome(row: &Row) -> Result<String, String> {
     }
 }
 
-/// Asks for every entity in the body before it does anything; then shows what it would filter by.
+/// Returns a handler that checks every entity in the body before it does anything, and then returns its filters.
 fn handler(seen: &Seen, settle: bool, filtered: Vec<Dimension>) -> axum::routing::MethodRouter {
     let seen = seen.clone();
     any(async move |principal: Principal, body: String| {
@@ -238,7 +238,7 @@ fn handler(seen: &Seen, settle: bool, filtered: Vec<Dimension>) -> axum::routing
     })
 }
 
-/// The lists of the key as filters, said apart from the crate's own reading of them.
+/// Returns the lists of the key as filters, computed independently of the crate.
 fn filters(dimensions: &[Dimension], key: &Map<String, Value>) -> Result<String, String> {
     let filter = |dimension: &Dimension| {
         let lists = key.get(if *dimension == Dimension::SHOP { "shops" } else { "companies" });

@@ -1,10 +1,10 @@
-//! What the database does: commits, renewals, and the question whether a writer may return.
+//! The steps of the database: commits, renewals, and the condition under which a writer may return.
 
 use crate::state::{Call, Claim, Copy, Replica, Row, State, Verdict};
 use crate::variants::{Config, Variant};
 
 impl Config {
-    /// Whose row a replica uses.
+    /// Returns the replica whose row this replica uses.
     fn row_of(&self, replica: usize) -> usize {
         if self.variant == Variant::SharedId { 0 } else { replica }
     }
@@ -23,14 +23,14 @@ impl Config {
         }
     }
 
-    /// Executes a renewal: a share lock on the counter row, the changes since the claim, the row, commit; one step,
-    /// because no writer can commit in between. Says what the replica is told.
+    /// Executes a renewal: a share lock on the counter row, the changes since the claim, the row, and the commit are
+    /// one step, because no writer can commit in between. Returns the answer to the replica.
     pub(crate) fn renew(&self, state: &mut State, replica: usize, claim: Claim) -> (Copy, Verdict) {
         let read = self.read_for_renewal(state, replica, claim);
         (read, self.write_row(state, replica, claim, read))
     }
 
-    /// The first half of a renewal: what the replica will be told of the keys.
+    /// Executes the first half of a renewal, and returns the keys that the answer will contain.
     pub(crate) fn read_for_renewal(&self, state: &State, replica: usize, claim: Claim) -> Copy {
         let registers = state.replicas[self.row_of(replica)].row.lease == 0;
         let to = match self.variant {
@@ -41,7 +41,7 @@ impl Config {
         Copy { at: state.point(to), revoked: state.changes(claim.version, to) }
     }
 
-    /// The second half: the row.
+    /// Executes the second half of a renewal, which writes the row.
     pub(crate) fn write_row(&self, state: &mut State, replica: usize, claim: Claim, read: Copy) -> Verdict {
         let same_history = match self.variant {
             Variant::FailoverByNumber => claim.version <= state.version(),
@@ -57,7 +57,7 @@ impl Config {
         }
         let swept = row.lease == 0;
         if !(self.variant == Variant::SweptRowIgnored && registered && swept) {
-            // What a replica has applied once it has applied for good: a late renewal takes nothing back.
+            // A change that a replica has applied stays applied, so a late renewal must not lower the version.
             *row = Row { lease: self.lease, applied: row.applied.max(claim.version) };
         }
         Verdict::Granted
@@ -68,8 +68,8 @@ impl Config {
         state.replicas[self.row_of(replica)].row = Row::default();
     }
 
-    /// Whether the caller that revokes this key may return: every replica has applied the change, or its lease has run
-    /// out by the database's clock, or a whole lease has gone by since the commit.
+    /// Whether the caller that revokes this key may return: every replica has applied the change, or its lease has
+    /// expired by the database's clock, or a whole lease has passed since the commit.
     pub(crate) fn may_return(&self, state: &State, key: usize) -> bool {
         let Call::Waiting(ticks) = state.keys[key].call else { return false };
         if self.variant != Variant::FailoverWithoutSettling && state.settling > 0 {
@@ -81,9 +81,9 @@ impl Config {
         waited || state.replicas[..self.replicas].iter().all(|replica| safe(&replica.row))
     }
 
-    /// Lowers what rows say to the highest version that a caller still waits for, or 0. Nobody asks for anything else,
-    /// now or later, because versions to come are higher than all that a replica can have applied; so this makes states
-    /// equal that behave alike, and a quarter fewer of them.
+    /// Lowers the applied versions of rows to the highest version that a caller still waits for, or 0. Higher ones
+    /// make no difference, now or later, because future versions exceed any that a replica can have applied. So this
+    /// makes states equal that behave alike, which removes a quarter of them.
     pub(crate) fn forget_answered_questions(&self, state: &mut State) {
         let asked = state.keys.map(|key| match key.call {
             Call::Numbered | Call::Waiting(_) => key.version,
@@ -94,7 +94,7 @@ impl Config {
         }
     }
 
-    /// One tick of the database's clock, as far as the database's own times go.
+    /// Advances the times that the database itself keeps by one tick of its clock.
     pub(crate) fn database_tick(&self, state: &mut State) {
         for replica in &mut state.replicas[..self.replicas] {
             replica.row.lease = replica.row.lease.saturating_sub(1);
@@ -110,9 +110,9 @@ impl Config {
         state.settling = state.settling.saturating_sub(1);
     }
 
-    /// The primary dies and a standby takes over that lacks the newest change. What was committed after that change is
-    /// lost too; of the table of replicas the model takes the worst, that nothing of it has arrived. Nobody may trust
-    /// it before every lease that the old primary can have granted has run out.
+    /// The primary fails, and a standby takes over that lacks the newest change and all changes committed after it.
+    /// For the table of replicas the model assumes the worst case, that none of it was replicated. Writers must not
+    /// trust that table before every lease that the old primary can have granted has expired.
     pub(crate) fn fail_over(&self, state: &mut State) {
         let newest = state.version();
         for key in &mut state.keys {

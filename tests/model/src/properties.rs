@@ -1,35 +1,35 @@
-//! The promise, the bound, and a few things that must be possible, or the first two would hold of a system that does
-//! nothing.
+//! The promise, the bound, and some conditions that must be reachable, because a system that does nothing would
+//! satisfy the first two.
 
 use stateright::Property;
 
 use crate::state::{Call, State};
 use crate::variants::{Config, Variant};
 
-/// No replica is in a state in which a request that begins now, after the revocation of its key has returned, would be
-/// admitted.
+/// No replica is in a state in which it would admit a request that begins now, after the revocation of its key has
+/// returned.
 pub const PROMISE: &str = "a request that begins after revoke() returned is not admitted";
-/// The same for a request that has made the first of its two readings after `revoke()` returned, and makes the second
-/// now: another replica state lies between the two.
+/// The same holds for a request that has made the first of its two readings after `revoke()` returned, and makes the
+/// second now: the replica may have changed between the two.
 pub const KEPT: &str = "nor is one whose check is interrupted between its two readings";
 /// One lease after its commit, nothing makes a writer wait any longer.
 pub const BOUND: &str = "revoke() waits one lease at most";
 
-/// A live key is admitted.
+/// A live key can be admitted.
 pub const ADMITS: &str = "a live key is admitted";
-/// A copy says that a key is live and the request is refused all the same.
+/// A request can be refused although the copy says that its key is live.
 pub const REFUSES: &str = "a request is refused for want of a lease";
-/// A call returns before a lease has gone by, with every replica running and holding its lease.
+/// A call can return before a lease has passed, with every replica running and holding its lease.
 pub const PROMPT: &str = "revoke() returns at once while every replica holds a lease";
-/// A call returns though a replica that sleeps has never heard of the change.
+/// A call can return although a paused replica has not received the change.
 pub const PAUSED: &str = "revoke() returns while a replica that is behind is paused";
-/// After a failover, what cannot be kept: the change is nowhere any more.
+/// After a failover the promise cannot be kept for a change that is lost.
 pub const LOST: &str = "a revocation that a failover lost is forgotten";
-/// After a failover, a replica that has seen the lost change refuses a request that others would admit.
+/// After a failover, a replica that has seen the lost change can refuse a request that others would admit.
 pub const SEEN: &str = "a replica that has seen a lost revocation still refuses the key";
 
 impl Config {
-    /// Whether a replica, asked at this moment, admits a request with this key.
+    /// Whether a replica would now admit a request with this key.
     pub(crate) fn admits(&self, state: &State, replica: usize, key: usize) -> bool {
         let replica = &state.replicas[replica];
         !replica.paused && replica.holds_live(key) && (replica.lease.running() || self.variant == Variant::NoLease)
@@ -50,7 +50,7 @@ impl Config {
         (0..self.replicas).flat_map(move |replica| (0..keys).map(move |key| (replica, key)))
     }
 
-    /// The properties that apply to what is explored.
+    /// Returns the properties that apply to this configuration.
     pub(crate) fn all_properties(&self) -> Vec<Property<Self>> {
         let mut all = vec![
             Property::always(PROMISE, |config: &Self, state: &State| {

@@ -1,43 +1,43 @@
-//! What can happen next in a state.
+//! The actions that are possible in a state.
 
 use stateright::{Model, Property};
 
 use crate::state::{Call, Renewal, Replica, State, bit};
 use crate::variants::{Config, Variant};
 
-/// Something that happens. Replicas and keys are numbers. None of it has to happen, ever, so that a lost message, a
-/// partition and a replica that makes no progress need no steps of their own.
+/// A step of the system. Replicas and keys are numbers. No action is obliged to happen, ever, so a lost message, a
+/// partition and a replica that makes no progress need no actions of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// A replica has read all keys in one snapshot, of this version or, if `keys_of` differs, of two.
     Load { replica: usize, keys_of: u8, version: u8 },
-    /// A replica has read the changes up to this version and applied them. The reading may be older than now.
+    /// A replica has read the changes up to this version and applied them. The version may be older than the newest.
     Poll { replica: usize, to: u8 },
-    /// A replica gets a notification with its contents.
+    /// A replica receives a notification with its contents.
     Notice { replica: usize, key: usize },
-    /// A replica notes its clock and sends a renewal.
+    /// A replica reads its clock and sends a renewal.
     Send(usize),
-    /// The database executes it.
+    /// The database executes the renewal.
     Execute(usize),
     /// The database commits a renewal whose reading was a step of its own.
     Finish(usize),
-    /// A replica gives up a renewal, or the request or its answer is lost.
+    /// A replica abandons a renewal, or the request or its answer is lost.
     GiveUp(usize),
-    /// A renewal will be executed at some later time, whatever its replica does; it is given up, or sent twice.
+    /// A renewal will be executed at some later time, whatever its replica does; it is abandoned, or sent twice.
     GoAstray { replica: usize, twice: bool },
-    /// That time has come.
+    /// The database executes such a delayed renewal.
     ExecuteStray(usize),
-    /// A replica gets the answer.
+    /// A replica receives the answer.
     Receive(usize),
-    /// A replica gives up a renewal, sends another and takes the answer to the first for that to the second.
+    /// A replica abandons a renewal, sends another and takes the answer to the first for that to the second.
     Confuse(usize),
     /// A request has begun after the revocation of its key returned, and makes the first reading of its check.
     Look { replica: usize, key: usize },
-    /// That request is over.
+    /// That request ends.
     Done(usize),
-    /// A replica falls asleep.
+    /// A replica is paused.
     Pause(usize),
-    /// It wakes up.
+    /// A paused replica resumes.
     Resume(usize),
     /// A replica's process ends.
     Crash(usize),
@@ -49,9 +49,9 @@ pub enum Action {
     Commit(usize),
     /// A caller returns.
     Return(usize),
-    /// A tick of the database's clock, which the clocks of these replicas (as bits) miss.
+    /// The database's clock advances by a tick, which the clocks of these replicas (as bits) miss.
     Tick { lagging: u8 },
-    /// The database's clock goes ahead by a tick in which no time goes by.
+    /// The database's clock advances by a tick in which no time passes.
     Leap,
     /// A standby takes over.
     FailOver,
@@ -121,7 +121,7 @@ impl Config {
         }
         let Some(copy) = replica.copy else {
             for version in 0..=now {
-                // Also from a standby that lags: the snapshot may be older than now.
+                // The snapshot may be older than the newest version, because it may come from a standby that lags.
                 let oldest = if self.variant == Variant::TornLoad { 0 } else { version };
                 let loads = (oldest..=version).map(|keys_of| Action::Load { replica: number, keys_of, version });
                 actions.extend(loads);

@@ -1,4 +1,4 @@
-//! What a step leads to.
+//! Applies an action to a state.
 
 use crate::clock::Countdown;
 use crate::protocol::Action;
@@ -74,7 +74,7 @@ impl Config {
         }
     }
 
-    /// The changes since the copy's version, applied. A copy that is not of this database's history is not continued.
+    /// Applies the changes since the copy's version. A copy from another history is not continued.
     fn poll(&self, state: &mut State, number: usize, to: u8) {
         let Some(copy) = state.replicas[number].copy else { return };
         if self.variant == Variant::OlderLoadInstalled {
@@ -102,7 +102,7 @@ impl Config {
         state.replicas[number].renewal = Renewal::Answered(countdown, read, verdict);
     }
 
-    /// First the changes are applied, and only then does the new deadline count.
+    /// INVARIANT: the changes are applied before the new deadline counts.
     fn receive(&self, state: &mut State, number: usize) {
         let replica = &mut state.replicas[number];
         let Renewal::Answered(countdown, read, verdict) = replica.renewal else { return };
@@ -130,7 +130,7 @@ impl Config {
 
     fn tick(&self, state: &mut State, lagging: u8) {
         self.database_tick(state);
-        // Where it does not matter how old an answer is, an old one is not worthless.
+        // In these variants the age of an answer does not matter, so an old one must be kept.
         let keeps_old = matches!(self.variant, Variant::DeadlineFromAnswer | Variant::AnswerToAnotherRenewal);
         for (number, replica) in state.replicas[..self.replicas].iter_mut().enumerate() {
             if replica.paused && self.variant == Variant::ClockStopsInPause {

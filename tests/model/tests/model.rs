@@ -1,4 +1,4 @@
-//! The protocol is explored exhaustively at several sizes, and each broken variant has to be found out.
+//! Explores the protocol exhaustively at several sizes, and requires that each broken variant is detected.
 //!
 //! The sizes that would add three minutes are ignored by default; `-- --ignored` runs them.
 
@@ -7,7 +7,7 @@ use std::time::Instant;
 use stateright::{Checker, HasDiscoveries, Model, Path};
 use tower_authz_model::{Action, Config, State, Variant};
 
-/// Every reachable state, with no bound on depth or time; fails if a property does not hold.
+/// Explores every reachable state, without a bound on depth or time, and fails if a property does not hold.
 fn exhaust(config: Config) {
     let began = Instant::now();
     let checker = config.checker().threads(2).spawn_bfs().join();
@@ -16,7 +16,8 @@ fn exhaust(config: Config) {
     println!("{config:?}: {} states, {:.1} s", checker.unique_state_count(), began.elapsed().as_secs_f64());
 }
 
-/// Crashes, lost and late messages, partitions, slow clocks: what every size has.
+/// Returns a configuration with the faults that every size has: crashes, lost and late messages, partitions, slow
+/// clocks.
 fn core(variant: Variant, replicas: usize, keys: usize) -> Config {
     Config { pauses: false, strays: false, split_checks: false, ..Config::new(variant, replicas, keys) }
 }
@@ -90,7 +91,7 @@ fn every_broken_variant_is_found_out() {
     }
 }
 
-/// The smallest system in which a variant can be found out, and the shortest way to it.
+/// Returns the shortest path to a violation, in the smallest system in which this variant can be detected.
 fn shortest_violation(variant: Variant) -> Path<State, Action> {
     let (replicas, keys) = match variant {
         Variant::SharedId => (2, 1),
@@ -104,8 +105,8 @@ fn shortest_violation(variant: Variant) -> Path<State, Action> {
         checker.target_max_depth(deepest).spawn_bfs().join().discovery(property)
     };
     let mut path = search(usize::MAX).unwrap_or_else(|| panic!("{variant:?}: nothing found"));
-    // The checker stops some states later and says the last that it found. A path of n steps ends at depth n + 1, and
-    // only what is less deep than the limit is looked at.
+    // The checker continues for some states after a violation and returns the last one that it found. A path of n
+    // steps ends at depth n + 1, and only states of a lower depth than the limit are explored.
     while let Some(shorter) = search(path.clone().into_actions().len() + 1) {
         path = shorter;
     }

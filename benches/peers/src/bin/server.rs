@@ -1,7 +1,7 @@
-//! One of the routers on loopback, for a load generator to lean on: `.ci/load` starts one of each.
+//! Serves one of the routers on loopback for a load generator: `.ci/load` starts one server for each router.
 //!
-//! `server <variant> <port>` speaks HTTP/1 and, to whoever begins with it, HTTP/2. As everywhere here, a surprise may
-//! panic.
+//! `server <variant> <port>` speaks HTTP/1, and HTTP/2 to clients that start with its preface. As everywhere in this
+//! crate, an unexpected result may panic.
 
 use std::{
     env,
@@ -57,7 +57,7 @@ fn requests() {
     }
 }
 
-/// On one thread, so that what the process takes of its core is what the requests took.
+/// Serves on one thread, so that the CPU time of the process is the CPU time of the requests.
 fn serve(router: Router, port: u16) {
     let runtime = runtime::Builder::new_current_thread().enable_all().build().expect("the runtime starts");
     runtime.block_on(async {

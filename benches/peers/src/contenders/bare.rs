@@ -1,4 +1,4 @@
-//! What the others are measured against: one digest, and the surroundings without a gate.
+//! The baselines for the other contenders: one digest, and the service and the router without a gate.
 
 use std::hint::black_box;
 
@@ -23,12 +23,12 @@ pub const SERVICE: &str = "bare service";
 pub const FRESH: &str = "bare service, fresh request";
 pub const ROUTER: &str = "axum: bare router";
 
-/// The request as it comes to a plain tower service.
+/// Builds the request as a plain tower service receives it.
 pub fn at_service(key: &str, path: &str) -> http::Request<()> {
     request(key, path, PeerAddress(PEER))
 }
 
-/// The request as `axum::serve` hands it on.
+/// Builds the request as `axum::serve` passes it on.
 pub fn at_router(key: &str, path: &str) -> http::Request<()> {
     request(key, path, ConnectInfo(PEER))
 }
@@ -61,7 +61,7 @@ pub fn router() -> Contender {
     Contender::new(ROUTER, &["axum"], turn)
 }
 
-/// What axum takes for any middleware that is written as a function.
+/// Measures the cost that axum adds to any middleware that is written as a function.
 pub fn from_fn() -> Contender {
     async fn pass(request: Request, next: Next) -> Response {
         next.run(request).await

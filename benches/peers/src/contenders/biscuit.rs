@@ -1,5 +1,5 @@
-//! A biscuit in the key's stead: the signature, the expiry, then permission and shop by datalog. No list of what was
-//! revoked, no network, no company.
+//! A biscuit replaces the key: the signature and the expiry are verified, then permission and shop by datalog. No
+//! revocation list, network or company is checked.
 
 use std::time::Duration;
 
@@ -20,9 +20,9 @@ const POLICY: &str = r#"
 allow if resource($resource), operation($operation), right($resource, $operation), asked($shop), shop($shop);
 "#;
 
-/// The policy is parsed once; a request adds its facts.
+/// The policy is parsed once, and each request adds its facts.
 fn policy() -> AuthorizerBuilder {
-    // The default of a millisecond is not for a machine whose neighbours take what they like.
+    // The default limit of a millisecond is too short on a machine with other load.
     let limits = AuthorizerLimits { max_time: Duration::from_secs(1), ..AuthorizerLimits::default() };
     AuthorizerBuilder::new().code(POLICY).expect("the policy is well formed").set_limits(limits)
 }

@@ -1,4 +1,4 @@
-//! casbin, asked who may do what in which shop. It looks up no key and checks no network.
+//! casbin decides whether a subject may perform an operation in a shop. It looks up no key and checks no network.
 
 use casbin::{CachedEnforcer, CoreApi, DefaultModel, Enforcer, MemoryAdapter, MgmtApi};
 use futures::executor::block_on;
@@ -7,7 +7,8 @@ use crate::{measure::Contender, request::id, turns::asked};
 
 const PACKAGES: &[&str] = &["casbin"];
 
-/// Without roles, and with what differs most in front: casbin evaluates the matcher for one policy after the other.
+/// The model has no roles, and compares the field that differs most first, because casbin evaluates the matcher for
+/// one policy after the other.
 const MODEL: &str = "
 [request_definition]
 r = sub, shop, obj, act
@@ -19,7 +20,8 @@ e = some(where (p.eft == allow))
 m = r.sub == p.sub && r.shop == p.shop && r.obj == p.obj && r.act == p.act
 ";
 
-/// One policy a key, of which the one in the middle asks: half of them are looked at, as on average.
+/// There is one policy for each key, and the key in the middle makes the request, so that half of the policies are
+/// evaluated, as on average.
 fn enforcer<E: CoreApi + MgmtApi>(policies: usize) -> E {
     block_on(async {
         let model = DefaultModel::from_str(MODEL).await.expect("the model is well formed");

@@ -1,5 +1,5 @@
-//! cedar, with a request that was built before the clock started: permission, shop list, company list and one network
-//! of the eight, because a policy cannot go through a list of them. It looks up no key.
+//! cedar decides on a request that was built before the clock started. It checks permission, shop list, company list
+//! and only one network of the eight, because a policy cannot iterate over a list of them. It looks up no key.
 
 use std::collections::{HashMap, HashSet};
 

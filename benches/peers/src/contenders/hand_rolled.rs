@@ -1,4 +1,4 @@
-//! What a competent team writes itself with axum.
+//! The gate that a competent team would write itself with axum.
 
 use axum::body::Body;
 

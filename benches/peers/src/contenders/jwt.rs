@@ -1,5 +1,5 @@
-//! A JSON Web Token in the key's stead: the signature, the expiry, then two claims. No list of what was revoked, no
-//! network, no company.
+//! A JSON Web Token replaces the key: the signature and the expiry are verified, then two claims. No revocation list,
+//! network or company is checked.
 
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! Everybody who decides about the request, each asserting that it admits the request and refuses its twin.
+//! The contenders that decide about the request. Each asserts that it admits the request and refuses its counterpart.
 
 mod bare;
 mod biscuit;

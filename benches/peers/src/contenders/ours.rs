@@ -1,4 +1,4 @@
-//! tower-authz, around a plain service and around a router.
+//! tower-authz is measured around a plain service and around a router.
 
 use axum::body::Body;
 use http::Request;
@@ -32,7 +32,7 @@ pub fn silent() -> Contender {
     Contender::new("tower-authz, no principal published", PACKAGES, turn).within(SERVICE)
 }
 
-/// Route, permission, lists and networks, of a caller who is known: what cedar and casbin are asked.
+/// Checks route, permission, lists and networks of a caller who is already authenticated, as cedar and casbin do.
 pub fn checks() -> Contender {
     let request = |path| {
         let mut request = at_service(&key(KNOWN), path);
@@ -49,7 +49,7 @@ pub fn fresh_service() -> Contender {
     Contender::new("tower-authz, fresh request", PACKAGES, turn).within(FRESH)
 }
 
-/// A refused request does not come back: each is fresh.
+/// A refused request is not returned in the response, so each call needs a new one.
 pub fn refusals() -> [Contender; 3] {
     let refused = |name, key: &str, path, status| {
         let turn = fresh(boxed(authz().layer(carry_back())), at_service(key, path), status);

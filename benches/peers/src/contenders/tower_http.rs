@@ -1,4 +1,4 @@
-//! tower-http's check of one static token: the least that a gate can do.
+//! tower-http compares one static token, which is the least that a gate can do.
 
 use axum::body::Body;
 use tower::Layer as _;

@@ -1,4 +1,4 @@
-//! tower-http's check of one static token: the least that a gate can do.
+//! tower-http compares one static token, which is the least that a gate can do.
 
 #![expect(deprecated, reason = "it calls itself too basic, and is what people reach for")]
 

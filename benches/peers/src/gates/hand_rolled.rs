@@ -1,5 +1,6 @@
-//! What a competent team writes itself with axum: the same checks of the key, its expiry, networks, permission, shop
-//! and company. It knows no malformed keys, no unclean paths, no refusal to render and no revocation in flight.
+//! The gate that a competent team would write itself with axum. It makes the same checks of the key, its expiry,
+//! networks, permission, shop and company, but it does not detect malformed keys or ambiguous paths, renders no
+//! refusals and does not revoke requests in flight.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -25,19 +26,20 @@ use crate::request::{COMPANIES, EXCLUDED_COMPANY, KEYS, SHOPS, key};
 struct Record {
     expires_at: Option<SystemTime>,
     networks: Vec<IpNet>,
-    /// `orders:read`; whoever may write may read, which is spelled out when the record is loaded.
+    /// Permissions such as `orders:read`. Write permission implies read permission, which is expanded when the record
+    /// is loaded.
     permissions: HashSet<String>,
     shops: HashSet<String>,
     excluded_companies: HashSet<String>,
 }
 
 struct Keys {
-    /// By the hex digest of the key.
+    /// The records, indexed by the hex digest of the key.
     records: RwLock<HashMap<String, Arc<Record>>>,
     companies: HashMap<String, String>,
 }
 
-/// Whatever else the path has, the gate looks at the shop.
+/// The gate reads only the shop parameter of the path and ignores the others.
 #[derive(Deserialize)]
 struct ShopPath {
     shop: String,
@@ -82,7 +84,7 @@ impl Keys {
     }
 
     fn load(networks: &[String]) -> Self {
-        let strings = |of: &[&str]| of.iter().map(|&text| text.to_owned()).collect();
+        let strings = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect();
         let networks = networks.iter().map(|text| text.parse().expect("a network")).collect::<Vec<IpNet>>();
         let record = || Record {
             expires_at: Some(SystemTime::now() + Duration::from_secs(365 * 86_400)),

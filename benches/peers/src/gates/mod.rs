@@ -1,4 +1,5 @@
-//! Routers behind gates, each set up as its users would. A gate that knows networks is told which.
+//! Routers behind gates, each configured as its users would configure it. Gates that check networks are given the
+//! allowed ones.
 
 pub mod bearer;
 pub mod hand_rolled;
@@ -8,7 +9,7 @@ use axum::{Router, routing::get};
 
 use crate::request::PATTERN;
 
-/// A router to put a layer around.
+/// Returns a router that a layer can be applied to.
 pub fn bare() -> Router {
     Router::new().route(PATTERN, get(async || "ok"))
 }

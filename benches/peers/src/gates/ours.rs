@@ -1,4 +1,4 @@
-//! tower-authz, set up as its README says.
+//! tower-authz is configured as its README says.
 
 use std::net::SocketAddr;
 
@@ -22,7 +22,7 @@ pub fn policy() -> Policy {
     Policy::builder().route(PATTERN, rule).build().expect("the policy is well formed")
 }
 
-/// The bearer of a key, as the gate has found it out.
+/// Returns the principal that the gate would create for the caller.
 pub fn principal(networks: &[String], number: usize, peer: SocketAddr) -> Principal {
     let keys = keys(networks);
     let record = keys.records().get(number).expect("there is such a key").clone();
