@@ -191,7 +191,7 @@ impl<R: Clone> Authz<R> {
         self
     }
 
-    /// The clock that expiry is judged by; for tests.
+    /// The clock that decides about expiry, and that checks see as [`Head::now`](crate::Head::now); for tests.
     pub fn with_clock(mut self, now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
         self.authenticate = self.authenticate.with_clock(now);
         self

@@ -7,6 +7,9 @@ use std::time::SystemTime;
 #[cfg(unix)]
 use rustix::time::{ClockId, clock_gettime};
 
+/// A clock in place of that of the system.
+pub(crate) type Clock = dyn Fn() -> SystemTime + Send + Sync;
+
 /// The time of day in whole seconds, late by one of them at most, for a quarter of the price.
 pub(crate) fn coarse() -> SystemTime {
     #[cfg(target_os = "linux")]

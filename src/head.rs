@@ -1,6 +1,6 @@
 //! A borrowed view of a request: everything that a decision may look at, and nothing of the body.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, time::SystemTime};
 
 use http::{Extensions, HeaderMap, HeaderName, Method, Request, Uri};
 use percent_encoding::percent_decode_str;
@@ -8,6 +8,7 @@ use percent_encoding::percent_decode_str;
 use crate::{
     bytes::holds,
     client_address::ClientAddress,
+    clock::Clock,
     principal::Principal,
     route::{
         PathParams, Pattern,
@@ -42,6 +43,8 @@ pub struct Head<'a> {
     params: Option<&'a PathParams>,
     in_router: bool,
     principal: Option<&'a Principal>,
+    /// The clock of the gate, if it has one of its own.
+    clock: Option<&'a Clock>,
 }
 
 impl<'a> Head<'a> {
@@ -59,6 +62,7 @@ impl<'a> Head<'a> {
             params: None,
             in_router: original.is_some(),
             principal: None,
+            clock: None,
         }
     }
 
@@ -107,6 +111,28 @@ impl<'a> Head<'a> {
         }
     }
 
+    /// The time that the gate decides by, for checks of your own such as office hours: one request is judged by one time,
+    /// and a [clock](crate::AuthenticateLayer::with_clock) of a test holds for every check. It may be up to one second
+    /// late. Without a gate it is the time of the system.
+    ///
+    /// # Example
+    /// ```
+    /// use std::time::{Duration, UNIX_EPOCH};
+    /// use tower_authz::{Denial, Head, Rule};
+    ///
+    /// let opening = UNIX_EPOCH + Duration::from_secs(1_767_225_600);
+    /// let rule = Rule::resource("orders").check(move |head: &Head<'_>| match head.now() >= opening {
+    ///     true => Ok(()),
+    ///     false => Err(Denial::refused("orders open in 2026")),
+    /// });
+    /// # drop(rule);
+    /// ```
+    #[must_use]
+    pub fn now(&self) -> SystemTime {
+        let decided_at = self.principal().and_then(Principal::decided_at);
+        decided_at.unwrap_or_else(|| self.clock.map_or_else(SystemTime::now, |clock| clock()))
+    }
+
     /// The pattern of the matched route, such as `/shops/{shop}`.
     #[must_use]
     pub fn route(&self) -> Option<&'a str> {
@@ -137,6 +163,7 @@ impl<'a> Head<'a> {
             params: None,
             in_router: false,
             principal,
+            clock: None,
         }
     }
 
@@ -150,6 +177,12 @@ impl<'a> Head<'a> {
     /// The same head with this principal, which takes precedence over the one in the extensions.
     pub(crate) const fn with_principal(mut self, principal: &'a Principal) -> Self {
         self.principal = Some(principal);
+        self
+    }
+
+    /// The same head for a gate with a clock of its own.
+    pub(crate) fn with_clock(mut self, clock: Option<&'a Clock>) -> Self {
+        self.clock = clock;
         self
     }
 

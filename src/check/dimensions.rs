@@ -1,145 +1,61 @@
 //! The demands of a rule on entities: which ones a route is about, and how the other dimensions are handled.
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
-use http::HeaderName;
+use serde::ser::SerializeMap;
 
 use crate::{
-    check::{CheckLabel, Findings},
+    check::{
+        Demand, Findings,
+        entity::{EntityRef, EntityRefFile},
+    },
     denial::Cause,
     dimension::Dimension,
     entity::entity_allowed,
+    error::ConfigError,
     head::Head,
-    name::Name,
-    principal::{Handling, Principal},
+    json::{Fields, Object},
+    principal::{Handling, Obligation, Principal},
+    route::Pattern,
 };
-
-/// Which entity of a dimension a request is about, and where the request says so.
-///
-/// Every value that is found must be allowed: a request that names a foreign shop beside its own is
-/// refused as a whole. A value that is not canonical is refused for every key with 400.
-///
-/// # Example
-/// ```
-/// use tower_authz::{Dimension, Rule, check::EntityRef};
-///
-/// // GET /shops/{shop}/orders
-/// let rule = Rule::resource("orders").scoped(EntityRef::from_path(Dimension::SHOP, "shop"));
-/// # drop(rule);
-/// ```
-#[derive(Clone)]
-pub struct EntityRef {
-    dimension: Dimension,
-    source: IdSource,
-}
-
-#[derive(Clone)]
-enum IdSource {
-    Path(Name),
-    Header(HeaderName),
-    Function(Arc<Finder>),
-}
-
-type Finder = dyn Fn(&Head<'_>) -> Vec<String> + Send + Sync;
-
-impl EntityRef {
-    /// The entity stands in a parameter of the matched route.
-    pub fn from_path(dimension: impl Into<Dimension>, parameter: impl Into<std::borrow::Cow<'static, str>>) -> Self {
-        Self { dimension: dimension.into(), source: IdSource::Path(parameter.into().into()) }
-    }
-
-    /// The entity stands in a header, which is required. Each line of it is one entity.
-    pub fn from_header(dimension: impl Into<Dimension>, name: HeaderName) -> Self {
-        Self { dimension: dimension.into(), source: IdSource::Header(name) }
-    }
-
-    /// The entities are what the function finds in the head; if it finds none the request is refused.
-    pub fn from_fn(
-        dimension: impl Into<Dimension>,
-        find: impl Fn(&Head<'_>) -> Vec<String> + Send + Sync + 'static,
-    ) -> Self {
-        Self { dimension: dimension.into(), source: IdSource::Function(Arc::new(find)) }
-    }
-
-    /// The path parameter that holds the entity, if one does.
-    pub(crate) fn parameter(&self) -> Option<&str> {
-        match &self.source {
-            IdSource::Path(name) => Some(name.as_str()),
-            _ => None,
-        }
-    }
-
-    /// Whether user code reads the request.
-    pub(crate) const fn shows_heads(&self) -> bool {
-        matches!(self.source, IdSource::Function(_))
-    }
-
-    pub(crate) const fn dimension(&self) -> &Dimension {
-        &self.dimension
-    }
-
-    /// The header that holds the entity, if one does.
-    pub(crate) const fn header_name(&self) -> Option<&HeaderName> {
-        match &self.source {
-            IdSource::Header(name) => Some(name),
-            _ => None,
-        }
-    }
-
-    /// Calls `judge` for every id of the entity in the request; each must be allowed.
-    fn for_each_id(&self, head: &Head<'_>, judge: &mut impl FnMut(Result<&str, Cause>)) {
-        let missing = || Err(Cause::MissingEntity(self.dimension.clone()));
-        let malformed = || Cause::MalformedId(self.dimension.clone());
-        match &self.source {
-            // There is no value if an escape is invalid, or the path does not fit its route.
-            IdSource::Path(name) => judge(head.parameter(name.as_str()).as_deref().ok_or_else(malformed)),
-            IdSource::Header(name) => {
-                let mut lines = head.headers().get_all(name).iter().peekable();
-                if lines.peek().is_none() {
-                    judge(missing());
-                }
-                lines.for_each(|line| judge(line.to_str().map_err(|_| malformed())));
-            }
-            IdSource::Function(find) => {
-                let values = find(head);
-                if values.is_empty() {
-                    judge(missing());
-                }
-                values.iter().for_each(|value| judge(Ok(value)));
-            }
-        }
-    }
-}
-
-impl fmt::Debug for EntityRef {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.source {
-            IdSource::Path(name) => write!(f, "EntityRef({} from {{{name}}})", self.dimension),
-            IdSource::Header(name) => write!(f, "EntityRef({} from header {name})", self.dimension),
-            IdSource::Function(_) => write!(f, "EntityRef({} from a function)", self.dimension),
-        }
-    }
-}
 
 /// Everything that a rule declares about dimensions.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct DimensionRules {
-    pub(crate) entities: Vec<EntityRef>,
-    pub(crate) handlings: Vec<(Dimension, Handling)>,
+    entities: Vec<EntityRef>,
+    handlings: Vec<(Dimension, Handling)>,
     /// Whether dimensions that are not named are `Unscoped`.
-    pub(crate) rest_unscoped: bool,
+    rest_unscoped: bool,
     /// The [bits](Dimension::bit) of the standard dimensions that are covered, computed once by
     /// [`update`](Self::update). Missing bits deny.
-    pub(crate) covered: u8,
+    covered: u8,
     /// The bits of the standard dimensions that the rule itself names. Missing bits deny.
-    pub(crate) said: u8,
+    said: u8,
     /// The dimensions that the handler has to check, and how.
-    pub(crate) open: Arc<[(Dimension, Handling)]>,
+    open: Arc<[(Dimension, Handling)]>,
 }
 
 impl DimensionRules {
+    pub(crate) fn scope(&mut self, entity: EntityRef) {
+        self.update(|it| it.entities.push(entity));
+    }
+
+    pub(crate) fn handle(&mut self, dimension: Dimension, handling: Handling) {
+        self.update(|it| it.handlings.push((dimension, handling)));
+    }
+
+    /// The route shows nothing that belongs to one entity of a dimension that the rule does not name.
+    pub(crate) fn unscope_rest(&mut self) {
+        self.update(|it| it.rest_unscoped = true);
+    }
+
+    /// What the rule leaves to the handler.
+    pub(crate) fn obligation(&self, head: &Head<'_>, concealed: bool) -> Obligation {
+        Obligation::new(self.said, &self.open, head.route(), concealed)
+    }
+
     /// Changes the declarations, and recomputes what depends on them.
-    pub(crate) fn update(&mut self, say: impl FnOnce(&mut Self)) {
+    fn update(&mut self, say: impl FnOnce(&mut Self)) {
         say(self);
         self.open = self.handlings.iter().filter(|(_, handling)| *handling != Handling::Unscoped).cloned().collect();
         self.covered =
@@ -147,17 +63,17 @@ impl DimensionRules {
         self.said = self.named().fold(0, |bits, over| bits | over.bit());
     }
 
-    pub(crate) fn handling(&self, dimension: &Dimension) -> Option<Handling> {
+    fn handling(&self, dimension: &Dimension) -> Option<Handling> {
         let named = self.handlings.iter().find(|(over, _)| over == dimension).map(|&(_, handling)| handling);
         named.or(self.rest_unscoped.then_some(Handling::Unscoped))
     }
 
-    pub(crate) fn scoped(&self, dimension: &Dimension) -> bool {
-        self.entities.iter().any(|entity| entity.dimension == *dimension)
+    fn scoped(&self, dimension: &Dimension) -> bool {
+        self.entities.iter().any(|entity| entity.dimension() == dimension)
     }
 
     /// The dimensions that the handler has to check.
-    pub(crate) fn open(&self) -> impl Iterator<Item = (&Dimension, Handling)> {
+    fn open(&self) -> impl Iterator<Item = (&Dimension, Handling)> {
         self.open.iter().map(|(over, handling)| (over, *handling))
     }
 
@@ -193,13 +109,30 @@ impl DimensionRules {
             || ((*dimension == Dimension::SHOP || *dimension == Dimension::COMPANY) && by_shop())
     }
 
-    /// Evaluates the demands for a request.
-    pub(crate) fn evaluate_all(&self, head: &Head<'_>, principal: &Principal, findings: &mut impl Findings) {
+    /// A dimension of which the rule says two things. Several entities to one are no contradiction: each entity must be
+    /// allowed.
+    fn contradiction(&self) -> Option<&Dimension> {
+        let said_before =
+            |index: usize, over: &Dimension| self.handlings.iter().take(index).any(|(other, _)| other == over);
+        let mut all = self.handlings.iter().enumerate().map(|(index, (over, _))| (index, over));
+        all.find(|&(index, over)| said_before(index, over) || self.scoped(over)).map(|(_, over)| over)
+    }
+}
+
+/// The handlings as a policy file writes them.
+const HANDLINGS: [(&str, Handling); 3] =
+    [("filtered", Handling::Filtered), ("deferred", Handling::Deferred), ("unscoped_for", Handling::Unscoped)];
+
+impl Demand for DimensionRules {
+    const FIELDS: &'static [&'static str] = &["scoped", "filtered", "deferred", "unscoped_for", "unscoped"];
+
+    fn evaluate(&self, head: &Head<'_>, principal: &Principal, findings: &mut impl Findings) {
         let (grant, directory) = (principal.record().grant(), principal.directory());
         for entity in &self.entities {
+            let dimension = entity.dimension();
             entity.for_each_id(head, &mut |id| {
-                let verdict = id.and_then(|id| entity_allowed(grant, directory, &entity.dimension, id, self.said));
-                findings.record(|| CheckLabel::Entity(&entity.dimension), verdict);
+                let verdict = id.and_then(|id| entity_allowed(grant, directory, dimension, id, self.said));
+                findings.record(|| format!("this {dimension}"), verdict);
             });
         }
         for (dimension, _) in grant.restrictions() {
@@ -207,14 +140,71 @@ impl DimensionRules {
                 true => Ok(()),
                 false => Err(Cause::DimensionNotDeclared(dimension.clone())),
             };
-            findings.record(|| CheckLabel::Restriction(dimension), verdict);
+            findings.record(|| format!("{dimension} declared"), verdict);
         }
+    }
+
+    fn validate(&self, pattern: Option<&Pattern>) -> Result<(), ConfigError> {
+        let has = |name: &&str| pattern.is_some_and(|pattern| pattern.has_parameter(name));
+        if let Some(missing) = self.entities.iter().filter_map(EntityRef::parameter).find(|name| !has(name)) {
+            let wrong = match pattern {
+                Some(_) => "which it does not have",
+                None => "and a fallback has no parameters",
+            };
+            return Err(ConfigError::new(format!("its rule is scoped by the parameter {missing:?}, {wrong}")));
+        }
+        match self.contradiction() {
+            Some(dimension) => {
+                Err(ConfigError::new(format!("its rule says two things about the dimension {dimension}")))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn runs_user_code(&self) -> bool {
+        self.entities.iter().any(EntityRef::runs_user_code)
+    }
+
+    fn write<M: SerializeMap>(&self, fields: &mut M) -> Result<(), M::Error> {
+        let entities: Vec<_> = self.entities.iter().map(EntityRefFile::from_entity).collect();
+        if !entities.is_empty() {
+            fields.serialize_entry("scoped", &entities)?;
+        }
+        for (field, wanted) in HANDLINGS {
+            let named = self.handlings.iter().filter(|(_, handling)| *handling == wanted);
+            let named: Vec<_> = named.map(|(dimension, _)| dimension.name()).collect();
+            if !named.is_empty() {
+                fields.serialize_entry(field, &named)?;
+            }
+        }
+        if self.rest_unscoped { fields.serialize_entry("unscoped", &true) } else { Ok(()) }
+    }
+
+    fn read(
+        fields: &mut Fields<'_>,
+        dimension: &dyn Fn(&str) -> Result<Dimension, ConfigError>,
+    ) -> Result<Self, ConfigError> {
+        let mut rules = Self::default();
+        for (index, Object(entity)) in
+            fields.take_or_default::<Vec<Object<EntityRefFile>>>("scoped")?.into_iter().enumerate()
+        {
+            rules.entities.push(entity.read(dimension, &format!("scoped[{index}]"))?);
+        }
+        for (field, handling) in HANDLINGS {
+            for (index, name) in fields.take_or_default::<Vec<String>>(field)?.iter().enumerate() {
+                let dimension = dimension(name).map_err(|error| error.at(format_args!("{field}[{index}]")))?;
+                rules.handlings.push((dimension, handling));
+            }
+        }
+        rules.rest_unscoped = fields.take_or_default("unscoped")?;
+        rules.update(|_| {});
+        Ok(rules)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use http::Request;
+    use http::{HeaderName, Request};
 
     use super::*;
     use crate::{

@@ -1,24 +1,34 @@
 //! Pure decisions: a request head goes in, nothing or a denial comes out.
 
+mod custom;
+mod demand;
 mod dimensions;
-mod findings;
-mod simple;
+mod entity;
+mod kind;
+mod networks;
+mod origin;
+mod permission;
 
 use std::sync::Arc;
 
 pub(crate) use self::{
+    custom::CustomChecks,
+    demand::{Demand, Findings},
     dimensions::DimensionRules,
-    findings::{CheckLabel, Findings},
-    simple::check_networks,
+    networks::NetworksDemand,
+    permission::{PUBLIC_OR_KEY, PermissionDemand, access, allowed_methods, is_misspelt, never_sent},
 };
 pub use self::{
-    dimensions::EntityRef,
-    simple::{Kind, Origin, RestrictedNetworks, WithinNetworks},
+    entity::EntityRef,
+    kind::Kind,
+    networks::{RestrictedNetworks, WithinNetworks},
+    origin::Origin,
 };
 pub use crate::principal::Obligation;
 use crate::{
     denial::{Cause, Denial},
     head::Head,
+    principal::Principal,
 };
 
 /// A pure check of a request head: it admits or denies, and touches nothing.
@@ -109,6 +119,14 @@ pub(crate) fn without_obligation(obligation: Option<Obligation>) -> Result<(), D
         Some(obligation) if obligation.unmet().is_some() => Err(UNSEEN.into()),
         _ => Ok(()),
     }
+}
+
+/// The principal, or a denial that tells the developer which layer is missing. Every check enforces the networks of the
+/// key.
+fn principal<'a>(head: &Head<'a>) -> Result<&'a Principal, Denial> {
+    let principal = head.principal().ok_or(NO_PRINCIPAL)?;
+    networks::verdict(principal, false)?;
+    Ok(principal)
 }
 
 /// What a developer reads who put the layers in the wrong order.

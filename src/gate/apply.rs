@@ -69,6 +69,7 @@ impl<R: Send + Sync + 'static> Shard<R> {
         let (store, client) = (Arc::<Self>::clone(self), self.client_address(request));
         let mut principal = Principal::from_store(store, (record, directory), client, presented.bearer, by_clock);
         let now = self.now(principal.record());
+        principal.set_decided_at(now);
         self.check_status(presented, principal.record(), now)
             .map_err(|cause| Denial::from(cause).in_context(principal.context()))?;
         principal.record().mark_used(now);
@@ -78,11 +79,11 @@ impl<R: Send + Sync + 'static> Shard<R> {
             self.sources.remove(request.headers_mut());
         }
         // User checks may read `Principal` from the extensions, so it must be there before they run.
-        let early = self.publish && self.enforced && self.policy.as_ref().is_some_and(|policy| policy.shows_heads());
+        let early = self.publish && self.enforced && self.policy.as_ref().is_some_and(|policy| policy.runs_user_code());
         if early {
             request.extensions_mut().insert(principal.clone());
         }
-        let head = Head::new(request).with_principal(&principal);
+        let head = self.head(request).with_principal(&principal);
         in_flight.obligation = self.authorize(head, route)?;
         if self.enforced {
             telemetry::allowed(principal.key_id().as_str(), || head.route().unwrap_or_else(|| head.path()));
@@ -115,7 +116,7 @@ impl<R: Send + Sync + 'static> Shard<R> {
             request.extensions_mut().insert(client);
         }
         let mut in_flight = InFlight::new(self, request, None, false);
-        in_flight.obligation = self.authorize(Head::new(request), Some(route))?;
+        in_flight.obligation = self.authorize(self.head(request), Some(route))?;
         Ok(in_flight)
     }
 }

@@ -7,9 +7,10 @@ use http::{HeaderValue, Request, Response};
 use crate::{
     check::Check,
     client_address::{ClientAddress, TrustedProxies},
-    clock,
+    clock::{self, Clock},
     credential::Sources,
     denial::{Context, Denial, Form},
+    head::Head,
     key::{KeyFormat, KeyRecord},
     policy::Policy,
     reject::{self, Reject},
@@ -25,7 +26,7 @@ pub(crate) struct Config<R> {
     pub(crate) sources: Sources,
     pub(super) challenge: HeaderValue,
     /// `None` for the clock of the system.
-    pub(super) clock: Option<Arc<dyn Fn() -> SystemTime + Send + Sync>>,
+    pub(super) clock: Option<Arc<Clock>>,
     pub(super) remove_credential: bool,
     /// Whether the request that the handler gets carries a `Principal`.
     pub(super) publish: bool,
@@ -48,6 +49,10 @@ impl<R> Config<R> {
         }
         let about_now = clock::coarse();
         if record.is_turning(about_now) { SystemTime::now() } else { about_now }
+    }
+
+    pub(super) fn head<'r, B>(&'r self, request: &'r Request<B>) -> Head<'r> {
+        Head::new(request).with_clock(self.clock.as_deref())
     }
 
     pub(super) fn client_address<B>(&self, request: &Request<B>) -> ClientAddress {

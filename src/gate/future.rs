@@ -16,7 +16,6 @@ use crate::{
     denial::{self, Cause, Denial, Form},
     directory::Directory,
     gate::{apply::PresentedCredential, sharded::Shard},
-    head::Head,
     key::{EndReason, KeyRecord, RevocationWatch},
     principal::Obligation,
     reject::Reject,
@@ -209,7 +208,7 @@ where
                     };
                     let PendingRequest { mut inner, mut request, mut presented, config } = *pending;
                     let mut params = PathParams::default();
-                    let route = config.match_route(&Head::new(&request), &mut params);
+                    let route = config.match_route(&config.head(&request), &mut params);
                     let route = route.as_ref().map(|route| (route, &params));
                     let admitted = config.admit(&mut presented, found, &mut request, route);
                     Self::new(&mut inner, request, &config, admitted, presented.notice.as_deref()).state

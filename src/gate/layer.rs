@@ -140,7 +140,7 @@ impl<R> AuthenticateLayer<R> {
         self.change(|config| config.finish_in_flight = true)
     }
 
-    /// The clock that decides about expiry; for tests.
+    /// The clock that decides about expiry, and that checks see as [`Head::now`](crate::Head::now); for tests.
     pub fn with_clock(self, now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self
     where
         R: Clone,

@@ -14,7 +14,6 @@ use crate::{
         future::{PendingRequest, ResponseFuture},
         sharded::Sharded,
     },
-    head::Head,
     reject::{Problem, Reject},
     route::PathParams,
     store::Answer,
@@ -75,7 +74,7 @@ where
         // Start hashing first, although the digest is needed last: the CPU overlaps it with the path and route checks.
         let credential = config.take_credential(&mut request);
         let mut params = PathParams::default();
-        let route = match config.first_step(&Head::new(&request), &mut params) {
+        let route = match config.first_step(&config.head(&request), &mut params) {
             FirstStep::LookUp(route) => route,
             FirstStep::AdmitPublic(route) => {
                 let admitted = config.admit_public(&mut request, (&route, &params));

@@ -3,13 +3,10 @@ use std::{collections::HashMap, mem::discriminant};
 use http::Method;
 
 use crate::{
+    check::{access, is_misspelt, never_sent},
     dimension::Dimension,
     error::ConfigError,
-    policy::{
-        Policy, RouteAction, RouteEntry, Rule,
-        rule::{access, misspelt},
-        rules,
-    },
+    policy::{Policy, RouteAction, RouteEntry, Rule, rules},
     route::{Pattern, RouteTree},
 };
 
@@ -53,13 +50,8 @@ impl PolicyBuilder {
     /// service under `nest_service` that no `{*rest}` pattern covers falls under it as well. Outside of
     /// a router there is no fallback: write a rule for `/{*rest}`.
     pub fn fallback(mut self, rule: Rule) -> Self {
-        if rule.parameters().next().is_some() || rule.contradiction().is_some() {
-            let wrong =
-                "fallback: no path has the parameters that its rule is scoped by, or it says two things of a dimension";
-            self.error.get_or_insert(ConfigError::new(wrong));
-        }
-        if let Some(method) = rule.odd_method() {
-            self.error.get_or_insert(never_sent(method).at("fallback"));
+        if let Err(error) = rule.validate(None) {
+            self.error.get_or_insert(error.at("fallback"));
         }
         self.set_fallback(RouteAction::Rule(rule))
     }
@@ -109,9 +101,7 @@ impl PolicyBuilder {
     fn try_add(&mut self, text: &str, method: Option<Method>, action: RouteAction) -> Result<(), ConfigError> {
         let wrong = |what: String| ConfigError::new(format!("pattern {text:?}: {what}"));
         let pattern = Pattern::parse(text)?;
-        if let Some(method) =
-            method.as_ref().filter(|method| misspelt(method)).or(action.rule().and_then(Rule::odd_method))
-        {
+        if let Some(method) = method.as_ref().filter(|method| is_misspelt(method)) {
             return Err(never_sent(method).at(format_args!("pattern {text:?}")));
         }
         if let Some(method) = &method {
@@ -127,15 +117,7 @@ impl PolicyBuilder {
             }
         }
         if let RouteAction::Rule(rule) = &action {
-            if let Some(missing) = rule.parameters().find(|name| !pattern.has_parameter(name)) {
-                return Err(wrong(format!("its rule is scoped by the parameter {missing:?}, which it does not have")));
-            }
-            if let Some(name) = rule.odd_name() {
-                return Err(wrong(format!("no key has a resource or kind named {name:?}")));
-            }
-            if let Some(dimension) = rule.contradiction() {
-                return Err(wrong(format!("its rule says two things about the dimension {dimension}")));
-            }
+            rule.validate(Some(&pattern)).map_err(|error| error.at(format_args!("pattern {text:?}")))?;
         }
         let known = self.entries.iter().position(|entry| entry.pattern == pattern);
         let Some(entry) = known.and_then(|index| self.entries.get_mut(index)) else {
@@ -165,7 +147,7 @@ impl PolicyBuilder {
     fn disagreement(&self) -> Option<ConfigError> {
         let mut known = HashMap::new();
         for (location, rule) in rules(&self.entries, self.fallback.as_ref()) {
-            for dimension in rule.relations.read() {
+            for dimension in rule.dimensions().read() {
                 let grammar = discriminant(&dimension.ids());
                 let (other, first) = *known.entry(dimension.name()).or_insert((grammar, location));
                 if other != grammar {
@@ -205,9 +187,9 @@ impl PolicyBuilder {
             by_pattern.insert(pattern.into(), index);
         }
         tree.compact();
-        let shows_heads = rules(&self.entries, self.fallback.as_ref()).any(|(_, rule)| rule.shows_heads());
+        let runs_user_code = rules(&self.entries, self.fallback.as_ref()).any(|(_, rule)| rule.runs_user_code());
         Ok(Policy {
-            shows_heads,
+            runs_user_code,
             entries: self.entries,
             by_pattern,
             tree,
@@ -223,7 +205,7 @@ impl Policy {
     /// What a rule reads by another grammar than keys that are restricted over these dimensions.
     pub(crate) fn disagreement_with(&self, known: &[Dimension]) -> Option<ConfigError> {
         for (location, rule) in rules(&self.entries, self.fallback.as_ref()) {
-            for read in rule.relations.read() {
+            for read in rule.dimensions().read() {
                 let Some(spelt) = Dimension::among(read.name(), known) else { continue };
                 let (of_rule, of_keys) = (read.ids(), spelt.ids());
                 if discriminant(&of_rule) != discriminant(&of_keys) {
@@ -237,9 +219,4 @@ impl Policy {
         }
         None
     }
-}
-
-fn never_sent(method: &Method) -> ConfigError {
-    let upper = method.as_str().to_ascii_uppercase();
-    ConfigError::new(format!("methods are case-sensitive, and nobody sends {method:?}: write {upper}"))
 }

@@ -1,7 +1,7 @@
 use std::{fmt, time::SystemTime};
 
 use crate::{
-    check::{CheckLabel, Findings},
+    check::Findings,
     denial::{Cause, Denial, status},
     head::Head,
     policy::{Policy, RouteMatch},
@@ -10,14 +10,15 @@ use crate::{
 };
 
 impl Findings for Vec<Finding> {
-    fn record<'a>(&mut self, demand: impl FnOnce() -> CheckLabel<'a>, verdict: Result<(), Cause>) {
-        self.push(Finding { check: demand().to_string(), verdict });
+    fn record(&mut self, name: impl FnOnce() -> String, verdict: Result<(), Cause>) {
+        self.push(Finding { check: name(), verdict });
     }
 
     fn record_custom(&mut self, verdict: Result<(), Denial>) {
+        let name = || "custom check".to_owned();
         match verdict {
-            Ok(()) => self.record(|| CheckLabel::Custom, Ok(())),
-            Err(denial) => denial.causes().for_each(|cause| self.record(|| CheckLabel::Custom, Err(cause.clone()))),
+            Ok(()) => self.record(name, Ok(())),
+            Err(denial) => denial.causes().for_each(|cause| self.record(name, Err(cause.clone()))),
         }
     }
 }
@@ -122,7 +123,7 @@ impl Policy {
             return Explanation { route: None, findings };
         }
         if !self.is_public(&head) {
-            findings.record(|| CheckLabel::Status, status(principal.record().status(now)));
+            findings.record(|| "status".to_owned(), status(principal.record().status(now)));
         }
         let mut params = PathParams::default();
         let route = match self.find(&head, &mut params) {
@@ -131,7 +132,7 @@ impl Policy {
                 pattern.map(|pattern| pattern.as_str().to_owned())
             }
             other => {
-                findings.record(|| CheckLabel::Route, Err(other.cause()));
+                findings.record(|| "route".to_owned(), Err(other.cause()));
                 None
             }
         };

@@ -25,7 +25,7 @@ pub use self::{
 
 use crate::{
     bytes::holds,
-    check::{self, Check, CheckLabel, Findings},
+    check::{self, Check, Findings},
     clean_path::CleanPath,
     denial::{Cause, Context, Denial},
     head::Head,
@@ -70,7 +70,7 @@ pub struct Policy {
     preflight: bool,
     finish_in_flight: bool,
     /// Whether a rule runs user code on requests.
-    shows_heads: bool,
+    runs_user_code: bool,
     shadow: Option<shadow::Shadow>,
 }
 
@@ -127,8 +127,8 @@ impl Policy {
     }
 
     /// Whether code of the user's own looks at requests before the handler does.
-    pub(crate) const fn shows_heads(&self) -> bool {
-        self.shows_heads || self.shadow.is_some()
+    pub(crate) const fn runs_user_code(&self) -> bool {
+        self.runs_user_code || self.shadow.is_some()
     }
 
     /// The entry for a raw path. A path that matches another route after decoding is refused: the server may decode it
@@ -331,14 +331,14 @@ impl RouteAction {
     }
 
     fn is_concealed(&self) -> bool {
-        self.rule().is_some_and(|rule| rule.concealed)
+        self.rule().is_some_and(Rule::is_concealed)
     }
 
     fn evaluate(&self, head: &Head<'_>) -> Result<Option<Obligation>, Denial> {
         match self {
             Self::Rule(rule) => rule.evaluate(head),
-            Self::Public if rule::access(head.method(), &[]).is_some() => Ok(None),
-            Self::Public => Err(Cause::MethodNotAllowed { allow: rule::allowed_methods(&[]) }.into()),
+            Self::Public if check::access(head.method(), &[]).is_some() => Ok(None),
+            Self::Public => Err(Cause::MethodNotAllowed { allow: check::allowed_methods(&[]) }.into()),
         }
     }
 
@@ -348,7 +348,7 @@ impl RouteAction {
             (Self::Rule(rule), Some(principal)) => rule.evaluate_all(head, principal, findings),
             _ => {
                 if let Err(denial) = self.evaluate(head) {
-                    denial.causes().for_each(|cause| findings.record(|| CheckLabel::Method, Err(cause.clone())));
+                    denial.causes().for_each(|cause| findings.record(|| "method".to_owned(), Err(cause.clone())));
                 }
             }
         }

@@ -1,18 +1,21 @@
 use std::{borrow::Cow, sync::Arc};
 
 use http::Method;
+use serde::ser::SerializeMap;
 
 use crate::{
     check::{
-        Check, CheckLabel, DimensionRules, EntityRef, Findings, Kind, NO_PRINCIPAL, Origin, check_networks,
-        without_obligation,
+        Check, CustomChecks, Demand, DimensionRules, EntityRef, Findings, Kind, NO_PRINCIPAL, NetworksDemand, Origin,
+        PermissionDemand, without_obligation,
     },
-    denial::{Cause, Denial},
+    denial::Denial,
     dimension::Dimension,
+    error::ConfigError,
     head::Head,
-    key::{Access, Permission},
-    name::Name,
+    json::Fields,
+    key::Access,
     principal::{Handling, Obligation, Principal},
+    route::Pattern,
 };
 
 /// What one route demands of the key that calls it.
@@ -50,49 +53,52 @@ use crate::{
 /// let search = Rule::resource("products").unscoped().method(Method::POST, Access::Read);
 /// # drop((orders, search));
 /// ```
-#[derive(Clone)]
+#[derive(Clone, Debug, Default)]
 #[must_use = "a rule does nothing until it is in a policy or a RequireLayer"]
 pub struct Rule {
-    pub(super) resource: Option<Name>,
-    pub(super) kind: Option<Kind>,
-    pub(super) networks_required: bool,
-    pub(super) origin: Option<Origin>,
-    pub(super) relations: Arc<DimensionRules>,
-    pub(super) methods: Vec<(Method, Access)>,
-    pub(super) checks: Vec<Arc<dyn Check>>,
-    pub(super) concealed: bool,
+    permission: PermissionDemand,
+    kind: Option<Kind>,
+    /// Shared, as copies of a rule are many and these are its largest part.
+    dimensions: Arc<DimensionRules>,
+    networks: NetworksDemand,
+    origin: Option<Origin>,
+    custom: CustomChecks,
+    concealed: bool,
+}
+
+/// Runs an expression for each demand of a rule, in the order in which a policy file has them.
+macro_rules! for_each_demand {
+    ($rule:expr, $demand:ident => $run:expr) => {{
+        let Rule { permission, kind, dimensions, networks, origin, custom, concealed: _ } = $rule;
+        for_each_demand!(@ $demand => $run; permission, kind, &**dimensions, networks, origin, custom);
+    }};
+    (@ $demand:ident => $run:expr; $($each:expr),+) => {$({
+        let $demand = $each;
+        $run;
+    })+};
 }
 
 impl Rule {
     /// Demands read or write access to the resource, by the method of the request.
     pub fn resource(resource: impl Into<Cow<'static, str>>) -> Self {
-        Self { resource: Some(resource.into().into()), ..Self::authenticated() }
+        Self { permission: PermissionDemand::new(Some(resource.into().into())), ..Self::default() }
     }
 
     /// Demands a valid key and no permission: for routes like `GET /whoami`.
     pub fn authenticated() -> Self {
-        Self {
-            resource: None,
-            kind: None,
-            networks_required: false,
-            origin: None,
-            relations: Arc::default(),
-            methods: Vec::new(),
-            checks: Vec::new(),
-            concealed: false,
-        }
+        Self::default()
     }
 
-    /// The route is about the entity that the entity finds.
+    /// The route is about this entity.
     pub fn scoped(mut self, entity: EntityRef) -> Self {
-        Arc::make_mut(&mut self.relations).update(|it| it.entities.push(entity));
+        Arc::make_mut(&mut self.dimensions).scope(entity);
         self
     }
 
     /// The route shows nothing that belongs to one entity of any dimension that the rule does not
     /// name otherwise: shared catalogue data.
     pub fn unscoped(mut self) -> Self {
-        Arc::make_mut(&mut self.relations).update(|it| it.rest_unscoped = true);
+        Arc::make_mut(&mut self.dimensions).unscope_rest();
         self
     }
 
@@ -119,7 +125,7 @@ impl Rule {
     }
 
     fn handling(mut self, dimension: Dimension, handling: Handling) -> Self {
-        Arc::make_mut(&mut self.relations).update(|it| it.handlings.push((dimension, handling)));
+        Arc::make_mut(&mut self.dimensions).handle(dimension, handling);
         self
     }
 
@@ -132,7 +138,7 @@ impl Rule {
     /// Demands that the key is bound to networks. That the request comes from one of them is kept
     /// for every key that has some, with or without this.
     pub const fn require_networks(mut self) -> Self {
-        self.networks_required = true;
+        self.networks = NetworksDemand::REQUIRED;
         self
     }
 
@@ -161,13 +167,13 @@ impl Rule {
     /// # drop(socket);
     /// ```
     pub fn method(mut self, method: Method, access: Access) -> Self {
-        self.methods.push((method, access));
+        self.permission.set_method(method, access);
         self
     }
 
     /// Adds a check of your own. All checks run, so that a denial names everything that is wrong.
     pub fn check(mut self, check: impl Check) -> Self {
-        self.checks.push(Arc::new(check));
+        self.custom.add(check);
         self
     }
 
@@ -188,83 +194,67 @@ impl Rule {
         self
     }
 
-    /// Ties to parameters that a pattern would have to have.
-    pub(crate) fn parameters(&self) -> impl Iterator<Item = &str> {
-        self.relations.entities.iter().filter_map(EntityRef::parameter)
+    /// Rejects a rule that no request can meet. A fallback has no pattern.
+    pub(crate) fn validate(&self, pattern: Option<&Pattern>) -> Result<(), ConfigError> {
+        for_each_demand!(self, demand => demand.validate(pattern)?);
+        Ok(())
     }
 
-    /// Whether code of the user's own looks at requests.
-    pub(crate) fn shows_heads(&self) -> bool {
-        !self.checks.is_empty() || self.relations.entities.iter().any(EntityRef::shows_heads)
+    /// Whether user code looks at requests.
+    pub(crate) fn runs_user_code(&self) -> bool {
+        let mut runs = false;
+        for_each_demand!(self, demand => runs |= demand.runs_user_code());
+        runs
     }
 
-    /// A name that no key can have.
-    pub(crate) fn odd_name(&self) -> Option<&str> {
-        let resource = self.resource.as_ref().map(Name::as_str);
-        let odd = |name: &&str| name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_graphic());
-        resource.filter(odd).or_else(|| self.kind.as_ref().map(Kind::name).filter(|kind| kind.is_empty()))
-    }
-
-    /// A mapped method that clients never send.
-    pub(crate) fn odd_method(&self) -> Option<&Method> {
-        self.methods.iter().map(|(method, _)| method).find(|method| misspelt(method))
-    }
-
-    /// A dimension of which the rule says two things. Several entities to one are no contradiction: each entity must be
-    /// allowed.
-    pub(crate) fn contradiction(&self) -> Option<&Dimension> {
-        let handlings = &self.relations.handlings;
-        let said_before = |index: usize, over: &Dimension| handlings.iter().take(index).any(|(other, _)| other == over);
-        let mut all = handlings.iter().enumerate().map(|(index, (over, _))| (index, over));
-        all.find(|&(index, over)| said_before(index, over) || self.relations.scoped(over)).map(|(_, over)| over)
-    }
-
-    /// Whether the rule refuses the method, whoever sends it.
+    /// Whether the rule refuses the method, whatever the key.
     pub(crate) fn refuses(&self, method: &Method) -> bool {
-        access(method, &self.methods).is_none()
+        self.permission.refuses(method)
     }
 
-    /// Judges a request.
-    pub(super) fn evaluate_all(&self, head: &Head<'_>, principal: &Principal, findings: &mut impl Findings) {
-        let grant = principal.record().grant();
-        let access = access(head.method(), &self.methods);
-        findings.record(
-            || self.resource.as_ref().map_or(CheckLabel::Method, |name| CheckLabel::Permission(name.as_str(), access)),
-            match (access, &self.resource) {
-                (None, _) => Err(Cause::MethodNotAllowed { allow: allowed_methods(&self.methods) }),
-                (Some(_), None) => Ok(()),
-                (Some(access), Some(resource)) if grant.allows(resource.as_str(), access) => Ok(()),
-                (Some(access), Some(resource)) => {
-                    Err(Cause::MissingPermission(Permission::from_parts(resource.clone(), access)))
-                }
-            },
-        );
-        if let Some(kind) = &self.kind {
-            findings.record(|| CheckLabel::Kind, kind.evaluate(principal));
-        }
-        let networks = check_networks(grant, principal.client_address(), self.networks_required);
-        findings.record(|| CheckLabel::Networks, networks);
-        if let Some(origin) = self.origin {
-            findings.record(|| CheckLabel::Origin, origin.evaluate_request(head, principal));
-        }
-        self.relations.evaluate_all(head, principal, findings);
-        self.checks.iter().for_each(|check| findings.record_custom(check.check(head)));
+    pub(crate) const fn is_concealed(&self) -> bool {
+        self.concealed
     }
-}
 
-/// Collects the checks that fail.
-impl Findings for Option<Denial> {
+    pub(super) fn dimensions(&self) -> &DimensionRules {
+        &self.dimensions
+    }
+
+    /// Evaluates every demand to its end.
     #[inline]
-    fn record<'a>(&mut self, _: impl FnOnce() -> CheckLabel<'a>, verdict: Result<(), Cause>) {
-        if let Err(cause) = verdict {
-            add(self, cause.into());
-        }
+    pub(super) fn evaluate_all(&self, head: &Head<'_>, principal: &Principal, findings: &mut impl Findings) {
+        for_each_demand!(self, demand => demand.evaluate(head, principal, findings));
     }
 
-    fn record_custom(&mut self, verdict: Result<(), Denial>) {
-        if let Err(denial) = verdict {
-            add(self, denial);
-        }
+    /// The fields that a policy file may have for a rule.
+    pub(super) const FIELDS: [&'static [&'static str]; 7] = [
+        PermissionDemand::FIELDS,
+        <Option<Kind>>::FIELDS,
+        DimensionRules::FIELDS,
+        NetworksDemand::FIELDS,
+        <Option<Origin>>::FIELDS,
+        CustomChecks::FIELDS,
+        &["concealed"],
+    ];
+
+    pub(super) fn write<M: SerializeMap>(&self, fields: &mut M) -> Result<(), M::Error> {
+        for_each_demand!(self, demand => demand.write(fields)?);
+        if self.concealed { fields.serialize_entry("concealed", &true) } else { Ok(()) }
+    }
+
+    pub(super) fn read(
+        fields: &mut Fields<'_>,
+        dimension: &dyn Fn(&str) -> Result<Dimension, ConfigError>,
+    ) -> Result<Self, ConfigError> {
+        Ok(Self {
+            permission: Demand::read(fields, dimension)?,
+            kind: Demand::read(fields, dimension)?,
+            dimensions: Arc::new(Demand::read(fields, dimension)?),
+            networks: Demand::read(fields, dimension)?,
+            origin: Demand::read(fields, dimension)?,
+            custom: Demand::read(fields, dimension)?,
+            concealed: fields.take_or_default("concealed")?,
+        })
     }
 }
 
@@ -278,69 +268,9 @@ impl Check for Rule {
         let mut denial: Option<Denial> = None;
         self.evaluate_all(head, principal, &mut denial);
         match denial {
-            None => Ok(Some(Obligation::new(self.relations.said, &self.relations.open, head.route(), self.concealed))),
+            None => Ok(Some(self.dimensions.obligation(head, self.concealed))),
             Some(denial) if self.concealed => Err(denial.concealed()),
             Some(denial) => Err(denial),
         }
     }
-}
-
-#[cold]
-fn add(denial: &mut Option<Denial>, found: Denial) {
-    *denial = Some(match denial.take() {
-        None => found,
-        Some(denial) => denial.merge(found),
-    });
-}
-
-impl std::fmt::Debug for Rule {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Rule")
-            .field("resource", &self.resource)
-            .field("kind", &self.kind)
-            .field("networks_required", &self.networks_required)
-            .field("origin", &self.origin)
-            .field("relations", &self.relations)
-            .field("methods", &self.methods)
-            .field("checks", &self.checks.len())
-            .field("concealed", &self.concealed)
-            .finish()
-    }
-}
-
-/// The methods whose meaning RFC 9110 (and RFC 5789 for `PATCH`) fixes well enough to authorize by.
-const READING: [Method; 3] = [Method::GET, Method::HEAD, Method::OPTIONS];
-const WRITING: [Method; 4] = [Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
-
-/// Whether this is a standard method in other letters: methods are case-sensitive, so it is another method,
-/// which nobody sends, and what was said of it does not hold for the one that was meant.
-pub(super) fn misspelt(method: &Method) -> bool {
-    let mut standard = READING.iter().chain(&WRITING);
-    standard.any(|known| known != method && known.as_str().eq_ignore_ascii_case(method.as_str()))
-}
-
-/// What a method does: as the rule maps it, else as the standard has it, else nothing that we know.
-pub(crate) fn access(method: &Method, mapped: &[(Method, Access)]) -> Option<Access> {
-    let of = |method: &Method| mapped.iter().rev().find(|(known, _)| known == method).map(|&(_, access)| access);
-    if let Some(access) = of(method) {
-        Some(access)
-    } else if let (Some(access), &Method::HEAD) = (of(&Method::GET), method) {
-        // Routers serve HEAD with the handler of GET.
-        Some(access)
-    } else if READING.contains(method) {
-        Some(Access::Read)
-    } else if WRITING.contains(method) {
-        Some(Access::Write)
-    } else {
-        None
-    }
-}
-
-/// The value of `Allow` with a 405.
-pub(crate) fn allowed_methods(mapped: &[(Method, Access)]) -> Arc<str> {
-    let mut names: Vec<&str> = READING.iter().chain(&WRITING).map(Method::as_str).collect();
-    names.extend(mapped.iter().map(|(method, _)| method.as_str()));
-    let mut seen = std::collections::HashSet::new();
-    names.retain(|name| seen.insert(*name));
-    names.join(", ").into()
 }

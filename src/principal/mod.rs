@@ -47,6 +47,8 @@ pub struct Principal {
     bearer: bool,
     /// Whether the system clock ends requests in flight when the key expires.
     by_clock: bool,
+    /// The time that the gate has decided by; `None` if other middleware has created the principal.
+    decided_at: Option<SystemTime>,
     /// The store, to ask for the current record; `None` if other middleware has created the principal.
     store: Option<Arc<dyn KeyStore>>,
     obligations: Vec<Obligation>,
@@ -66,6 +68,7 @@ impl Principal {
             client,
             bearer: false,
             by_clock: true,
+            decided_at: None,
             store: None,
             obligations: Vec::new(),
             said: None,
@@ -80,7 +83,25 @@ impl Principal {
         bearer: bool,
         by_clock: bool,
     ) -> Self {
-        Self { record, directory, client, bearer, by_clock, store: Some(store), obligations: Vec::new(), said: None }
+        Self {
+            record,
+            directory,
+            client,
+            bearer,
+            by_clock,
+            decided_at: None,
+            store: Some(store),
+            obligations: Vec::new(),
+            said: None,
+        }
+    }
+
+    pub(crate) const fn decided_at(&self) -> Option<SystemTime> {
+        self.decided_at
+    }
+
+    pub(crate) const fn set_decided_at(&mut self, now: SystemTime) {
+        self.decided_at = Some(now);
     }
 
     /// A watch over the record, for what outlives the handler.

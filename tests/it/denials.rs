@@ -462,6 +462,47 @@ async fn expiry_follows_the_clock_that_is_given() {
     assert_eq!(send(service, get("/")).await.0, StatusCode::UNAUTHORIZED);
 }
 
+/// Every check of a request sees the time that the gate decides by: a clock of a test holds for the pre-check, for rules,
+/// and for a layer further inside.
+#[tokio::test]
+async fn checks_see_the_time_that_the_gate_decides_by() {
+    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000);
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let note = |name: &'static str| {
+        let seen = Arc::clone(&seen);
+        move |head: &Head<'_>| {
+            seen.lock().unwrap().push((name, head.now()));
+            Ok(())
+        }
+    };
+    let rule = || Rule::resource("products").unscoped().check(note("rule"));
+    let policy = Policy::builder().route("/", rule()).build().unwrap();
+    let one = Authz::new(store(products_reader()), policy).with_clock(move || time);
+    let inside = RequireLayer::new(note("inside"));
+    let service = one.layer(inside.layer(Handler::default()));
+    assert_eq!(send(service, get_with_key("/")).await.0, StatusCode::OK);
+    let outer =
+        AuthenticateLayer::new(store(products_reader())).with_pre_check(note("before")).with_clock(move || time);
+    let service = outer.layer(RequireLayer::new(rule()).layer(Handler::default()));
+    assert_eq!(send(service, get_with_key("/")).await.0, StatusCode::OK);
+    let all: Vec<_> = seen.lock().unwrap().drain(..).collect();
+    assert_eq!(all, [("rule", time), ("inside", time), ("before", time), ("rule", time)]);
+
+    // Without a clock of its own it is the time of the system, to the second.
+    let before = SystemTime::now() - Duration::from_secs(1);
+    let service =
+        AuthenticateLayer::new(store(products_reader())).layer(RequireLayer::new(rule()).layer(Handler::default()));
+    assert_eq!(send(service, get_with_key("/")).await.0, StatusCode::OK);
+    let (_, at) = seen.lock().unwrap()[0];
+    assert!(before <= at && at <= SystemTime::now(), "{at:?}");
+    let now = Head::new(&get("/")).now();
+    assert!(before <= now && now <= SystemTime::now(), "{now:?}");
+}
+
+fn get_with_key(path: &str) -> Request<Full<Bytes>> {
+    Request::get(path).header("x-api-key", KEY).body(Full::default()).unwrap()
+}
+
 /// A user check sees the authenticated principal, but no principal that an outer layer has inserted and no key in
 /// anything that it may print. This holds for one service and for two.
 #[tokio::test]

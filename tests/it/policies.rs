@@ -49,10 +49,10 @@ fn an_explanation_has_every_check_with_its_verdict() {
   DENY  status: the key is expired
   ok    permission shops:read
   DENY  kind: a key of kind admin is required
-  ok    networks
   DENY  this shop: the key may not touch this shop
   ok    shop declared
-  ok    company declared"
+  ok    company declared
+  ok    networks"
     );
     let nowhere = Request::get("/nowhere").body(()).unwrap();
     let explanation = policy().explain(&principal(Grant::default(), None), &Head::new(&nowhere), SystemTime::now());
@@ -194,7 +194,7 @@ fn what_could_never_match_is_refused_when_the_policy_is_built() {
         (Policy::builder().route("/a/{shop}", rule().unscoped_for("shop").scoped(shop())), "says two things"),
         (
             Policy::builder().fallback(rule().scoped(EntityRef::from_fn("shop", |_| Vec::new())).filtered("shop")),
-            "fallback: no path has the parameters",
+            "fallback: its rule says two things about the dimension shop",
         ),
         (Policy::builder().method_public(purge(), "/a"), "PURGE is neither a reading nor a writing method"),
         (Policy::builder().method_public(Method::CONNECT, "/a"), "CONNECT is neither a reading nor a writing method"),

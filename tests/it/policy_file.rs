@@ -287,7 +287,7 @@ fn a_file_that_is_no_policy_is_refused() {
         (format!(r#"{{"routes":[],"fallback":{{"method":"GET",{rule}}}}}"#), "fallback: method: "),
         (
             format!(r#"{{"routes":[],"fallback":{{{rule},"scoped":[{{"dimension":"shop","path":"b"}}]}}}}"#),
-            "fallback: no path has the parameters",
+            "fallback: its rule is scoped by the parameter \"b\", and a fallback has no parameters",
         ),
         // These are errors in the dimensions.
         (r#"{"dimensions":null,"routes":[]}"#.into(), "dimensions: invalid type: null"),

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use self::{
     dimensions::{Grammars, Known},
     layout::Layout,
-    rule::RuleFile,
+    rule::{RuleFile, read_fallback, read_route},
 };
 use crate::{
     dimension::Dimension,
@@ -81,39 +81,34 @@ impl Policy {
     /// ```
     pub fn export(&self) -> Result<String, ConfigError> {
         #[derive(Serialize)]
-        struct File {
+        struct File<'a> {
             #[serde(skip_serializing_if = "Option::is_none")]
             dimensions: Option<Grammars>,
             #[serde(skip_serializing_if = "Not::not")]
             allow_preflight: bool,
             #[serde(skip_serializing_if = "Not::not")]
             finish_in_flight: bool,
-            routes: Vec<RuleFile>,
+            routes: Vec<RuleFile<'a>>,
             #[serde(skip_serializing_if = "Option::is_none")]
-            fallback: Option<RuleFile>,
+            fallback: Option<RuleFile<'a>>,
         }
         // Whole, so that what is added to policies cannot be forgotten here.
         let Self {
             entries: _,
             by_pattern: _,
             tree: _,
-            shows_heads: _,
+            runs_user_code: _,
             shadow: _,
             fallback,
             preflight,
             finish_in_flight,
         } = self;
-        let of_entry = |entry: &RouteEntry| {
-            let path = entry.pattern.as_str();
-            let rule = |(method, action)| RuleFile::from_action(Some(path), method, action);
-            entry.actions().map(rule).collect::<Vec<_>>()
-        };
         let file = File {
             dimensions: Grammars::from_dimensions(&self.dimensions()),
             allow_preflight: *preflight,
             finish_in_flight: *finish_in_flight,
-            routes: self.by_path_order().into_iter().flat_map(of_entry).collect(),
-            fallback: fallback.as_ref().map(|action| RuleFile::from_action(None, None, action)),
+            routes: self.by_path_order().into_iter().flat_map(RuleFile::from_entry).collect(),
+            fallback: fallback.as_ref().map(|action| RuleFile { path: None, method: None, action }),
         };
         let mut bytes = Vec::new();
         let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, Layout::default());
@@ -211,12 +206,12 @@ impl Policy {
         let known = Known::new(file.dimensions, own)?;
         let mut builder = Self::builder();
         for (index, raw) in file.routes.iter().enumerate() {
-            let route = || from_json::<RuleFile>(raw.get(), false)?.route(&known);
+            let route = || read_route(raw.get(), &known);
             let (path, method, action) = route().map_err(|error| error.at(location(index, raw.get())))?;
             builder = builder.add(&path, method, action);
         }
         if let Some(raw) = file.fallback {
-            let action = || from_json::<RuleFile>(raw.get(), false)?.fallback(&known);
+            let action = || read_fallback(raw.get(), &known);
             builder = match action().map_err(|error| error.at("fallback"))? {
                 RouteAction::Public => builder.public_fallback(),
                 RouteAction::Rule(rule) => builder.fallback(rule),
@@ -252,7 +247,7 @@ impl Policy {
     #[must_use]
     pub fn dimensions(&self) -> Vec<Dimension> {
         let mut found = BTreeMap::new();
-        let all = || rules(self.by_path_order(), self.fallback.as_ref()).map(|(_, rule)| &rule.relations);
+        let all = || rules(self.by_path_order(), self.fallback.as_ref()).map(|(_, rule)| rule.dimensions());
         // Where ids are read the grammar counts; else it may be that of a mere name.
         let named = all().flat_map(|relations| relations.read()).chain(all().flat_map(|relations| relations.named()));
         for dimension in named {

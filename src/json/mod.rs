@@ -1,7 +1,10 @@
 //! Reads and writes JSON files and the single values in them.
 
+mod fields;
+
 use serde::{Deserialize, Deserializer, Serialize, de};
 
+pub(crate) use self::fields::Fields;
 use crate::error::ConfigError;
 
 /// Parses a JSON object. An error names the field. Without `with_line`, the error has no line: for an object that is a
@@ -13,18 +16,35 @@ pub(crate) fn from_json<'a, T: Deserialize<'a>>(text: &'a str, with_line: bool) 
     if !text.trim_start().starts_with('{') {
         return Err(ConfigError::new("a JSON object, { … }, is expected here"));
     }
+    parse(text).map_err(|(path, error)| {
+        let message = ConfigError::new(if with_line { error.to_string() } else { without_line(&error) });
+        if path.is_empty() { message } else { message.at(path) }
+    })
+}
+
+/// Parses the value of a field. An error names the field and what is wrong in it: `scoped[0].path`.
+fn from_value<'a, T: Deserialize<'a>>(text: &'a str, field: &str) -> Result<T, ConfigError> {
+    parse(text).map_err(|(path, error)| {
+        let dot = if path.is_empty() || path.starts_with('[') { "" } else { "." };
+        ConfigError::new(without_line(&error)).at(format_args!("{field}{dot}{path}"))
+    })
+}
+
+/// An error comes with the path of the value that it is about, which is empty for the whole text.
+fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, (String, serde_json::Error)> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
-        let error = error.into_inner();
-        let message = error.to_string();
-        let line = format!(" at line {} column {}", error.line(), error.column());
-        let message = message.strip_suffix(&line).filter(|_| !with_line).unwrap_or(&message).to_owned();
-        let message = ConfigError::new(message);
-        if matches!(&*path, "." | "?") { message } else { message.at(path) }
+        (if matches!(&*path, "." | "?") { String::new() } else { path }, error.into_inner())
     })?;
-    deserializer.end().map_err(|error| ConfigError::new(error.to_string()))?;
+    deserializer.end().map_err(|error| (String::new(), error))?;
     Ok(value)
+}
+
+fn without_line(error: &serde_json::Error) -> String {
+    let message = error.to_string();
+    let line = format!(" at line {} column {}", error.line(), error.column());
+    message.strip_suffix(&line).unwrap_or(&message).to_owned()
 }
 
 /// An id given as a string or as a number, kept as text: `1` and `"1"` name the same company.

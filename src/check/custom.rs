@@ -1,0 +1,59 @@
+use std::{fmt, sync::Arc};
+
+use serde::ser::SerializeMap;
+
+use crate::{
+    check::{Check, Demand, Findings},
+    dimension::Dimension,
+    error::ConfigError,
+    head::Head,
+    json::Fields,
+    principal::Principal,
+};
+
+/// What a policy file cannot hold.
+pub(super) const NOT_IN_A_FILE: &str =
+    "this is Rust code, which a file cannot hold, and without it the policy would let in more than the code does";
+
+/// The checks of the user's own. All of them run, so that a denial names everything that is wrong.
+#[derive(Clone, Default)]
+pub(crate) struct CustomChecks(Vec<Arc<dyn Check>>);
+
+impl CustomChecks {
+    pub(crate) fn add(&mut self, check: impl Check) {
+        self.0.push(Arc::new(check));
+    }
+}
+
+impl Demand for CustomChecks {
+    const FIELDS: &'static [&'static str] = &["checks"];
+
+    fn evaluate(&self, head: &Head<'_>, _: &Principal, findings: &mut impl Findings) {
+        self.0.iter().for_each(|check| findings.record_custom(check.check(head)));
+    }
+
+    fn runs_user_code(&self) -> bool {
+        !self.0.is_empty()
+    }
+
+    /// Writes how many there are, so that a review sees them come and go.
+    fn write<M: SerializeMap>(&self, fields: &mut M) -> Result<(), M::Error> {
+        match self.0.len() {
+            0 => Ok(()),
+            count => fields.serialize_entry("checks", &count),
+        }
+    }
+
+    fn read(fields: &mut Fields<'_>, _: &dyn Fn(&str) -> Result<Dimension, ConfigError>) -> Result<Self, ConfigError> {
+        match fields.take_or_default::<usize>("checks")? {
+            0 => Ok(Self::default()),
+            _ => Err(ConfigError::new(NOT_IN_A_FILE).at("checks")),
+        }
+    }
+}
+
+impl fmt::Debug for CustomChecks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.len().fmt(f)
+    }
+}

@@ -1,0 +1,169 @@
+use std::sync::Arc;
+
+use http::Method;
+use serde::{Deserialize, Serialize, ser::SerializeMap};
+
+use crate::{
+    check::{Check, Demand, Findings, principal},
+    denial::{Cause, Denial},
+    dimension::Dimension,
+    error::ConfigError,
+    head::Head,
+    json::{self, Fields, Object},
+    key::{Access, Permission},
+    name::Name,
+    principal::Principal,
+    route::Pattern,
+};
+
+impl Check for Permission {
+    fn check(&self, head: &Head<'_>) -> Result<(), Denial> {
+        match principal(head)?.record().grant().permits(self) {
+            true => Ok(()),
+            false => Err(Cause::MissingPermission(self.clone()).into()),
+        }
+    }
+}
+
+/// A rule demands read or write access to its resource, by the method of the request; or any valid key.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PermissionDemand {
+    resource: Option<Name>,
+    /// What single methods do here.
+    methods: Vec<(Method, Access)>,
+}
+
+impl PermissionDemand {
+    pub(crate) fn new(resource: Option<Name>) -> Self {
+        Self { resource, methods: Vec::new() }
+    }
+
+    pub(crate) fn set_method(&mut self, method: Method, access: Access) {
+        self.methods.push((method, access));
+    }
+
+    /// Whether the demand refuses the method, whatever the key.
+    pub(crate) fn refuses(&self, method: &Method) -> bool {
+        access(method, &self.methods).is_none()
+    }
+
+    fn verdict(&self, access: Option<Access>, principal: &Principal) -> Result<(), Cause> {
+        let grant = principal.record().grant();
+        match (access, &self.resource) {
+            (None, _) => Err(Cause::MethodNotAllowed { allow: allowed_methods(&self.methods) }),
+            (Some(_), None) => Ok(()),
+            (Some(access), Some(resource)) if grant.allows(resource.as_str(), access) => Ok(()),
+            (Some(access), Some(resource)) => {
+                Err(Cause::MissingPermission(Permission::from_parts(resource.clone(), access)))
+            }
+        }
+    }
+}
+
+/// For a rule that is for anyone and for keys, or for neither.
+pub(crate) const PUBLIC_OR_KEY: &str = "give exactly one of `\"public\": true` (anyone), `\"resource\": \"..\"` (a key with \
+                                        the permission) and `\"authenticated\": true` (any key)";
+
+#[derive(Serialize, Deserialize)]
+#[serde(transparent)]
+struct Methods(#[serde(with = "json::unique")] Vec<(String, Access)>);
+
+impl Demand for PermissionDemand {
+    const FIELDS: &'static [&'static str] = &["resource", "authenticated", "methods"];
+
+    #[inline]
+    fn evaluate(&self, head: &Head<'_>, principal: &Principal, findings: &mut impl Findings) {
+        let access = access(head.method(), &self.methods);
+        let name = || match (&self.resource, access) {
+            (Some(resource), Some(access)) => format!("permission {resource}:{access}"),
+            (Some(resource), None) => format!("permission {resource}"),
+            (None, _) => "method".to_owned(),
+        };
+        findings.record(name, self.verdict(access, principal));
+    }
+
+    fn validate(&self, _: Option<&Pattern>) -> Result<(), ConfigError> {
+        if let Some((method, _)) = self.methods.iter().find(|(method, _)| is_misspelt(method)) {
+            return Err(never_sent(method));
+        }
+        let is_odd = |name: &&str| name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_graphic());
+        match self.resource.as_ref().map(Name::as_str).filter(is_odd) {
+            Some(name) => Err(ConfigError::new(format!("no key has a resource or kind named {name:?}"))),
+            None => Ok(()),
+        }
+    }
+
+    fn write<M: SerializeMap>(&self, fields: &mut M) -> Result<(), M::Error> {
+        match &self.resource {
+            Some(resource) => fields.serialize_entry("resource", resource.as_str())?,
+            None => fields.serialize_entry("authenticated", &true)?,
+        }
+        let mut methods: Vec<(String, Access)> = Vec::new();
+        for (method, access) in &self.methods {
+            // The last word on a method is the one that counts.
+            match methods.iter_mut().find(|(known, _)| known == method.as_str()) {
+                Some((_, known)) => *known = *access,
+                None => methods.push((method.as_str().to_owned(), *access)),
+            }
+        }
+        if methods.is_empty() { Ok(()) } else { fields.serialize_entry("methods", &Methods(methods)) }
+    }
+
+    fn read(fields: &mut Fields<'_>, _: &dyn Fn(&str) -> Result<Dimension, ConfigError>) -> Result<Self, ConfigError> {
+        let resource = fields.take::<String>("resource")?;
+        if resource.is_some() == fields.take_or_default::<bool>("authenticated")? {
+            return Err(ConfigError::new(PUBLIC_OR_KEY));
+        }
+        let mut demand = Self::new(resource.map(Name::from));
+        let methods = fields.take::<Object<Methods>>("methods")?;
+        for (name, access) in methods.map(|Object(Methods(methods))| methods).unwrap_or_default() {
+            let method = Method::from_bytes(name.as_bytes());
+            let method = method.map_err(|_| ConfigError::new(format!("methods: {name:?} is not a method")))?;
+            demand.set_method(method, access);
+        }
+        Ok(demand)
+    }
+}
+
+/// The methods whose meaning RFC 9110 (and RFC 5789 for `PATCH`) fixes well enough to authorize by.
+const READING: [Method; 3] = [Method::GET, Method::HEAD, Method::OPTIONS];
+const WRITING: [Method; 4] = [Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+
+/// Whether this is a standard method in other letters: methods are case-sensitive, so it is another method,
+/// which nobody sends, and what was said of it does not hold for the one that was meant.
+pub(crate) fn is_misspelt(method: &Method) -> bool {
+    let mut standard = READING.iter().chain(&WRITING);
+    standard.any(|known| known != method && known.as_str().eq_ignore_ascii_case(method.as_str()))
+}
+
+/// What a method does: as the rule maps it, else as the standard has it, else nothing that we know.
+pub(crate) fn access(method: &Method, mapped: &[(Method, Access)]) -> Option<Access> {
+    let of = |method: &Method| mapped.iter().rev().find(|(known, _)| known == method).map(|&(_, access)| access);
+    if let Some(access) = of(method) {
+        Some(access)
+    } else if let (Some(access), &Method::HEAD) = (of(&Method::GET), method) {
+        // Routers serve HEAD with the handler of GET.
+        Some(access)
+    } else if READING.contains(method) {
+        Some(Access::Read)
+    } else if WRITING.contains(method) {
+        Some(Access::Write)
+    } else {
+        None
+    }
+}
+
+/// The value of `Allow` with a 405.
+pub(crate) fn allowed_methods(mapped: &[(Method, Access)]) -> Arc<str> {
+    let mut names: Vec<&str> = READING.iter().chain(&WRITING).map(Method::as_str).collect();
+    names.extend(mapped.iter().map(|(method, _)| method.as_str()));
+    let mut seen = std::collections::HashSet::new();
+    names.retain(|name| seen.insert(*name));
+    names.join(", ").into()
+}
+
+/// For a method that is a standard one in other letters.
+pub(crate) fn never_sent(method: &Method) -> ConfigError {
+    let upper = method.as_str().to_ascii_uppercase();
+    ConfigError::new(format!("methods are case-sensitive, and nobody sends {method:?}: write {upper}"))
+}
