@@ -7,7 +7,7 @@ mod entity;
 mod kind;
 mod networks;
 mod origin;
-mod permission;
+pub(crate) mod permission;
 
 use std::sync::Arc;
 

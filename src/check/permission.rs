@@ -153,17 +153,34 @@ pub(crate) fn access(method: &Method, mapped: &[(Method, Access)]) -> Option<Acc
     }
 }
 
+/// Every method whose meaning is known without a rule, as an `Allow` header has them.
+pub(crate) const ALL_METHODS: &str = "GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE";
+
 /// The value of `Allow` with a 405.
 pub(crate) fn allowed_methods(mapped: &[(Method, Access)]) -> Arc<str> {
-    let mut names: Vec<&str> = READING.iter().chain(&WRITING).map(Method::as_str).collect();
-    names.extend(mapped.iter().map(|(method, _)| method.as_str()));
-    let mut seen = std::collections::HashSet::new();
-    names.retain(|name| seen.insert(*name));
-    names.join(", ").into()
+    let mut allowed = ALL_METHODS.to_owned();
+    for (method, _) in mapped {
+        if !allowed.split(", ").any(|known| known == method.as_str()) {
+            allowed.push_str(", ");
+            allowed.push_str(method.as_str());
+        }
+    }
+    allowed.into()
 }
 
 /// For a method that is a standard one in other letters.
 pub(crate) fn never_sent(method: &Method) -> ConfigError {
     let upper = method.as_str().to_ascii_uppercase();
     ConfigError::new(format!("methods are case-sensitive, and nobody sends {method:?}: write {upper}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_methods_are_those_that_read_or_write() {
+        let all: Vec<&str> = READING.iter().chain(&WRITING).map(Method::as_str).collect();
+        assert_eq!(ALL_METHODS, all.join(", "));
+    }
 }

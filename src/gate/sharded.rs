@@ -9,10 +9,8 @@ use std::{
 };
 
 use crate::{
-    directory::Directory,
     gate::config::Config,
-    key::{Digest, KeyFormat},
-    store::{KeyStore, Lookup},
+    store::{KeyStore, delegate},
 };
 
 /// `Arc<Config>` sharded by thread, so that requests on different cores do not contend on one reference count.
@@ -57,17 +55,7 @@ impl<R> Deref for Shard<R> {
 
 /// The store of the configuration: a principal that holds on to it counts where its request does.
 impl<R: Send + Sync + 'static> KeyStore for Shard<R> {
-    fn lookup(&self, digest: &Digest) -> Lookup {
-        self.store.lookup(digest)
-    }
-
-    fn format(&self) -> KeyFormat {
-        self.store.format()
-    }
-
-    fn directory(&self) -> Directory {
-        self.store.directory()
-    }
+    delegate!(self => self.store; lookup format directory dimensions);
 }
 
 #[cfg(test)]

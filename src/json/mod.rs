@@ -2,10 +2,21 @@
 
 mod fields;
 
+use std::path::Path;
+
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 pub(crate) use self::fields::Fields;
 use crate::error::ConfigError;
+
+/// Reads a text file, and returns its name, for errors, and its text.
+pub(crate) fn read_file(path: &Path) -> Result<(String, String), ConfigError> {
+    let name = path.display().to_string();
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok((name, text)),
+        Err(error) => Err(ConfigError::new(error.to_string()).at(name)),
+    }
+}
 
 /// Parses a JSON object. An error names the field. Without `with_line`, the error has no line: for an object that is a
 /// part of its file, lines would be counted from the beginning of the part.

@@ -65,8 +65,7 @@ impl KeyFile {
     /// # Errors
     /// As [`read`](Self::read).
     pub fn read_with(path: impl AsRef<Path>, dimensions: &[Dimension]) -> Result<Self, ConfigError> {
-        let name = path.as_ref().display().to_string();
-        let text = std::fs::read_to_string(&path).map_err(|error| ConfigError::new(error.to_string()).at(&name))?;
+        let (name, text) = json::read_file(path.as_ref())?;
         Self::parse_with(&text, &name, dimensions)
     }
 

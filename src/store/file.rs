@@ -15,14 +15,14 @@ use std::{
 use arc_swap::ArcSwap;
 
 use crate::{
-    dimension::Dimension,
     directory::Directory,
     error::ConfigError,
-    key::{Digest, KeyFile, KeyFormat},
+    key::{Digest, KeyFile},
     mount::SingleMount,
     regular_file,
     store::{
-        KeyStore, Lookup, StoreSettings,
+        KeyStore, StoreSettings,
+        delegate::{InMemory, delegate},
         index::{Entry, Index, MarkStaleOnDrop},
         join::JoinOnDrop,
         report::{self, Report},
@@ -69,10 +69,8 @@ use crate::{
 pub struct FileStore(Arc<Handle>);
 
 struct Handle {
-    index: Arc<Index>,
+    keys: InMemory,
     status: Arc<ArcSwap<FileStatus>>,
-    format: KeyFormat,
-    dimensions: Vec<Dimension>,
     /// None only while it is dropped.
     alive: Option<mpsc::Sender<()>>,
     thread: JoinOnDrop,
@@ -140,11 +138,11 @@ impl FileStore {
         let status = Arc::new(ArcSwap::from_pointee(status));
         let revoked = entries.iter().filter(|(_, entry)| is_revoked(entry)).map(|(digest, _)| *digest).collect();
         let index = Arc::new(Index::new(entries, directory));
-        let (format, dimensions) = (settings.format.clone(), settings.dimensions.clone());
+        let keys = InMemory::new(Arc::clone(&index), &settings);
         let watcher = Watcher {
             path: path.clone(),
             settings,
-            index: Arc::clone(&index),
+            index,
             status: Arc::clone(&status),
             report,
             stamp: Some(stamp),
@@ -160,7 +158,7 @@ impl FileStore {
         });
         let thread = JoinOnDrop::new(thread.map_err(unread)?);
         let (alive, ended) = (Some(alive), Mutex::new(ended));
-        Ok(Self(Arc::new(Handle { index, status, format, dimensions, alive, thread, ended })))
+        Ok(Self(Arc::new(Handle { keys, status, alive, thread, ended })))
     }
 
     /// How old the state in force is, and why the file as it is now is not.
@@ -328,21 +326,7 @@ impl Stamp {
 }
 
 impl KeyStore for FileStore {
-    fn lookup(&self, digest: &Digest) -> Lookup {
-        self.0.index.lookup(digest)
-    }
-
-    fn format(&self) -> KeyFormat {
-        self.0.format.clone()
-    }
-
-    fn directory(&self) -> Directory {
-        self.0.index.directory()
-    }
-
-    fn dimensions(&self) -> Option<Vec<Dimension>> {
-        Some(self.0.dimensions.clone())
-    }
+    delegate!(self => self.0.keys; lookup format directory dimensions);
 }
 
 impl Drop for Handle {

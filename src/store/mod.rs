@@ -3,6 +3,7 @@
 mod admin;
 mod audit;
 mod change;
+mod delegate;
 #[cfg(feature = "file")]
 mod file;
 mod index;
@@ -24,6 +25,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use futures::future::{BoxFuture, FutureExt as _};
 
+pub(crate) use self::delegate::delegate;
 #[cfg(feature = "file")]
 pub use self::file::{FileStatus, FileStore};
 #[cfg(feature = "postgres")]
@@ -102,21 +104,7 @@ pub trait KeyStore: Send + Sync + 'static {
 }
 
 impl<S: KeyStore + ?Sized> KeyStore for Arc<S> {
-    fn lookup(&self, digest: &Digest) -> Lookup {
-        (**self).lookup(digest)
-    }
-
-    fn format(&self) -> KeyFormat {
-        (**self).format()
-    }
-
-    fn directory(&self) -> Directory {
-        (**self).directory()
-    }
-
-    fn dimensions(&self) -> Option<Vec<Dimension>> {
-        (**self).dimensions()
-    }
+    delegate!(self => **self; lookup format directory dimensions);
 }
 
 /// What a look-up finds: the record, or none if no such key was issued.

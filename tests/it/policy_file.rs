@@ -336,12 +336,12 @@ fn a_grammar_of_ones_own_comes_from_code() {
     assert_eq!(with(&[PROJECT, SKU]).unwrap().export().unwrap(), text);
     let slugs = Dimension::new("sku", IdGrammar::Slug);
     let error = with(&[slugs]).unwrap_err().to_string();
-    assert!(error.contains("dimensions.sku: ids of sku are slugs in the code and a grammar of its own"), "{error}");
+    assert!(error.contains("dimensions.sku: ids of sku are `slug` in the code and `custom`"), "{error}");
     // A dimension that the file does not declare has its default grammar for every reader.
     let shop = Dimension::new("shop", IdGrammar::Opaque);
     let text = r#"{ "routes": [ { "path": "/shops", "authenticated": true, "filtered": ["shop"] } ] }"#;
     let error = Policy::parse_with(text, "f.json", &[shop]).unwrap_err().to_string();
-    assert!(error.contains("filtered[0]: ids of shop are opaque ids in the code and slugs in the file"), "{error}");
+    assert!(error.contains("filtered[0]: ids of shop are `opaque` in the code and `slug` in the file"), "{error}");
     let text = text.replace("[\"shop\"]", "[\"project\"]");
     let error = Policy::parse_with(&text, "f.json", &[PROJECT]).unwrap_err().to_string();
     assert!(error.contains("filtered[0]: the dimension \"project\" is not declared"), "{error}");

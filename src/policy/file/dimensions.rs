@@ -9,44 +9,15 @@ use crate::{
 /// How the ids of each dimension are spelt, where that is not known without a file.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(super) struct Grammars(#[serde(with = "json::unique")] Vec<(String, Grammar)>);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Grammar {
-    Number,
-    Slug,
-    Opaque,
-    Custom,
-}
-
-impl Grammar {
-    const fn from_dimension(dimension: &Dimension) -> Self {
-        match dimension.ids() {
-            IdGrammar::Number => Self::Number,
-            IdGrammar::Slug => Self::Slug,
-            IdGrammar::Opaque => Self::Opaque,
-            IdGrammar::Custom(_) => Self::Custom,
-        }
-    }
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Number => "numbers",
-            Self::Slug => "slugs",
-            Self::Opaque => "opaque ids",
-            Self::Custom => "a grammar of its own",
-        }
-    }
-}
+pub(super) struct Grammars(#[serde(with = "json::unique")] Vec<(String, String)>);
 
 impl Grammars {
     /// Nothing if every dimension is a standard one, spelt in the standard way.
     pub(super) fn from_dimensions(dimensions: &[Dimension]) -> Option<Self> {
-        let known = |name: &str| standard(name).map(|known| Grammar::from_dimension(&known));
-        let grammars = dimensions.iter().map(|dimension| (dimension.name(), Grammar::from_dimension(dimension)));
+        let known = |name: &str| standard(name).map(|known| known.ids().name());
+        let grammars = dimensions.iter().map(|dimension| (dimension.name(), dimension.ids().name()));
         let own = grammars.filter(|&(name, grammar)| known(name) != Some(grammar));
-        let own: Vec<_> = own.map(|(name, grammar)| (name.to_owned(), grammar)).collect();
+        let own: Vec<_> = own.map(|(name, grammar)| (name.to_owned(), grammar.to_owned())).collect();
         (!own.is_empty()).then_some(Self(own))
     }
 }
@@ -68,16 +39,18 @@ impl<'a> Known<'a> {
         let mut known = Self { declared: Vec::new(), own };
         for (name, grammar) in file.map(|Object(Grammars(grammars))| grammars).unwrap_or_default() {
             let location = format!("dimensions.{name}");
-            known.agree(&name, grammar).map_err(|error| error.at(&location))?;
-            let ids = match grammar {
-                Grammar::Number => Some(IdGrammar::Number),
-                Grammar::Slug => Some(IdGrammar::Slug),
-                Grammar::Opaque => Some(IdGrammar::Opaque),
-                Grammar::Custom => known.own(&name).map(Dimension::ids),
-            };
-            let Some(ids) = ids else {
-                let wrong = "its grammar is Rust code, which a file cannot hold: give the dimension to `parse_with`";
-                return Err(ConfigError::new(wrong).at(location));
+            known.agree(&name, &grammar).map_err(|error| error.at(&location))?;
+            let ids = match (&*grammar, known.own(&name)) {
+                ("custom", Some(own)) => own.ids(),
+                ("custom", None) => {
+                    let wrong =
+                        "its grammar is Rust code, which a file cannot hold: give the dimension to `parse_with`";
+                    return Err(ConfigError::new(wrong).at(location));
+                }
+                (grammar, _) => IdGrammar::named(grammar).ok_or_else(|| {
+                    let expected = "expected one of `number`, `slug`, `opaque`, `custom`";
+                    ConfigError::new(format!("unknown variant `{grammar}`, {expected}")).at(location)
+                })?,
             };
             known.declared.push(Dimension::declared(name, ids));
         }
@@ -98,7 +71,7 @@ impl<'a> Known<'a> {
             ))
         };
         let standard = standard(name).ok_or_else(undeclared)?;
-        self.agree(name, Grammar::from_dimension(&standard))?;
+        self.agree(name, standard.ids().name())?;
         Ok(standard)
     }
 
@@ -106,11 +79,10 @@ impl<'a> Known<'a> {
         self.own.iter().find(|own| own.name() == name)
     }
 
-    fn agree(&self, name: &str, in_file: Grammar) -> Result<(), ConfigError> {
-        match self.own(name).map(Grammar::from_dimension) {
+    fn agree(&self, name: &str, in_file: &str) -> Result<(), ConfigError> {
+        match self.own(name).map(|own| own.ids().name()) {
             Some(in_code) if in_code != in_file => {
-                let (in_code, in_file) = (in_code.name(), in_file.name());
-                Err(ConfigError::new(format!("ids of {name} are {in_code} in the code and {in_file} in the file")))
+                Err(ConfigError::new(format!("ids of {name} are `{in_code}` in the code and `{in_file}` in the file")))
             }
             _ => Ok(()),
         }

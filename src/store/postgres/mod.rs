@@ -23,13 +23,11 @@ use tokio::sync::mpsc;
 pub use self::options::PostgresOptions;
 use self::{admin::Admin, thread::Job};
 use crate::{
-    dimension::Dimension,
-    directory::Directory,
-    key::{Digest, KeyFormat, KeyId, KeyRecord},
+    key::{Digest, KeyId, KeyRecord},
     store::{
         AuditQuery, AuditRecord, KeyQuery, KeyStore, Lookup, Page, StoreError, StoreSettings,
         admin::{Backend, BackendOutcome, Sealed},
-        index::Index,
+        delegate::{InMemory, delegate},
         join::JoinOnDrop,
         lifecycle::{Row, unknown},
     },
@@ -124,9 +122,7 @@ use crate::{
 pub struct PostgresStore(Arc<Handle>);
 
 struct Handle {
-    index: Arc<Index>,
-    format: KeyFormat,
-    dimensions: Vec<Dimension>,
+    keys: InMemory,
     /// Whether look-ups ask the database.
     uncached: bool,
     jobs: mpsc::UnboundedSender<Job>,
@@ -172,7 +168,7 @@ impl PostgresStore {
     /// when there is nothing left. Always nothing of a store [without memory](PostgresOptions::uncached).
     #[must_use]
     pub fn lease_left(&self) -> Duration {
-        if self.0.uncached { Duration::ZERO } else { self.0.index.lease_left() }
+        if self.0.uncached { Duration::ZERO } else { self.0.keys.index.lease_left() }
     }
 
     async fn ask<T: Send + 'static>(
@@ -209,26 +205,16 @@ pub struct ReplicaStatus {
 impl KeyStore for PostgresStore {
     fn lookup(&self, digest: &Digest) -> Lookup {
         if !self.0.uncached {
-            return self.0.index.lookup(digest);
+            return self.0.keys.index.lookup(digest);
         }
         let (store, digest) = (self.clone(), *digest);
         Lookup::pending(async move {
-            let index = Arc::clone(&store.0.index);
+            let index = Arc::clone(&store.0.keys.index);
             store.ask(async move |admin: Rc<Admin>| admin.by_digest(&digest, &index).await).await
         })
     }
 
-    fn format(&self) -> KeyFormat {
-        self.0.format.clone()
-    }
-
-    fn directory(&self) -> Directory {
-        self.0.index.directory()
-    }
-
-    fn dimensions(&self) -> Option<Vec<Dimension>> {
-        Some(self.0.dimensions.clone())
-    }
+    delegate!(self => self.0.keys; format directory dimensions);
 }
 
 impl Backend for PostgresStore {
@@ -243,12 +229,12 @@ impl Backend for PostgresStore {
 
     fn page<'a>(&'a self, query: &'a KeyQuery) -> BoxFuture<'a, Result<Page, StoreError>> {
         let query = query.clone();
-        let index = Arc::clone(&self.0.index);
+        let index = Arc::clone(&self.0.keys.index);
         self.ask(async move |admin: Rc<Admin>| admin.page(&query, &index).await).boxed()
     }
 
     fn one<'a>(&'a self, id: &'a KeyId) -> BoxFuture<'a, Result<Arc<KeyRecord>, StoreError>> {
-        let (id, index) = (id.clone(), Arc::clone(&self.0.index));
+        let (id, index) = (id.clone(), Arc::clone(&self.0.keys.index));
         let read = async move |admin: Rc<Admin>| match admin.one(&id).await? {
             Row::Found(record) => {
                 index.add_uses([&record]);
@@ -272,6 +258,6 @@ impl Backend for PostgresStore {
 
 impl fmt::Debug for PostgresStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PostgresStore").field("keys", &self.0.index.len()).finish_non_exhaustive()
+        f.debug_struct("PostgresStore").field("keys", &self.0.keys.index.len()).finish_non_exhaustive()
     }
 }

@@ -16,10 +16,9 @@ use tokio::{
 };
 
 use crate::{
-    dimension::Dimension,
-    key::KeyFormat,
     store::{
-        StoreError, StoreSettings,
+        StoreError,
+        delegate::InMemory,
         index::{Index, MarkStaleOnDrop},
         join::JoinOnDrop,
         postgres::{
@@ -34,9 +33,6 @@ use crate::{
     telemetry,
 };
 
-/// What look-ups are answered from, and what of the settings stays as it is.
-pub(super) type Ready = (Arc<Index>, KeyFormat, Vec<Dimension>);
-
 /// Something to do with the database.
 pub(super) type Job = Box<dyn FnOnce(Rc<Admin>) -> LocalBoxFuture<'static, ()> + Send>;
 
@@ -47,9 +43,7 @@ const FLUSH: Duration = Duration::from_secs(20);
 const MEASURE: Duration = Duration::from_secs(1);
 
 struct Opened {
-    index: Arc<Index>,
-    format: KeyFormat,
-    dimensions: Vec<Dimension>,
+    keys: InMemory,
     admin: Rc<Admin>,
     /// None if each look-up asks the database.
     replica: Option<Rc<Replica>>,
@@ -67,8 +61,8 @@ pub(super) async fn open(
         .name("authz-postgres".to_owned())
         .spawn(move || run(options, connect_options, inbox, ready))
         .map_err(|error| StoreError::unavailable(error.to_string()))?;
-    let (index, format, dimensions) = when_ready.await.map_err(stopped)??;
-    Ok(PostgresStore(Arc::new(Handle { index, format, dimensions, uncached, jobs, _thread: JoinOnDrop::new(thread) })))
+    let keys = when_ready.await.map_err(stopped)??;
+    Ok(PostgresStore(Arc::new(Handle { keys, uncached, jobs, _thread: JoinOnDrop::new(thread) })))
 }
 
 /// Does something with a runtime of its own, whatever the caller's is.
@@ -90,7 +84,7 @@ fn run(
     options: PostgresOptions,
     connect_options: ConnectOptions,
     inbox: mpsc::UnboundedReceiver<Job>,
-    ready: oneshot::Sender<Result<Ready, StoreError>>,
+    ready: oneshot::Sender<Result<InMemory, StoreError>>,
 ) {
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
     let work = async move {
@@ -101,7 +95,7 @@ fn run(
                 return;
             }
         };
-        let _guard = MarkStaleOnDrop(Arc::clone(&opened.index));
+        let _guard = MarkStaleOnDrop(Arc::clone(&opened.keys.index));
         let mut renewing = None;
         if let Some(replica) = &opened.replica {
             let (held, first) = oneshot::channel();
@@ -112,7 +106,7 @@ fn run(
                 return;
             }
         }
-        let _ = ready.send(Ok((Arc::clone(&opened.index), opened.format.clone(), opened.dimensions.clone())));
+        let _ = ready.send(Ok(opened.keys.clone()));
         serve(&opened, inbox).await;
         if let (Some(replica), Some(renewing)) = (&opened.replica, renewing) {
             renewing.abort();
@@ -133,7 +127,7 @@ async fn start(options: PostgresOptions, connect_options: ConnectOptions) -> Res
         let index = Arc::new(Index::new([], settings.directory.clone()));
         let own = Rc::new(RefCell::new(options.own));
         let admin = Rc::new(Admin::new(connect_options, own, wake, options.lease));
-        return Ok(Opened { index, format: settings.format, dimensions: settings.dimensions, admin, replica: None });
+        return Ok(Opened { keys: InMemory::new(index, &settings), admin, replica: None });
     }
     let (state, Rows { entries, invalid }) = State::load(&mut client, &options.own).await?;
     // Of replicas that are gone without a word.
@@ -162,8 +156,8 @@ async fn start(options: PostgresOptions, connect_options: ConnectOptions) -> Res
         state: RefCell::new(state),
     };
     InvalidRow::report(&invalid, &replica.report);
-    let StoreSettings { format, dimensions, .. } = replica.state.borrow().settings.clone();
-    Ok(Opened { index, format, dimensions, admin, replica: Some(Rc::new(replica)) })
+    let keys = InMemory::new(index, &replica.state.borrow().settings);
+    Ok(Opened { keys, admin, replica: Some(Rc::new(replica)) })
 }
 
 /// Until nobody has a job any more.

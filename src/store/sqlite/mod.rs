@@ -21,11 +21,11 @@ use self::worker::{Job, Worker};
 use crate::{
     dimension::Dimension,
     directory::Directory,
-    key::{Digest, KeyFormat, KeyId, KeyRecord},
+    key::{Digest, KeyId, KeyRecord},
     store::{
         AuditQuery, AuditRecord, KeyQuery, KeyStore, Lookup, Page, StoreError, StoreErrorKind, StoreSettings,
         admin::{Backend, BackendOutcome, Sealed},
-        index::Index,
+        delegate::{InMemory, delegate},
         join::JoinOnDrop,
         lifecycle::{Row, unknown},
         report::{self, Report},
@@ -102,10 +102,8 @@ use crate::{
 pub struct SqliteStore(Arc<Handle>);
 
 struct Handle {
-    index: Arc<Index>,
-    format: KeyFormat,
+    keys: InMemory,
     is_cached: bool,
-    dimensions: Vec<Dimension>,
     jobs: mpsc::Sender<Job>,
     /// Without senders the thread stores what it still has, and ends.
     _thread: JoinOnDrop,
@@ -212,22 +210,13 @@ impl SqliteOptions {
         let is_cached = self.is_cached;
         let file = schema::find(path)?;
         let worker = Worker::new(schema::open(path)?, file, self)?;
-        let index = Arc::clone(&worker.view.index);
-        let settings = &worker.view.settings;
-        let (format, dimensions) = (settings.format.clone(), settings.dimensions.clone());
+        let keys = InMemory::new(Arc::clone(&worker.view.index), &worker.view.settings);
         let (jobs, inbox) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("authz-sqlite".to_owned())
             .spawn(move || worker.run(&inbox))
             .map_err(|error| StoreError::unavailable(error.to_string()))?;
-        Ok(SqliteStore(Arc::new(Handle {
-            index,
-            format,
-            is_cached,
-            dimensions,
-            jobs,
-            _thread: JoinOnDrop::new(thread),
-        })))
+        Ok(SqliteStore(Arc::new(Handle { keys, is_cached, jobs, _thread: JoinOnDrop::new(thread) })))
     }
 
     /// As [`SqliteStore::create`].
@@ -259,7 +248,7 @@ impl fmt::Debug for SqliteOptions {
 impl KeyStore for SqliteStore {
     fn lookup(&self, digest: &Digest) -> Lookup {
         if self.0.is_cached {
-            return self.0.index.lookup(digest);
+            return self.0.keys.index.lookup(digest);
         }
         let (store, digest) = (self.clone(), *digest);
         Lookup::pending_with_directory(async move {
@@ -271,17 +260,7 @@ impl KeyStore for SqliteStore {
         })
     }
 
-    fn format(&self) -> KeyFormat {
-        self.0.format.clone()
-    }
-
-    fn directory(&self) -> Directory {
-        self.0.index.directory()
-    }
-
-    fn dimensions(&self) -> Option<Vec<Dimension>> {
-        Some(self.0.dimensions.clone())
-    }
+    delegate!(self => self.0.keys; format directory dimensions);
 }
 
 impl Backend for SqliteStore {
@@ -338,6 +317,6 @@ impl Backend for SqliteStore {
 
 impl fmt::Debug for SqliteStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SqliteStore").field("keys", &self.0.index.len()).finish_non_exhaustive()
+        f.debug_struct("SqliteStore").field("keys", &self.0.keys.index.len()).finish_non_exhaustive()
     }
 }
