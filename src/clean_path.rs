@@ -94,7 +94,7 @@ impl CleanPath {
             let (byte, encoded) = match byte {
                 b'%' => match (bytes.next().and_then(hex), bytes.next().and_then(hex)) {
                     (Some(high), Some(low)) => (high << 4 | low, true),
-                    _ => return wrong("it has a broken escape"),
+                    _ => return wrong("it has an invalid percent-encoding"),
                 },
                 byte => (byte, false),
             };
@@ -110,7 +110,7 @@ impl CleanPath {
             }
         }
         if std::str::from_utf8(&decoded).is_err() {
-            return wrong("its escapes do not give UTF-8");
+            return wrong("its percent-encoding is not valid UTF-8");
         }
         // A later component may split the segment. No part of it may be a dot segment, or end in dots: a proxy that
         // replaces the prefix `/public` turns `/public../admin` into a path with a dot segment.

@@ -161,12 +161,12 @@ impl Directory {
                 }
                 if index.shop_of_country.insert(id.as_str().to_owned(), key.clone()).is_some() {
                     return Err(
-                        ConfigError::new(format!("shop country id {:?} is given twice", id.as_str())).at(location())
+                        ConfigError::new(format!("duplicate shop country id {:?}", id.as_str())).at(location())
                     );
                 }
             }
             if index.shops.insert(key.clone(), shop).is_some() {
-                return Err(ConfigError::new("the shop is given twice").at(location()));
+                return Err(ConfigError::new("duplicate shop").at(location()));
             }
         }
         Ok(Self(Some(Arc::new(Local(Arc::new(index))))))

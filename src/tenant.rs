@@ -163,9 +163,9 @@ fn host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Result<Cow<'a, str>, Cause>
     let target = uri.authority().map(|authority| normalize(authority.as_str().as_bytes())).transpose()?;
     let header = single(headers, &HOST)?.map(normalize).transpose()?;
     match (target, header) {
-        (Some(target), Some(header)) if target != header => Err(Cause::BadHost("target and Host header disagree")),
+        (Some(target), Some(header)) if target != header => Err(Cause::BadHost("request target and Host header do not match")),
         (Some(host), _) | (None, Some(host)) => Ok(host),
-        (None, None) => Err(Cause::BadHost("it is missing")),
+        (None, None) => Err(Cause::BadHost("the Host header is required")),
     }
 }
 
@@ -173,7 +173,7 @@ fn host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Result<Cow<'a, str>, Cause>
 fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a [u8]>, Cause> {
     let mut lines = headers.get_all(name).iter();
     match (lines.next(), lines.next()) {
-        (_, Some(_)) => Err(Cause::BadHost("it is given twice")),
+        (_, Some(_)) => Err(Cause::BadHost("duplicate Host header")),
         (line, None) => Ok(line.map(http::HeaderValue::as_bytes)),
     }
 }
@@ -187,12 +187,12 @@ fn normalize(value: &[u8]) -> Result<Cow<'_, str>, Cause> {
     };
     let digits = port.strip_prefix(':').unwrap_or_default();
     if !digits.bytes().all(|byte| byte.is_ascii_digit()) || (!digits.is_empty() && digits.parse::<u16>().is_err()) {
-        return wrong("the port is not a port");
+        return wrong("invalid port");
     }
     if let Some(literal) = host.strip_prefix('[') {
         return match literal.strip_suffix(']').map(str::parse::<Ipv6Addr>) {
             Some(Ok(_)) => Ok(host.into()),
-            _ => wrong("the address in brackets is not one"),
+            _ => wrong("invalid IPv6 address"),
         };
     }
     let host = host.strip_suffix('.').unwrap_or(host);
@@ -200,7 +200,7 @@ fn normalize(value: &[u8]) -> Result<Cow<'_, str>, Cause> {
         return wrong("a label is empty or too long");
     }
     if !host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')) {
-        return wrong("it has characters that no host name has");
+        return wrong("it has an invalid character");
     }
     Ok(match host.bytes().any(|byte| byte.is_ascii_uppercase()) {
         true => host.to_ascii_lowercase().into(),

@@ -10,10 +10,10 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0  done
   1  the store or a file could not be read or written
-  2  wrong usage
-  3  there is no such key, or no such store
-  4  the store refuses: the key is revoked, the grant means nothing
-  5  `check` found that the request would be refused
+  2  usage error
+  3  key or store not found
+  4  the store rejected the change: the key is revoked, the grant is invalid
+  5  `check` found that the request would be denied
 
 Examples:
   export AUTHZ_STORE=keys.sqlite
@@ -27,12 +27,12 @@ Examples:
 #[derive(Parser)]
 #[command(name = "authz", version, after_help = EXIT_CODES, propagate_version = true)]
 pub(crate) struct Args {
-    /// Where the keys are: the path of a SQLite file, or postgres://user@host/database
+    /// The store: the path of a SQLite file, or postgres://user@host/database
     #[arg(long, global = true, env = "AUTHZ_STORE", hide_env_values = true, value_hint = ValueHint::FilePath)]
     pub(crate) store: Option<PathBuf>,
 
-    /// Who makes the change, for the audit record [default: the user who runs it]
-    #[arg(long, global = true, env = "AUTHZ_ACTOR", hide_env_values = true, value_name = "WHO")]
+    /// The actor in the audit log [default: the user who runs it]
+    #[arg(long, global = true, env = "AUTHZ_ACTOR", hide_env_values = true, value_name = "ACTOR")]
     pub(crate) actor: Option<String>,
 
     /// Print JSON
@@ -45,11 +45,11 @@ pub(crate) struct Args {
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Make an empty store
+    /// Create an empty store
     Init(Init),
     /// Show the settings of the store, or change them
     Settings(Settings),
-    /// Make a key; it is printed once, alone on standard output
+    /// Issue a key; it is printed once, alone on standard output
     #[command(after_help = "\
 Examples:
   authz issue --name ci --read bundles | vault kv put secret/ci key=-
@@ -60,9 +60,9 @@ Examples:
     List(List),
     /// Show one key
     Show(Show),
-    /// Give a key another name
+    /// Rename a key
     Rename { id: KeyId, name: String },
-    /// Change what a key may do; what is not named stays as it is
+    /// Change what a key may do; parts that are not named are kept
     #[command(after_help = "\
 Examples:
   authz grant key_3jWz9Qb2Lx --write orders --ip 10.0.0.0/8
@@ -71,32 +71,32 @@ Examples:
     Grant(Grant),
     /// Issue a new secret with the same grant; it is printed once, alone on standard output
     Rotate(Rotate),
-    /// Revoke keys, for good
+    /// Revoke keys permanently
     Revoke {
         #[arg(required = true)]
         ids: Vec<KeyId>,
-        /// Why, for the audit record
+        /// The reason, for the audit log
         #[arg(long, default_value = "")]
         reason: String,
     },
-    /// Forget keys; to keep a trace in lists, revoke instead
+    /// Delete keys; to keep them in lists, revoke instead
     Delete {
         #[arg(required = true)]
         ids: Vec<KeyId>,
     },
-    /// Forget keys that were revoked or expired long ago
+    /// Delete keys that were revoked or expired long ago
     Purge {
         /// How long ago
         #[arg(long, value_name = "TIME", default_value = "365d")]
         dead_for: String,
     },
-    /// Show who changed what, the newest first
+    /// Show the audit log, newest first
     Audit(Audit),
-    /// Take keys over that exist already: a key file, or a CSV file of plain keys, which are hashed
+    /// Import existing keys: a key file, or a CSV file of plain keys, which are hashed
     #[command(after_help = "\
-A CSV file has a line of column names first: key (required), id, name, kind, tenant, not_before, expires_at,
-read, write, include, exclude, ip, origin. Within a cell, values stand with spaces between: \"shop=de,ch company=1\".
-Options on the command line hold for lines that leave the same out; a key file says everything itself.
+The first line of a CSV file names its columns: key (required), id, name, kind, tenant, not_before, expires_at,
+read, write, include, exclude, ip, origin. Separate the values of a cell by spaces: \"shop=de,ch company=1\".
+Options apply to lines that do not set the same themselves, and not to key files.
 
 Examples:
   authz import keys.json
@@ -105,19 +105,19 @@ Examples:
     Import(Import),
     /// Write all keys as a key file: digests, never keys
     Export {
-        /// Where to; standard output if left out
+        /// The output file [default: standard output]
         #[arg(value_hint = ValueHint::FilePath)]
         file: Option<PathBuf>,
     },
-    /// Explain whether a request would be let through: every check with its verdict
+    /// Explain whether a request would be allowed, with the result of every check
     #[command(after_help = "\
 Examples:
   authz check --policy policy.json --key-id key_3jWz9Qb2Lx GET /shops/de/orders --from 10.1.2.3
   authz check --policy policy.json --key-stdin POST /products < key.txt")]
     Check(Check),
-    /// Show the replicas of a store in PostgreSQL: what they know, and how long their leases hold
+    /// Show the replicas of a store in PostgreSQL: the changes that they applied, and what is left of their leases
     Replicas,
-    /// Bring the store to the schema of this program: before its new version serves
+    /// Migrate the store to the schema of this version; run it before the new version serves
     Migrate,
     /// Print a completion script for a shell
     Completions { shell: Shell },
@@ -125,7 +125,7 @@ Examples:
 
 #[derive(Group)]
 pub(crate) struct Init {
-    /// How keys look, like 'l64_{a-z0-9:8}_{0-9a-f:32}', or '{ascii:20-64}' for keys of any form
+    /// The key format, like 'l64_{a-z0-9:8}_{0-9a-f:32}', or '{ascii:20-64}' for keys of any form
     #[arg(long, default_value_t)]
     pub(crate) format: KeyFormat,
     #[command(flatten)]
@@ -137,7 +137,7 @@ pub(crate) struct Settings {
     /// A dimension beside company and shop, and how its ids are spelt: number, slug or opaque
     #[arg(long = "dimension", value_name = "NAME=GRAMMAR")]
     pub(crate) dimensions: Vec<String>,
-    /// All resources whose routes demand keys with networks, so that you are warned of keys without
+    /// Resources that require keys with networks; issuing a key without them warns
     #[arg(long, value_name = "RESOURCE", value_delimiter = ',')]
     pub(crate) require_networks: Vec<String>,
     /// A key file whose `directory` says which company a shop belongs to
@@ -147,7 +147,7 @@ pub(crate) struct Settings {
 
 #[derive(Group)]
 pub(crate) struct Issue {
-    /// A name for people
+    /// The display name
     #[arg(long)]
     pub(crate) name: String,
     #[command(flatten)]
@@ -159,16 +159,16 @@ pub(crate) struct Issue {
 pub(crate) struct KeyArgs {
     #[command(flatten)]
     pub(crate) may: GrantArgs,
-    /// Its kind, where routes demand one
+    /// The kind of the key, for routes that require one
     #[arg(long)]
     pub(crate) kind: Option<String>,
     /// The tenant that it belongs to
     #[arg(long)]
     pub(crate) tenant: Option<String>,
-    /// When it ends: 90d, 12h, 1y, 2027-01-01 or 2027-01-01T12:00:00Z
+    /// When it expires: 90d, 12h, 1y, 2027-01-01 or 2027-01-01T12:00:00Z
     #[arg(long, value_name = "TIME")]
     pub(crate) expires: Option<String>,
-    /// When it begins, written likewise
+    /// When it becomes valid, written the same way
     #[arg(long, value_name = "TIME")]
     pub(crate) not_before: Option<String>,
 }
@@ -191,7 +191,7 @@ pub(crate) struct GrantArgs {
     /// Only from these networks: 10.0.0.0/8
     #[arg(long, value_name = "CIDR", value_delimiter = ',')]
     pub(crate) ip: Vec<String>,
-    /// Only from pages of these origins, where a route asks: https://shop.example
+    /// Only from pages of these origins, for routes that require an origin: https://shop.example
     #[arg(long, value_name = "ORIGIN", value_delimiter = ',')]
     pub(crate) origin: Vec<String>,
 }
@@ -204,7 +204,7 @@ pub(crate) struct Grant {
     /// Resources that it may neither read nor write any more
     #[arg(long, value_name = "RESOURCE", value_delimiter = ',', conflicts_with = "replace")]
     pub(crate) remove: Vec<String>,
-    /// Dimensions that it is no longer restricted over
+    /// Dimensions whose restriction is removed
     #[arg(long, value_name = "DIMENSION", value_delimiter = ',', conflicts_with = "replace")]
     pub(crate) all: Vec<String>,
     /// From any address
@@ -213,14 +213,14 @@ pub(crate) struct Grant {
     /// From any origin
     #[arg(long, conflicts_with = "origin")]
     pub(crate) any_origin: bool,
-    /// Nothing of what it may do now stays
+    /// Replace the whole grant
     #[arg(long)]
     pub(crate) replace: bool,
 }
 
 #[derive(Group)]
 pub(crate) struct List {
-    /// Whose name contains this
+    /// Whose name contains this text
     #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     pub(crate) name: Option<String>,
     #[arg(long, value_parser = NonEmptyStringValueParser::new())]
@@ -232,16 +232,16 @@ pub(crate) struct List {
     /// With a permission for this resource
     #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     pub(crate) resource: Option<String>,
-    /// That end within this time: 30d
+    /// That expire within this time: 30d
     #[arg(long, value_name = "TIME")]
     pub(crate) expiring: Option<String>,
     /// Not used for this time, or never: 90d
     #[arg(long, value_name = "TIME")]
     pub(crate) unused: Option<String>,
-    /// At most so many [default: 100 on a terminal, else all]
+    /// The maximum number of keys [default: 100 on a terminal, else all]
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<usize>,
-    /// Those after this id, for the next page
+    /// Start after this id, for the next page
     #[arg(long, value_name = "ID")]
     pub(crate) after: Option<KeyId>,
 }
@@ -272,7 +272,7 @@ pub(crate) struct KeySelector {
     /// The id of the key
     #[arg(long, value_name = "ID")]
     pub(crate) key_id: Option<KeyId>,
-    /// Read the whole key from standard input; the variable AUTHZ_KEY does as well
+    /// Read the whole key from standard input; or set AUTHZ_KEY
     #[arg(long)]
     pub(crate) key_stdin: bool,
 }
@@ -281,7 +281,7 @@ pub(crate) struct KeySelector {
 pub(crate) struct Show {
     #[arg(conflicts_with = "key_stdin")]
     pub(crate) id: Option<KeyId>,
-    /// Read the whole key from standard input, to find out which one it is; the variable AUTHZ_KEY does as well
+    /// Read the whole key from standard input, to find out which one it is; or set AUTHZ_KEY
     #[arg(long)]
     pub(crate) key_stdin: bool,
 }
@@ -289,7 +289,7 @@ pub(crate) struct Show {
 #[derive(Group)]
 pub(crate) struct Rotate {
     pub(crate) id: KeyId,
-    /// How long the old key lives on: 24h [default: until it is revoked]
+    /// How long the old key stays valid: 24h [default: until it is revoked]
     #[arg(long, value_name = "TIME")]
     pub(crate) overlap: Option<String>,
 }
@@ -303,7 +303,7 @@ pub(crate) struct Audit {
     /// Older than the record with this number, for the next page
     #[arg(long, value_name = "NUMBER")]
     pub(crate) before: Option<u64>,
-    /// Remove what is older than this, at least an hour: 365d. What was revoked stays so
+    /// Remove what is older than this, at least an hour: 365d. Revoked keys stay revoked
     #[arg(long, value_name = "TIME", conflicts_with_all = ["id", "before"])]
     pub(crate) prune: Option<String>,
 }
@@ -313,10 +313,10 @@ pub(crate) struct Import {
     /// The file, or - for standard input
     #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) file: PathBuf,
-    /// It is CSV, whatever its name
+    /// Treat the file as CSV, whatever its name
     #[arg(long)]
     pub(crate) csv: bool,
-    /// Take the directory of a key file over as well: it replaces the store's
+    /// Import the directory of a key file as well; it replaces that of the store
     #[arg(long)]
     pub(crate) with_directory: bool,
     #[command(flatten)]

@@ -38,7 +38,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     }
     let path = args
         .store
-        .ok_or_else(|| Failure::Usage("which store? give --store keys.sqlite, or set AUTHZ_STORE".to_owned()))?;
+        .ok_or_else(|| Failure::Usage("a store is required: pass --store keys.sqlite or set AUTHZ_STORE".to_owned()))?;
     let user = || ["USER", "LOGNAME", "USERNAME"].iter().find_map(|name| std::env::var(name).ok());
     let actor = args.actor.or_else(user).unwrap_or_else(|| "authz".to_owned());
     let json = args.json;
@@ -79,7 +79,7 @@ const PAGE: usize = 1000;
 pub(crate) fn with(mut settings: StoreSettings, change: &args::Settings) -> Result<StoreSettings, Failure> {
     for text in &change.dimensions {
         let wrong =
-            || Failure::Usage(format!("--dimension {text}: write a name and number, slug or opaque: project=slug"));
+            || Failure::Usage(format!("--dimension {text}: expected NAME=number, slug or opaque, like project=slug"));
         let (name, grammar) = text.split_once('=').ok_or_else(wrong)?;
         settings = settings.with_dimension(Dimension::read(name, grammar).map_err(|_| wrong())?);
     }
@@ -127,7 +127,7 @@ impl Context {
                 .record
                 .expires_at()
                 .map_or("never expires".to_owned(), |end| format!("expires {}", time::shown(Some(end))));
-            note(format!("issued {} ({}, {ends}); this is the only time it is shown:", issued.record.id(), issue.name));
+            note(format!("issued {} ({}, {ends}); it is shown only once:", issued.record.id(), issue.name));
         }
         output::secret(&issued, self.json)
     }
@@ -151,7 +151,7 @@ impl Context {
             }
             shown += page.records.len();
             for broken in page.unreadable {
-                note(format!("warning: the record of {} cannot be read, and admits nobody: {}", broken.id, broken.why));
+                note(format!("warning: the record of {} cannot be read, so the key is refused: {}", broken.id, broken.why));
                 unreadable.push(json!({ "id": broken.id, "why": broken.why }));
             }
             next = page.next;
@@ -166,7 +166,7 @@ impl Context {
         };
         rows.finish()?;
         if let Some(last) = next {
-            note(format!("there are more: --after {last}"));
+            note(format!("more keys: use --after {last}"));
         }
         Ok(())
     }
@@ -194,14 +194,14 @@ impl Context {
             (None, false) => match std::env::var("AUTHZ_KEY") {
                 Ok(key) => ApiKey::new(key),
                 Err(_) => {
-                    let wanted = "which key? give its id, or the key itself by --key-stdin or in AUTHZ_KEY";
+                    let wanted = "a key is required: pass its id, or the key itself by --key-stdin or in AUTHZ_KEY";
                     return Err(Failure::Usage(wanted.to_owned()));
                 }
             },
         };
         match self.found(&key).await? {
             Some(record) => Ok(record),
-            None => Err(Failure::Store(StoreError::not_found("the store does not know this key"))),
+            None => Err(Failure::Store(StoreError::not_found("key not found"))),
         }
     }
 
@@ -218,7 +218,7 @@ impl Context {
         match known.or_else(public) {
             None => Ok(()),
             Some(id) => Err(Failure::Usage(format!(
-                "that is a whole key, and now it is in your shell's history; its id is {id}: rotate it"
+                "a key was passed in place of its id, and is now in the history of the shell: rotate {id}"
             ))),
         }
     }
@@ -260,7 +260,7 @@ impl Context {
             if let Ok(sibling) = self.store.show(id).await
                 && sibling.status(SystemTime::now()) == Status::Active
             {
-                note(format!("note: {id}, of the same rotation, is active and stays as it is"));
+                note(format!("note: {id}, of the same rotation, is still active and was not changed"));
             }
         }
     }
@@ -287,7 +287,7 @@ impl Context {
         if !self.json {
             let until = match (overlap, self.store.show(&rotate.id).await) {
                 (Overlap::For(_), Ok(old)) => format!("expires {}", time::shown(old.expires_at())),
-                _ => format!("lives until `authz revoke {}`", rotate.id),
+                _ => format!("is valid until `authz revoke {}`", rotate.id),
             };
             note(format!("issued {}, shown this once; the old key {} {until}", issued.record.id(), rotate.id));
         }
@@ -299,7 +299,7 @@ impl Context {
         self.each(ids, async |id| {
             let changed = actor.revoke(id, reason).await?;
             report_propagation(&changed.propagation);
-            let what = if changed.changed { "revoked" } else { "it was revoked already:" };
+            let what = if changed.changed { "revoked" } else { "already revoked:" };
             Ok((what, changed.record))
         })
         .await
@@ -412,11 +412,11 @@ impl Context {
             return output::json(&json!({ "added": added, "skipped": skipped, "refused": refused }));
         }
         if refused > 0 {
-            note(format!("warning: {refused} were revoked here, and stay so"));
+            note(format!("warning: {refused} keys are revoked in this store and were not imported"));
         }
         output::line(match skipped {
             0 => format!("imported {added}"),
-            _ => format!("imported {added}; {skipped} were there already"),
+            _ => format!("imported {added}; {skipped} already exist"),
         })
     }
 

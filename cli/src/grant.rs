@@ -60,7 +60,7 @@ fn add(mut grant: GrantBuilder, may: &GrantArgs, settings: &StoreSettings) -> Re
 /// Parses a list such as `shop=de,ch`. An empty list is an error, because it is hardly intended: if the shell variable
 /// is not set, `--exclude shop=$IDS` would give a key without any restriction.
 pub(crate) fn parse_list<'a>(text: &'a str, settings: &StoreSettings) -> Result<(Dimension, Vec<&'a str>), Failure> {
-    let wrong = || Failure::Usage(format!("{text:?}: write a dimension and ids, like shop=de,ch"));
+    let wrong = || Failure::Usage(format!("{text:?}: expected DIMENSION=ID,.., like shop=de,ch"));
     let (name, ids) = text.split_once('=').ok_or_else(wrong)?;
     if ids.is_empty() {
         return Err(Failure::Usage(format!(
@@ -76,7 +76,7 @@ fn dimension(name: &str, settings: &StoreSettings) -> Result<Dimension, Failure>
         let known: Vec<&str> = settings.dimensions().iter().map(Dimension::name).collect();
         let known = known.iter().fold("company, shop".to_owned(), |list, own| format!("{list}, {own}"));
         Failure::Usage(format!(
-            "the store knows no dimension {name:?}, only {known}; `authz settings --dimension {name}=slug` adds it"
+            "unknown dimension {name:?}, expected one of {known}; `authz settings --dimension {name}=slug` adds it"
         ))
     })
 }
@@ -120,7 +120,7 @@ fn kept(
         replaced.push(parse_list(list, settings)?.0);
     }
     if let Some(both) = change.all.iter().find(|name| replaced.iter().any(|over| over.name() == **name)) {
-        return Err(Failure::Usage(format!("--all {both}: it is restricted in the same breath")));
+        return Err(Failure::Usage(format!("--all {both} conflicts with --include or --exclude of the same dimension")));
     }
     for (dimension, restriction) in old.restrictions() {
         if replaced.contains(dimension) || change.all.iter().any(|name| name == dimension.name()) {

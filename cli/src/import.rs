@@ -52,7 +52,7 @@ pub(crate) async fn run(context: &Context, args: &Import) -> Result<Imported, Fa
         read(&args.file)?.read_to_string(&mut text).map_err(|error| Failure::Other(format!("{name}: {error}")))?;
         if !is_unset(&args.like) {
             return Err(Failure::Usage(
-                "a key file says everything itself: options like --read are for CSV".to_owned(),
+                "options like --read apply to CSV files only".to_owned(),
             ));
         }
         let file = KeyFile::parse_with(&text, &name, settings.dimensions());
@@ -64,7 +64,7 @@ pub(crate) async fn run(context: &Context, args: &Import) -> Result<Imported, Fa
             let actor = context.store.as_actor(&context.actor);
             actor.change_settings(move |old| Ok(old.clone().with_directory(directory))).await?;
         } else if has_directory {
-            note("note: the directory of the file is not taken over; --with-directory does that");
+            note("note: the directory of the file was not imported; use --with-directory");
         }
         return Ok(done);
     };
@@ -108,7 +108,7 @@ async fn write(context: &Context, records: Vec<KeyRecord>) -> Result<Imported, F
             Err(error) => {
                 bar.finish_and_clear();
                 if total.added > 0 {
-                    note(format!("{} keys are imported; run it again for the rest", total.added));
+                    note(format!("{} keys are imported; run the import again for the remaining keys", total.added));
                 }
                 return Err(error.into());
             }
@@ -141,14 +141,14 @@ fn records_from_csv(
     if let Some(position) = columns.iter().position(|column| !COLUMNS.contains(&column)) {
         // The error does not quote the name: in a file without a line of names, it is a key.
         let known = COLUMNS.join(", ");
-        return Err(Failure::Other(format!("{name}: column {}: its name is none of {known}", position + 1)));
+        return Err(Failure::Other(format!("{name}: column {}: unknown column name, expected one of {known}", position + 1)));
     }
     let twice = |index: usize, column: &str| columns.iter().take(index).any(|earlier| earlier == column);
     if let Some((_, column)) = columns.iter().enumerate().find(|(index, column)| twice(*index, column)) {
-        return Err(Failure::Other(format!("{name}: the column {column:?} stands there twice")));
+        return Err(Failure::Other(format!("{name}: duplicate column {column:?}")));
     }
     if !columns.iter().any(|column| column == "key") {
-        return Err(Failure::Other(format!("{name}: there is no column \"key\"")));
+        return Err(Failure::Other(format!("{name}: column \"key\" is required")));
     }
     let mut records = Vec::new();
     for row in reader.records() {
@@ -176,7 +176,7 @@ fn describe(error: &csv::Error) -> String {
         }
         csv::ErrorKind::UnequalLengths { pos, expected_len, len } => {
             let line = pos.as_ref().map_or(0, csv::Position::line);
-            format!("line {line}: it has {len} cells, and the first line {expected_len}")
+            format!("line {line}: expected {expected_len} cells, found {len}")
         }
         _ => "it is not CSV".to_owned(),
     }
@@ -187,7 +187,7 @@ fn record_of<'a>(
     common: &KeyArgs,
     settings: &StoreSettings,
 ) -> Result<KeyRecord, Failure> {
-    let key = cell("key").ok_or_else(|| Failure::Other("the key is missing".to_owned()))?;
+    let key = cell("key").ok_or_else(|| Failure::Other("key is required".to_owned()))?;
     let format = settings.format();
     if !format.matches(key.as_bytes()) {
         return Err(Failure::Other(format!(
@@ -211,7 +211,7 @@ fn record_of<'a>(
     };
     let name = cell("name").map_or_else(|| id.to_string(), str::to_owned);
     let misfit =
-        || Failure::Other("what the line and the command line say of its grant does not fit together".to_owned());
+        || Failure::Other("the grant in this line conflicts with the options".to_owned());
     Ok(KeyRecord::builder(id, key.digest())
         .name(name)
         .kind(like.kind.clone())
@@ -225,7 +225,7 @@ fn record_of<'a>(
 
 /// The error does not quote the cell: in a line with a column too many or too few, it is the key.
 fn unfit(column: &str) -> Failure {
-    Failure::Other(format!("column {column}: its value cannot be read (it is not shown: it might be a key)"))
+    Failure::Other(format!("column {column}: invalid value (not shown: it may be a key)"))
 }
 
 /// Merges the cells of a line with the options of the command line, which apply where a cell is empty.

@@ -49,7 +49,7 @@ pub(crate) fn without_keys(text: &str) -> String {
             .rsplit_once('.')
             .is_some_and(|(_, end)| (1..=6).contains(&end.len()) && end.bytes().all(|byte| byte.is_ascii_lowercase()));
         let is_path = is_file || shown.ends_with('/') || tail.starts_with('/');
-        shown.push_str(if looks_like_a_key(word) && !is_path { "<withheld: it looks like a key>" } else { word });
+        shown.push_str(if looks_like_a_key(word) && !is_path { "<redacted: looks like a key>" } else { word });
         let mut characters = tail.chars();
         shown.extend(characters.next());
         rest = characters.as_str();
@@ -113,7 +113,7 @@ pub(crate) fn assert_read() -> Result<(), Failure> {
             && out.st_dev == null.dev()
             && out.st_ino == null.ino()
         {
-            let message = "standard output is closed, or leads to /dev/null: the key would be lost; nothing was issued";
+            let message = "standard output is closed or is /dev/null, so the key would be lost; no key was issued";
             return Err(Failure::Usage(message.to_owned()));
         }
     }
@@ -291,7 +291,7 @@ mod tests {
 
     #[test]
     fn what_looks_like_a_key_is_withheld_and_what_names_a_file_is_not() {
-        let withheld = "<withheld: it looks like a key>";
+        let withheld = "<redacted: looks like a key>";
         for (text, shown) in [
             ("--read key_3jWz9Qb2Lx_0123456789abcdefABCDEF: no", format!("--read {withheld}: no")),
             ("\"l64_abc12345_0123456789abcdef0123456789abcdef\"", format!("\"{withheld}\"")),

@@ -64,7 +64,7 @@ impl StoreUrl {
         };
         match json {
             true => output::json(&json!({ "store": name })),
-            false => output::line(format!("made {name}: keys look like {}", init.format)),
+            false => output::line(format!("created {name} with key format {}", init.format)),
         }
     }
 
@@ -95,8 +95,8 @@ impl StoreUrl {
         };
         match (json, steps) {
             (true, _) => output::json(&json!({ "steps": steps })),
-            (false, 0) => output::line("the store is as new as this program"),
-            (false, _) => output::line(format!("migrated, in {steps} steps; now replace the replicas one by one")),
+            (false, 0) => output::line("the schema is up to date"),
+            (false, _) => output::line(format!("applied {steps} migrations; now upgrade the replicas one by one")),
         }
     }
 
@@ -155,7 +155,7 @@ fn without_postgres() -> Failure {
 fn is_for_sqlite(path: &Path) -> Result<(), Failure> {
     if path.extension().is_some_and(|extension| extension == "json") {
         let path = path.display();
-        let hint = format!("{path} is a key file, which is read and not changed; `authz import {path}` takes it over");
+        let hint = format!("{path} is a key file, which is read-only; import it with `authz import {path}`");
         return Err(Failure::Usage(hint));
     }
     Ok(())

@@ -46,7 +46,7 @@ fn is_day(text: &str) -> bool {
 
 fn too_late(text: &str) -> Failure {
     Failure::Usage(format!(
-        "{text:?} is later than any time that can be kept; for a key that never ends, leave --expires out"
+        "{text:?} is out of range; omit --expires for a key that never expires"
     ))
 }
 
@@ -69,7 +69,7 @@ fn span(text: &str) -> Result<Span, Failure> {
 }
 
 fn wrong(text: &str) -> Failure {
-    Failure::Usage(format!("{text:?} is not a time; write 90d, 12h, 1y, 2027-01-01 or 2027-01-01T12:00:00Z"))
+    Failure::Usage(format!("{text:?} is not a time; expected 90d, 12h, 1y, 2027-01-01 or 2027-01-01T12:00:00Z"))
 }
 
 /// Formats a time for a table, to the second.
@@ -117,9 +117,9 @@ mod tests {
             ("2027-01-01T18:00:00", "write 2027-01-01T18:00:00Z"),
             ("2027-01-01 18:00", "has no time zone"),
             ("2027-01-01T18:00", "has no time zone"),
-            ("9999-12-31", "leave --expires out"),
-            ("9999-12-31T23:59:59Z", "leave --expires out"),
-            ("9000y", "leave --expires out"),
+            ("9999-12-31", "omit --expires"),
+            ("9999-12-31T23:59:59Z", "omit --expires"),
+            ("9000y", "omit --expires"),
         ] {
             let error = from_now(text).unwrap_err().message().unwrap();
             assert!(error.contains(expected), "{text}: {error}");

@@ -78,7 +78,7 @@ fn a_time_is_what_was_written_or_an_error() {
     let shown = shell.done(&["show", &id]);
     assert!(shown.contains("2027-01-01 18:00:00Z") && shown.contains("2027-06-01 00:00:00Z"), "{shown}");
     for (time, expected) in
-        [("2027-01-01T18:00:00", "no time zone"), ("9999-12-31", "leave --expires out"), ("", "not a time")]
+        [("2027-01-01T18:00:00", "no time zone"), ("9999-12-31", "omit --expires"), ("", "not a time")]
     {
         for option in ["--not-before", "--expires"] {
             let said = shell.refused(&["issue", "--name", "k", option, time]);
@@ -206,7 +206,7 @@ fn a_key_that_nobody_would_get_is_not_made() {
             let output =
                 sh.args(["-c", &script]).env("AUTHZ_STORE", shell.folder.path().join("keys.sqlite")).output().unwrap();
             let said = String::from_utf8(output.stderr).unwrap();
-            assert!(!output.status.success() && said.contains("nothing was issued"), "{script}: {said}");
+            assert!(!output.status.success() && said.contains("no key was issued"), "{script}: {said}");
         }
     }
     let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();

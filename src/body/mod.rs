@@ -91,7 +91,7 @@ impl<B: fmt::Debug> fmt::Debug for RevocableBody<B> {
 #[non_exhaustive]
 pub enum RevocableBodyError<E> {
     /// The key has expired, was revoked or deleted, or may do less than when the request was admitted.
-    #[error("the key was revoked, or may do less than before")]
+    #[error("the key was revoked, or its grant was narrowed")]
     KeyEnded,
     /// The body itself failed.
     #[error(transparent)]

@@ -55,7 +55,7 @@ impl ApiUrl {
 
     pub(super) fn parse(url: &str, loopback: bool) -> Result<Self, ConfigError> {
         // The error does not quote the URL: somebody may have passed the key in its place.
-        let wrong = || ConfigError::new("the API URL is not of the form https://host[:port][/path]");
+        let wrong = || ConfigError::new("the API URL does not match https://host[:port][/path]");
         let uri: Uri = url.parse().map_err(|_| wrong())?;
         let origin = Origin::from_uri(&uri).ok_or_else(wrong)?;
         // Search the text for a fragment, because `http::Uri` drops it.
@@ -66,10 +66,10 @@ impl ApiUrl {
             (true, _) => Ok(Self(uri)),
             (false, true) if loopback => Ok(Self(uri)),
             (false, true) => {
-                Err(ConfigError::new("the API URL is plain http, not allowed here even to this machine: use https"))
+                Err(ConfigError::new("the API URL uses plain http, which is not allowed here even for this machine: use https"))
             }
             (false, false) => {
-                Err(ConfigError::new("the API URL is plain http, and others could read the key: use https"))
+                Err(ConfigError::new("the API URL uses plain http, which exposes the key: use https"))
             }
         }
     }

@@ -96,7 +96,7 @@ impl AttachLayer {
 
 fn sensitive(value: &str) -> Result<HeaderValue, ConfigError> {
     let value = HeaderValue::from_str(value);
-    let mut value = value.map_err(|_| ConfigError::new("the API key does not fit into a header"))?;
+    let mut value = value.map_err(|_| ConfigError::new("the API key is not a valid header value"))?;
     value.set_sensitive(true);
     Ok(value)
 }

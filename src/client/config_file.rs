@@ -69,7 +69,7 @@ impl ConfigFile {
         // Require an absolute path: a relative one would depend on the directory in which the program is run.
         match env::home_dir().filter(|home| home.is_absolute()) {
             Some(home) => Ok(Self::at(home.join(format!(".{name}")).join("config.json"))),
-            None => Err(ConfigError::new("there is no home directory: set HOME to an absolute path")),
+            None => Err(ConfigError::new("home directory not found: set HOME to an absolute path")),
         }
     }
 
@@ -128,7 +128,7 @@ impl ConfigFile {
         let api_url = ApiUrl::parse(&api_url, self.loopback).map_err(|error| error.at("api_url"))?;
         let location = self.path.display().to_string();
         let warning = (mode & 0o077 != 0).then(|| {
-            format!("others can get at the API key in {location} (mode {:04o}): chmod 600 {location}", mode & 0o777)
+            format!("other users can read the API key in {location} (mode {:04o}): chmod 600 {location}", mode & 0o777)
         });
         Ok((Credentials { api_key, api_url, location, warning }, others_write))
     }
@@ -153,5 +153,5 @@ impl ConfigFile {
 }
 
 fn too_large() -> ConfigError {
-    ConfigError::new("more than 16 KiB is too much for a key and its API")
+    ConfigError::new("the config file exceeds 16 KiB")
 }

@@ -92,7 +92,7 @@ pub fn read_key(input: impl Read) -> Result<ApiKey, ConfigError> {
     }
     let line = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
     let line = line.strip_suffix(b"\r").filter(|_| line.len() < bytes.len()).unwrap_or(line);
-    let key = ApiKey::new(std::str::from_utf8(line).map_err(|_| ConfigError::new("the API key is not text"))?);
+    let key = ApiKey::new(std::str::from_utf8(line).map_err(|_| ConfigError::new("the API key is not UTF-8"))?);
     check_key(&key)?;
     Ok(key)
 }
@@ -103,6 +103,6 @@ pub(super) fn check_key(key: &ApiKey) -> Result<(), ConfigError> {
     match key.expose() {
         "" => Err(ConfigError::new("the API key is empty")),
         key if key.bytes().all(|byte| byte.is_ascii_graphic()) => Ok(()),
-        _ => Err(ConfigError::new("the API key has a space, a line end, or another character that no key has")),
+        _ => Err(ConfigError::new("the API key has an invalid character, such as a space or a line ending")),
     }
 }

@@ -14,10 +14,10 @@ pub(super) fn parse(text: &str) -> Result<(ApiKey, String), ConfigError> {
     struct Entries<'a>(#[serde(borrow, deserialize_with = "json::unique::deserialize")] Vec<(String, &'a RawValue)>);
 
     if !text.trim_start().starts_with('{') {
-        return Err(ConfigError::new(r#"a JSON object is expected, {"api_key": "...", "api_url": "https://..."}"#));
+        return Err(ConfigError::new(r#"expected a JSON object, {"api_key": "...", "api_url": "https://..."}"#));
     }
     let Entries(entries) = serde_json::from_str(text).map_err(|error| match error.classify() {
-        Category::Data => ConfigError::new("a field is given twice"),
+        Category::Data => ConfigError::new("duplicate field"),
         _ => ConfigError::new(error.to_string()),
     })?;
     let (mut api_key, mut api_url) = (None, None);
@@ -28,7 +28,7 @@ pub(super) fn parse(text: &str) -> Result<(ApiKey, String), ConfigError> {
             name => return Err(unknown(name)),
         }
     }
-    let missing = |field| move || ConfigError::new("it is missing").at(field);
+    let missing = |field| move || ConfigError::new("is required").at(field);
     Ok((api_key.ok_or_else(missing("api_key"))?, api_url.ok_or_else(missing("api_url"))?))
 }
 

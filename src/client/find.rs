@@ -31,7 +31,7 @@ use crate::{
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
-#[must_use = "nothing is looked for until `find`"]
+#[must_use = "a finder does nothing until `find` is called"]
 pub struct KeyFinder {
     file: ConfigFile,
     variable: Option<String>,

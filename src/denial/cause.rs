@@ -158,43 +158,43 @@ impl Cause {
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::AmbiguousPath(what) => write!(f, "the path is not clean: {what}"),
+            Self::AmbiguousPath(what) => write!(f, "the path is ambiguous: {what}"),
             Self::PlainHttp => f.write_str("HTTPS is required"),
-            Self::BadHost(what) => write!(f, "the host is not clean: {what}"),
-            Self::UnknownHost => f.write_str("no tenant has this host"),
+            Self::BadHost(what) => write!(f, "the host is invalid: {what}"),
+            Self::UnknownHost => f.write_str("the host does not belong to a tenant"),
             Self::TenantNotAllowed => f.write_str("the key belongs to another tenant"),
-            Self::MissingCredential => f.write_str("the request carries no API key"),
+            Self::MissingCredential => f.write_str("an API key is required"),
             Self::MalformedCredential => f.write_str("the credential does not match the format of an API key"),
-            Self::DuplicateCredential => f.write_str("the credential header is given twice"),
+            Self::DuplicateCredential => f.write_str("duplicate credential header"),
             Self::UnknownKey => f.write_str("the key is unknown"),
             Self::NotYetValid => f.write_str("the key is not valid yet"),
             Self::Expired => f.write_str("the key is expired"),
             Self::Revoked => f.write_str("the key is revoked"),
-            Self::StoreUnavailable { why } => write!(f, "the key store cannot answer: {why}"),
+            Self::StoreUnavailable { why } => write!(f, "the key store is unavailable: {why}"),
             Self::UnreadableRecord { why } => write!(f, "the record of the key cannot be read: {why}"),
             Self::Misconfigured(how) => f.write_str(how),
             Self::ObligationUnmet(over) => {
-                write!(f, "the handler answered without asking which {over} the key may touch, or though it was denied")
+                write!(f, "the handler answered without checking access to a {over}, or although it was denied")
             }
             Self::MalformedId(dimension) => write!(f, "the {dimension} id is malformed"),
-            Self::MissingEntity(dimension) => write!(f, "the request names no {dimension}"),
+            Self::MissingEntity(dimension) => write!(f, "the {dimension} is missing in the request"),
             Self::NoRule => f.write_str("no rule covers this route"),
             Self::MethodNotAllowed { .. } => f.write_str("the method is not allowed here"),
             Self::WrongKind { expected } => write!(f, "a key of kind {expected} is required"),
             Self::GrantNarrowed => {
-                f.write_str("while the request ran something was taken away from what its key may do; send it again")
+                f.write_str("the grant of the key was narrowed during the request; try again")
             }
             Self::MissingPermission(permission) => write!(f, "the key lacks the permission {permission}"),
-            Self::NetworksRequired => f.write_str("only a key that is bound to networks is accepted here"),
+            Self::NetworksRequired => f.write_str("a key that is bound to networks is required"),
             Self::UnknownAddress => f.write_str(
-                "the address of the client is not known: the server was told of no peer, or the proxy in front of it sends none",
+                "the client address is unknown: the peer address is not configured, or the proxy does not forward it",
             ),
             Self::AddressNotAllowed => f.write_str("the key may not be used from this address"),
             Self::MissingOrigin => f.write_str("exactly one Origin header is required"),
             Self::OriginNotAllowed => f.write_str("the key may not be used from this origin"),
-            Self::EntityNotAllowed(dimension) => write!(f, "the key may not touch this {dimension}"),
+            Self::EntityNotAllowed(dimension) => write!(f, "the key has no access to this {dimension}"),
             Self::DimensionNotDeclared(over) => {
-                write!(f, "the key is restricted to some of each {over}, and this route is not open to such keys")
+                write!(f, "the key is restricted by {over}, and this route does not allow restricted keys")
             }
             Self::Refused(why) => f.write_str(why),
             Self::NotFound => f.write_str("the handler found nothing"),

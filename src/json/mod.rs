@@ -25,7 +25,7 @@ pub(crate) fn from_json<'a, T: Deserialize<'a>>(text: &'a str, with_line: bool) 
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     // Reject an array: serde would accept one, with its values in the order of the fields.
     if !text.trim_start().starts_with('{') {
-        return Err(ConfigError::new("a JSON object, { … }, is expected here"));
+        return Err(ConfigError::new("expected a JSON object { … }"));
     }
     parse(text).map_err(|(path, error)| {
         let message = ConfigError::new(if with_line { error.to_string() } else { without_line(&error) });
@@ -152,7 +152,7 @@ pub(crate) mod unique {
                 let mut known = std::collections::HashSet::new();
                 while let Some((key, value)) = map.next_entry::<String, V>()? {
                     if !known.insert(key.clone()) {
-                        return Err(de::Error::custom(format_args!("{key:?} is given twice")));
+                        return Err(de::Error::custom(format_args!("duplicate key {key:?}")));
                     }
                     entries.push((key, value));
                 }

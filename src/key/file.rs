@@ -115,7 +115,7 @@ impl KeyFile {
                 return Err(ConfigError::new(wrong).at(format_args!("keys[{index}]")));
             }
             if !ids.insert(record.id().clone()) {
-                return Err(ConfigError::new("the key id is given twice").at(location(index, raw.get())));
+                return Err(ConfigError::new("duplicate key id").at(location(index, raw.get())));
             }
             if !digests.insert(*record.digest()) {
                 return Err(ConfigError::new("digest: another key has the same").at(location(index, raw.get())));

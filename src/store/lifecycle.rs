@@ -334,7 +334,7 @@ fn found(table: &impl KeySource, id: &KeyId) -> Result<Arc<KeyRecord>, StoreErro
         Row::Found(record) => Ok(record),
         Row::Absent => Err(unknown(id)),
         Row::Unreadable(_, why) => {
-            let message = format!("the record of {id} cannot be read, and admits nobody ({why}); revoke or delete it");
+            let message = format!("the record of {id} cannot be read, so the key is refused ({why}); revoke or delete it");
             Err(StoreError::unreadable(message))
         }
     }

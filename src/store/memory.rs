@@ -99,7 +99,7 @@ impl MemoryStore {
                 return Err(ConfigError::new("another key has the same digest").at(format_args!("keys[{index}]")));
             }
             if own.by_id.insert(record.id().clone(), Arc::new(record)).is_some() {
-                return Err(ConfigError::new("the key id is given twice").at(format_args!("keys[{index}]")));
+                return Err(ConfigError::new("duplicate key id").at(format_args!("keys[{index}]")));
             }
         }
         Ok(Self::assemble(own))

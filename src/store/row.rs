@@ -37,7 +37,7 @@ impl InvalidRow {
     /// Reports rows that admit nobody.
     pub(crate) fn report(invalid: &[Self], report: &Report) {
         for Self { id, why, .. } in invalid {
-            report(&format!("the record of key {id} cannot be read, and admits nobody: {why}"));
+            report(&format!("the record of key {id} cannot be read, so the key is refused: {why}"));
         }
     }
 }

@@ -44,7 +44,7 @@ fn whatever_is_wrong_is_named_with_its_place() {
     for (fields, place, message) in [
         (r#""permisions":{}"#, key, "unknown field `permisions`"),
         (r#""permissions":{"products":"admin"}"#, key, "permissions.products: unknown variant `admin`"),
-        (r#""permissions":{"a":"read","a":"write"}"#, key, "permissions: \"a\" is given twice"),
+        (r#""permissions":{"a":"read","a":"write"}"#, key, "permissions: duplicate key \"a\""),
         (r#""permissions":["products"]"#, key, "permissions: invalid type"),
         (r#""restrictions":{"shop":{"include":["de"],"exclude":["ch"]}}"#, key, "restrictions.shop: give exactly one"),
         (r#""restrictions":{"shops":{"include":["de"]}}"#, key, "restrictions.shops: no such dimension"),
@@ -75,10 +75,10 @@ fn whatever_is_wrong_is_named_with_its_place() {
         assert!(!error.contains('\n'), "one line: {error}");
     }
     for (text, message) in [
-        ("", "keys.json: a JSON object"),
+        ("", "keys.json: expected a JSON object"),
         ("{", "keys.json: "),
-        ("[]", "keys.json: a JSON object"),
-        (r#"{"keys":[["a","n","b"]]}"#, "keys.json: keys[0]: a JSON object"),
+        ("[]", "keys.json: expected a JSON object"),
+        (r#"{"keys":[["a","n","b"]]}"#, "keys.json: keys[0]: expected a JSON object"),
         ("{}", "keys.json: missing field `keys`"),
         (r#"{"keys":[],"key":[]}"#, "unknown field `key`"),
         (r#"{"keys":[{"name":"n"}]}"#, "keys.json: keys[0]: missing field `id`"),
@@ -90,7 +90,7 @@ fn whatever_is_wrong_is_named_with_its_place() {
         (r#"{"keys":[],"directory":{"shops":[["de"]]}}"#, "directory.shops[0]: invalid type: sequence"),
         (
             r#"{"keys":[],"directory":{"shops":[{"key":"de"},{"key":"de"}]}}"#,
-            "directory shop \"de\": the shop is given twice",
+            "directory shop \"de\": duplicate shop",
         ),
     ] {
         let error = KeyFile::parse(text, "keys.json").unwrap_err().to_string();

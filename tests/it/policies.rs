@@ -49,7 +49,7 @@ fn an_explanation_has_every_check_with_its_verdict() {
   DENY  status: the key is expired
   ok    permission shops:read
   DENY  kind: a key of kind admin is required
-  DENY  this shop: the key may not touch this shop
+  DENY  this shop: the key has no access to this shop
   ok    shop declared
   ok    company declared
   ok    networks"

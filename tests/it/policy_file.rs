@@ -184,7 +184,7 @@ fn whatever_is_wrong_is_named_with_its_place() {
         (r#""authenticated":true,"methods":["POST"]"#, "methods: invalid type: sequence, expected an object"),
         (r#""authenticated":true,"methods":{"POST":"reads"}"#, "methods.POST: unknown variant `reads`"),
         (r#""authenticated":true,"methods":{"A B":"read"}"#, "methods: \"A B\" is not a method"),
-        (r#""authenticated":true,"methods":{"POST":"read","POST":"write"}"#, "methods: \"POST\" is given twice"),
+        (r#""authenticated":true,"methods":{"POST":"read","POST":"write"}"#, "methods: duplicate key \"POST\""),
         (r#""authenticated":true,"scoped":{"dimension":"shop"}"#, "scoped: invalid type: map"),
         (r#""authenticated":true,"scoped":["shop"]"#, "scoped[0]: invalid type: string"),
         (r#""authenticated":true,"scoped":[["shop","shop"]]"#, "scoped[0]: invalid type: sequence, expected an object"),
@@ -238,8 +238,8 @@ fn refused(text: &str) -> String {
 fn a_file_that_is_no_policy_is_refused() {
     let rule = r#""authenticated":true"#;
     for (text, message) in [
-        (String::new(), "a JSON object"),
-        ("[]".into(), "a JSON object"),
+        (String::new(), "expected a JSON object"),
+        ("[]".into(), "expected a JSON object"),
         ("{".into(), "EOF"),
         ("{}".into(), "missing field `routes`"),
         (r#"{"routes":[]} {}"#.into(), "trailing characters"),
@@ -247,7 +247,7 @@ fn a_file_that_is_no_policy_is_refused() {
         (r#"{"routes":[],"rotues":[]}"#.into(), "unknown field `rotues`"),
         (r#"{"routes":{}}"#.into(), "routes: invalid type: map"),
         (r#"{"routes":[],"allow_preflight":"no"}"#.into(), "allow_preflight: invalid type"),
-        (r#"{"routes":[["/a"]]}"#.into(), "f.json: routes[0]: a JSON object"),
+        (r#"{"routes":[["/a"]]}"#.into(), "f.json: routes[0]: expected a JSON object"),
         (format!(r#"{{"routes":[{{{rule}}}]}}"#), "f.json: routes[0]: missing field `path`"),
         (r#"{"routes":[{"path":"/a","method":"GET"}]}"#.into(), "f.json: route GET /a: give exactly one of"),
         (r#"{"routes":[{"path":"/a\nb"}]}"#.into(), "f.json: routes[0]: give exactly one of"),
@@ -281,7 +281,7 @@ fn a_file_that_is_no_policy_is_refused() {
         (format!(r#"{{"routes":[{{"path":"/a",{rule},"methods":{{"Post":"read"}}}}]}}"#), "write POST"),
         (format!(r#"{{"routes":[],"fallback":{{{rule},"methods":{{"Post":"read"}}}}}}"#), "fallback: methods are"),
         // These are errors in the fallback.
-        (r#"{"routes":[],"fallback":null}"#.into(), "fallback: a JSON object"),
+        (r#"{"routes":[],"fallback":null}"#.into(), "fallback: expected a JSON object"),
         (r#"{"routes":[],"fallback":{}}"#.into(), "fallback: give exactly one of"),
         (format!(r#"{{"routes":[],"fallback":{{"path":"/a",{rule}}}}}"#), "fallback: path: "),
         (format!(r#"{{"routes":[],"fallback":{{"method":"GET",{rule}}}}}"#), "fallback: method: "),
@@ -293,7 +293,7 @@ fn a_file_that_is_no_policy_is_refused() {
         (r#"{"dimensions":null,"routes":[]}"#.into(), "dimensions: invalid type: null"),
         (r#"{"dimensions":["a"],"routes":[]}"#.into(), "dimensions: invalid type: sequence"),
         (r#"{"dimensions":{"a":"slugs"},"routes":[]}"#.into(), "dimensions.a: unknown variant `slugs`"),
-        (r#"{"dimensions":{"a":"slug","a":"number"},"routes":[]}"#.into(), "dimensions: \"a\" is given twice"),
+        (r#"{"dimensions":{"a":"slug","a":"number"},"routes":[]}"#.into(), "dimensions: duplicate key \"a\""),
         (r#"{"dimensions":{"a":"slug"},"routes":[]}"#.into(), "dimensions.a: no rule names it"),
         (r#"{"dimensions":{"a":"custom"},"routes":[]}"#.into(), "dimensions.a: its grammar is Rust code"),
     ] {
