@@ -7,7 +7,7 @@ use std::time::SystemTime;
 #[cfg(unix)]
 use rustix::time::{ClockId, clock_gettime};
 
-/// A clock in place of that of the system.
+/// A replacement for the system clock.
 pub(crate) type Clock = dyn Fn() -> SystemTime + Send + Sync;
 
 /// The time of day in whole seconds, late by one of them at most, for a quarter of the price.

@@ -189,7 +189,7 @@ pub enum IdGrammar {
 }
 
 impl IdGrammar {
-    /// The name of the grammar in settings and policies. A custom function has none.
+    /// The name of the grammar in settings and policies. All functions are `custom`, which settings cannot read back.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Number => "number",

@@ -160,9 +160,7 @@ impl Directory {
                     );
                 }
                 if index.shop_of_country.insert(id.as_str().to_owned(), key.clone()).is_some() {
-                    return Err(
-                        ConfigError::new(format!("duplicate shop country id {:?}", id.as_str())).at(location())
-                    );
+                    return Err(ConfigError::new(format!("duplicate shop country id {:?}", id.as_str())).at(location()));
                 }
             }
             if index.shops.insert(key.clone(), shop).is_some() {

@@ -8,38 +8,38 @@ use crate::{
 };
 
 /// Whether the grant allows this entity. This is the only place that combines restrictions with the hierarchy of
-/// companies, shops and shop countries. `said` holds the bits of the dimensions that the rule itself names.
+/// companies, shops and shop countries. `named_bits` holds the bits of the dimensions that the rule itself names.
 pub(crate) fn entity_allowed(
     grant: &Grant,
     directory: &Directory,
     dimension: &Dimension,
     id: &str,
-    said: u8,
+    named_bits: u8,
 ) -> Result<(), Cause> {
     if !dimension.accepts(id) {
         return Err(Cause::MalformedId(dimension.clone()));
     }
-    match is_allowed(grant, directory, dimension, id, said) {
+    match is_allowed(grant, directory, dimension, id, named_bits) {
         true => Ok(()),
         false => Err(Cause::EntityNotAllowed(dimension.clone())),
     }
 }
 
 /// The same for an id that is known to be canonical.
-fn is_allowed(grant: &Grant, directory: &Directory, dimension: &Dimension, id: &str, said: u8) -> bool {
+fn is_allowed(grant: &Grant, directory: &Directory, dimension: &Dimension, id: &str, named_bits: u8) -> bool {
     if *dimension == Dimension::SHOP_COUNTRY {
         match directory.shop_of_country(id) {
             // The directory may use a grammar of its own for shops.
             Some(shop) => {
-                allows_known(grant, &Dimension::SHOP, None, shop) && company_allows(grant, directory, shop, said)
+                allows_known(grant, &Dimension::SHOP, None, shop) && company_allows(grant, directory, shop, named_bits)
             }
-            None => allows_orphans(grant, dimension, directory, said),
+            None => allows_orphans(grant, dimension, directory, named_bits),
         }
     } else if *dimension == Dimension::SHOP {
         // Looked up only if a company list exists: the directory is large, and a look-up in it costs more than one in a
         // list.
         allows(grant, dimension, id)
-            && (grant.restriction(&Dimension::COMPANY).is_none() || company_allows(grant, directory, id, said))
+            && (grant.restriction(&Dimension::COMPANY).is_none() || company_allows(grant, directory, id, named_bits))
     } else {
         allows(grant, dimension, id)
     }
@@ -101,19 +101,19 @@ fn allows_known(grant: &Grant, dimension: &Dimension, read: Option<&Dimension>, 
 }
 
 /// Whether the list of companies allows the company of the shop.
-fn company_allows(grant: &Grant, directory: &Directory, shop: &str, said: u8) -> bool {
+fn company_allows(grant: &Grant, directory: &Directory, shop: &str, named_bits: u8) -> bool {
     match directory.company_of(shop) {
         Some(company) => allows_known(grant, &Dimension::COMPANY, Some(&Dimension::COMPANY), company),
-        None => allows_orphans(grant, &Dimension::SHOP, directory, said),
+        None => allows_orphans(grant, &Dimension::SHOP, directory, named_bits),
     }
 }
 
 /// Whether entities whose parents the directory does not know are allowed: where the grant is not restricted over the
 /// parents, or nobody has declared a hierarchy and the rule itself says what the parents are to the route. A directory
 /// with a gap in it declares one.
-pub(crate) fn allows_orphans(grant: &Grant, dimension: &Dimension, directory: &Directory, said: u8) -> bool {
+pub(crate) fn allows_orphans(grant: &Grant, dimension: &Dimension, directory: &Directory, named_bits: u8) -> bool {
     let free_of = |parent: &Dimension| {
-        grant.restriction(parent).is_none() || (!directory.is_declared() && said & parent.bit() != 0)
+        grant.restriction(parent).is_none() || (!directory.is_declared() && named_bits & parent.bit() != 0)
     };
     free_of(&Dimension::COMPANY) && (*dimension != Dimension::SHOP_COUNTRY || free_of(&Dimension::SHOP))
 }
@@ -131,19 +131,20 @@ mod tests {
     const COMPANIES: u8 = 1;
     const BOTH: u8 = 3;
 
-    fn judged(grant: &Grant, dimension: &Dimension, id: &str, said: u8) -> Result<(), Cause> {
-        entity_allowed(grant, &directory(), dimension, id, said)
+    fn judged(grant: &Grant, dimension: &Dimension, id: &str, named_bits: u8) -> Result<(), Cause> {
+        entity_allowed(grant, &directory(), dimension, id, named_bits)
     }
 
     #[test]
     fn shops_obey_both_lists() {
         assert_eq!((COMPANIES, BOTH), (Dimension::COMPANY.bit(), Dimension::COMPANY.bit() | Dimension::SHOP.bit()));
-        let allowed =
-            |grant: &Grant, dimension: Dimension, id: &str, said: u8| judged(grant, &dimension, id, said).is_ok();
+        let allowed = |grant: &Grant, dimension: Dimension, id: &str, named_bits: u8| {
+            judged(grant, &dimension, id, named_bits).is_ok()
+        };
         let company_1 = Grant::builder().only("company", [1]).build().unwrap();
         let not_company_1 = Grant::builder().except("company", [1]).build().unwrap();
         assert!(allowed(&company_1, Dimension::SHOP, "de", NOTHING));
-        assert!(!allowed(&not_company_1, Dimension::SHOP, "de", COMPANIES), "said or not, what is known counts");
+        assert!(!allowed(&not_company_1, Dimension::SHOP, "de", COMPANIES), "named or not, what is known counts");
         assert!(allowed(&company_1, Dimension::SHOP_COUNTRY, "1001", NOTHING));
         assert!(!allowed(&not_company_1, Dimension::SHOP_COUNTRY, "1001", NOTHING));
     }
@@ -164,18 +165,22 @@ mod tests {
         ];
         let with_gaps = Directory::builder().shop("de", Some("1")).country("xx", "at", Some("1002")).build().unwrap();
         for declared in [with_gaps, Directory::builder().build().unwrap()] {
-            for ((dimension, id), said) in
-                gaps.iter().flat_map(|gap| [NOTHING, COMPANIES, BOTH].map(|said| (gap, said)))
+            for ((dimension, id), named_bits) in
+                gaps.iter().flat_map(|gap| [NOTHING, COMPANIES, BOTH].map(|named_bits| (gap, named_bits)))
             {
                 let refused = Err(Cause::EntityNotAllowed(dimension.clone()));
                 for grant in [&not_company_1, &both] {
-                    assert_eq!(entity_allowed(grant, &declared, dimension, id, said), refused, "{id} {said}");
+                    assert_eq!(
+                        entity_allowed(grant, &declared, dimension, id, named_bits),
+                        refused,
+                        "{id} {named_bits}"
+                    );
                 }
-                let free = entity_allowed(&Grant::default(), &declared, dimension, id, said);
+                let free = entity_allowed(&Grant::default(), &declared, dimension, id, named_bits);
                 assert_eq!(free, Ok(()), "{id}: no list, no parent that matters");
             }
         }
-        for (grant, dimension, said, allowed) in [
+        for (grant, dimension, named_bits, allowed) in [
             (&not_company_1, Dimension::SHOP, NOTHING, false),
             (&not_company_1, Dimension::SHOP, COMPANIES, true),
             (&not_company_1, Dimension::SHOP_COUNTRY, NOTHING, false),
@@ -187,8 +192,8 @@ mod tests {
             (&both, Dimension::SHOP_COUNTRY, COMPANIES, false),
             (&both, Dimension::SHOP_COUNTRY, BOTH, true),
         ] {
-            let judged = entity_allowed(grant, &Directory::default(), &dimension, "1001", said);
-            assert_eq!(judged.is_ok(), allowed, "{grant:?} {dimension} {said}");
+            let judged = entity_allowed(grant, &Directory::default(), &dimension, "1001", named_bits);
+            assert_eq!(judged.is_ok(), allowed, "{grant:?} {dimension} {named_bits}");
         }
     }
 
@@ -266,8 +271,9 @@ mod tests {
         for (grant, old) in grants.iter().flat_map(|grant| directories.iter().map(move |old| (grant, old))) {
             for new in &directories {
                 let loses = entities.iter().any(|(dimension, id)| {
-                    (NOTHING..=BOTH).any(|said| {
-                        is_allowed(grant, old, dimension, id, said) && !is_allowed(grant, new, dimension, id, said)
+                    (NOTHING..=BOTH).any(|named_bits| {
+                        is_allowed(grant, old, dimension, id, named_bits)
+                            && !is_allowed(grant, new, dimension, id, named_bits)
                     })
                 });
                 let noticed = directory_revokes_access((grant, old), (grant, new), &old.difference(new));

@@ -8,7 +8,7 @@ use percent_encoding::percent_decode_str;
 use crate::{
     bytes::holds,
     client_address::ClientAddress,
-    clock::Clock,
+    clock,
     principal::Principal,
     route::{
         PathParams, Pattern,
@@ -43,8 +43,8 @@ pub struct Head<'a> {
     params: Option<&'a PathParams>,
     in_router: bool,
     principal: Option<&'a Principal>,
-    /// The clock of the gate, if it has one of its own.
-    clock: Option<&'a Clock>,
+    /// The time that the gate decides by, if it is known.
+    now: Option<SystemTime>,
 }
 
 impl<'a> Head<'a> {
@@ -62,7 +62,7 @@ impl<'a> Head<'a> {
             params: None,
             in_router: original.is_some(),
             principal: None,
-            clock: None,
+            now: None,
         }
     }
 
@@ -111,9 +111,10 @@ impl<'a> Head<'a> {
         }
     }
 
-    /// The time that the gate decides by, for checks of your own such as office hours: one request is judged by one time,
-    /// and a [clock](crate::AuthenticateLayer::with_clock) of a test holds for every check. It may be up to one second
-    /// late. Without a gate it is the time of the system.
+    /// The time that the gate decides by, for checks of your own such as office hours: in a rule of [`Authz`](crate::Authz)
+    /// the time by which the key was found to be active; in [`Policy::explain`](crate::Policy::explain) the time that was
+    /// asked about. A [clock](crate::AuthenticateLayer::with_clock) of a test holds for pre-checks and for layers further
+    /// inside, too. Everywhere else it is the time of the system. It may be up to one second late.
     ///
     /// # Example
     /// ```
@@ -129,8 +130,7 @@ impl<'a> Head<'a> {
     /// ```
     #[must_use]
     pub fn now(&self) -> SystemTime {
-        let decided_at = self.principal().and_then(Principal::decided_at);
-        decided_at.unwrap_or_else(|| self.clock.map_or_else(SystemTime::now, |clock| clock()))
+        self.now.or_else(|| self.principal()?.gate_time()).unwrap_or_else(clock::coarse)
     }
 
     /// The pattern of the matched route, such as `/shops/{shop}`.
@@ -163,7 +163,7 @@ impl<'a> Head<'a> {
             params: None,
             in_router: false,
             principal,
-            clock: None,
+            now: None,
         }
     }
 
@@ -180,9 +180,9 @@ impl<'a> Head<'a> {
         self
     }
 
-    /// The same head for a gate with a clock of its own.
-    pub(crate) fn with_clock(mut self, clock: Option<&'a Clock>) -> Self {
-        self.clock = clock;
+    /// The same head for a decision by this time.
+    pub(crate) const fn at(mut self, now: Option<SystemTime>) -> Self {
+        self.now = now;
         self
     }
 

@@ -163,7 +163,9 @@ fn host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Result<Cow<'a, str>, Cause>
     let target = uri.authority().map(|authority| normalize(authority.as_str().as_bytes())).transpose()?;
     let header = single(headers, &HOST)?.map(normalize).transpose()?;
     match (target, header) {
-        (Some(target), Some(header)) if target != header => Err(Cause::BadHost("request target and Host header do not match")),
+        (Some(target), Some(header)) if target != header => {
+            Err(Cause::BadHost("request target and Host header do not match"))
+        }
         (Some(host), _) | (None, Some(host)) => Ok(host),
         (None, None) => Err(Cause::BadHost("the Host header is required")),
     }

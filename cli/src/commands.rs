@@ -151,7 +151,10 @@ impl Context {
             }
             shown += page.records.len();
             for broken in page.unreadable {
-                note(format!("warning: the record of {} cannot be read, so the key is refused: {}", broken.id, broken.why));
+                note(format!(
+                    "warning: the record of {} cannot be read, so the key is refused: {}",
+                    broken.id, broken.why
+                ));
                 unreadable.push(json!({ "id": broken.id, "why": broken.why }));
             }
             next = page.next;

@@ -120,7 +120,9 @@ fn kept(
         replaced.push(parse_list(list, settings)?.0);
     }
     if let Some(both) = change.all.iter().find(|name| replaced.iter().any(|over| over.name() == **name)) {
-        return Err(Failure::Usage(format!("--all {both} conflicts with --include or --exclude of the same dimension")));
+        return Err(Failure::Usage(format!(
+            "--all {both} conflicts with --include or --exclude of the same dimension"
+        )));
     }
     for (dimension, restriction) in old.restrictions() {
         if replaced.contains(dimension) || change.all.iter().any(|name| name == dimension.name()) {

@@ -51,9 +51,7 @@ pub(crate) async fn run(context: &Context, args: &Import) -> Result<Imported, Fa
         let name = args.file.display().to_string();
         read(&args.file)?.read_to_string(&mut text).map_err(|error| Failure::Other(format!("{name}: {error}")))?;
         if !is_unset(&args.like) {
-            return Err(Failure::Usage(
-                "options like --read apply to CSV files only".to_owned(),
-            ));
+            return Err(Failure::Usage("options like --read apply to CSV files only".to_owned()));
         }
         let file = KeyFile::parse_with(&text, &name, settings.dimensions());
         let file = file.map_err(|error| Failure::Other(error.to_string()))?;
@@ -141,7 +139,10 @@ fn records_from_csv(
     if let Some(position) = columns.iter().position(|column| !COLUMNS.contains(&column)) {
         // The error does not quote the name: in a file without a line of names, it is a key.
         let known = COLUMNS.join(", ");
-        return Err(Failure::Other(format!("{name}: column {}: unknown column name, expected one of {known}", position + 1)));
+        return Err(Failure::Other(format!(
+            "{name}: column {}: unknown column name, expected one of {known}",
+            position + 1
+        )));
     }
     let twice = |index: usize, column: &str| columns.iter().take(index).any(|earlier| earlier == column);
     if let Some((_, column)) = columns.iter().enumerate().find(|(index, column)| twice(*index, column)) {
@@ -210,8 +211,7 @@ fn record_of<'a>(
         time.as_deref().map(time::from_now).transpose().map_err(unread)
     };
     let name = cell("name").map_or_else(|| id.to_string(), str::to_owned);
-    let misfit =
-        || Failure::Other("the grant in this line conflicts with the options".to_owned());
+    let misfit = || Failure::Other("the grant in this line conflicts with the options".to_owned());
     Ok(KeyRecord::builder(id, key.digest())
         .name(name)
         .kind(like.kind.clone())

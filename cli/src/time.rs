@@ -45,9 +45,7 @@ fn is_day(text: &str) -> bool {
 }
 
 fn too_late(text: &str) -> Failure {
-    Failure::Usage(format!(
-        "{text:?} is out of range; omit --expires for a key that never expires"
-    ))
+    Failure::Usage(format!("{text:?} is out of range; omit --expires for a key that never expires"))
 }
 
 /// Parses a span such as `365d`, and returns the time that long ago.

@@ -11,11 +11,11 @@ use crate::{
     principal::Principal,
 };
 
-/// What a policy file cannot hold.
-pub(super) const NOT_IN_A_FILE: &str =
+/// The error for Rust code, which a policy file cannot contain.
+pub(super) const RUST_CODE: &str =
     "this is Rust code, which a file cannot hold, and without it the policy would let in more than the code does";
 
-/// The checks of the user's own. All of them run, so that a denial names everything that is wrong.
+/// User-defined checks. All of them run, so that a denial names everything that is wrong.
 #[derive(Clone, Default)]
 pub(crate) struct CustomChecks(Vec<Arc<dyn Check>>);
 
@@ -36,7 +36,7 @@ impl Demand for CustomChecks {
         !self.0.is_empty()
     }
 
-    /// Writes how many there are, so that a review sees them come and go.
+    /// Writes their number, so that a review notices when one is added or removed.
     fn write<M: SerializeMap>(&self, fields: &mut M) -> Result<(), M::Error> {
         match self.0.len() {
             0 => Ok(()),
@@ -47,7 +47,7 @@ impl Demand for CustomChecks {
     fn read(fields: &mut Fields<'_>, _: &dyn Fn(&str) -> Result<Dimension, ConfigError>) -> Result<Self, ConfigError> {
         match fields.take_or_default::<usize>("checks")? {
             0 => Ok(Self::default()),
-            _ => Err(ConfigError::new(NOT_IN_A_FILE).at("checks")),
+            _ => Err(ConfigError::new(RUST_CODE).at("checks")),
         }
     }
 }

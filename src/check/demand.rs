@@ -10,28 +10,28 @@ use crate::{
     route::Pattern,
 };
 
-/// One thing that a rule demands of a request: how it is evaluated, what an explanation calls it, and how a policy file
-/// writes it.
+/// A requirement of a rule: its evaluation, its name in explanations, and its fields in a policy file.
 pub(crate) trait Demand: Sized {
     /// Its fields in a policy file.
     const FIELDS: &'static [&'static str];
 
-    /// Evaluates the demand to its end, and records each result under its name.
+    /// Evaluates all parts of the demand, also after one has failed, and records each result.
     fn evaluate(&self, head: &Head<'_>, principal: &Principal, findings: &mut impl Findings);
 
-    /// Rejects a demand that no request can meet. A fallback has no pattern.
+    /// Rejects contradictions, and demands that no request can meet. `pattern` is `None` for the rule of a fallback.
     fn validate(&self, _: Option<&Pattern>) -> Result<(), ConfigError> {
         Ok(())
     }
 
-    /// Whether evaluating it runs user code, which may look for the principal in the extensions.
+    /// Whether evaluating it runs user code, which may read the `Principal` from the extensions.
     fn runs_user_code(&self) -> bool {
         false
     }
 
     fn write<M: SerializeMap>(&self, fields: &mut M) -> Result<(), M::Error>;
 
-    /// Takes its fields. `dimension` finds the dimension of a name.
+    /// Reads the demand from a policy file, and removes its fields from `fields`. `dimension` resolves the name of a
+    /// dimension.
     fn read(
         fields: &mut Fields<'_>,
         dimension: &dyn Fn(&str) -> Result<Dimension, ConfigError>,
@@ -40,14 +40,14 @@ pub(crate) trait Demand: Sized {
 
 /// Records the result of every check of a rule, also of those that pass.
 pub(crate) trait Findings {
-    /// `name` is a function because only explanations need it: while requests are served, it is never called.
+    /// Only explanations need the name, so it is built lazily.
     fn record(&mut self, name: impl FnOnce() -> String, verdict: Result<(), Cause>);
 
-    /// The same for a check of the user's own.
+    /// Records the result of a user-defined check.
     fn record_custom(&mut self, verdict: Result<(), Denial>);
 }
 
-/// Collects the checks that fail.
+/// Enforcement keeps only the failures, merged into one denial.
 impl Findings for Option<Denial> {
     #[inline]
     fn record(&mut self, _: impl FnOnce() -> String, verdict: Result<(), Cause>) {

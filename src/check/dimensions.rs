@@ -1,4 +1,4 @@
-//! The demands of a rule on entities: which ones a route is about, and how the other dimensions are handled.
+//! The demands of a rule on entities: the ones that it is scoped by, and how it handles other dimensions.
 
 use std::sync::Arc;
 
@@ -26,11 +26,12 @@ pub(crate) struct DimensionRules {
     handlings: Vec<(Dimension, Handling)>,
     /// Whether dimensions that are not named are `Unscoped`.
     rest_unscoped: bool,
-    /// The [bits](Dimension::bit) of the standard dimensions that are covered, computed once by
-    /// [`update`](Self::update). Missing bits deny.
+    /// The [bits](Dimension::bit) of the standard dimensions that this rule handles, by name or through the hierarchy
+    /// of shops, computed once by [`update`](Self::update). A key that is restricted over another one is refused.
     covered: u8,
-    /// The bits of the standard dimensions that the rule itself names. Missing bits deny.
-    said: u8,
+    /// The bits of the standard dimensions that the rule names itself. They only count if the application has no
+    /// directory, see [`allows_orphans`](crate::entity::allows_orphans).
+    named_bits: u8,
     /// The dimensions that the handler has to check, and how.
     open: Arc<[(Dimension, Handling)]>,
 }
@@ -44,23 +45,23 @@ impl DimensionRules {
         self.update(|it| it.handlings.push((dimension, handling)));
     }
 
-    /// The route shows nothing that belongs to one entity of a dimension that the rule does not name.
+    /// For every dimension that the rule does not name, the response contains no data of a single entity.
     pub(crate) fn unscope_rest(&mut self) {
         self.update(|it| it.rest_unscoped = true);
     }
 
     /// What the rule leaves to the handler.
     pub(crate) fn obligation(&self, head: &Head<'_>, concealed: bool) -> Obligation {
-        Obligation::new(self.said, &self.open, head.route(), concealed)
+        Obligation::new(self.named_bits, &self.open, head.route(), concealed)
     }
 
     /// Changes the declarations, and recomputes what depends on them.
-    fn update(&mut self, say: impl FnOnce(&mut Self)) {
-        say(self);
+    fn update(&mut self, change: impl FnOnce(&mut Self)) {
+        change(self);
         self.open = self.handlings.iter().filter(|(_, handling)| *handling != Handling::Unscoped).cloned().collect();
         self.covered =
-            Dimension::STANDARD.iter().filter(|over| self.names(over)).fold(0, |bits, over| bits | over.bit());
-        self.said = self.named().fold(0, |bits, over| bits | over.bit());
+            Dimension::STANDARD.iter().filter(|over| self.handles(over)).fold(0, |bits, over| bits | over.bit());
+        self.named_bits = self.declared().fold(0, |bits, over| bits | over.bit());
     }
 
     fn handling(&self, dimension: &Dimension) -> Option<Handling> {
@@ -77,45 +78,47 @@ impl DimensionRules {
         self.open.iter().map(|(over, handling)| (over, *handling))
     }
 
-    /// The dimensions whose ids are read here or by a [`Scope`](crate::Scope), so that their grammars matter.
-    pub(crate) fn read(&self) -> impl Iterator<Item = &Dimension> {
+    /// The dimensions whose ids are parsed here or by a [`Scope`](crate::Scope). All rules must use one grammar for
+    /// each.
+    pub(crate) fn parsed(&self) -> impl Iterator<Item = &Dimension> {
         let filtered = self.open().filter(|(_, handling)| *handling == Handling::Filtered).map(|(over, _)| over);
         self.entities.iter().map(EntityRef::dimension).chain(filtered)
     }
 
-    /// Every dimension that the rule names; some occur twice.
-    pub(crate) fn named(&self) -> impl Iterator<Item = &Dimension> {
+    /// Every dimension that the rule declares; some occur twice.
+    pub(crate) fn declared(&self) -> impl Iterator<Item = &Dimension> {
         self.entities.iter().map(EntityRef::dimension).chain(self.handlings.iter().map(|(over, _)| over))
     }
 
     /// Whether entities of the dimension are checked one by one, here or in the handler.
-    fn meets(&self, dimension: &Dimension) -> bool {
+    fn checks_entities(&self, dimension: &Dimension) -> bool {
         self.scoped(dimension) || self.open().any(|(open, _)| open == dimension)
     }
 
     /// Whether a key that is restricted over the dimension may use this route at all.
-    fn covers(&self, dimension: &Dimension) -> bool {
+    fn admits_restricted(&self, dimension: &Dimension) -> bool {
         match dimension.bit() {
-            0 => self.names(dimension),
+            0 => self.handles(dimension),
             bit => self.covered & bit != 0,
         }
     }
 
-    /// Whether the rule handles the dimension, by its own name or through shops.
-    fn names(&self, dimension: &Dimension) -> bool {
-        let by_shop = || self.meets(&Dimension::SHOP) || self.meets(&Dimension::SHOP_COUNTRY);
+    /// Whether the rule handles the dimension: it declares it, or all others as unscoped, or (companies and shops) it
+    /// checks shops or shop countries. Shop countries need no such rule, because no key is restricted over them.
+    fn handles(&self, dimension: &Dimension) -> bool {
+        let by_shop = || self.checks_entities(&Dimension::SHOP) || self.checks_entities(&Dimension::SHOP_COUNTRY);
         self.scoped(dimension)
             || self.handling(dimension).is_some()
             || ((*dimension == Dimension::SHOP || *dimension == Dimension::COMPANY) && by_shop())
     }
 
-    /// A dimension of which the rule says two things. Several entities to one are no contradiction: each entity must be
+    /// Returns a dimension that is declared twice. Several entities of one dimension are no contradiction: each must be
     /// allowed.
     fn contradiction(&self) -> Option<&Dimension> {
-        let said_before =
+        let declared_before =
             |index: usize, over: &Dimension| self.handlings.iter().take(index).any(|(other, _)| other == over);
         let mut all = self.handlings.iter().enumerate().map(|(index, (over, _))| (index, over));
-        all.find(|&(index, over)| said_before(index, over) || self.scoped(over)).map(|(_, over)| over)
+        all.find(|&(index, over)| declared_before(index, over) || self.scoped(over)).map(|(_, over)| over)
     }
 }
 
@@ -131,12 +134,12 @@ impl Demand for DimensionRules {
         for entity in &self.entities {
             let dimension = entity.dimension();
             entity.for_each_id(head, &mut |id| {
-                let verdict = id.and_then(|id| entity_allowed(grant, directory, dimension, id, self.said));
+                let verdict = id.and_then(|id| entity_allowed(grant, directory, dimension, id, self.named_bits));
                 findings.record(|| format!("this {dimension}"), verdict);
             });
         }
         for (dimension, _) in grant.restrictions() {
-            let verdict = match self.covers(dimension) {
+            let verdict = match self.admits_restricted(dimension) {
                 true => Ok(()),
                 false => Err(Cause::DimensionNotDeclared(dimension.clone())),
             };
@@ -215,7 +218,7 @@ mod tests {
         policy::Rule,
     };
 
-    /// What a rule leaves open of one dimension says nothing of another.
+    /// `filtered` and `deferred` over one dimension do not cover another.
     #[test]
     fn an_open_dimension_covers_no_other() {
         let principal = |grant: Grant| {

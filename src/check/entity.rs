@@ -4,7 +4,7 @@ use http::HeaderName;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    check::custom::NOT_IN_A_FILE, denial::Cause, dimension::Dimension, error::ConfigError, head::Head, json::given,
+    check::custom::RUST_CODE, denial::Cause, dimension::Dimension, error::ConfigError, head::Head, json::given,
     name::Name,
 };
 
@@ -144,7 +144,7 @@ impl EntityRefFile {
                 Ok(name) => Ok(EntityRef::from_header(dimension, name)),
                 Err(_) => Err(ConfigError::new(format!("{name:?} is not the name of a header")).at(at("header"))),
             },
-            (None, None, true) => Err(ConfigError::new(NOT_IN_A_FILE).at(at("function"))),
+            (None, None, true) => Err(ConfigError::new(RUST_CODE).at(at("function"))),
             _ => {
                 let wrong = "give exactly one of `path`, the name of a parameter, and `header`";
                 Err(ConfigError::new(wrong).at(location))

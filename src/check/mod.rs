@@ -16,7 +16,7 @@ pub(crate) use self::{
     demand::{Demand, Findings},
     dimensions::DimensionRules,
     networks::NetworksDemand,
-    permission::{PUBLIC_OR_KEY, PermissionDemand, access, allowed_methods, is_misspelt, never_sent},
+    permission::{ONE_OF_THREE, PermissionDemand, access, allowed_methods, has_wrong_case, wrong_case_error},
 };
 pub use self::{
     entity::EntityRef,
@@ -129,7 +129,7 @@ fn principal<'a>(head: &Head<'a>) -> Result<&'a Principal, Denial> {
     Ok(principal)
 }
 
-/// What a developer reads who put the layers in the wrong order.
+/// The error for layers in the wrong order.
 pub(crate) const NO_PRINCIPAL: Cause = Cause::Misconfigured(
     "RequireLayer saw no principal: put AuthenticateLayer outside of it (with Router::layer that means after it, \
      in a ServiceBuilder before it), or use Authz, which stacks both in order",

@@ -12,7 +12,7 @@ use crate::{
     principal::Principal,
 };
 
-/// Every rule enforces the networks of a key. This one may also demand that it has some.
+/// Every rule enforces the networks of a key. With `required`, a key without networks is denied, too.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct NetworksDemand {
     required: bool,

@@ -25,11 +25,11 @@ impl Check for Permission {
     }
 }
 
-/// A rule demands read or write access to its resource, by the method of the request; or any valid key.
-#[derive(Clone, Debug, Default)]
+/// Requires read or write access to a resource, depending on the method. Without a resource, any valid key will do.
+#[derive(Clone, Debug)]
 pub(crate) struct PermissionDemand {
     resource: Option<Name>,
-    /// What single methods do here.
+    /// Methods whose access differs from the default.
     methods: Vec<(Method, Access)>,
 }
 
@@ -60,8 +60,8 @@ impl PermissionDemand {
     }
 }
 
-/// For a rule that is for anyone and for keys, or for neither.
-pub(crate) const PUBLIC_OR_KEY: &str = "give exactly one of `\"public\": true` (anyone), `\"resource\": \"..\"` (a key with \
+/// The error for a rule with none, or several, of `public`, `resource` and `authenticated`.
+pub(crate) const ONE_OF_THREE: &str = "give exactly one of `\"public\": true` (anyone), `\"resource\": \"..\"` (a key with \
                                         the permission) and `\"authenticated\": true` (any key)";
 
 #[derive(Serialize, Deserialize)]
@@ -83,8 +83,8 @@ impl Demand for PermissionDemand {
     }
 
     fn validate(&self, _: Option<&Pattern>) -> Result<(), ConfigError> {
-        if let Some((method, _)) = self.methods.iter().find(|(method, _)| is_misspelt(method)) {
-            return Err(never_sent(method));
+        if let Some((method, _)) = self.methods.iter().find(|(method, _)| has_wrong_case(method)) {
+            return Err(wrong_case_error(method));
         }
         let is_odd = |name: &&str| name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_graphic());
         match self.resource.as_ref().map(Name::as_str).filter(is_odd) {
@@ -100,7 +100,7 @@ impl Demand for PermissionDemand {
         }
         let mut methods: Vec<(String, Access)> = Vec::new();
         for (method, access) in &self.methods {
-            // The last word on a method is the one that counts.
+            // The last mapping of a method applies.
             match methods.iter_mut().find(|(known, _)| known == method.as_str()) {
                 Some((_, known)) => *known = *access,
                 None => methods.push((method.as_str().to_owned(), *access)),
@@ -112,7 +112,7 @@ impl Demand for PermissionDemand {
     fn read(fields: &mut Fields<'_>, _: &dyn Fn(&str) -> Result<Dimension, ConfigError>) -> Result<Self, ConfigError> {
         let resource = fields.take::<String>("resource")?;
         if resource.is_some() == fields.take_or_default::<bool>("authenticated")? {
-            return Err(ConfigError::new(PUBLIC_OR_KEY));
+            return Err(ConfigError::new(ONE_OF_THREE));
         }
         let mut demand = Self::new(resource.map(Name::from));
         let methods = fields.take::<Object<Methods>>("methods")?;
@@ -131,7 +131,7 @@ const WRITING: [Method; 4] = [Method::POST, Method::PUT, Method::PATCH, Method::
 
 /// Whether this is a standard method in other letters: methods are case-sensitive, so it is another method,
 /// which nobody sends, and what was said of it does not hold for the one that was meant.
-pub(crate) fn is_misspelt(method: &Method) -> bool {
+pub(crate) fn has_wrong_case(method: &Method) -> bool {
     let mut standard = READING.iter().chain(&WRITING);
     standard.any(|known| known != method && known.as_str().eq_ignore_ascii_case(method.as_str()))
 }
@@ -153,12 +153,12 @@ pub(crate) fn access(method: &Method, mapped: &[(Method, Access)]) -> Option<Acc
     }
 }
 
-/// Every method whose meaning is known without a rule, as an `Allow` header has them.
-pub(crate) const ALL_METHODS: &str = "GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE";
+/// The methods with a default access, as the value of `Allow`.
+pub(crate) const STANDARD_METHODS: &str = "GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE";
 
 /// The value of `Allow` with a 405.
 pub(crate) fn allowed_methods(mapped: &[(Method, Access)]) -> Arc<str> {
-    let mut allowed = ALL_METHODS.to_owned();
+    let mut allowed = STANDARD_METHODS.to_owned();
     for (method, _) in mapped {
         if !allowed.split(", ").any(|known| known == method.as_str()) {
             allowed.push_str(", ");
@@ -168,8 +168,8 @@ pub(crate) fn allowed_methods(mapped: &[(Method, Access)]) -> Arc<str> {
     allowed.into()
 }
 
-/// For a method that is a standard one in other letters.
-pub(crate) fn never_sent(method: &Method) -> ConfigError {
+/// The error for a standard method in the wrong case.
+pub(crate) fn wrong_case_error(method: &Method) -> ConfigError {
     let upper = method.as_str().to_ascii_uppercase();
     ConfigError::new(format!("methods are case-sensitive, and nobody sends {method:?}: write {upper}"))
 }
@@ -181,6 +181,6 @@ mod tests {
     #[test]
     fn all_methods_are_those_that_read_or_write() {
         let all: Vec<&str> = READING.iter().chain(&WRITING).map(Method::as_str).collect();
-        assert_eq!(ALL_METHODS, all.join(", "));
+        assert_eq!(STANDARD_METHODS, all.join(", "));
     }
 }

@@ -65,12 +65,10 @@ impl ApiUrl {
         match (origin.https, origin.is_loopback()) {
             (true, _) => Ok(Self(uri)),
             (false, true) if loopback => Ok(Self(uri)),
-            (false, true) => {
-                Err(ConfigError::new("the API URL uses plain http, which is not allowed here even for this machine: use https"))
-            }
-            (false, false) => {
-                Err(ConfigError::new("the API URL uses plain http, which exposes the key: use https"))
-            }
+            (false, true) => Err(ConfigError::new(
+                "the API URL uses plain http, which is not allowed here even for this machine: use https",
+            )),
+            (false, false) => Err(ConfigError::new("the API URL uses plain http, which exposes the key: use https")),
         }
     }
 

@@ -128,7 +128,10 @@ impl ConfigFile {
         let api_url = ApiUrl::parse(&api_url, self.loopback).map_err(|error| error.at("api_url"))?;
         let location = self.path.display().to_string();
         let warning = (mode & 0o077 != 0).then(|| {
-            format!("other users can read the API key in {location} (mode {:04o}): chmod 600 {location}", mode & 0o777)
+            format!(
+                "other users can access the API key in {location} (mode {:04o}): chmod 600 {location}",
+                mode & 0o777
+            )
         });
         Ok((Credentials { api_key, api_url, location, warning }, others_write))
     }

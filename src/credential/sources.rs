@@ -53,7 +53,7 @@ impl Sources {
     /// The credential of the first source that is present. Every header that may hold a key is marked on the way, so
     /// that no `Debug` of the headers prints one.
     #[inline(always)] // what it returns is then never written down
-    pub(crate) fn take<'a>(&'a self, headers: &'a mut HeaderMap) -> Result<Credential<'a>, Cause> {
+    pub(crate) fn extract<'a>(&'a self, headers: &'a mut HeaderMap) -> Result<Credential<'a>, Cause> {
         let mut found: Option<(usize, &HeaderValue)> = None;
         let mut twice = false;
         for (name, line) in headers {
@@ -215,7 +215,7 @@ mod tests {
             headers.append(*name, value.parse().unwrap());
         }
         let sources = Sources::default();
-        sources.take(&mut headers).map(|found| String::from_utf8(found.key.to_vec()).unwrap())
+        sources.extract(&mut headers).map(|found| String::from_utf8(found.key.to_vec()).unwrap())
     }
 
     #[test]
@@ -236,7 +236,7 @@ mod tests {
         for (name, value) in lines {
             headers.append(*name, value.parse().unwrap());
         }
-        sources().take(&mut headers).map(|found| String::from_utf8(found.key.to_vec()).unwrap())
+        sources().extract(&mut headers).map(|found| String::from_utf8(found.key.to_vec()).unwrap())
     }
 
     #[test]
@@ -271,7 +271,7 @@ mod tests {
         let found = |sources: &Sources, name: &'static str, line: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(name, line.parse().unwrap());
-            sources.take(&mut headers).map(|found| String::from_utf8(found.key.to_vec()).unwrap())
+            sources.extract(&mut headers).map(|found| String::from_utf8(found.key.to_vec()).unwrap())
         };
         assert_eq!(found(&sources, "cookie", "b=2; a=1"), Ok("1".to_owned()));
         assert_eq!(found(&sources, "cookie", "a=1; a=1; b=2"), Err(Cause::DuplicateCredential));
@@ -292,7 +292,7 @@ mod tests {
             for line in before {
                 headers.append("cookie", line.parse().unwrap());
             }
-            let _ = sources().take(&mut headers);
+            let _ = sources().extract(&mut headers);
             sources().remove(&mut headers);
             let left: Vec<&str> = headers.get_all("cookie").iter().map(|line| line.to_str().unwrap()).collect();
             assert_eq!(left, after, "{before:?}");
@@ -314,7 +314,7 @@ mod tests {
         for name in ["x-api-key", "x-old-key", "x-key"] {
             let mut headers = HeaderMap::new();
             headers.insert(name, "a".parse().unwrap());
-            assert!(sources.take(&mut headers).is_ok(), "{name}");
+            assert!(sources.extract(&mut headers).is_ok(), "{name}");
             assert!(headers[name].is_sensitive(), "{name}");
         }
     }
@@ -368,7 +368,7 @@ mod tests {
         headers.append("authorization", "Bearer topsecret".parse().unwrap());
         headers.append("x-api-key", "topsecret".parse().unwrap());
         headers.append("x-api-key", "topsecret".parse().unwrap());
-        assert!(Sources::default().take(&mut headers).is_ok());
+        assert!(Sources::default().extract(&mut headers).is_ok());
         assert!(!format!("{headers:?}").contains("topsecret"), "{headers:?}");
         Sources::default().remove(&mut headers);
         assert!(headers.is_empty());

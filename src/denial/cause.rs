@@ -181,20 +181,18 @@ impl fmt::Display for Cause {
             Self::NoRule => f.write_str("no rule covers this route"),
             Self::MethodNotAllowed { .. } => f.write_str("the method is not allowed here"),
             Self::WrongKind { expected } => write!(f, "a key of kind {expected} is required"),
-            Self::GrantNarrowed => {
-                f.write_str("the grant of the key was narrowed during the request; try again")
-            }
+            Self::GrantNarrowed => f.write_str("the grant of the key was narrowed during the request; try again"),
             Self::MissingPermission(permission) => write!(f, "the key lacks the permission {permission}"),
             Self::NetworksRequired => f.write_str("a key that is bound to networks is required"),
             Self::UnknownAddress => f.write_str(
-                "the client address is unknown: the peer address is not configured, or the proxy does not forward it",
+                "the client address is unknown: the server does not provide the peer address, or the proxy does not forward that of the client",
             ),
             Self::AddressNotAllowed => f.write_str("the key may not be used from this address"),
             Self::MissingOrigin => f.write_str("exactly one Origin header is required"),
             Self::OriginNotAllowed => f.write_str("the key may not be used from this origin"),
             Self::EntityNotAllowed(dimension) => write!(f, "the key has no access to this {dimension}"),
             Self::DimensionNotDeclared(over) => {
-                write!(f, "the key is restricted by {over}, and this route does not allow restricted keys")
+                write!(f, "the key is restricted by {over}, and this route does not accept such keys")
             }
             Self::Refused(why) => f.write_str(why),
             Self::NotFound => f.write_str("the handler found nothing"),

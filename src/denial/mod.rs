@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn concealment_turns_only_a_403_into_a_404() {
+    fn concealment_leaves_401_and_503_as_they_are() {
         let hidden = |cause: Cause| Denial::from(cause).concealed().status();
         assert_eq!(hidden(Cause::EntityNotAllowed(Dimension::SHOP)), StatusCode::NOT_FOUND);
         assert_eq!(hidden(Cause::Revoked), StatusCode::UNAUTHORIZED);

@@ -1,4 +1,5 @@
-//! What the gate changes in a request: it takes the credential, and puts the principal in.
+//! What the gate changes in a request: it reads the credential and marks it as sensitive, removes it where that is
+//! configured, and inserts the principal.
 
 use std::sync::Arc;
 
@@ -25,22 +26,22 @@ pub(crate) struct PresentedCredential {
     /// The tenant that the host names, where hosts name tenants.
     pub(super) tenant: Option<Box<str>>,
     pub(super) notice: Option<Arc<Notice>>,
-    /// What a gate further out leaves to the handler.
+    /// The obligations of an outer gate.
     obligations: Vec<Obligation>,
 }
 
 impl<R> Config<R> {
-    /// Extracts, parses and hashes the credential. From here on no `Debug` of the request prints a key, and no principal that
-    /// somebody else has put in is taken for the caller.
+    /// Extracts, parses and hashes the credential. After this, `Debug` of the request prints no key, and a `Principal`
+    /// that other code has inserted is gone.
     #[inline]
-    pub(super) fn take_credential<B>(&self, request: &mut Request<B>) -> Result<PresentedCredential, Denial> {
+    pub(super) fn extract_credential<B>(&self, request: &mut Request<B>) -> Result<PresentedCredential, Denial> {
         let outer = request.extensions_mut().remove::<Principal>();
-        // A principal of a gate further out waits for the handler to meet what that gate leaves to it.
+        // The new principal takes over the obligations of an outer gate, so that the handler still has to meet them.
         let obligations = outer.map(Principal::into_obligations).unwrap_or_default();
         let tenant = self.tenants.as_ref().map(|hosts| hosts.tenant(&Head::new(request))).transpose();
-        // The credential is taken before anything is refused: a public route is open to requests of any host, and its handler
-        // must not see a key either.
-        let taken = self.sources.take(request.headers_mut());
+        // Mark the headers as sensitive before a bad host is refused. On a public route the host does not matter, and
+        // no `Debug` in its handler may print the key.
+        let taken = self.sources.extract(request.headers_mut());
         let tenant = tenant?.map(Into::into);
         let Credential { key, source } = taken?;
         if !self.format.matches(key) {
@@ -63,18 +64,17 @@ impl<R: Send + Sync + 'static> Shard<R> {
     ) -> Result<InFlight<R>, Denial> {
         let record = resolve_lookup(found, &presented.digest)?;
         let directory = directory.unwrap_or_else(|| self.store.directory());
-        let by_clock = self.clock.is_none();
+        let now = self.now(&record);
+        let gate_time = self.clock.is_some().then_some(now);
         // Group the atomic increments: each stalls the pipeline.
         let mut in_flight = InFlight::new(self, request, Some(Arc::clone(&record)), presented.bearer);
         let (store, client) = (Arc::<Self>::clone(self), self.client_address(request));
-        let mut principal = Principal::from_store(store, (record, directory), client, presented.bearer, by_clock);
-        let now = self.now(principal.record());
-        principal.set_decided_at(now);
+        let mut principal = Principal::from_store(store, (record, directory), client, presented.bearer, gate_time);
         self.check_status(presented, principal.record(), now)
             .map_err(|cause| Denial::from(cause).in_context(principal.context()))?;
         principal.record().mark_used(now);
         presented.obligations.iter().for_each(|obligation| principal.add_obligation(obligation));
-        // The credential goes before the policy is evaluated, whose checks may be code of the user's own.
+        // Remove the credential before user checks run, so that they cannot see it.
         if self.remove_credential {
             self.sources.remove(request.headers_mut());
         }
@@ -83,7 +83,7 @@ impl<R: Send + Sync + 'static> Shard<R> {
         if early {
             request.extensions_mut().insert(principal.clone());
         }
-        let head = self.head(request).with_principal(&principal);
+        let head = Head::new(request).with_principal(&principal).at(Some(now));
         in_flight.obligation = self.authorize(head, route)?;
         if self.enforced {
             telemetry::allowed(principal.key_id().as_str(), || head.route().unwrap_or_else(|| head.path()));
@@ -93,7 +93,7 @@ impl<R: Send + Sync + 'static> Shard<R> {
             principal.add_obligation(obligation);
         }
         if early && let Some(published) = request.extensions_mut().get_mut::<Principal>() {
-            // The one that the checks have read does not have the obligation yet.
+            // Replace the principal that was inserted for the checks: it lacks the obligation.
             *published = principal;
         } else if self.publish {
             request.extensions_mut().insert(principal);

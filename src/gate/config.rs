@@ -51,8 +51,9 @@ impl<R> Config<R> {
         if record.is_turning(about_now) { SystemTime::now() } else { about_now }
     }
 
-    pub(super) fn head<'r, B>(&'r self, request: &'r Request<B>) -> Head<'r> {
-        Head::new(request).with_clock(self.clock.as_deref())
+    /// The head of a request before the key is known.
+    pub(super) fn head<'r, B>(&self, request: &'r Request<B>) -> Head<'r> {
+        Head::new(request).at(self.clock.as_ref().map(|clock| clock()))
     }
 
     pub(super) fn client_address<B>(&self, request: &Request<B>) -> ClientAddress {

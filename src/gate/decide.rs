@@ -18,12 +18,12 @@ pub(super) enum FirstStep<'c> {
     Deny(Denial),
     /// The route is public: no key is looked at.
     AdmitPublic(RouteMatch<'c>),
-    /// The key decides, and what the policy says of the route, if there is a policy.
+    /// Look the key up, then evaluate the matched rule, which is `None` if there is no policy.
     LookUp(Option<RouteMatch<'c>>),
 }
 
 impl<R> Config<R> {
-    /// Decides by the head alone. `params` is filled with where the parameters of the route stand in the path.
+    /// Decides from the head alone, and stores the positions of the path parameters in `params`.
     #[inline]
     pub(super) fn first_step(&self, head: &Head<'_>, params: &mut PathParams) -> FirstStep<'_> {
         if let Some(Err(denial)) = self.pre_check.as_ref().map(|check| check.check(head)) {
@@ -41,7 +41,7 @@ impl<R> Config<R> {
         self.policy.as_ref().map(|policy| policy.match_route(head, params))
     }
 
-    /// Whether the key may be used at this time, by whoever the host of the request names.
+    /// Checks that the key belongs to the tenant of the host, and that it is active at `now`.
     #[inline]
     pub(super) fn check_status(
         &self,
@@ -55,7 +55,9 @@ impl<R> Config<R> {
         }
     }
 
-    /// Whether the policy admits the request, if it is enforced here, and what it leaves to the handler.
+    /// Evaluates the policy, and returns what the handler still has to check. It admits everything if the policy is not
+    /// enforced here but only declares public routes, as
+    /// [`with_public_routes`](crate::AuthenticateLayer::with_public_routes) has it.
     #[inline]
     pub(super) fn authorize(
         &self,
@@ -74,7 +76,7 @@ impl<R> Config<R> {
         }
     }
 
-    /// Whether the handler can meet its obligation: it asks the principal, so one that gets none cannot.
+    /// Denies if the handler has an obligation but gets no `Principal`, because it could not meet it.
     pub(super) fn check_obligation(&self, obligation: &Obligation, principal: &Principal) -> Result<(), Denial> {
         match obligation.unmet() {
             Some(denial) if !self.publish => Err(denial.in_context(principal.context())),

@@ -19,7 +19,7 @@ use crate::{
     key::{EndReason, KeyRecord, RevocationWatch},
     principal::Obligation,
     reject::Reject,
-    require::raised_or_unsettled,
+    require::raised_or_unmet,
     route::PathParams,
     store::Found,
 };
@@ -96,17 +96,17 @@ impl<R> InFlight<R> {
     }
 
     /// Turns the handler's response into the response that is sent.
-    fn settle<B: 'static>(&mut self, response: &mut Response<B>)
+    fn finish_response<B: 'static>(&mut self, response: &mut Response<B>)
     where
         R: Reject<B>,
     {
-        // The handler has run, but its response must not go to a key that has ended meanwhile.
+        // The key may have been revoked while the handler ran. Discard the response then.
         if let Some(end) = self.end() {
             *response = self.refuse(Cause::from(end).into());
             return;
         }
         if self.config.enforced
-            && let Some(denial) = raised_or_unsettled(response, self.obligation.as_ref())
+            && let Some(denial) = raised_or_unmet(response, self.obligation.as_ref())
         {
             *response = self.refuse(denial);
             return;
@@ -181,7 +181,8 @@ where
         loop {
             let next = match this.state.as_mut().project() {
                 StateProj::Forward { future, in_flight } => {
-                    // Checked before the handler continues, while it waits, and again when it is done.
+                    // Checked before the handler continues, while it waits, and again when it is done, in
+                    // `finish_response`.
                     let end = match in_flight.end() {
                         Some(end) => end,
                         None => {
@@ -189,7 +190,7 @@ where
                             if let Poll::Ready(answer) = &mut polled {
                                 // Changed in place: moving a response costs as much as inspecting it.
                                 if let Ok(response) = answer {
-                                    in_flight.settle(response);
+                                    in_flight.finish_response(response);
                                 }
                                 return polled;
                             }

@@ -2,7 +2,16 @@
 //! store cannot answer.
 //!
 //! `decide` holds the decisions, as pure functions; `apply` carries them out on the request; `service` and `future` run
-//! both in one sequence, for answers of the store that are there and for those that come later.
+//! both in one sequence, for answers of the store that are there and for those that come later:
+//!
+//! 1. Extract the credential, hash it, and mark its headers as sensitive (`apply::extract_credential`). An error counts
+//!    only if the route is not public.
+//! 2. Run the pre-check, and match the route (`decide::first_step`). A public route is admitted here.
+//! 3. Look the digest up.
+//! 4. Check the status of the record and its tenant, remove the credential if that is configured, evaluate the policy, and
+//!    insert the principal (`apply::admit`).
+//! 5. Call the inner service. Afterwards check that the key is still live and that the handler has met its obligations
+//!    (`future::finish_response`).
 //!
 //! # What an allowed request costs
 //! In instructions beside the bare service, for the request of `benches/instructions.rs` (callgrind; see

@@ -72,7 +72,7 @@ where
     fn call(&mut self, mut request: Request<ReqB>) -> Self::Future {
         let config = self.sharded.local();
         // Start hashing first, although the digest is needed last: the CPU overlaps it with the path and route checks.
-        let credential = config.take_credential(&mut request);
+        let credential = config.extract_credential(&mut request);
         let mut params = PathParams::default();
         let route = match config.first_step(&config.head(&request), &mut params) {
             FirstStep::LookUp(route) => route,

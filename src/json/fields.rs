@@ -8,7 +8,7 @@ use crate::{
     json::{from_json, from_value},
 };
 
-/// The fields of a JSON object that belong to several parts of the crate: each takes its own.
+/// The fields of a JSON object, which several parts of the crate read in turn.
 pub(crate) struct Fields<'a>(Vec<(String, &'a RawValue)>);
 
 impl<'a> Fields<'a> {
@@ -25,8 +25,8 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Takes the value of a field, if it is there. Null is a value, which most types reject: a template may leave it in
-    /// place of one.
+    /// Takes the value of a field, if it is there. Null is passed to the type, which usually rejects it: a template may
+    /// produce null where a value is missing.
     pub(crate) fn take<T: Deserialize<'a>>(&mut self, name: &str) -> Result<Option<T>, ConfigError> {
         let Some(index) = self.0.iter().position(|(known, _)| known == name) else { return Ok(None) };
         let (_, value) = self.0.remove(index);
@@ -38,10 +38,12 @@ impl<'a> Fields<'a> {
         self.take(name).map(Option::unwrap_or_default)
     }
 
-    /// A field that nobody has taken and that says something. The default of a type says as much as an absent field.
-    pub(crate) fn left(&self) -> Option<&str> {
-        let says_something = |value: &RawValue| !matches!(value.get(), "false" | "[]" | "0");
-        self.0.iter().find(|(_, value)| says_something(value)).map(|(name, _)| &**name)
+    /// Rejects fields that were not taken.
+    pub(crate) fn finish(&self, message: &'static str) -> Result<(), ConfigError> {
+        match self.0.first() {
+            Some((name, _)) => Err(ConfigError::new(message).at(name)),
+            None => Ok(()),
+        }
     }
 }
 

@@ -62,7 +62,7 @@ impl Timer {
                     // Wakers are anybody's code: they may add an entry, or panic.
                     drop(entries);
                     if let Some(signal) = signal {
-                        let _ = catch_unwind(AssertUnwindSafe(|| signal.look_at_clock(now)));
+                        let _ = catch_unwind(AssertUnwindSafe(|| signal.check_expiry(now)));
                     }
                     self.lock()
                 }

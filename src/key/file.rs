@@ -106,14 +106,16 @@ impl KeyFile {
         for (index, raw) in file.keys.iter().enumerate() {
             let record =
                 KeyEntry::parse(raw.get(), &mut grants).map_err(|error| error.at(location(index, raw.get())))?;
-            if [record.id().as_str(), record.name()]
-                .iter()
-                .any(|text| Digest::from_key(text.as_bytes()) == *record.digest())
-            {
-                let wrong =
-                    "the whole API key stands where its id or name belongs: revoke it, it was in a file in the clear";
+            let is_key = |text: &str| Digest::from_key(text.as_bytes()) == *record.digest();
+            if let Some((field, _)) = record.texts().find(|(_, text)| is_key(text)) {
+                let wrong = format!(
+                    "{field}: this is the whole API key, not its {field}: revoke it, it was in a file in the clear"
+                );
                 return Err(ConfigError::new(wrong).at(format_args!("keys[{index}]")));
             }
+            // Only now, as its errors quote the text.
+            let tenant = record.tenant().map_or(Ok(()), check_tenant);
+            tenant.map_err(|error| error.at(location(index, raw.get())))?;
             if !ids.insert(record.id().clone()) {
                 return Err(ConfigError::new("duplicate key id").at(location(index, raw.get())));
             }
@@ -238,7 +240,6 @@ impl KeyEntry {
                 return Err(ConfigError::new("leave it out, or give it a name").at(field));
             }
         }
-        entry.tenant.as_deref().map_or(Ok(()), check_tenant)?;
         let missing = |field| ConfigError::new(format!("missing field `{field}`"));
         let columns = KeyColumns {
             id: entry.id.take().ok_or_else(|| missing("id"))?,
@@ -326,20 +327,39 @@ impl KeyEntry {
     }
 
     fn from_record(record: &KeyRecord) -> Self {
-        let GrantFile { permissions, restrictions, ip_ranges, origins } = GrantFile::from_grant(record.grant());
+        // INVARIANT: every field is named here, so that a new one cannot be left out.
+        let KeyRecord {
+            grant,
+            last_used: _,
+            signal: _,
+            revoked_at,
+            expires_at,
+            not_before,
+            digest,
+            tenant,
+            kind,
+            id,
+            name,
+            created_at,
+            revocation_reason,
+            replaces,
+            replaced_by,
+            version: _,
+        } = record;
+        let GrantFile { permissions, restrictions, ip_ranges, origins } = GrantFile::from_grant(grant);
         Self {
-            id: Some(record.id().clone()),
-            name: record.name().to_owned(),
-            digest: Some(*record.digest()),
-            kind: record.kind().map(str::to_owned),
-            tenant: record.tenant().map(str::to_owned),
-            created_at: record.created_at(),
-            not_before: record.not_before(),
-            expires_at: record.expires_at(),
-            revoked_at: record.revoked_at(),
-            revocation_reason: record.revocation_reason().map(str::to_owned),
-            replaces: record.replaces().cloned(),
-            replaced_by: record.replaced_by().cloned(),
+            id: Some(id.clone()),
+            name: name.to_string(),
+            digest: Some(*digest),
+            kind: kind.as_ref().map(ToString::to_string),
+            tenant: tenant.as_ref().map(ToString::to_string),
+            created_at: *created_at,
+            not_before: *not_before,
+            expires_at: *expires_at,
+            revoked_at: *revoked_at,
+            revocation_reason: revocation_reason.as_ref().map(ToString::to_string),
+            replaces: replaces.clone(),
+            replaced_by: replaced_by.clone(),
             permissions,
             restrictions,
             ip_ranges,

@@ -28,22 +28,22 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[repr(C)] // in this order: what every request reads comes first, close together, as each cache line is waited for
 pub struct KeyRecord {
-    grant: Arc<Grant>,
-    last_used: LastUsed,
-    signal: SignalCell,
-    revoked_at: Option<SystemTime>,
-    expires_at: Option<SystemTime>,
-    not_before: Option<SystemTime>,
-    digest: Digest,
-    tenant: Option<Name>,
-    kind: Option<Name>,
-    id: KeyId,
-    name: Box<str>,
-    created_at: Option<SystemTime>,
-    revocation_reason: Option<Box<str>>,
-    replaces: Option<KeyId>,
-    replaced_by: Option<KeyId>,
-    version: u64,
+    pub(super) grant: Arc<Grant>,
+    pub(super) last_used: LastUsed,
+    pub(super) signal: SignalCell,
+    pub(super) revoked_at: Option<SystemTime>,
+    pub(super) expires_at: Option<SystemTime>,
+    pub(super) not_before: Option<SystemTime>,
+    pub(super) digest: Digest,
+    pub(super) tenant: Option<Name>,
+    pub(super) kind: Option<Name>,
+    pub(super) id: KeyId,
+    pub(super) name: Box<str>,
+    pub(super) created_at: Option<SystemTime>,
+    pub(super) revocation_reason: Option<Box<str>>,
+    pub(super) replaces: Option<KeyId>,
+    pub(super) replaced_by: Option<KeyId>,
+    pub(super) version: u64,
 }
 
 impl KeyRecord {
@@ -106,9 +106,8 @@ impl KeyRecord {
             not_before: _,
             digest: _,
             created_at: _,
-            // Ids of other keys, which are no secrets.
-            replaces: _,
-            replaced_by: _,
+            replaces,
+            replaced_by,
             version: _,
         } = self;
         let texts = [
@@ -116,7 +115,9 @@ impl KeyRecord {
             ("name", Some(&**name)),
             ("kind", kind.as_ref().map(Name::as_str)),
             ("tenant", tenant.as_ref().map(Name::as_str)),
-            ("reason", revocation_reason.as_deref()),
+            ("revocation_reason", revocation_reason.as_deref()),
+            ("replaces", replaces.as_ref().map(KeyId::as_str)),
+            ("replaced_by", replaced_by.as_ref().map(KeyId::as_str)),
         ];
         texts.into_iter().filter_map(|(field, text)| Some((field, text?)))
     }

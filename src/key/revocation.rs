@@ -63,7 +63,7 @@ impl Waiting {
     /// Asks the timer to wake the waiting requests when the record expires. Returns false if the timer cannot.
     fn set_timer(&mut self, signal: &Arc<RevocationSignal>, now: SystemTime) -> bool {
         let Some(end) = self.expires_at.filter(|_| !self.timed && !self.wakers.is_empty()) else { return true };
-        // A distant expiry is checked again later: by then no request may be waiting, or the expiry may have moved.
+        // A distant expiry is checked again later: by then the requests may have ended, or the expiry may have moved.
         let due = now.checked_add(RECHECK).map_or(end, |soon| end.min(soon));
         self.timed = expiry::wake_at(due, Arc::downgrade(signal));
         self.timed
@@ -89,7 +89,7 @@ impl EndReason {
             1 => Some(Self::Revoked),
             2 => Some(Self::Gone),
             4 => Some(Self::Expired),
-            _ => Some(Self::Narrowed),
+            _ => Some(Self::Narrowed), // 3; whatever else it is, the request ends
         }
     }
 }
@@ -99,12 +99,11 @@ impl SignalCell {
         self.0.get().and_then(|signal| signal.end())
     }
 
-    /// Prepares a record to take the place of another in a store, before anybody can find it: it goes on with the same
-    /// signal, or the answer says how the one before ends. `narrowed` says that a change elsewhere, of the directory,
-    /// takes something away from the key.
+    /// Prepares `new` to replace `old` in a store. Either `new` shares the signal of `old`, or the requests of `old` must end
+    /// for the returned reason. `narrowed` means that a change of the directory takes something away from the key.
     ///
-    /// INVARIANT: nobody can have found `new` yet. A request that had would wait for a signal of its own, and would be
-    /// refused for a change that took nothing away.
+    /// INVARIANT: no look-up has found `new` yet. Otherwise a request may already wait for a signal of its own, and the
+    /// requests of `old` would be ended for a change that takes nothing away.
     #[must_use]
     pub(crate) fn hand_over(old: &KeyRecord, new: &KeyRecord, narrowed: bool) -> Option<EndReason> {
         if new.revoked_at().is_some() {
@@ -117,7 +116,8 @@ impl SignalCell {
         if signal.end().is_some() {
             return None; // the requests in flight have been told; the new version starts with a signal of its own
         }
-        // If the new record already has a signal of its own, end both.
+        // A record that already has a signal cannot take over the old one. The requests of the old record end, because a
+        // later end of the new record would not reach them.
         if new.signal_cell().0.set(Arc::clone(signal)).is_err() && !Arc::ptr_eq(signal, new.signal()) {
             return Some(EndReason::Narrowed);
         }
@@ -181,7 +181,7 @@ impl RevocationSignal {
     }
 
     /// Called by the timer when the time of its entry has come.
-    pub(super) fn look_at_clock(self: &Arc<Self>, now: SystemTime) {
+    pub(super) fn check_expiry(self: &Arc<Self>, now: SystemTime) {
         let is_timed = {
             let mut waiting = self.lock();
             waiting.timed = false;
@@ -234,17 +234,16 @@ impl RevocationWatch {
         &self.record
     }
 
-    /// Why the request must end, if it must. Costs one atomic load.
+    /// Why the request must end, if it must. It costs two atomic loads.
     pub(crate) fn end(&self) -> Option<EndReason> {
         self.record.signal_cell().end()
     }
 
-    /// When the record expires, or the newest version of it that took nothing away.
+    /// The expiry of the newest version that shares this signal: a rotation may have set one on a key that had none.
     pub(crate) fn expires_at(&self) -> Option<SystemTime> {
-        let signal = self.record.signal_cell().0.get();
-        match (signal, self.record.expires_at()) {
-            (Some(signal), Some(_)) => signal.lock().expires_at,
-            (_, own) => own,
+        match self.record.signal_cell().0.get() {
+            Some(signal) => signal.lock().expires_at,
+            None => self.record.expires_at(),
         }
     }
 

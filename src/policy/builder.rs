@@ -3,7 +3,7 @@ use std::{collections::HashMap, mem::discriminant};
 use http::Method;
 
 use crate::{
-    check::{access, is_misspelt, never_sent},
+    check::{access, has_wrong_case, wrong_case_error},
     dimension::Dimension,
     error::ConfigError,
     policy::{Policy, RouteAction, RouteEntry, Rule, rules},
@@ -101,8 +101,8 @@ impl PolicyBuilder {
     fn try_add(&mut self, text: &str, method: Option<Method>, action: RouteAction) -> Result<(), ConfigError> {
         let wrong = |what: String| ConfigError::new(format!("pattern {text:?}: {what}"));
         let pattern = Pattern::parse(text)?;
-        if let Some(method) = method.as_ref().filter(|method| is_misspelt(method)) {
-            return Err(never_sent(method).at(format_args!("pattern {text:?}")));
+        if let Some(method) = method.as_ref().filter(|method| has_wrong_case(method)) {
+            return Err(wrong_case_error(method).at(format_args!("pattern {text:?}")));
         }
         if let Some(method) = &method {
             let is_refused = match &action {
@@ -147,7 +147,7 @@ impl PolicyBuilder {
     fn disagreement(&self) -> Option<ConfigError> {
         let mut known = HashMap::new();
         for (location, rule) in rules(&self.entries, self.fallback.as_ref()) {
-            for dimension in rule.dimensions().read() {
+            for dimension in rule.dimensions().parsed() {
                 let grammar = discriminant(&dimension.ids());
                 let (other, first) = *known.entry(dimension.name()).or_insert((grammar, location));
                 if other != grammar {
@@ -205,7 +205,7 @@ impl Policy {
     /// What a rule reads by another grammar than keys that are restricted over these dimensions.
     pub(crate) fn disagreement_with(&self, known: &[Dimension]) -> Option<ConfigError> {
         for (location, rule) in rules(&self.entries, self.fallback.as_ref()) {
-            for read in rule.dimensions().read() {
+            for read in rule.dimensions().parsed() {
                 let Some(spelt) = Dimension::among(read.name(), known) else { continue };
                 let (of_rule, of_keys) = (read.ids(), spelt.ids());
                 if discriminant(&of_rule) != discriminant(&of_keys) {

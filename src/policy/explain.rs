@@ -117,7 +117,7 @@ impl Policy {
     /// ```
     #[must_use]
     pub fn explain(&self, principal: &Principal, head: &Head<'_>, now: SystemTime) -> Explanation {
-        let head = head.with_principal(principal);
+        let head = head.with_principal(principal).at(Some(now));
         let mut findings = Vec::new();
         if self.is_preflight(&head) {
             return Explanation { route: None, findings };

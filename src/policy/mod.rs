@@ -37,11 +37,10 @@ use crate::{
 ///
 /// Patterns are written as axum writes them: `/shops/{shop}`, `/files/{*path}`, with the prefixes of
 /// nested routers in front. Inside an axum router (`Router::layer`) the route that axum matched decides,
-/// so the policy and the router cannot disagree. Of a request that axum matched to no route only a
-/// `{*rest}` pattern can take hold (for `nest_service`), or the [`fallback`](PolicyBuilder::fallback);
-/// else it is refused; so is one whose path middleware of your own has rewritten between the router and
-/// the gate. A literal stands for itself, letter by letter: axum matches `/%61dmin` to no route `/admin`,
-/// and such a path is refused with 404, also under a public fallback.
+/// so the policy and the router cannot disagree. If axum matched none, only a `{*rest}` pattern (for `nest_service`) or the
+/// [`fallback`](PolicyBuilder::fallback) applies; otherwise the request is refused. It is also refused if other middleware
+/// rewrote the path between the router and the gate. Literals match the raw path: `/%61dmin` is not `/admin`, and is
+/// refused with 404, even under a public fallback.
 ///
 /// Outside of a router (hyper, tonic, or a layer around a whole axum router) the policy matches the raw
 /// path itself: then its patterns must be those of the router, or the two may disagree about which of two
@@ -100,7 +99,7 @@ fn rules<'a>(
 }
 
 impl Policy {
-    /// A policy to fill. Empty, it refuses everything.
+    /// A builder. An empty policy refuses every request.
     pub fn builder() -> PolicyBuilder {
         PolicyBuilder::default()
     }
@@ -155,7 +154,7 @@ impl Policy {
             lines.next().filter(|_| lines.next().is_none())
         };
         let asked = once(ACCESS_CONTROL_REQUEST_METHOD).and_then(|method| Method::from_bytes(method.as_bytes()).ok());
-        // It asks about a request: there must be a rule for that.
+        // The preflight announces a request. It is admitted only if that request has a rule or is public.
         let found = |asked| self.find(&head.with_method(&asked), &mut PathParams::default());
         // A concealed rule must not be revealed to a caller without a key.
         let shown = |asked| matches!(found(asked), RouteMatch::Rule { action, .. } if !action.is_concealed());
@@ -163,13 +162,12 @@ impl Policy {
     }
 
     /// Decides about an operation that a request carries in its body, by the same rules as if it had come
-    /// by itself: for bulk requests, whose own permission must not launder what they carry.
+    /// by itself: so that a bulk request cannot do what its key may not do directly.
     ///
     /// `path` is a path of this policy, with or without a query. It must be clean, and it is matched by
-    /// the policy itself. Operations have no headers, so a rule that is scoped by one refuses. A rule that
-    /// leaves filtering or asking to its handler refuses keys that it would have to be done for. To decide about an
-    /// operation is no question for the request that carries it: what its own rule leaves to the handler stays to be
-    /// done.
+    /// the policy itself. Operations have no headers, so a rule that is scoped by one refuses. A rule with `filtered` or
+    /// `deferred` refuses keys that are restricted over that dimension. This call does not meet the obligations of the
+    /// request that carries the operation. User checks see the present time, as [`Head::now`].
     ///
     /// # Errors
     /// The denial that the request would have got.

@@ -20,27 +20,26 @@ use crate::{
 
 /// What one route demands of the key that calls it.
 ///
-/// Every rule demands a key, keeps the networks of that key, and admits only methods that it can
-/// tell to be reading (`GET`, `HEAD`, `OPTIONS`) or writing (`POST`, `PUT`, `PATCH`, `DELETE`); others
-/// are refused with 405. What it says about [dimensions](Dimension) decides about restricted keys: one
-/// that it says nothing about refuses every key that is restricted over it, so that a forgotten
+/// Every rule demands a key, enforces the networks of that key, and admits only methods that it can tell to be reading
+/// (`GET`, `HEAD`, `OPTIONS`) or writing (`POST`, `PUT`, `PATCH`, `DELETE`); others are refused with 405. A key that is
+/// restricted over a [dimension](Dimension) is refused unless the rule declares that dimension, so that a forgotten
 /// declaration denies.
 ///
-/// | the rule says | the route | a restricted key |
+/// | the rule declares | the route | a restricted key |
 /// |---|---|---|
-/// | [`scoped`](Self::scoped) | is about one entity (or several) | needs them allowed |
-/// | [`unscoped`](Self::unscoped) | shows nothing that belongs to one entity | passes |
-/// | [`filtered`](Self::filtered) | lists; the handler filters by [`Scope`](crate::Scope) | passes |
-/// | [`deferred`](Self::deferred) | is about entities that only the handler finds | passes, the handler asks |
+/// | [`scoped`](Self::scoped) | accesses given entities | must be allowed to access all of them |
+/// | [`unscoped`](Self::unscoped) | returns no data of a single entity | is admitted |
+/// | [`filtered`](Self::filtered) | lists entities; the handler filters by [`Scope`](crate::Scope) | is admitted |
+/// | [`deferred`](Self::deferred) | accesses entities that only the handler finds | is admitted, the handler checks |
 /// | nothing | - | is refused |
 ///
-/// What the rule says of a dimension, it says once: a route that is scoped by a shop of its path, and learns of others
-/// from the body, is deferred over shops, and its handler asks for all of them.
+/// A rule declares each dimension once. If a route has a shop in its path and others in the body, its rule uses
+/// `deferred`, and the handler checks all of them.
 ///
-/// Being scoped by a shop, filtered or deferred over shops covers companies too, through the
-/// [`Directory`](crate::Directory): a shop whose company is not known is then refused to a key with a
-/// company list. Only an application that has no directory at all decides by what the rule names itself: a rule that is
-/// scoped by a company and a shop judges each by its own list.
+/// A rule that is scoped by, filters or defers shops also covers companies, through the
+/// [`Directory`](crate::Directory). If the company of a shop is unknown, keys with a company list are refused. Without
+/// any directory, only the dimensions that the rule names itself count: a rule that is scoped by a company and a shop
+/// checks each against its own list.
 ///
 /// # Example
 /// ```
@@ -53,12 +52,12 @@ use crate::{
 /// let search = Rule::resource("products").unscoped().method(Method::POST, Access::Read);
 /// # drop((orders, search));
 /// ```
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 #[must_use = "a rule does nothing until it is in a policy or a RequireLayer"]
 pub struct Rule {
     permission: PermissionDemand,
     kind: Option<Kind>,
-    /// Shared, as copies of a rule are many and these are its largest part.
+    /// In an `Arc`, because rules are cloned often and this is their largest part.
     dimensions: Arc<DimensionRules>,
     networks: NetworksDemand,
     origin: Option<Origin>,
@@ -69,6 +68,7 @@ pub struct Rule {
 /// Runs an expression for each demand of a rule, in the order in which a policy file has them.
 macro_rules! for_each_demand {
     ($rule:expr, $demand:ident => $run:expr) => {{
+        // INVARIANT: every demand that is named here is in the list below, and its fields in `Rule::FIELDS`.
         let Rule { permission, kind, dimensions, networks, origin, custom, concealed: _ } = $rule;
         for_each_demand!(@ $demand => $run; permission, kind, &**dimensions, networks, origin, custom);
     }};
@@ -81,12 +81,20 @@ macro_rules! for_each_demand {
 impl Rule {
     /// Demands read or write access to the resource, by the method of the request.
     pub fn resource(resource: impl Into<Cow<'static, str>>) -> Self {
-        Self { permission: PermissionDemand::new(Some(resource.into().into())), ..Self::default() }
+        Self { permission: PermissionDemand::new(Some(resource.into().into())), ..Self::authenticated() }
     }
 
     /// Demands a valid key and no permission: for routes like `GET /whoami`.
     pub fn authenticated() -> Self {
-        Self::default()
+        Self {
+            permission: PermissionDemand::new(None),
+            kind: None,
+            dimensions: Arc::default(),
+            networks: NetworksDemand::default(),
+            origin: None,
+            custom: CustomChecks::default(),
+            concealed: false,
+        }
     }
 
     /// The route is about this entity.
@@ -102,24 +110,22 @@ impl Rule {
         self
     }
 
-    /// The same for one dimension.
+    /// The route shows nothing that belongs to one entity of this dimension.
     pub fn unscoped_for(self, dimension: impl Into<Dimension>) -> Self {
         self.handling(dimension.into(), Handling::Unscoped)
     }
 
-    /// The route lists entities of the dimension, and its handler filters them by
-    /// [`Scope`](crate::Scope) or [`Principal::scope`]. If it answers other than with an error (4xx,
-    /// 5xx) and has not asked for the scope, the answer is withheld and becomes a 500. To ask for single ids is no
-    /// filter.
+    /// The route lists entities of the dimension, and its handler filters them by [`Scope`](crate::Scope) or
+    /// [`Principal::scope`]. If the handler succeeds (its response is no 4xx or 5xx) without having asked for the scope, the
+    /// response is replaced by a 500. To check single ids does not count.
     pub fn filtered(self, dimension: impl Into<Dimension>) -> Self {
         self.handling(dimension.into(), Handling::Filtered)
     }
 
-    /// Only the handler finds out which entities of the dimension the request is about, from the
-    /// body say, and asks for each with [`Principal::require`]. If it answers other than with an
-    /// error and no question was answered with yes ([`Scope::allows`](crate::Scope::allows) is one, too), the answer is
-    /// withheld and becomes a 500. A handler that reports denials in an answer of its own asks by
-    /// [`Principal::require_or_report`].
+    /// Only the handler finds out which entities of the dimension the request is about, for example from the body, and
+    /// calls [`Principal::require`] for each. If the handler succeeds and no such call
+    /// (or [`Scope::allows`](crate::Scope::allows)) has answered yes, the response is replaced by a 500. A handler that
+    /// reports denials in a successful response uses [`Principal::require_or_report`].
     pub fn deferred(self, dimension: impl Into<Dimension>) -> Self {
         self.handling(dimension.into(), Handling::Deferred)
     }
@@ -135,8 +141,7 @@ impl Rule {
         self
     }
 
-    /// Demands that the key is bound to networks. That the request comes from one of them is kept
-    /// for every key that has some, with or without this.
+    /// Requires a key that is bound to networks. The networks of a key are enforced by every rule, with or without this.
     pub const fn require_networks(mut self) -> Self {
         self.networks = NetworksDemand::REQUIRED;
         self
@@ -153,8 +158,8 @@ impl Rule {
         self
     }
 
-    /// Says what a method does here: a search by `POST` reads, a `PURGE` writes. What is said of `GET` holds for `HEAD`
-    /// as well, unless something else is said of that: routers serve it with the same handler.
+    /// Maps a method to read or write access: a search by `POST` reads, a `PURGE` writes. A mapping for `GET` also applies
+    /// to `HEAD`, unless `HEAD` has its own: routers serve both with the same handler.
     ///
     /// **WebSockets** are opened by a `GET` over HTTP/1.1 and by a `CONNECT` over HTTP/2 (RFC 8441), which is neither a
     /// reading nor a writing method until you say so. axum serves both with `any(handler)`:
@@ -177,18 +182,17 @@ impl Rule {
         self
     }
 
-    /// Shows a 403 as the 404 of a route that is not there (and a 400 or 405 too, which would give it away),
-    /// so that a key cannot find out what exists beyond its reach. The log still has the truth.
+    /// Replaces a 403 by the 404 of an unknown route (and a 400 or 405 too, which would reveal the route), so that a key
+    /// cannot find out what exists beyond its reach. The log keeps the real cause.
     ///
-    /// The two look the same to the byte: status, headers and their order, body. So must what your own code
-    /// answers where it finds nothing, or a foreign project is told from one that does not exist: have the
-    /// handler return [`Principal::not_found`], and the fallback of the router, if requests reach it,
-    /// [`Denial::not_found`], which a layer around them says in its dialect. The rule of that
+    /// The two are the same to the byte: status, headers and their order, body. The responses of your own code must be
+    /// the same, too, or a client could distinguish the project of another tenant from a missing one: where it finds
+    /// nothing, the handler returns [`Principal::not_found`], and the fallback of the router, if requests reach it,
+    /// [`Denial::not_found`], which the layer around them renders. The rule of that
     /// [fallback](crate::PolicyBuilder::fallback) is concealed as well. With axum every such response (and every
     /// 401) has an `Allow` that names all methods, as axum would otherwise name those of the route.
     ///
-    /// Conceal the rules of all methods of a route, or of none: where `GET` is shown and `DELETE` concealed,
-    /// the 404 of `DELETE` is that of any method without a rule, but the route is known.
+    /// Conceal all methods of a route, or none: if `GET` is visible, the client knows that the route exists.
     pub const fn concealed(mut self) -> Self {
         self.concealed = true;
         self
@@ -200,7 +204,7 @@ impl Rule {
         Ok(())
     }
 
-    /// Whether user code looks at requests.
+    /// Whether evaluating the rule runs user code.
     pub(crate) fn runs_user_code(&self) -> bool {
         let mut runs = false;
         for_each_demand!(self, demand => runs |= demand.runs_user_code());
@@ -220,7 +224,7 @@ impl Rule {
         &self.dimensions
     }
 
-    /// Evaluates every demand to its end.
+    /// Evaluates every demand, also after one has failed, and records each result.
     #[inline]
     pub(super) fn evaluate_all(&self, head: &Head<'_>, principal: &Principal, findings: &mut impl Findings) {
         for_each_demand!(self, demand => demand.evaluate(head, principal, findings));

@@ -45,15 +45,13 @@ pub struct Principal {
     directory: Directory,
     client: ClientAddress,
     bearer: bool,
-    /// Whether the system clock ends requests in flight when the key expires.
-    by_clock: bool,
-    /// The time that the gate has decided by; `None` if other middleware has created the principal.
-    decided_at: Option<SystemTime>,
+    /// The time at which the gate decided, if it has a clock of its own. The system clock then ends no request.
+    gate_time: Option<SystemTime>,
     /// The store, to ask for the current record; `None` if other middleware has created the principal.
     store: Option<Arc<dyn KeyStore>>,
     obligations: Vec<Obligation>,
     /// The bits of the dimensions that every rule so far has named; `None` if there was no rule.
-    said: Option<u8>,
+    named_bits: Option<u8>,
 }
 
 impl Principal {
@@ -67,11 +65,10 @@ impl Principal {
             directory,
             client,
             bearer: false,
-            by_clock: true,
-            decided_at: None,
+            gate_time: None,
             store: None,
             obligations: Vec::new(),
-            said: None,
+            named_bits: None,
         }
     }
 
@@ -81,33 +78,28 @@ impl Principal {
         (record, directory): (Arc<KeyRecord>, Directory),
         client: ClientAddress,
         bearer: bool,
-        by_clock: bool,
+        gate_time: Option<SystemTime>,
     ) -> Self {
         Self {
             record,
             directory,
             client,
             bearer,
-            by_clock,
-            decided_at: None,
+            gate_time,
             store: Some(store),
             obligations: Vec::new(),
-            said: None,
+            named_bits: None,
         }
     }
 
-    pub(crate) const fn decided_at(&self) -> Option<SystemTime> {
-        self.decided_at
-    }
-
-    pub(crate) const fn set_decided_at(&mut self, now: SystemTime) {
-        self.decided_at = Some(now);
+    pub(crate) const fn gate_time(&self) -> Option<SystemTime> {
+        self.gate_time
     }
 
     /// A watch over the record, for what outlives the handler.
     pub(crate) fn watch(&self) -> RevocationWatch {
         let watch = RevocationWatch::new(Arc::clone(&self.record));
-        if self.by_clock { watch } else { watch.without_clock() }
+        if self.gate_time.is_none() { watch } else { watch.without_clock() }
     }
 
     /// Asks the store whether the key may still do what it could when the request was admitted: for the
@@ -216,9 +208,9 @@ impl Principal {
     /// is not canonical, 403 for one that the key may not touch. Return it from the handler.
     pub fn require(&self, dimension: impl Into<Dimension>, id: &str) -> Result<(), Denial> {
         let dimension = dimension.into();
-        entity_allowed(self.record.grant(), &self.directory, &dimension, id, self.said())
+        entity_allowed(self.record.grant(), &self.directory, &dimension, id, self.named_bits())
             .map_err(|cause| self.deny(cause))?;
-        self.settle(&dimension, Handling::Deferred);
+        self.mark_checked(&dimension, Handling::Deferred);
         Ok(())
     }
 
@@ -243,7 +235,7 @@ impl Principal {
     /// ```
     pub fn require_or_report(&self, dimension: impl Into<Dimension>, id: &str) -> Result<(), Denial> {
         let dimension = dimension.into();
-        self.settle(&dimension, Handling::Deferred);
+        self.mark_checked(&dimension, Handling::Deferred);
         self.require(dimension, id)
     }
 
@@ -282,13 +274,13 @@ impl Principal {
     #[must_use]
     pub fn scope(&self, dimension: impl Into<Dimension>) -> Scope {
         let dimension = dimension.into();
-        self.settle(&dimension, Handling::Filtered);
+        self.mark_checked(&dimension, Handling::Filtered);
         Scope::new(self.clone(), dimension)
     }
 
     /// The bits of the standard dimensions that every rule on the way has named.
-    pub(crate) fn said(&self) -> u8 {
-        self.said.unwrap_or(0)
+    pub(crate) fn named_bits(&self) -> u8 {
+        self.named_bits.unwrap_or(0)
     }
 
     /// What the innermost rule leaves to the handler.
@@ -297,7 +289,7 @@ impl Principal {
     }
 
     pub(crate) fn add_obligation(&mut self, obligation: &Obligation) {
-        self.said = Some(self.said.unwrap_or(u8::MAX) & obligation.said);
+        self.named_bits = Some(self.named_bits.unwrap_or(u8::MAX) & obligation.named_bits);
         if !obligation.is_empty() {
             self.obligations.push(obligation.clone());
         }
@@ -312,8 +304,8 @@ impl Principal {
     }
 
     /// Marks the obligations as met that a check of this dimension, of this kind, meets.
-    pub(crate) fn settle(&self, dimension: &Dimension, asked: Handling) {
-        self.obligations.iter().for_each(|obligation| obligation.settle(dimension, asked));
+    pub(crate) fn mark_checked(&self, dimension: &Dimension, asked: Handling) {
+        self.obligations.iter().for_each(|obligation| obligation.mark_checked(dimension, asked));
     }
 }
 

@@ -31,7 +31,7 @@ pub(crate) enum Handling {
 #[derive(Clone, Debug)]
 pub struct Obligation {
     /// The bits of the standard dimensions that the rule names. They decide about the checks of the handler, too.
-    pub(crate) said: u8,
+    pub(crate) named_bits: u8,
     left: Option<Arc<Left>>,
 }
 
@@ -39,21 +39,26 @@ pub struct Obligation {
 struct Left {
     open: Arc<[(Dimension, Handling)]>,
     /// For each open dimension, whether the handler has met the obligation.
-    settled: Box<[AtomicBool]>,
+    is_met: Box<[AtomicBool]>,
     route: Option<Name>,
     concealed: bool,
 }
 
 impl Obligation {
     /// Empty if the handler has nothing to check and its denials are not concealed.
-    pub(crate) fn new(said: u8, open: &Arc<[(Dimension, Handling)]>, route: Option<&str>, concealed: bool) -> Self {
+    pub(crate) fn new(
+        named_bits: u8,
+        open: &Arc<[(Dimension, Handling)]>,
+        route: Option<&str>,
+        concealed: bool,
+    ) -> Self {
         if open.is_empty() && !concealed {
-            return Self { said, left: None };
+            return Self { named_bits, left: None };
         }
-        let settled = open.iter().map(|_| AtomicBool::new(false)).collect();
+        let is_met = open.iter().map(|_| AtomicBool::new(false)).collect();
         let route = route.map(|route| route.to_owned().into());
-        let left = Left { open: Arc::clone(open), settled, route, concealed };
-        Self { said, left: Some(Arc::new(left)) }
+        let left = Left { open: Arc::clone(open), is_met, route, concealed };
+        Self { named_bits, left: Some(Arc::new(left)) }
     }
 
     /// Whether the handler has nothing to check and its denials are not concealed.
@@ -70,17 +75,17 @@ impl Obligation {
 
     /// Each open dimension, how it is to be handled, and whether that was done.
     fn open(&self) -> impl Iterator<Item = (&Dimension, Handling, &AtomicBool)> {
-        let all = self.left.iter().flat_map(|left| left.open.iter().zip(&left.settled));
-        all.map(|((dimension, handling), settled)| (dimension, *handling, settled))
+        let all = self.left.iter().flat_map(|left| left.open.iter().zip(&left.is_met));
+        all.map(|((dimension, handling), is_met)| (dimension, *handling, is_met))
     }
 
     /// Marks the obligations as met that concern this dimension and this kind of check.
-    pub(crate) fn settle(&self, dimension: &Dimension, asked: Handling) {
-        for (open, handling, settled) in self.open() {
+    pub(crate) fn mark_checked(&self, dimension: &Dimension, asked: Handling) {
+        for (open, handling, is_met) in self.open() {
             // A check of a shop country is a check of its shop, too.
             let is_about = open == dimension || (*open == Dimension::SHOP && *dimension == Dimension::SHOP_COUNTRY);
             if is_about && handling == asked {
-                settled.store(true, Ordering::Release);
+                is_met.store(true, Ordering::Release);
             }
         }
     }
@@ -98,7 +103,7 @@ impl Obligation {
 
     /// The denial for the first obligation that the handler has not met.
     pub(crate) fn unmet(&self) -> Option<Denial> {
-        let (dimension, ..) = self.open().find(|(_, _, settled)| !settled.load(Ordering::Acquire))?;
+        let (dimension, ..) = self.open().find(|(_, _, is_met)| !is_met.load(Ordering::Acquire))?;
         Some(self.describe(Cause::ObligationUnmet(dimension.clone()).into()))
     }
 

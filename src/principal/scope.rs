@@ -68,7 +68,7 @@ impl Scope {
     pub fn allows(&self, id: &str) -> bool {
         let allowed = self.shows(id);
         if allowed {
-            self.principal.settle(&self.dimension, Handling::Deferred);
+            self.principal.mark_checked(&self.dimension, Handling::Deferred);
         }
         allowed
     }
@@ -76,7 +76,7 @@ impl Scope {
     fn shows(&self, id: &str) -> bool {
         {
             let (grant, directory) = (self.principal.record().grant(), self.principal.directory());
-            entity_allowed(grant, directory, &self.dimension, id, self.principal.said()).is_ok()
+            entity_allowed(grant, directory, &self.dimension, id, self.principal.named_bits()).is_ok()
         }
     }
 
@@ -102,7 +102,7 @@ impl Scope {
             Filter::Only(ids)
         };
         let inherits = *dimension == Dimension::SHOP || *dimension == Dimension::SHOP_COUNTRY;
-        let only_known = inherits && !allows_orphans(grant, dimension, directory, principal.said());
+        let only_known = inherits && !allows_orphans(grant, dimension, directory, principal.named_bits());
         match grant.listed(dimension) {
             Some((_, Restriction::Include(ids))) => only(&mut ids.iter()),
             _ if only_known && *dimension == Dimension::SHOP => only(&mut directory.shops()),

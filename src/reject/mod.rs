@@ -102,7 +102,7 @@ fn json<B: From<Bytes>>(denial: &Denial, body: &impl Serialize) -> Response<B> {
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
 #[cfg(feature = "axum")]
-const ALLOW_ALL: HeaderValue = HeaderValue::from_static(crate::check::permission::ALL_METHODS);
+const ALLOW_STANDARD_METHODS: HeaderValue = HeaderValue::from_static(crate::check::permission::STANDARD_METHODS);
 
 /// Renders the denial, and puts it into the extensions of the response.
 #[cold]
@@ -146,7 +146,7 @@ fn as_without_route<B: 'static>(response: &mut Response<B>, denial: &Denial) {
         response.headers_mut().entry(CONTENT_LENGTH).or_insert_with(|| length.into());
     }
     // Otherwise axum would list the methods of the route if the request has another method.
-    response.headers_mut().entry(ALLOW).or_insert(ALLOW_ALL);
+    response.headers_mut().entry(ALLOW).or_insert(ALLOW_STANDARD_METHODS);
 }
 
 #[cfg(not(feature = "axum"))]

@@ -59,7 +59,7 @@ where
             StateProj::Forward { future, obligation, context, config } => {
                 let mut polled = future.poll(cx);
                 if let Poll::Ready(Ok(response)) = &mut polled
-                    && let Some(denial) = raised_or_unsettled(response, obligation.as_ref())
+                    && let Some(denial) = raised_or_unmet(response, obligation.as_ref())
                 {
                     *response = config.refuse(denial.in_context(context.take().unwrap_or_default()));
                 }
@@ -76,7 +76,7 @@ where
 /// Returns the denial that the handler returned, so that it is rendered in the dialect of the layer. Otherwise returns
 /// a denial if the handler succeeded but did not meet its obligation: its response is then withheld.
 #[inline]
-pub(crate) fn raised_or_unsettled<B>(response: &mut Response<B>, obligation: Option<&Obligation>) -> Option<Denial> {
+pub(crate) fn raised_or_unmet<B>(response: &mut Response<B>, obligation: Option<&Obligation>) -> Option<Denial> {
     if response.extensions_mut().remove::<HandlerDenial>().is_some()
         && let Some(denial) = response.extensions_mut().remove::<Denial>()
     {

@@ -4,5 +4,5 @@ mod future;
 mod layer;
 mod service;
 
-pub(crate) use self::future::raised_or_unsettled;
+pub(crate) use self::future::raised_or_unmet;
 pub use self::{future::ResponseFuture, layer::RequireLayer, service::Require};

@@ -249,8 +249,8 @@ impl Actor<'_> {
     ///
     /// # Errors
     /// If the date is beyond the year 9999, or the store fails.
-    pub async fn purge(&self, dead_since: SystemTime) -> Result<usize, StoreError> {
-        Ok(self.apply(Change::Purge { dead_since }).await?.count)
+    pub async fn purge(&self, ended_before: SystemTime) -> Result<usize, StoreError> {
+        Ok(self.apply(Change::Purge { ended_before }).await?.count)
     }
 
     /// Removes audit records that are older than this, and says how many. The newest of them stays, and so does what was

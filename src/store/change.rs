@@ -22,7 +22,7 @@ pub(crate) enum Change {
     Rotate { id: KeyId, overlap: Overlap },
     Revoke { id: KeyId, reason: String },
     Delete { id: KeyId },
-    Purge { dead_since: SystemTime },
+    Purge { ended_before: SystemTime },
     PruneAudit { before: SystemTime },
     Settings(Modify<StoreSettings>),
 }

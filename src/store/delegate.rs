@@ -1,4 +1,4 @@
-//! Stores that ask another store.
+//! Delegation of [`KeyStore`] to another store.
 
 use std::sync::Arc;
 
@@ -37,21 +37,21 @@ macro_rules! delegate {
 }
 pub(crate) use delegate;
 
-/// A store that has all keys in memory, with the settings that stay as they are while it is open.
+/// The index of a store, with the settings that are fixed while the store is open.
 #[derive(Clone)]
-pub(crate) struct InMemory {
+pub(crate) struct IndexedKeys {
     pub(crate) index: Arc<Index>,
     format: KeyFormat,
     dimensions: Vec<Dimension>,
 }
 
-impl InMemory {
+impl IndexedKeys {
     pub(crate) fn new(index: Arc<Index>, settings: &StoreSettings) -> Self {
         Self { index, format: settings.format.clone(), dimensions: settings.dimensions.clone() }
     }
 }
 
-impl KeyStore for InMemory {
+impl KeyStore for IndexedKeys {
     fn lookup(&self, digest: &Digest) -> Lookup {
         self.index.lookup(digest)
     }

@@ -22,7 +22,7 @@ use crate::{
     regular_file,
     store::{
         KeyStore, StoreSettings,
-        delegate::{InMemory, delegate},
+        delegate::{IndexedKeys, delegate},
         index::{Entry, Index, MarkStaleOnDrop},
         join::JoinOnDrop,
         report::{self, Report},
@@ -69,7 +69,7 @@ use crate::{
 pub struct FileStore(Arc<Handle>);
 
 struct Handle {
-    keys: InMemory,
+    keys: IndexedKeys,
     status: Arc<ArcSwap<FileStatus>>,
     /// None only while it is dropped.
     alive: Option<mpsc::Sender<()>>,
@@ -138,7 +138,7 @@ impl FileStore {
         let status = Arc::new(ArcSwap::from_pointee(status));
         let revoked = entries.iter().filter(|(_, entry)| is_revoked(entry)).map(|(digest, _)| *digest).collect();
         let index = Arc::new(Index::new(entries, directory));
-        let keys = InMemory::new(Arc::clone(&index), &settings);
+        let keys = IndexedKeys::new(Arc::clone(&index), &settings);
         let watcher = Watcher {
             path: path.clone(),
             settings,

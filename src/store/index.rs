@@ -16,12 +16,12 @@ use crate::{
     },
 };
 
-/// A look-up takes no lock and never waits for a writer.
+/// All keys of a store. A look-up takes no lock and never waits for a writer.
 pub(crate) struct Index {
     newest: SnapshotCell,
     /// Set while the index may be out of date.
     stale: AtomicBool,
-    /// Until when look-ups may be answered, by [`clock::now`]; `u64::MAX` if there is no limit.
+    /// When look-ups stop being answered, in nanoseconds of [`clock::now`]; `u64::MAX` if there is no limit.
     deadline: AtomicU64,
 }
 
@@ -72,7 +72,7 @@ impl Index {
             let why = "the lease has run out: what others have changed since is not known";
             return Lookup::ready(Err(StoreError::unavailable(why)));
         }
-        self.newest.read_moment(|keys, directory| {
+        self.newest.read_with_directory(|keys, directory| {
             let found = match keys.get(digest) {
                 Some(Entry::Record(record)) => Ok(Some(Arc::clone(record))),
                 Some(Entry::Unreadable(why)) => Err(StoreError::unreadable(&**why)),
@@ -95,7 +95,8 @@ impl Index {
                 keys.put(&digest, entry, directories.as_ref(), &mut replaced);
             }
             // Keys whose records are unchanged, but which lose access by the new directory.
-            let narrowed = directories.iter().flat_map(|directories| directories.narrowed(keys)).collect::<Vec<_>>();
+            let narrowed =
+                directories.iter().flat_map(|directories| directories.entries_losing_access(keys)).collect::<Vec<_>>();
             for (digest, entry) in narrowed {
                 keys.put(&digest, Some(entry), directories.as_ref(), &mut replaced);
             }
@@ -104,7 +105,7 @@ impl Index {
             }
             replaced
         });
-        replaced.into_iter().for_each(Replaced::tell);
+        replaced.into_iter().for_each(Replaced::end_requests);
     }
 
     /// Replaces all entries and the directory at once.
@@ -114,7 +115,9 @@ impl Index {
             let mut replaced = Vec::new();
             let entries = entries.into_iter().map(|(digest, entry)| {
                 let entry = match keys.get(&digest) {
-                    Some(old) => follow(old, Some(entry.clone()), Some(&directories), &mut replaced).unwrap_or(entry),
+                    Some(old) => {
+                        merge_entry(old, Some(entry.clone()), Some(&directories), &mut replaced).unwrap_or(entry)
+                    }
                     None => entry,
                 };
                 (digest, entry)
@@ -122,11 +125,11 @@ impl Index {
             let mut new = Snapshot::new(entries, directories.new.clone());
             new.share(keys);
             let gone = keys.parts().flatten().filter(|(digest, _)| new.get(digest).is_none());
-            gone.for_each(|(_, entry)| drop(follow(entry, None, None, &mut replaced)));
+            gone.for_each(|(_, entry)| drop(merge_entry(entry, None, None, &mut replaced)));
             *keys = new;
             replaced
         });
-        replaced.into_iter().for_each(Replaced::tell);
+        replaced.into_iter().for_each(Replaced::end_requests);
     }
 
     pub(crate) fn directory(&self) -> Directory {
@@ -166,8 +169,9 @@ impl Index {
         self.stale.load(Ordering::Acquire)
     }
 
-    /// Whether look-ups find the record that a change was applied to.
-    pub(crate) fn knows(&self, edit: &crate::store::audit::Edit) -> bool {
+    /// Whether the index holds what the store held before this edit. If not, it has missed a change and must be
+    /// reloaded.
+    pub(crate) fn holds_state_before(&self, edit: &crate::store::audit::Edit) -> bool {
         let entry = edit.digest.and_then(|digest| self.newest.read(|keys| keys.get(&digest).cloned()));
         match (&edit.key, &edit.before, entry) {
             (None, ..) => true,
@@ -192,17 +196,17 @@ impl Directories {
         Self { difference: old.difference(&new), old, new }
     }
 
-    fn narrow(&self, old: &KeyRecord, new: &KeyRecord) -> bool {
+    fn revokes_access(&self, old: &KeyRecord, new: &KeyRecord) -> bool {
         directory_revokes_access((old.grant(), &self.old), (new.grant(), &self.new), &self.difference)
     }
 
-    /// Copies the record of each key that loses access by the new directory.
-    fn narrowed(&self, keys: &Snapshot) -> Vec<(Digest, Entry)> {
+    /// The entries of all keys that lose access through the new directory.
+    fn entries_losing_access(&self, keys: &Snapshot) -> Vec<(Digest, Entry)> {
         if self.difference.is_none() {
             return Vec::new();
         }
         let narrowed = |entry: &Entry| match entry {
-            Entry::Record(record) if self.narrow(record, record) => Some(Entry::Record(Arc::clone(record))),
+            Entry::Record(record) if self.revokes_access(record, record) => Some(Entry::Record(Arc::clone(record))),
             _ => None,
         };
         keys.parts().flatten().filter_map(|(digest, entry)| Some((*digest, narrowed(entry)?))).collect()
@@ -220,7 +224,7 @@ impl Snapshot {
     ) {
         let Some(part) = self.part_mut(digest) else { return };
         let entry = match part.get(digest) {
-            Some(old) => follow(old, entry, directories, replaced),
+            Some(old) => merge_entry(old, entry, directories, replaced),
             None => entry,
         };
         match entry {
@@ -230,7 +234,7 @@ impl Snapshot {
     }
 }
 
-/// A record that was replaced. Once no look-up finds it, the requests that have found it are told why it ended.
+/// A record that was replaced, and why the requests that have found it must end, if they must.
 struct Replaced {
     old: Arc<KeyRecord>,
     new: Option<Arc<KeyRecord>>,
@@ -238,7 +242,8 @@ struct Replaced {
 }
 
 impl Replaced {
-    fn tell(self) {
+    /// INVARIANT: the new snapshot is published, so that no look-up finds the old record any more.
+    fn end_requests(self) {
         // Requests may have marked the old record as used until now.
         if let (Some(new), Some(time)) = (&self.new, self.old.last_used()) {
             new.mark_used(time);
@@ -249,8 +254,9 @@ impl Replaced {
     }
 }
 
-/// The entry that replaces another. It is the old one if nothing has changed and the key loses no access.
-fn follow(
+/// Chooses the entry to store, and notes the record that it replaces. It is the old entry if nothing has changed and
+/// the key loses no access, or if the old record is revoked and the new one is not.
+fn merge_entry(
     old: &Entry,
     new: Option<Entry>,
     directories: Option<&Directories>,
@@ -262,14 +268,14 @@ fn follow(
         return new;
     };
     if old.revoked_at().is_some() && record.revoked_at().is_none() {
-        return Some(Entry::Record(Arc::clone(old))); // revoked is for good, whatever was restored
+        return Some(Entry::Record(Arc::clone(old))); // a revocation is permanent, even if a backup without it is loaded
     }
-    let narrowed = directories.is_some_and(|directories| directories.narrow(old, &record));
+    let narrowed = directories.is_some_and(|directories| directories.revokes_access(old, &record));
     if *old == record && !narrowed {
         record.last_used().into_iter().for_each(|time| old.mark_used(time));
         return Some(Entry::Record(Arc::clone(old)));
     }
-    // An unchanged record that must end its requests continues as a copy with a signal of its own.
+    // The record is unchanged, but its requests must end: store a copy, which gets a signal of its own.
     let record = if Arc::ptr_eq(old, &record) { Arc::new(KeyRecord::clone(old)) } else { record };
     old.last_used().into_iter().for_each(|time| record.mark_used(time));
     let end = SignalCell::hand_over(old, &record, narrowed);
@@ -279,7 +285,7 @@ fn follow(
 
 /// For stores that record when keys were used.
 impl Index {
-    /// Adds uses to records that are known in memory and not yet stored.
+    /// Copies newer last-use times from memory into records that were read from the database.
     pub(crate) fn add_uses<'r>(&self, records: impl IntoIterator<Item = &'r Arc<KeyRecord>>) {
         for record in records {
             let used = self.newest.read(|keys| match keys.get(record.digest()) {

@@ -13,7 +13,7 @@ use crate::{
         change::{Applied, Change},
         index::Entry,
         validate::{
-            date, invalid, validate_grant, validate_label, validate_name, validate_no_secret,
+            contains_secret, date, invalid, validate_grant, validate_label, validate_name, validate_no_secret,
             validate_no_secret_in_grant, validate_readable, validate_record,
         },
     },
@@ -27,7 +27,7 @@ pub(crate) trait KeySource {
     fn by_digest(&self, digest: &Digest) -> Result<bool, StoreError>;
 
     /// Keys that were revoked or had expired by this time.
-    fn dead_since(&self, time: SystemTime) -> Result<Vec<Arc<KeyRecord>>, StoreError>;
+    fn ended_before(&self, time: SystemTime) -> Result<Vec<Arc<KeyRecord>>, StoreError>;
 
     /// Whether a key with this digest was ever revoked in this store, even if its record is gone.
     fn was_revoked(&self, digest: &Digest) -> Result<bool, StoreError>;
@@ -53,14 +53,14 @@ pub(crate) enum Row {
 pub(crate) struct Plan {
     pub(crate) edits: Vec<Edit>,
     pub(crate) settings: Option<StoreSettings>,
-    /// Audit records older than this go, all but the newest of them: whoever has looked since has seen that one at least,
-    /// and finds there where he stood and all that followed, though he has not looked for a moment.
+    /// Audit records older than this are deleted, except the newest of them. A process continues from the last record
+    /// that it has read; one that has read anything since that time still finds its position.
     pub(crate) prune: Option<SystemTime>,
     pub(crate) applied: Applied,
 }
 
 /// The minimum age of audit records that are pruned: processes that lag behind learn from them what has changed.
-const YOUNGEST_PRUNED: Duration = Duration::from_secs(3600);
+const MIN_PRUNE_AGE: Duration = Duration::from_secs(3600);
 
 /// Plans a change.
 pub(crate) fn plan(
@@ -77,13 +77,13 @@ pub(crate) fn plan(
         Change::Issue(new) => issue(&mut plan, new, None, table, settings, now)?,
         Change::Import(records) => import(&mut plan, records, table, settings)?,
         Change::Rename { id, name } => {
-            let old = found(table, &id)?;
+            let old = require_record(table, &id)?;
             validate_key_name(&name, table, settings)?;
             let renamed = old.revise().name(name).build();
             plan.edit(Action::Renamed, Some(old), renamed, None);
         }
         Change::Grant { id, change } => {
-            let old = found(table, &id)?;
+            let old = require_record(table, &id)?;
             if old.revoked_at().is_some() {
                 return Err(StoreError::conflict(format!("the key {id} is revoked, for good; issue a new one")));
             }
@@ -105,26 +105,27 @@ pub(crate) fn plan(
                     let revoked = old.revise().revoked_at(now).revocation_reason(reason.clone()).build();
                     plan.edit(Action::Revoked, Some(old), revoked, reason);
                 }
-                // If the record becomes readable again, it is revoked.
-                Row::Unreadable(digest, _) => plan.unread(Action::Revoked, id, digest, reason),
+                // Write the revocation although the record cannot be read: it takes effect when the record becomes
+                // readable.
+                Row::Unreadable(digest, _) => plan.edit_unreadable(Action::Revoked, id, digest, reason),
             }
         }
         Change::Delete { id } => match table.by_id(&id)? {
             Row::Absent => return Err(unknown(&id)),
-            Row::Found(old) => plan.forget(Action::Deleted, old),
-            Row::Unreadable(digest, _) => plan.unread(Action::Deleted, id, digest, None),
+            Row::Found(old) => plan.remove(Action::Deleted, old),
+            Row::Unreadable(digest, _) => plan.edit_unreadable(Action::Deleted, id, digest, None),
         },
-        Change::Purge { dead_since } => {
+        Change::Purge { ended_before } => {
             // Stores cannot represent other times, and each would round differently.
-            let dead_since = timestamp::whole_micros(dead_since).map_err(invalid)?;
-            for old in table.dead_since(dead_since)? {
-                plan.forget(Action::Purged, old);
+            let ended_before = timestamp::whole_micros(ended_before).map_err(invalid)?;
+            for old in table.ended_before(ended_before)? {
+                plan.remove(Action::Purged, old);
             }
             plan.applied.count = plan.edits.len();
             plan.applied.records.clear();
         }
         Change::PruneAudit { before } => {
-            if now.duration_since(before).unwrap_or_default() < YOUNGEST_PRUNED {
+            if now.duration_since(before).unwrap_or_default() < MIN_PRUNE_AGE {
                 let message =
                     "audit records of the last hour are kept: other processes learn from them what has changed";
                 return Err(StoreError::invalid(message));
@@ -182,7 +183,7 @@ impl Plan {
     }
 
     /// An edit of a key whose record cannot be read.
-    fn unread(&mut self, action: Action, id: KeyId, digest: Option<Digest>, note: Option<String>) {
+    fn edit_unreadable(&mut self, action: Action, id: KeyId, digest: Option<Digest>, note: Option<String>) {
         let key = Some(id);
         self.edits.push(Edit { action, key, digest, before: None, after: None, note, settings: None });
     }
@@ -195,7 +196,7 @@ impl Plan {
         self.edits.push(Edit { action, key, digest, before, after, note, settings: None });
     }
 
-    fn forget(&mut self, action: Action, old: Arc<KeyRecord>) {
+    fn remove(&mut self, action: Action, old: Arc<KeyRecord>) {
         self.applied.records.push(Arc::clone(&old));
         let (key, digest) = (Some(old.id().clone()), Some(*old.digest()));
         self.edits.push(Edit { action, key, digest, before: Some(old), after: None, note: None, settings: None });
@@ -212,7 +213,7 @@ fn issue(
 ) -> Result<(), StoreError> {
     validate_key_name(&new.name, table, settings)?;
     for (what, text) in [("kind", &new.kind), ("tenant", &new.tenant)] {
-        // First, as the other error may quote the text.
+        // Before `validate_name`, whose error may quote the text.
         validate_no_secret(what, text.as_deref().unwrap_or_default(), table, settings)?;
         validate_name(what, text.as_deref())?;
     }
@@ -253,12 +254,12 @@ fn rotate(
     settings: &StoreSettings,
     now: SystemTime,
 ) -> Result<(), StoreError> {
-    let old = found(table, id)?;
+    let old = require_record(table, id)?;
     let is_alive = |record: &KeyRecord| !matches!(record.status(now), Status::Revoked | Status::Expired);
     if !is_alive(&old) {
         return Err(StoreError::conflict(format!("the key {id} is not alive; issue a new one")));
     }
-    // At most two secrets of a key are valid at a time. A second successor would be a third.
+    // At most two secrets of a key are valid at a time. With a second successor there would be three.
     if let Some(successor) = old.replaced_by()
         && let Row::Found(living) = table.by_id(successor)?
         && is_alive(&living)
@@ -309,6 +310,11 @@ fn import(
             continue;
         }
         let id = record.id().clone();
+        // First, as other errors name the id.
+        if Digest::from_key(id.as_str().as_bytes()) == *record.digest() {
+            return Err(contains_secret("id"));
+        }
+        validate_no_secret("id", id.as_str(), table, settings)?;
         if !matches!(table.by_id(&id)?, Row::Absent) || !ids.insert(id.clone()) || !digests.insert(*record.digest()) {
             return Err(StoreError::conflict(format!("another key has the id or the digest of {id}")));
         }
@@ -323,18 +329,19 @@ fn import(
 
 fn validate_key_name(name: &str, table: &impl KeySource, settings: &StoreSettings) -> Result<(), StoreError> {
     if name.is_empty() {
-        return Err(StoreError::invalid("name: a key has one, for people"));
+        return Err(StoreError::invalid("name: is required"));
     }
     validate_label("name", name, 256)?;
     validate_no_secret("name", name, table, settings)
 }
 
-fn found(table: &impl KeySource, id: &KeyId) -> Result<Arc<KeyRecord>, StoreError> {
+fn require_record(table: &impl KeySource, id: &KeyId) -> Result<Arc<KeyRecord>, StoreError> {
     match table.by_id(id)? {
         Row::Found(record) => Ok(record),
         Row::Absent => Err(unknown(id)),
         Row::Unreadable(_, why) => {
-            let message = format!("the record of {id} cannot be read, so the key is refused ({why}); revoke or delete it");
+            let message =
+                format!("the record of {id} cannot be read, so the key is refused ({why}); revoke or delete it");
             Err(StoreError::unreadable(message))
         }
     }
@@ -354,6 +361,6 @@ pub(crate) fn entries(edits: &[Edit]) -> impl Iterator<Item = (Digest, Option<En
 }
 
 /// Whether the key was revoked or had expired by this time.
-pub(crate) fn dead_since(record: &KeyRecord, time: SystemTime) -> bool {
+pub(crate) fn ended_before(record: &KeyRecord, time: SystemTime) -> bool {
     [record.revoked_at(), record.expires_at()].into_iter().flatten().any(|end| end <= time)
 }

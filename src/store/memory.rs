@@ -193,8 +193,8 @@ impl KeySource for Records {
         Ok(self.revoked.contains(digest))
     }
 
-    fn dead_since(&self, time: SystemTime) -> Result<Vec<Arc<KeyRecord>>, StoreError> {
-        Ok(self.by_id.values().filter(|record| lifecycle::dead_since(record, time)).cloned().collect())
+    fn ended_before(&self, time: SystemTime) -> Result<Vec<Arc<KeyRecord>>, StoreError> {
+        Ok(self.by_id.values().filter(|record| lifecycle::ended_before(record, time)).cloned().collect())
     }
 
     fn audit_before(&self, time: SystemTime) -> Result<usize, StoreError> {

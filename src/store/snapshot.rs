@@ -146,12 +146,12 @@ impl SnapshotCell {
     /// Reads the newest snapshot: that of the last change that has returned, or a newer one.
     #[inline]
     pub(crate) fn read<T>(&self, mut look: impl FnMut(&Snapshot) -> T) -> T {
-        self.read_moment(|snapshot, _| look(snapshot))
+        self.read_with_directory(|snapshot, _| look(snapshot))
     }
 
     /// The same, with the directory of the snapshot, which is cheap to clone on this thread.
     #[inline]
-    pub(crate) fn read_moment<T>(&self, mut look: impl FnMut(&Snapshot, &Directory) -> T) -> T {
+    pub(crate) fn read_with_directory<T>(&self, mut look: impl FnMut(&Snapshot, &Directory) -> T) -> T {
         // Read the version before the snapshot: a snapshot that was read earlier could be older than the version.
         let generation = self.generation.load(Ordering::Acquire);
         let known = SEEN.try_with(|seen| {

@@ -499,6 +499,43 @@ async fn checks_see_the_time_that_the_gate_decides_by() {
     assert!(before <= now && now <= SystemTime::now(), "{now:?}");
 }
 
+/// An explanation is by the time that it was asked for, and an operation by the present: a principal may be kept for hours.
+#[tokio::test]
+async fn explanations_and_operations_have_their_own_time() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let note = Arc::clone(&seen);
+    let rule = Rule::resource("products").unscoped().check(move |head: &Head<'_>| {
+        note.lock().unwrap().push(head.now());
+        Ok(())
+    });
+    let policy = Policy::builder().route("/", rule).build().unwrap();
+    let kept = Arc::new(Mutex::new(None));
+    let service = |authenticate: AuthenticateLayer| {
+        let kept = Arc::clone(&kept);
+        authenticate.layer(tower::service_fn(move |request: Request<Full<Bytes>>| {
+            *kept.lock().unwrap() = request.extensions().get::<Principal>().cloned();
+            std::future::ready(Ok::<_, std::convert::Infallible>(http::Response::new(Full::<Bytes>::default())))
+        }))
+    };
+    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000);
+    let by_system = || AuthenticateLayer::new(store(products_reader()));
+    for (layer, expected) in [(by_system(), None), (by_system().with_clock(move || time), Some(time))] {
+        assert_eq!(send(service(layer), get_with_key("/")).await.0, StatusCode::OK);
+        let principal = kept.lock().unwrap().take().unwrap();
+        let asked = time + Duration::from_secs(7);
+        assert!(policy.explain(&principal, &Head::new(&get("/")), asked).is_allowed());
+        tokio::time::sleep(Duration::from_millis(1_100)).await;
+        let before = SystemTime::now() - Duration::from_secs(1);
+        policy.authorize_operation(&principal, &Method::GET, "/").unwrap();
+        let all: Vec<_> = seen.lock().unwrap().drain(..).collect();
+        assert_eq!(all[0], asked);
+        match expected {
+            Some(time) => assert_eq!(all[1], time),
+            None => assert!(before <= all[1], "{:?}", all[1]),
+        }
+    }
+}
+
 fn get_with_key(path: &str) -> Request<Full<Bytes>> {
     Request::get(path).header("x-api-key", KEY).body(Full::default()).unwrap()
 }

@@ -134,6 +134,29 @@ async fn a_clock_that_goes_on_while_a_handler_runs_is_asked_again() {
     assert_eq!(authz.layer(handler).oneshot(request("/", &key)).await.unwrap().status(), 401);
 }
 
+/// A rotation sets an expiry on a key that had none. It ends requests that have found the key before, by the clock of the
+/// layer as well.
+#[tokio::test]
+async fn an_overlap_ends_a_request_that_has_found_the_key_without_an_expiry() {
+    let store = MemoryStore::new();
+    let key = store.as_actor("test").issue(NewKey::new("k", Grant::default())).await.unwrap();
+    let policy = Policy::builder().route("/", Rule::authenticated().unscoped()).build().unwrap();
+    let shown = Arc::new(Mutex::new(SystemTime::now()));
+    let clock = Arc::clone(&shown);
+    let authz = Authz::new(store.clone(), policy).with_clock(move || *clock.lock().unwrap());
+    let handler = service_fn(move |request: Request<Body>| {
+        let (shown, store) = (Arc::clone(&shown), store.clone());
+        let id = request.extensions().get::<Principal>().unwrap().key_id().clone();
+        async move {
+            tokio::task::yield_now().await;
+            store.as_actor("test").rotate(&id, Overlap::For(Duration::from_secs(3600))).await.unwrap();
+            *shown.lock().unwrap() += Duration::from_secs(3700);
+            Ok::<_, Infallible>(Response::new(Body::from("done")))
+        }
+    });
+    assert_eq!(authz.layer(handler).oneshot(request("/", &key)).await.unwrap().status(), 401);
+}
+
 #[tokio::test]
 async fn whoever_waits_for_the_end_hears_of_an_expiry() {
     let store = MemoryStore::new();

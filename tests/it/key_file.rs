@@ -88,10 +88,7 @@ fn whatever_is_wrong_is_named_with_its_place() {
         (r#"{"keys":[]} x"#, "trailing characters"),
         (r#"{"keys":[],"directory":[[]]}"#, "directory: invalid type: sequence, expected an object"),
         (r#"{"keys":[],"directory":{"shops":[["de"]]}}"#, "directory.shops[0]: invalid type: sequence"),
-        (
-            r#"{"keys":[],"directory":{"shops":[{"key":"de"},{"key":"de"}]}}"#,
-            "directory shop \"de\": duplicate shop",
-        ),
+        (r#"{"keys":[],"directory":{"shops":[{"key":"de"},{"key":"de"}]}}"#, "directory shop \"de\": duplicate shop"),
     ] {
         let error = KeyFile::parse(text, "keys.json").unwrap_err().to_string();
         assert!(error.contains(message), "{text}\n  {error}");

@@ -52,8 +52,14 @@ async fn a_whole_key_in_place_of_an_id_is_refused() {
     let issued = MemoryStore::new().as_actor("test").issue(NewKey::new("n", Grant::default())).await.unwrap();
     let key = issued.api_key.expose();
     let text = format!(r#"{{"keys":[{{"id":"{key}","name":"n","digest":"{}"}}]}}"#, ApiKey::new(key).digest());
-    let error = KeyFile::parse(&text, "keys.json").unwrap_err().to_string();
-    assert!(error.starts_with("keys.json: keys[0]: the whole API key") && !leaks(&error, key), "{error}");
+    for field in ["id", "name", "kind", "tenant", "revocation_reason", "replaces", "replaced_by"] {
+        let digest = ApiKey::new(key).digest();
+        let id = if field == "id" { "" } else { r#""id":"k","# };
+        let text = format!(r#"{{"keys":[{{{id}"{field}":"{key}","digest":"{digest}"}}]}}"#);
+        let error = KeyFile::parse(&text, "keys.json").unwrap_err().to_string();
+        let wanted = format!("keys.json: keys[0]: {field}: this is the whole API key");
+        assert!(error.starts_with(&wanted) && !leaks(&error, key), "{error}");
+    }
     // The key is not repeated either if the record has a second error.
     let error = KeyFile::parse(&text.replace("digest", "digst"), "keys.json").unwrap_err().to_string();
     assert!(

@@ -39,7 +39,6 @@ impl<'a> Known<'a> {
         let mut known = Self { declared: Vec::new(), own };
         for (name, grammar) in file.map(|Object(Grammars(grammars))| grammars).unwrap_or_default() {
             let location = format!("dimensions.{name}");
-            known.agree(&name, &grammar).map_err(|error| error.at(&location))?;
             let ids = match (&*grammar, known.own(&name)) {
                 ("custom", Some(own)) => own.ids(),
                 ("custom", None) => {
@@ -49,9 +48,10 @@ impl<'a> Known<'a> {
                 }
                 (grammar, _) => IdGrammar::named(grammar).ok_or_else(|| {
                     let expected = "expected one of `number`, `slug`, `opaque`, `custom`";
-                    ConfigError::new(format!("unknown variant `{grammar}`, {expected}")).at(location)
+                    ConfigError::new(format!("unknown variant `{grammar}`, {expected}")).at(&location)
                 })?,
             };
+            known.agree(&name, &grammar).map_err(|error| error.at(&location))?;
             known.declared.push(Dimension::declared(name, ids));
         }
         Ok(known)

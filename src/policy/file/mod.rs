@@ -92,7 +92,7 @@ impl Policy {
             #[serde(skip_serializing_if = "Option::is_none")]
             fallback: Option<RuleFile<'a>>,
         }
-        // Whole, so that what is added to policies cannot be forgotten here.
+        // INVARIANT: every field is named here, so that a new one cannot be forgotten.
         let Self {
             entries: _,
             by_pattern: _,
@@ -248,7 +248,7 @@ impl Policy {
         let mut found = BTreeMap::new();
         let all = || rules(self.by_path_order(), self.fallback.as_ref()).map(|(_, rule)| rule.dimensions());
         // Where ids are read the grammar counts; else it may be that of a mere name.
-        let named = all().flat_map(|relations| relations.read()).chain(all().flat_map(|relations| relations.named()));
+        let named = all().flat_map(|rules| rules.parsed()).chain(all().flat_map(|rules| rules.declared()));
         for dimension in named {
             found.entry(dimension.name()).or_insert(dimension);
         }

@@ -3,13 +3,13 @@ use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
 use super::dimensions::Known;
 use crate::{
-    check::PUBLIC_OR_KEY,
+    check::ONE_OF_THREE,
     error::ConfigError,
     json::Fields,
     policy::{RouteAction, RouteEntry, Rule},
 };
 
-/// The action of a route, to be written. A fallback has no path.
+/// A route and its action, for serialization. A fallback has no path.
 pub(super) struct RuleFile<'p> {
     pub(super) path: Option<&'p str>,
     pub(super) method: Option<&'p Method>,
@@ -69,16 +69,21 @@ fn parse(text: &str) -> Result<Fields<'_>, ConfigError> {
 
 fn read_action(mut fields: Fields<'_>, known: &Known<'_>) -> Result<RouteAction, ConfigError> {
     if !fields.take_or_default::<bool>("public")? {
-        return Rule::read(&mut fields, &|name| known.find(name)).map(RouteAction::Rule);
+        let rule = Rule::read(&mut fields, &|name| known.find(name))?;
+        // A demand that forgets one of its fields must not look as if it had read it.
+        fields.finish("no demand reads this field")?;
+        return Ok(RouteAction::Rule(rule));
     }
     if fields.take::<String>("resource")?.is_some() || fields.take_or_default::<bool>("authenticated")? {
-        return Err(ConfigError::new(PUBLIC_OR_KEY));
+        return Err(ConfigError::new(ONE_OF_THREE));
     }
-    // Nobody must believe that a public route keeps what is said beside.
-    match fields.left() {
-        Some(field) => {
-            Err(ConfigError::new("the route is public: no key is looked at, and nothing demanded").at(field))
+    // A public route enforces nothing, so reject fields that suggest otherwise. False says as much as an absent field.
+    const PUBLIC: &str = "the route is public: no key is looked at, and nothing demanded";
+    for field in ["unscoped", "require_networks", "concealed"] {
+        if fields.take_or_default(field)? {
+            return Err(ConfigError::new(PUBLIC).at(field));
         }
-        None => Ok(RouteAction::Public),
     }
+    fields.finish(PUBLIC)?;
+    Ok(RouteAction::Public)
 }

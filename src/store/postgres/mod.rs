@@ -27,7 +27,7 @@ use crate::{
     store::{
         AuditQuery, AuditRecord, KeyQuery, KeyStore, Lookup, Page, StoreError, StoreSettings,
         admin::{Backend, BackendOutcome, Sealed},
-        delegate::{InMemory, delegate},
+        delegate::{IndexedKeys, delegate},
         join::JoinOnDrop,
         lifecycle::{Row, unknown},
     },
@@ -122,7 +122,7 @@ use crate::{
 pub struct PostgresStore(Arc<Handle>);
 
 struct Handle {
-    keys: InMemory,
+    keys: IndexedKeys,
     /// Whether look-ups ask the database.
     uncached: bool,
     jobs: mpsc::UnboundedSender<Job>,

@@ -116,10 +116,10 @@ impl Fetched {
                     texts.push(record.name().to_owned());
                 }
             }
-            Change::Purge { dead_since } => {
+            Change::Purge { ended_before } => {
                 let sql =
                     format!("SELECT {COLUMNS} FROM authz_keys WHERE revoked_at <= $1 OR expires_at <= $1 ORDER BY id");
-                fetched.many(transaction, &sql, &[dead_since], dimensions).await?;
+                fetched.many(transaction, &sql, &[ended_before], dimensions).await?;
             }
             Change::PruneAudit { before } => {
                 let count = transaction.query_one(&format!("SELECT count(*) {OLD_AUDITS}"), &[before]).await;
@@ -215,7 +215,7 @@ impl KeySource for Fetched {
         Ok(self.old_audits)
     }
 
-    fn dead_since(&self, _: SystemTime) -> Result<Vec<Arc<KeyRecord>>, StoreError> {
+    fn ended_before(&self, _: SystemTime) -> Result<Vec<Arc<KeyRecord>>, StoreError> {
         Ok(self.many.clone())
     }
 

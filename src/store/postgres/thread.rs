@@ -18,7 +18,7 @@ use tokio::{
 use crate::{
     store::{
         StoreError,
-        delegate::InMemory,
+        delegate::IndexedKeys,
         index::{Index, MarkStaleOnDrop},
         join::JoinOnDrop,
         postgres::{
@@ -43,7 +43,7 @@ const FLUSH: Duration = Duration::from_secs(20);
 const MEASURE: Duration = Duration::from_secs(1);
 
 struct Opened {
-    keys: InMemory,
+    keys: IndexedKeys,
     admin: Rc<Admin>,
     /// None if each look-up asks the database.
     replica: Option<Rc<Replica>>,
@@ -84,7 +84,7 @@ fn run(
     options: PostgresOptions,
     connect_options: ConnectOptions,
     inbox: mpsc::UnboundedReceiver<Job>,
-    ready: oneshot::Sender<Result<InMemory, StoreError>>,
+    ready: oneshot::Sender<Result<IndexedKeys, StoreError>>,
 ) {
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
     let work = async move {
@@ -127,7 +127,7 @@ async fn start(options: PostgresOptions, connect_options: ConnectOptions) -> Res
         let index = Arc::new(Index::new([], settings.directory.clone()));
         let own = Rc::new(RefCell::new(options.own));
         let admin = Rc::new(Admin::new(connect_options, own, wake, options.lease));
-        return Ok(Opened { keys: InMemory::new(index, &settings), admin, replica: None });
+        return Ok(Opened { keys: IndexedKeys::new(index, &settings), admin, replica: None });
     }
     let (state, Rows { entries, invalid }) = State::load(&mut client, &options.own).await?;
     // Of replicas that are gone without a word.
@@ -156,7 +156,7 @@ async fn start(options: PostgresOptions, connect_options: ConnectOptions) -> Res
         state: RefCell::new(state),
     };
     InvalidRow::report(&invalid, &replica.report);
-    let keys = InMemory::new(index, &replica.state.borrow().settings);
+    let keys = IndexedKeys::new(index, &replica.state.borrow().settings);
     Ok(Opened { keys, admin, replica: Some(Rc::new(replica)) })
 }
 

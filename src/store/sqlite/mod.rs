@@ -25,7 +25,7 @@ use crate::{
     store::{
         AuditQuery, AuditRecord, KeyQuery, KeyStore, Lookup, Page, StoreError, StoreErrorKind, StoreSettings,
         admin::{Backend, BackendOutcome, Sealed},
-        delegate::{InMemory, delegate},
+        delegate::{IndexedKeys, delegate},
         join::JoinOnDrop,
         lifecycle::{Row, unknown},
         report::{self, Report},
@@ -102,7 +102,7 @@ use crate::{
 pub struct SqliteStore(Arc<Handle>);
 
 struct Handle {
-    keys: InMemory,
+    keys: IndexedKeys,
     is_cached: bool,
     jobs: mpsc::Sender<Job>,
     /// Without senders the thread stores what it still has, and ends.
@@ -210,7 +210,7 @@ impl SqliteOptions {
         let is_cached = self.is_cached;
         let file = schema::find(path)?;
         let worker = Worker::new(schema::open(path)?, file, self)?;
-        let keys = InMemory::new(Arc::clone(&worker.view.index), &worker.view.settings);
+        let keys = IndexedKeys::new(Arc::clone(&worker.view.index), &worker.view.settings);
         let (jobs, inbox) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("authz-sqlite".to_owned())

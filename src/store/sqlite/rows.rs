@@ -321,7 +321,7 @@ impl KeySource for SqliteKeySource<'_> {
             .map_err(to_store_error)
     }
 
-    fn dead_since(&self, time: SystemTime) -> Result<Vec<Arc<KeyRecord>>, StoreError> {
+    fn ended_before(&self, time: SystemTime) -> Result<Vec<Arc<KeyRecord>>, StoreError> {
         self.records("revoked_at <= ?1 OR expires_at <= ?1", [micros(Some(time))?])
     }
 

@@ -410,7 +410,7 @@ impl Worker {
         let newest = rows::newest(connection).map_err(to_store_error)?;
         connection.execute_batch("UPDATE writer SET busy = 0; COMMIT").map_err(to_store_error)?;
         view.known = newest.clone();
-        let as_known = !view.is_cached || edits.iter().all(|edit| view.index.knows(edit));
+        let as_known = !view.is_cached || edits.iter().all(|edit| view.index.holds_state_before(edit));
         let directory = settings.as_ref().map(|settings| settings.directory.clone());
         view.index.publish(lifecycle::entries(&edits).filter(|_| view.is_cached), directory);
         if let Some(settings) = settings {

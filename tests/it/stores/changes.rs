@@ -234,6 +234,15 @@ pub async fn no_whole_key_is_kept_in_any_text<F: Fixture>() {
             outcomes.push(anna.issue(NewKey::new("k", grant.clone())).await.map(drop));
             outcomes.push(anna.set_grant(id, grant).await.map(drop));
         }
+        let other = |id: &str| KeyRecord::builder(id.parse().unwrap(), Digest::from_key(b"another key"));
+        for record in [
+            other("k").replaces(Some(key.parse().unwrap())).build(),
+            other("k").replaced_by(Some(key.parse().unwrap())).build(),
+            other("k").revoked_at(UNIX_EPOCH).revocation_reason(Some(key.to_owned())).build(),
+            other(key).build(),
+        ] {
+            outcomes.push(anna.import([record]).await.map(drop));
+        }
         for (number, outcome) in outcomes.into_iter().enumerate() {
             let error = outcome.expect_err(&format!("outcome {number}, {context}"));
             assert!(!error.to_string().contains(key) && !format!("{error:?}").contains(key), "outcome {number}");
