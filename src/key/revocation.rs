@@ -345,6 +345,18 @@ mod tests {
         assert_eq!(RevocationWatch::new(second).end(), Some(EndReason::Revoked));
     }
 
+    /// Its requests would not hear of a later end of the new record.
+    #[test]
+    fn a_record_that_has_a_signal_takes_over_no_other() {
+        let old = record(Grant::builder().read("a"));
+        let same = record(Grant::builder().read("a"));
+        let found = record(Grant::builder().read("a"));
+        let _signal = found.signal();
+        assert_eq!(SignalCell::hand_over(&old, &found, false), Some(EndReason::Narrowed));
+        assert_eq!(SignalCell::hand_over(&old, &same, false), None);
+        assert_eq!(SignalCell::hand_over(&old, &same, false), None, "it is the same signal");
+    }
+
     #[test]
     fn who_waits_is_woken_and_leaves_nothing_behind() {
         let record = Arc::new(record(Grant::builder()));

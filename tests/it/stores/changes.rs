@@ -271,7 +271,7 @@ pub async fn an_import_is_whole_or_not_at_all<F: Fixture>() {
         (bad().kind("line\nbreak".to_owned()), Invalid, "key bad: kind: "),
         (bad().kind(String::new()), Invalid, "key bad: kind: "),
         (bad().tenant(String::new()), Invalid, "key bad: tenant: "),
-        (bad().revocation_reason("line\nbreak".to_owned()), Invalid, "key bad: reason: "),
+        (bad().revocation_reason("line\nbreak".to_owned()), Invalid, "key bad: revocation_reason: "),
         (bad().not_before(beyond), Invalid, "key bad: a date"),
         (bad().expires_at(beyond), Invalid, "key bad: a date"),
         (bad().created_at(beyond), Invalid, "key bad: a date"),
