@@ -129,6 +129,7 @@ const HANDLINGS: [(&str, Handling); 3] =
 impl Demand for DimensionRules {
     const FIELDS: &'static [&'static str] = &["scoped", "filtered", "deferred", "unscoped_for", "unscoped"];
 
+    #[inline]
     fn evaluate(&self, head: &Head<'_>, principal: &Principal, findings: &mut impl Findings) {
         let (grant, directory) = (principal.record().grant(), principal.directory());
         for entity in &self.entities {

@@ -48,6 +48,7 @@ impl Check for Kind {
 impl Demand for Option<Kind> {
     const FIELDS: &'static [&'static str] = &["kind"];
 
+    #[inline]
     fn evaluate(&self, _: &Head<'_>, principal: &Principal, findings: &mut impl Findings) {
         if let Some(kind) = self {
             findings.record(|| "kind".to_owned(), kind.verdict(principal));

@@ -25,6 +25,7 @@ impl NetworksDemand {
 impl Demand for NetworksDemand {
     const FIELDS: &'static [&'static str] = &["require_networks"];
 
+    #[inline]
     fn evaluate(&self, _: &Head<'_>, principal: &Principal, findings: &mut impl Findings) {
         findings.record(|| "networks".to_owned(), verdict(principal, self.required));
     }

@@ -65,6 +65,7 @@ enum Comparison {
 impl Demand for Option<Origin> {
     const FIELDS: &'static [&'static str] = &["origin"];
 
+    #[inline]
     fn evaluate(&self, head: &Head<'_>, principal: &Principal, findings: &mut impl Findings) {
         if let Some(origin) = self {
             findings.record(|| "origin".to_owned(), origin.verdict(head, principal));

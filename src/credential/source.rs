@@ -191,6 +191,7 @@ impl Source {
 
     /// Whether the key comes as a bearer token.
     #[must_use]
+    #[inline]
     pub fn is_bearer(&self) -> bool {
         match &self.form {
             Form::Bearer { .. } => true,

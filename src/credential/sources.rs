@@ -54,23 +54,25 @@ impl Sources {
     /// that no `Debug` of the headers prints one.
     #[inline(always)] // what it returns is then never written down
     pub(crate) fn extract<'a>(&'a self, headers: &'a mut HeaderMap) -> Result<Credential<'a>, Cause> {
-        let mut found: Option<(usize, &HeaderValue)> = None;
+        let mut found: Option<(usize, &Source, &HeaderValue)> = None;
         let mut twice = false;
         for (name, line) in headers {
-            let Some(position) = self.position(name) else { continue };
+            let Some((mut position, mut source)) = self.source_of(name) else { continue };
             line.set_sensitive(true);
-            let Some(position) = self.holder(position, name, line.as_bytes()) else { continue };
+            if !source.is_whole_header() {
+                let Some(holder) = self.holder(position, name, line.as_bytes()) else { continue };
+                (position, source) = holder;
+            }
             match found {
-                Some((first, _)) if first < position => {}
-                Some((first, _)) if first == position => twice = true,
-                _ => (found, twice) = (Some((position, &*line)), false),
+                Some((first, ..)) if first < position => {}
+                Some((first, ..)) if first == position => twice = true,
+                _ => (found, twice) = (Some((position, source, &*line)), false),
             }
         }
-        let Some((position, line)) = found else { return Err(Cause::MissingCredential) };
+        let Some((position, source, line)) = found else { return Err(Cause::MissingCredential) };
         if twice {
             return Err(Cause::DuplicateCredential);
         }
-        let Some(source) = self.list.get(position) else { return Err(Cause::MissingCredential) };
         match source.read(line.as_bytes()) {
             Ok(key) => Ok(Credential { key, source }),
             Err(cause) if source.is_scheme() => self.read_by_another_scheme(position, line.as_bytes(), cause),
@@ -94,27 +96,27 @@ impl Sources {
     }
 
     /// The source that this line holds a credential of, among those that read this header, from `position` on.
-    #[inline]
-    fn holder(&self, position: usize, name: &HeaderName, line: &[u8]) -> Option<usize> {
-        let all = || self.list.iter().enumerate().skip(position);
-        match self.list.get(position)?.is_whole_header() {
-            true => Some(position),
-            false => all().find(|(_, source)| source.header == *name && source.is_in(line)).map(|(index, _)| index),
-        }
+    #[cold]
+    fn holder(&self, position: usize, name: &HeaderName, line: &[u8]) -> Option<(usize, &Source)> {
+        let mut all = self.list.iter().enumerate().skip(position);
+        all.find(|(_, source)| source.header == *name && source.is_in(line))
     }
 
-    /// Which source reads this header.
-    fn position(&self, name: &HeaderName) -> Option<usize> {
+    /// The first source that reads this header, with its position.
+    #[inline]
+    fn source_of(&self, name: &HeaderName) -> Option<(usize, &Source)> {
         if self.lengths & bit(name.as_str().len()) == 0 {
             return None;
         }
-        self.list.iter().position(|source| source.header == *name)
+        self.list.iter().enumerate().find(|(_, source)| source.header == *name)
     }
 
     /// What the response to a bad credential carries.
     pub(crate) fn notice(&self, headers: &HeaderMap) -> Option<&Arc<Notice>> {
-        let is_present =
-            |source: &&Source| headers.get_all(&source.header).iter().any(|line| source.is_in(line.as_bytes()));
+        let is_present = |source: &&Source| match source.is_whole_header() {
+            true => headers.contains_key(&source.header),
+            false => headers.get_all(&source.header).iter().any(|line| source.is_in(line.as_bytes())),
+        };
         self.list.iter().find(is_present)?.notice()
     }
 

@@ -84,7 +84,7 @@ impl<R: Send + Sync + 'static> Shard<R> {
             request.extensions_mut().insert(principal.clone());
         }
         let head = Head::new(request).with_principal(&principal).at(Some(now));
-        in_flight.obligation = self.authorize(head, route)?;
+        in_flight.obligation = self.authorize(&head, route)?;
         if self.enforced {
             telemetry::allowed(principal.key_id().as_str(), || head.route().unwrap_or_else(|| head.path()));
         }
@@ -116,7 +116,7 @@ impl<R: Send + Sync + 'static> Shard<R> {
             request.extensions_mut().insert(client);
         }
         let mut in_flight = InFlight::new(self, request, None, false);
-        in_flight.obligation = self.authorize(self.head(request), Some(route))?;
+        in_flight.obligation = self.authorize(&self.head(request), Some(route))?;
         Ok(in_flight)
     }
 }

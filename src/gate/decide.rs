@@ -61,7 +61,7 @@ impl<R> Config<R> {
     #[inline]
     pub(super) fn authorize(
         &self,
-        head: Head<'_>,
+        head: &Head<'_>,
         route: Option<(&RouteMatch<'_>, &PathParams)>,
     ) -> Result<Option<Obligation>, Denial> {
         if !self.enforced {
@@ -78,9 +78,9 @@ impl<R> Config<R> {
 
     /// Denies if the handler has an obligation but gets no `Principal`, because it could not meet it.
     pub(super) fn check_obligation(&self, obligation: &Obligation, principal: &Principal) -> Result<(), Denial> {
-        match obligation.unmet() {
-            Some(denial) if !self.publish => Err(denial.in_context(principal.context())),
-            _ => Ok(()),
+        if self.publish {
+            return Ok(());
         }
+        obligation.unmet().map_or(Ok(()), |denial| Err(denial.in_context(principal.context())))
     }
 }

@@ -78,11 +78,10 @@ impl<R> InFlight<R> {
         self.watch.as_mut().filter(|_| !self.config.finish_in_flight)
     }
 
+    #[inline]
     fn end(&mut self) -> Option<EndReason> {
         let watch = self.watch.as_ref().filter(|_| !self.config.finish_in_flight)?;
-        watch.end().or_else(|| {
-            watch.expires_at().filter(|end| *end <= self.config.now(watch.record())).map(|_| EndReason::Expired)
-        })
+        watch.end_by(|record| self.config.now(record))
     }
 
     #[cold]

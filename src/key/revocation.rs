@@ -239,12 +239,18 @@ impl RevocationWatch {
         self.record.signal_cell().end()
     }
 
-    /// The expiry of the newest version that shares this signal: a rotation may have set one on a key that had none.
-    pub(crate) fn expires_at(&self) -> Option<SystemTime> {
-        match self.record.signal_cell().0.get() {
-            Some(signal) => signal.lock().expires_at,
+    /// The same by a clock, which is only asked if there is an expiry: that of the newest version that shares this signal.
+    /// A rotation may have set one on a key that had none.
+    #[inline]
+    pub(crate) fn end_by(&self, now: impl FnOnce(&KeyRecord) -> SystemTime) -> Option<EndReason> {
+        let expires_at = match self.record.signal_cell().0.get() {
             None => self.record.expires_at(),
-        }
+            Some(signal) => match signal.end() {
+                None => signal.lock().expires_at,
+                end => return end,
+            },
+        };
+        (expires_at? <= now(&self.record)).then_some(EndReason::Expired)
     }
 
     /// Ready when the request must end; the task is woken then.

@@ -235,11 +235,11 @@ impl Policy {
         &self,
         route: &RouteMatch<'_>,
         params: &PathParams,
-        head: Head<'_>,
+        head: &Head<'_>,
     ) -> Result<Option<Obligation>, Denial> {
         let head = match route {
             RouteMatch::Rule { pattern, .. } => head.on(*pattern, params),
-            _ => head,
+            _ => *head,
         };
         let admitted = route.evaluate(&head);
         if let Some(shadow) = &self.shadow {
@@ -316,7 +316,7 @@ impl Check for Policy {
 
     fn evaluate(&self, head: &Head<'_>) -> Result<Option<Obligation>, Denial> {
         let mut params = PathParams::default();
-        self.evaluate_match(&self.match_route(head, &mut params), &params, *head)
+        self.evaluate_match(&self.match_route(head, &mut params), &params, head)
     }
 }
 

@@ -288,6 +288,7 @@ impl Principal {
         self.obligations.last()
     }
 
+    #[inline]
     pub(crate) fn add_obligation(&mut self, obligation: &Obligation) {
         self.named_bits = Some(self.named_bits.unwrap_or(u8::MAX) & obligation.named_bits);
         if !obligation.is_empty() {
