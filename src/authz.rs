@@ -60,7 +60,7 @@ use crate::{
 /// ```
 #[must_use = "a layer does nothing until it is applied"]
 pub struct Authz<R = Problem> {
-    pre_check: Entrance,
+    pre_check: PreCheck,
     authenticate: AuthenticateLayer<R>,
 }
 
@@ -105,7 +105,7 @@ impl Authz {
     }
 
     fn assemble(store: impl KeyStore, policy: Arc<Policy>, disagrees: bool) -> Self {
-        let pre_check = Entrance {
+        let pre_check = PreCheck {
             clean_path: CleanPath::new(),
             https_only: false,
             plain: Arc::default(),
@@ -145,18 +145,18 @@ impl<R: Clone> Authz<R> {
 
     /// Which paths are clean. Default: [`CleanPath::new`], without any relaxation.
     pub fn with_clean_path(self, clean_path: CleanPath) -> Self {
-        self.with_entrance(|pre_check| pre_check.clean_path = clean_path)
+        self.with_pre_check(|pre_check| pre_check.clean_path = clean_path)
     }
 
     /// Which proxies may say where a request comes from, and whether it came by HTTPS.
     pub fn with_trusted_proxies(mut self, proxies: TrustedProxies) -> Self {
         self.authenticate = self.authenticate.with_trusted_proxies(proxies.clone());
-        self.with_entrance(|pre_check| pre_check.proxies = Some(proxies))
+        self.with_pre_check(|pre_check| pre_check.proxies = Some(proxies))
     }
 
     /// Refuses plain HTTP, on public routes too: see [`HttpsOnly`](crate::https::HttpsOnly).
     pub fn https_only(self) -> Self {
-        self.with_entrance(|pre_check| pre_check.https_only = true)
+        self.with_pre_check(|pre_check| pre_check.https_only = true)
     }
 
     /// The same, but for these routes, by their patterns: a probe of `/health`, which a load balancer sends by plain HTTP.
@@ -175,10 +175,10 @@ impl<R: Clone> Authz<R> {
     /// ```
     pub fn https_only_except<T: Into<String>>(self, routes: impl IntoIterator<Item = T>) -> Self {
         let plain = routes.into_iter().map(Into::into).collect();
-        self.with_entrance(|pre_check| (pre_check.https_only, pre_check.plain) = (true, plain))
+        self.with_pre_check(|pre_check| (pre_check.https_only, pre_check.plain) = (true, plain))
     }
 
-    fn with_entrance(mut self, change: impl FnOnce(&mut Entrance)) -> Self {
+    fn with_pre_check(mut self, change: impl FnOnce(&mut PreCheck)) -> Self {
         change(&mut self.pre_check);
         self.authenticate = self.authenticate.with_pre_check(self.pre_check.clone());
         self
@@ -228,7 +228,7 @@ impl<S, R> Layer<S> for Authz<R> {
 
 /// What is checked before anybody asks who calls.
 #[derive(Clone, Debug)]
-struct Entrance {
+struct PreCheck {
     clean_path: CleanPath,
     https_only: bool,
     /// The patterns of public routes that plain HTTP may come to.
@@ -244,7 +244,7 @@ const DISAGREEMENT: Cause = Cause::Misconfigured(
      be kept: give both the same `Dimension`; `Authz::try_new` tells which one it is",
 );
 
-impl Check for Entrance {
+impl Check for PreCheck {
     fn check(&self, head: &Head<'_>) -> Result<(), Denial> {
         if self.disagrees {
             return Err(DISAGREEMENT.into());

@@ -131,7 +131,7 @@ mod tests {
     const COMPANIES: u8 = 1;
     const BOTH: u8 = 3;
 
-    fn judged(grant: &Grant, dimension: &Dimension, id: &str, named_bits: u8) -> Result<(), Cause> {
+    fn evaluate(grant: &Grant, dimension: &Dimension, id: &str, named_bits: u8) -> Result<(), Cause> {
         entity_allowed(grant, &directory(), dimension, id, named_bits)
     }
 
@@ -139,7 +139,7 @@ mod tests {
     fn shops_obey_both_lists() {
         assert_eq!((COMPANIES, BOTH), (Dimension::COMPANY.bit(), Dimension::COMPANY.bit() | Dimension::SHOP.bit()));
         let allowed = |grant: &Grant, dimension: Dimension, id: &str, named_bits: u8| {
-            judged(grant, &dimension, id, named_bits).is_ok()
+            evaluate(grant, &dimension, id, named_bits).is_ok()
         };
         let company_1 = Grant::builder().only("company", [1]).build().unwrap();
         let not_company_1 = Grant::builder().except("company", [1]).build().unwrap();
@@ -215,12 +215,12 @@ mod tests {
         ] {
             let grant = Grant::builder().except(project(key), [excluded]).build().unwrap();
             let refused = Err(Cause::EntityNotAllowed(project(rule)));
-            assert_eq!(judged(&grant, &project(rule), id, BOTH), refused, "{id}");
-            assert_eq!(judged(&grant, &project(rule), excluded, BOTH), refused, "{excluded}");
+            assert_eq!(evaluate(&grant, &project(rule), id, BOTH), refused, "{id}");
+            assert_eq!(evaluate(&grant, &project(rule), excluded, BOTH), refused, "{excluded}");
             // What an include list has is spelt as the key spells it.
             let grant = Grant::builder().only(project(key), [excluded]).build().unwrap();
-            assert_eq!(judged(&grant, &project(rule), excluded, BOTH), Ok(()), "{excluded}");
-            assert_eq!(judged(&grant, &project(rule), id, BOTH), refused, "{id}");
+            assert_eq!(evaluate(&grant, &project(rule), excluded, BOTH), Ok(()), "{excluded}");
+            assert_eq!(evaluate(&grant, &project(rule), id, BOTH), refused, "{id}");
         }
         // Where the key knows all that the rule does, and functions that disagree about nothing that is listed.
         let same = |id: &str| id.bytes().all(|byte| byte.is_ascii_uppercase());
@@ -232,8 +232,8 @@ mod tests {
             (IdGrammar::Custom(upper), IdGrammar::Custom(any), "DE", "CH"),
         ] {
             let grant = Grant::builder().except(project(key), [excluded]).build().unwrap();
-            assert_eq!(judged(&grant, &project(rule), other, BOTH), Ok(()), "{other}");
-            assert!(judged(&grant, &project(rule), excluded, BOTH).is_err(), "{excluded}");
+            assert_eq!(evaluate(&grant, &project(rule), other, BOTH), Ok(()), "{other}");
+            assert!(evaluate(&grant, &project(rule), excluded, BOTH).is_err(), "{excluded}");
         }
     }
 
@@ -297,19 +297,19 @@ mod tests {
         let project = |ids| Dimension::new("project", ids);
         let grant = Grant::builder().except(project(IdGrammar::Custom(upper)), ["DE"]).build().unwrap();
         let read = project(IdGrammar::Custom(few));
-        assert_eq!(judged(&grant, &read, "De", BOTH), Err(Cause::EntityNotAllowed(read.clone())));
-        assert_eq!(judged(&grant, &read, "CH", BOTH), Ok(()));
+        assert_eq!(evaluate(&grant, &read, "De", BOTH), Err(Cause::EntityNotAllowed(read.clone())));
+        assert_eq!(evaluate(&grant, &read, "CH", BOTH), Ok(()));
         // The same of a company that the directory names.
         let letters =
             Dimension::new("company", IdGrammar::Custom(|id| id.bytes().all(|byte| byte.is_ascii_lowercase())));
         let grant = Grant::builder().except(letters, ["a"]).build().unwrap();
-        assert_eq!(judged(&grant, &Dimension::SHOP, "de", BOTH), Err(Cause::EntityNotAllowed(Dimension::SHOP)));
+        assert_eq!(evaluate(&grant, &Dimension::SHOP, "de", BOTH), Err(Cause::EntityNotAllowed(Dimension::SHOP)));
     }
 
     #[test]
     fn a_country_code_is_never_a_shop() {
         let only_at = Grant::builder().only("shop", ["at"]).build().unwrap();
-        assert!(judged(&only_at, &Dimension::SHOP, "de", BOTH).is_err());
+        assert!(evaluate(&only_at, &Dimension::SHOP, "de", BOTH).is_err());
     }
 
     /// Of several lists over one company, shop and country, each counts.
@@ -319,7 +319,7 @@ mod tests {
         for (shop, company, allowed) in [("de", 1, true), ("de", 2, false), ("ch", 1, false), ("ch", 2, false)] {
             let grant = only(shop, company).unwrap();
             for (dimension, id) in [(Dimension::SHOP, "de"), (Dimension::SHOP_COUNTRY, "1001")] {
-                assert_eq!(judged(&grant, &dimension, id, BOTH).is_ok(), allowed, "{shop} {company} {dimension}");
+                assert_eq!(evaluate(&grant, &dimension, id, BOTH).is_ok(), allowed, "{shop} {company} {dimension}");
             }
         }
     }

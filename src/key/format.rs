@@ -130,13 +130,13 @@ impl StructuredFormat {
         let id = id.strip_prefix(b"_").filter(|_| same(prefix, self.prefix.as_bytes()))?;
         let secret = secret.strip_prefix(b"_")?;
         let (body, checksum) = secret.split_at_checked(self.secret.1)?;
-        let sound = self.id.0.accepts_all(id)
+        let is_valid = self.id.0.accepts_all(id)
             && self.secret.0.accepts_all(body)
             && match self.checksum {
                 true => checksum == generate::checksum(key.get(..key.len() - checksum.len())?),
                 false => checksum.is_empty(),
             };
-        sound.then_some(public)
+        is_valid.then_some(public)
     }
 
     fn generate(&self) -> Result<(String, ApiKey), getrandom::Error> {

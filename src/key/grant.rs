@@ -272,7 +272,7 @@ mod tests {
 
     #[test]
     fn mistakes_are_told() {
-        for (broken, told) in [
+        for (broken, message) in [
             (Grant::builder().read("products").write("products"), "granted twice"),
             (Grant::builder().read("two words"), "not a resource name"),
             (Grant::builder().only("shop", ["de"]).except("shop", ["ch"]), "shop: the dimension is restricted twice"),
@@ -282,7 +282,7 @@ mod tests {
             (Grant::builder().from_origins(["null"]), "origins"),
         ] {
             let error = broken.build().unwrap_err().to_string();
-            assert!(error.contains(told), "{error}");
+            assert!(error.contains(message), "{error}");
         }
     }
 }

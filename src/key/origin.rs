@@ -81,7 +81,7 @@ mod tests {
         ] {
             assert_eq!(check(sent), Ok(()), "{sent}");
         }
-        for (given, told) in [
+        for (given, message) in [
             ("https://shop.example/", "write \"https://shop.example\""),
             ("https://Shop.Example", "write \"https://shop.example\""),
             ("HTTPS://shop.example", "write \"https://shop.example\""),
@@ -107,7 +107,7 @@ mod tests {
             ("https://a.example, https://b.example", "is not an origin"),
         ] {
             let error = check(given).unwrap_err().to_string();
-            assert!(error.contains(told), "{given}: {error}");
+            assert!(error.contains(message), "{given}: {error}");
         }
     }
 }

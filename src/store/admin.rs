@@ -108,7 +108,7 @@ pub trait Backend: Send + Sync {
     fn as_backend(&self) -> &dyn Backend;
 
     #[doc(hidden)]
-    fn apply<'a>(&'a self, who: &'a str, change: Sealed) -> BoxFuture<'a, Result<BackendOutcome, StoreError>>;
+    fn apply<'a>(&'a self, who: &'a str, change: BackendChange) -> BoxFuture<'a, Result<BackendOutcome, StoreError>>;
 
     #[doc(hidden)]
     fn page<'a>(&'a self, query: &'a KeyQuery) -> BoxFuture<'a, Result<Page, StoreError>>;
@@ -126,7 +126,7 @@ pub trait Backend: Send + Sync {
 /// A change, which only this crate can make, so that only its stores can carry one out.
 #[derive(Debug)]
 #[expect(unnameable_types, reason = "nobody else is to make one")]
-pub struct Sealed(pub(crate) Change);
+pub struct BackendChange(pub(crate) Change);
 
 /// What became of it.
 #[derive(Debug)]
@@ -148,7 +148,7 @@ impl Actor<'_> {
         if self.who.is_empty() {
             return Err(StoreError::invalid("say who makes the change"));
         }
-        Ok(self.backend.apply(self.who, Sealed(change)).await?.0)
+        Ok(self.backend.apply(self.who, BackendChange(change)).await?.0)
     }
 
     async fn change(&self, change: Change) -> Result<Changed, StoreError> {

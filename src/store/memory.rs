@@ -16,7 +16,7 @@ use crate::{
     key::{Digest, KeyFile, KeyFormat, KeyId, KeyRecord},
     store::{
         AuditQuery, AuditRecord, KeyQuery, KeyStore, Lookup, Page, StoreError, StoreSettings,
-        admin::{Backend, BackendOutcome, Sealed},
+        admin::{Backend, BackendChange, BackendOutcome},
         change::Applied,
         index::Index,
         lifecycle::{self, KeySource, Row, plan, unknown},
@@ -122,7 +122,7 @@ impl MemoryStore {
         self.0.backend.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn apply_now(&self, who: &str, Sealed(change): Sealed) -> Result<Applied, StoreError> {
+    fn apply_now(&self, who: &str, BackendChange(change): BackendChange) -> Result<Applied, StoreError> {
         let now = SystemTime::now();
         let mut records = self.lock();
         let plan = plan(who, change, &*records, &records.settings, now)?;
@@ -237,7 +237,7 @@ impl Backend for MemoryStore {
         self
     }
 
-    fn apply<'a>(&'a self, who: &'a str, change: Sealed) -> BoxFuture<'a, Result<BackendOutcome, StoreError>> {
+    fn apply<'a>(&'a self, who: &'a str, change: BackendChange) -> BoxFuture<'a, Result<BackendOutcome, StoreError>> {
         async move { self.apply_now(who, change).map(BackendOutcome) }.boxed()
     }
 

@@ -14,9 +14,9 @@ pub(crate) fn standard() -> Report {
 }
 
 /// To a function of the user's own, whose panic must not end the thread that watches over the keys.
-pub(crate) fn to(hear: impl Fn(&str) + Send + Sync + 'static) -> Report {
+pub(crate) fn to(report: impl Fn(&str) + Send + Sync + 'static) -> Report {
     Arc::new(move |message| {
-        if catch_unwind(AssertUnwindSafe(|| hear(message))).is_err() {
+        if catch_unwind(AssertUnwindSafe(|| report(message))).is_err() {
             crate::telemetry::fault(message);
         }
     })

@@ -319,7 +319,7 @@ struct Node {
 
 /// A route, or a fallback handler if it has no pattern.
 #[derive(Clone, Debug)]
-struct Place {
+struct Location {
     /// The pattern with all prefixes, which is joined here and not by axum.
     pattern: Option<String>,
     methods: Methods,
@@ -333,7 +333,7 @@ struct Planner {
     gate_prefix: String,
     nodes: usize,
     fallbacks: Vec<String>,
-    places: Vec<Place>,
+    places: Vec<Location>,
 }
 
 impl Planner {
@@ -366,7 +366,7 @@ impl Planner {
                 // A rest pattern is meant to match where axum matched nothing.
                 continue;
             }
-            self.places.push(Place { pattern: Some(pattern), methods: route.methods, rule, gated });
+            self.places.push(Location { pattern: Some(pattern), methods: route.methods, rule, gated });
         }
         // axum registers a fallback under the prefix like a route, so two must not have the same prefix, and the
         // prefix must not have a parameter. Of two routers that are merged only one can have a fallback.
@@ -374,7 +374,7 @@ impl Planner {
         if shape.fallback && may_fall_back && !base.contains('{') && !self.fallbacks.contains(&base) {
             self.fallbacks.push(base);
             node.fallback = Some(self.places.len());
-            self.places.push(Place { pattern: None, methods: Methods::Any, rule: RuleKind::Ruled, gated });
+            self.places.push(Location { pattern: None, methods: Methods::Any, rule: RuleKind::Ruled, gated });
         }
         for (joint, child) in &shape.children {
             let (joint, prefix, may_fall_back) = match joint {
@@ -515,7 +515,7 @@ fn method_router(log: &Log, place: usize, methods: Methods) -> Vec<MethodRouter>
     }
 }
 
-fn router(node: &Node, places: &[Place], log: &Log, gate: &impl Fn(Router) -> Router) -> Router {
+fn router(node: &Node, places: &[Location], log: &Log, gate: &impl Fn(Router) -> Router) -> Router {
     let mut router = Router::new();
     for (path, place) in &node.routes {
         for methods in method_router(log, *place, places[*place].methods) {
@@ -559,7 +559,7 @@ fn purge() -> Method {
     "PURGE".parse().unwrap()
 }
 
-fn policy(places: &[Place], fallback: Fallback, log: &Log) -> Policy {
+fn policy(places: &[Location], fallback: Fallback, log: &Log) -> Policy {
     let mut policy = Policy::builder();
     for (index, place) in places.iter().enumerate() {
         let Some(pattern) = &place.pattern else { continue };
@@ -597,7 +597,7 @@ enum Demand {
     Impossible,
 }
 
-fn demand(place: &Place, others: &[Place], fallback: Fallback, method: &Method, path: &str) -> Demand {
+fn demand(place: &Location, others: &[Location], fallback: Fallback, method: &Method, path: &str) -> Demand {
     let known = ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"].contains(&method.as_str());
     let reads = ["GET", "HEAD"].contains(&method.as_str());
     let public = |open| if open { Demand::Nothing } else { Demand::Impossible };
@@ -606,7 +606,7 @@ fn demand(place: &Place, others: &[Place], fallback: Fallback, method: &Method, 
         // The rule of a route applies to that route only: a path that it covers must not reach the fallback, in any
         // spelling.
         let decoded = percent_encoding::percent_decode_str(path).decode_utf8_lossy();
-        let named = |other: &Place| {
+        let named = |other: &Location| {
             let pattern = other.pattern.as_deref().filter(|_| other.rule != RuleKind::LeftOut);
             pattern.is_some_and(|pattern| covers(pattern, path) || covers(pattern, &decoded))
         };
@@ -745,7 +745,7 @@ struct Reached {
 
 /// A router without a gate, the same router with one, and a log of the events in them.
 struct World {
-    places: Vec<Place>,
+    places: Vec<Location>,
     fallback: Fallback,
     bare: Router,
     whole: Router,
@@ -889,7 +889,7 @@ impl World {
             Target::Free(parts) => parts.concat(),
             Target::Near { route, values, .. } => {
                 // Routes outside of the gate are less interesting, so they are chosen less often.
-                let often = |place: &'_ &Place| if place.gated { 4 } else { 1 };
+                let often = |place: &'_ &Location| if place.gated { 4 } else { 1 };
                 let patterns: Vec<&str> = self
                     .places
                     .iter()
@@ -1013,7 +1013,7 @@ fn violation(gate: Gate) -> Option<String> {
 /// A property that cannot fail is worthless, so it must detect three gates that are broken on purpose.
 #[test]
 fn the_property_notices_a_broken_gate() {
-    for (gate, told) in [
+    for (gate, messages) in [
         (Gate::WithoutCleanPath, &["a handler ran on an unclean path"][..]),
         (
             Gate::WithoutMatchedRoute,
@@ -1026,6 +1026,6 @@ fn the_property_notices_a_broken_gate() {
         (Gate::Twice, &["decided more than once"]),
     ] {
         let found = violation(gate).unwrap_or_default();
-        assert!(told.iter().any(|told| found.starts_with(told)), "{gate:?}: {found:?}");
+        assert!(messages.iter().any(|message| found.starts_with(message)), "{gate:?}: {found:?}");
     }
 }

@@ -381,12 +381,12 @@ async fn a_public_route_hides_credentials_too() {
 #[tokio::test]
 async fn a_public_route_knows_its_client_behind_a_proxy() {
     let policy = Policy::builder().public("/").build().unwrap();
-    let told = tower::service_fn(async |request: Request<Full<Bytes>>| {
+    let message = tower::service_fn(async |request: Request<Full<Bytes>>| {
         let client = request.extensions().get::<ClientAddress>().copied();
         Ok::<_, std::convert::Infallible>(Response::new(Full::<Bytes>::from(format!("{client:?}"))))
     });
     let proxies = tower_authz::TrustedProxies::new(["10.0.0.0/8"]).unwrap();
-    let service = Authz::new(store(products_reader()), policy).with_trusted_proxies(proxies).layer(told);
+    let service = Authz::new(store(products_reader()), policy).with_trusted_proxies(proxies).layer(message);
     let mut request = get("/");
     request.extensions_mut().insert(PeerAddress(([10, 0, 0, 1], 4711).into()));
     request.headers_mut().insert("x-forwarded-for", "192.0.2.7".parse().unwrap());
@@ -564,18 +564,18 @@ async fn checks_of_ones_own_see_the_caller_and_no_key() {
         .layer(AuthenticateLayer::new(store(products_reader())))
         .layer(RequireLayer::new(rule()))
         .service(Handler::default());
-    let mut told = Vec::new();
+    let mut messages = Vec::new();
     for service in [BoxCloneSyncService::new(one), BoxCloneSyncService::new(removing), BoxCloneSyncService::new(two)] {
         let mut request = get("/products");
         request.extensions_mut().insert(planted());
         assert_eq!(send(service, request).await.0, 200);
-        told.push(seen.lock().unwrap().clone());
+        messages.push(seen.lock().unwrap().clone());
     }
-    for told in &told {
-        assert!(told.starts_with(r#"Some("test-key") KeyId(test-key)"#), "{told}");
-        assert!(!told.contains(KEY) && !told.contains("planted"), "{told}");
+    for message in &messages {
+        assert!(message.starts_with(r#"Some("test-key") KeyId(test-key)"#), "{message}");
+        assert!(!message.contains(KEY) && !message.contains("planted"), "{message}");
     }
-    assert!(told[0].contains("Sensitive") && !told[1].contains("Sensitive"), "{told:?}");
+    assert!(messages[0].contains("Sensitive") && !messages[1].contains("Sensitive"), "{messages:?}");
     // The pre-check sees no principal at all, and it sees that there is a key, even if that is removed later.
     let pre_check = |head: &Head<'_>| {
         let somebody = head.principal().is_some() || head.extensions().get::<Principal>().is_some();

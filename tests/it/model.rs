@@ -33,7 +33,7 @@ struct Key {
 
 /// How the route handles a dimension.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Stance {
+enum Handling {
     Silent,
     Scoped,
     Unscoped,
@@ -45,10 +45,10 @@ enum Stance {
 struct Route {
     resource: &'static str,
     post_reads: bool,
-    company: Stance,
-    shop: Stance,
+    company: Handling,
+    shop: Handling,
     country_tied: bool,
-    project: Stance,
+    project: Handling,
     rest_unscoped: bool,
 }
 
@@ -100,9 +100,9 @@ fn allowed(key: &Key, route: &Route, ask: &Ask, world: &World) -> bool {
         _ => {}
     }
     // S9: a rule that does not name a dimension refuses keys that are restricted over it.
-    let says = |stance: Stance| stance != Stance::Silent || route.rest_unscoped;
+    let says = |stance: Handling| stance != Handling::Silent || route.rest_unscoped;
     let looks_at_shops =
-        matches!(route.shop, Stance::Scoped | Stance::Filtered | Stance::Deferred) || route.country_tied;
+        matches!(route.shop, Handling::Scoped | Handling::Filtered | Handling::Deferred) || route.country_tied;
     if restricted(&key.company) && !says(route.company) && !looks_at_shops {
         return false;
     }
@@ -114,8 +114,8 @@ fn allowed(key: &Key, route: &Route, ask: &Ask, world: &World) -> bool {
     }
     // S8: a gap in a directory never admits a request; without a declared hierarchy, only the dimensions that the
     // rule names decide.
-    let company_may_be_unknown = !restricted(&key.company) || (!world.declared && route.company != Stance::Silent);
-    let shop_may_be_unknown = !restricted(&key.shop) || (!world.declared && route.shop != Stance::Silent);
+    let company_may_be_unknown = !restricted(&key.company) || (!world.declared && route.company != Handling::Silent);
+    let shop_may_be_unknown = !restricted(&key.shop) || (!world.declared && route.shop != Handling::Silent);
     // S8: all dimensions must allow the request; a shop is also subject to the list of its company where that is
     // known.
     let shop_ok = |shop: &str| {
@@ -125,10 +125,10 @@ fn allowed(key: &Key, route: &Route, ask: &Ask, world: &World) -> bool {
                 None => company_may_be_unknown,
             }
     };
-    if route.company == Stance::Scoped && !on_list(&key.company, ask.company) {
+    if route.company == Handling::Scoped && !on_list(&key.company, ask.company) {
         return false;
     }
-    if route.shop == Stance::Scoped && !shop_ok(ask.shop) {
+    if route.shop == Handling::Scoped && !shop_ok(ask.shop) {
         return false;
     }
     // S8: a shop country inherits from its shop; an unknown one is refused like one that is not allowed.
@@ -141,7 +141,7 @@ fn allowed(key: &Key, route: &Route, ask: &Ask, world: &World) -> bool {
             return false;
         }
     }
-    route.project != Stance::Scoped || on_list(&key.project, ask.project)
+    route.project != Handling::Scoped || on_list(&key.project, ask.project)
 }
 
 fn grant(key: &Key) -> Grant {
@@ -175,11 +175,11 @@ fn decided(key: &Key, route: &Route, ask: &Ask, world: &World) -> bool {
     ];
     for (dimension, stance, parameter) in dimensions {
         rule = match stance {
-            Stance::Silent => rule,
-            Stance::Scoped => rule.scoped(EntityRef::from_path(dimension, parameter)),
-            Stance::Unscoped => rule.unscoped_for(dimension),
-            Stance::Filtered => rule.filtered(dimension),
-            Stance::Deferred => rule.deferred(dimension),
+            Handling::Silent => rule,
+            Handling::Scoped => rule.scoped(EntityRef::from_path(dimension, parameter)),
+            Handling::Unscoped => rule.unscoped_for(dimension),
+            Handling::Filtered => rule.filtered(dimension),
+            Handling::Deferred => rule.deferred(dimension),
         };
     }
     if route.country_tied {
@@ -223,8 +223,8 @@ fn key() -> impl Strategy<Value = Key> {
 fn route() -> impl Strategy<Value = Route> {
     let stance = || {
         prop_oneof![
-            2 => Just(Stance::Silent), 3 => Just(Stance::Scoped), 1 => Just(Stance::Unscoped),
-            1 => Just(Stance::Filtered), 1 => Just(Stance::Deferred),
+            2 => Just(Handling::Silent), 3 => Just(Handling::Scoped), 1 => Just(Handling::Unscoped),
+            1 => Just(Handling::Filtered), 1 => Just(Handling::Deferred),
         ]
     };
     (prop::sample::select(&RESOURCES[..]), any::<bool>(), stance(), stance(), any::<bool>(), stance(), any::<bool>())

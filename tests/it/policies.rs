@@ -167,7 +167,7 @@ async fn only_a_real_preflight_passes_and_only_if_switched_on() {
 fn what_could_never_match_is_refused_when_the_policy_is_built() {
     let rule = Rule::authenticated;
     let shop = || EntityRef::from_path(Dimension::SHOP, "shop");
-    let tied = || rule().scoped(shop());
+    let scoped = || rule().scoped(shop());
     let purge = || "PURGE".parse::<Method>().unwrap();
     let numbered = Dimension::new("shop", IdGrammar::Number);
     for (broken, message) in [
@@ -180,8 +180,8 @@ fn what_could_never_match_is_refused_when_the_policy_is_built() {
             "two rules for GET",
         ),
         (Policy::builder().route("/{a}", rule()).route("/{b}", rule()), "conflict"),
-        (Policy::builder().route("/shops/{id}", tied()), "parameter \"shop\", which it does not have"),
-        (Policy::builder().fallback(tied()), "fallback"),
+        (Policy::builder().route("/shops/{id}", scoped()), "parameter \"shop\", which it does not have"),
+        (Policy::builder().fallback(scoped()), "fallback"),
         (Policy::builder().route("/a", Rule::resource("Products ")), "no key has a resource"),
         (Policy::builder().route("/a", rule().kind("")), "no key has a resource or kind"),
         (Policy::builder().fallback(rule()).public_fallback(), "fallback: it has two rules"),
@@ -189,8 +189,8 @@ fn what_could_never_match_is_refused_when_the_policy_is_built() {
             Policy::builder().route("/a", rule().deferred("shop").unscoped_for("shop")),
             "says two things about the dimension shop",
         ),
-        (Policy::builder().route("/a/{shop}", tied().filtered("shop")), "says two things about the dimension shop"),
-        (Policy::builder().route("/a/{shop}", tied().deferred("shop")), "says two things about the dimension shop"),
+        (Policy::builder().route("/a/{shop}", scoped().filtered("shop")), "says two things about the dimension shop"),
+        (Policy::builder().route("/a/{shop}", scoped().deferred("shop")), "says two things about the dimension shop"),
         (Policy::builder().route("/a/{shop}", rule().unscoped_for("shop").scoped(shop())), "says two things"),
         (
             Policy::builder().fallback(rule().scoped(EntityRef::from_fn("shop", |_| Vec::new())).filtered("shop")),
@@ -200,7 +200,7 @@ fn what_could_never_match_is_refused_when_the_policy_is_built() {
         (Policy::builder().method_public(Method::CONNECT, "/a"), "CONNECT is neither a reading nor a writing method"),
         (Policy::builder().method_route(purge(), "/a", rule()), "say what it does in a rule, with `Rule::method`"),
         (
-            Policy::builder().route("/a/{shop}", tied()).route("/b", rule().filtered(numbered)),
+            Policy::builder().route("/a/{shop}", scoped()).route("/b", rule().filtered(numbered)),
             "the rule of /b reads ids of the dimension shop by another grammar than that of /a/{shop}",
         ),
         (Policy::builder().method_route("get".parse().unwrap(), "/a", rule()), "write GET"),
@@ -285,12 +285,12 @@ async fn a_public_probe_can_be_exempt_from_https() {
 /// These rules do not conflict: two sources for one dimension agree, and a rule for a method may map that method.
 #[test]
 fn what_says_one_thing_is_built() {
-    let tied = Rule::authenticated().scoped(EntityRef::from_path(Dimension::SHOP, "shop"));
-    let twice = tied.clone().scoped(EntityRef::from_header(Dimension::SHOP, http::HeaderName::from_static("x-shop")));
+    let scoped = Rule::authenticated().scoped(EntityRef::from_path(Dimension::SHOP, "shop"));
+    let twice = scoped.clone().scoped(EntityRef::from_header(Dimension::SHOP, http::HeaderName::from_static("x-shop")));
     let purging = Rule::resource("cache").unscoped().method("PURGE".parse().unwrap(), Access::Write);
     let policy = Policy::builder()
         .route("/a/{shop}", twice)
-        .route("/b/{shop}", tied.unscoped().deferred(Dimension::SHOP_COUNTRY))
+        .route("/b/{shop}", scoped.unscoped().deferred(Dimension::SHOP_COUNTRY))
         .method_route("PURGE".parse().unwrap(), "/cache", purging);
     assert!(policy.build().is_ok());
 }

@@ -310,11 +310,11 @@ fn a_file_that_is_no_policy_is_refused() {
 
 #[test]
 fn code_is_shown_and_not_read() {
-    let tied = Rule::resource("shops").scoped(EntityRef::from_fn("shop", |_| vec!["de".to_owned()]));
+    let scoped = Rule::resource("shops").scoped(EntityRef::from_fn("shop", |_| vec!["de".to_owned()]));
     let check = |_: &Head<'_>| -> Result<(), Denial> { Ok(()) };
     for (rule, shown, refusal) in [
         (
-            tied,
+            scoped,
             r#""scoped": [{ "dimension": "shop", "function": true }]"#,
             "route /a: scoped[0].function: this is Rust code",
         ),

@@ -60,7 +60,7 @@ enum TargetSpec {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Stance {
+enum Handling {
     Filtered,
     Deferred,
     UnscopedIn,
@@ -74,7 +74,7 @@ struct RuleSpec {
     /// Whether each parameter of the pattern scopes the rule.
     path_tied: bool,
     header_ties: Vec<&'static str>,
-    stances: Vec<(&'static str, Stance)>,
+    stances: Vec<(&'static str, Handling)>,
     unscoped: bool,
     require_networks: bool,
     origin: Option<bool>,
@@ -124,12 +124,12 @@ impl PolicySpec {
             rule = rule.scoped(EntityRef::from_header(self.dimension(name), header));
         }
         // A rule cannot both be scoped by a dimension and handle it in another way.
-        let tied = |name: &str| in_path(name) || spec.header_ties.contains(&name);
-        for (name, stance) in spec.stances.iter().filter(|(name, _)| !tied(name)) {
+        let scoped = |name: &str| in_path(name) || spec.header_ties.contains(&name);
+        for (name, stance) in spec.stances.iter().filter(|(name, _)| !scoped(name)) {
             rule = match stance {
-                Stance::Filtered => rule.filtered(self.dimension(name)),
-                Stance::Deferred => rule.deferred(self.dimension(name)),
-                Stance::UnscopedIn => rule.unscoped_for(self.dimension(name)),
+                Handling::Filtered => rule.filtered(self.dimension(name)),
+                Handling::Deferred => rule.deferred(self.dimension(name)),
+                Handling::UnscopedIn => rule.unscoped_for(self.dimension(name)),
             };
         }
         if let Some(kind) = spec.kind {
@@ -215,11 +215,11 @@ fn verdicts(policy: &Policy, principal: &Principal, ask: &Ask) -> [String; 4] {
     [explanation, public, decided, format!("{:?}", policy.evaluate(&Head::new(&request)))]
 }
 
-fn target(tied: bool) -> impl Strategy<Value = TargetSpec> {
+fn target(scoped: bool) -> impl Strategy<Value = TargetSpec> {
     let access = || prop_oneof![Just(Access::Read), Just(Access::Write)];
     let stance = prop_oneof![
-        3 => Just(None), 1 => Just(Some(Stance::Filtered)), 1 => Just(Some(Stance::Deferred)),
-        1 => Just(Some(Stance::UnscopedIn)),
+        3 => Just(None), 1 => Just(Some(Handling::Filtered)), 1 => Just(Some(Handling::Deferred)),
+        1 => Just(Some(Handling::UnscopedIn)),
     ];
     let stances = prop::collection::vec(stance, DIMENSIONS.len()).prop_map(|stances| {
         let mut named: Vec<_> =
@@ -234,7 +234,7 @@ fn target(tied: bool) -> impl Strategy<Value = TargetSpec> {
         prop::option::weighted(0.8, select(&RESOURCES[..])),
         prop::collection::vec((select(&["POST", "GET", "PURGE"][..]), access()), 0..=3),
         prop::option::weighted(0.15, select(&["admin", "runtime"][..])),
-        prop::bool::weighted(if tied { 0.7 } else { 0.0 }),
+        prop::bool::weighted(if scoped { 0.7 } else { 0.0 }),
         prop::option::weighted(0.25, select(&DIMENSIONS[..])).prop_map(|tie| tie.into_iter().collect()),
     );
     let rule =

@@ -163,7 +163,7 @@ impl Admin {
         // Lock the counter until the commit, so that versions are in commit order.
         let row = transaction.query_one(LOCK.as_str(), &[]).await.map_err(to_store_error)?;
         let (before, now): (i64, SystemTime) = (row.get(0), row.get(2));
-        schema::readable(row.get(3))?;
+        schema::check_oldest(row.get(3))?;
         let (vouches, mut settled_at, queue_is_full): (bool, Option<SystemTime>, bool) =
             (row.get(4), row.get(5), row.get(6));
         let settings = parse(row.get(1), &self.own.borrow())?;
@@ -269,7 +269,7 @@ impl Admin {
             if row.get(1) {
                 return Err(standby()); // it was the primary once
             }
-            schema::readable(row.get(2))?;
+            schema::check_oldest(row.get(2))?;
             let (settings, version) = (parse(row.get(0), &self.own.borrow())?, row.get(3));
             // A late answer must not replace a newer directory.
             if self.directory.get() <= version {

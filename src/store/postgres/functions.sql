@@ -6,13 +6,13 @@ DECLARE
   own record;
 BEGIN
   FOR own IN
-    SELECT DISTINCT pg_proc.oid::regprocedure AS called, nspname AS place
+    SELECT DISTINCT pg_proc.oid::regprocedure AS called, nspname AS schema_name
     FROM pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid
       JOIN pg_class ON pg_class.oid = tgrelid JOIN pg_namespace ON pg_namespace.oid = relnamespace
     WHERE prosecdef AND proname LIKE 'authz\_%' AND tgrelid IN ('authz_counter'::regclass, 'authz_keys'::regclass,
       'authz_audit'::regclass, 'authz_replicas'::regclass, 'authz_revoked'::regclass)
   LOOP
     EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', own.called);
-    EXECUTE format('ALTER FUNCTION %s SET search_path = pg_catalog, %I, pg_temp', own.called, own.place);
+    EXECUTE format('ALTER FUNCTION %s SET search_path = pg_catalog, %I, pg_temp', own.called, own.schema_name);
   END LOOP;
 END $$;

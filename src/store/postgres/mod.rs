@@ -26,7 +26,7 @@ use crate::{
     key::{Digest, KeyId, KeyRecord},
     store::{
         AuditQuery, AuditRecord, KeyQuery, KeyStore, Lookup, Page, StoreError, StoreSettings,
-        admin::{Backend, BackendOutcome, Sealed},
+        admin::{Backend, BackendChange, BackendOutcome},
         delegate::{IndexedKeys, delegate},
         join::JoinOnDrop,
         lifecycle::{Row, unknown},
@@ -222,7 +222,7 @@ impl Backend for PostgresStore {
         self
     }
 
-    fn apply<'a>(&'a self, who: &'a str, change: Sealed) -> BoxFuture<'a, Result<BackendOutcome, StoreError>> {
+    fn apply<'a>(&'a self, who: &'a str, change: BackendChange) -> BoxFuture<'a, Result<BackendOutcome, StoreError>> {
         let who = who.to_owned();
         self.ask(async move |admin: Rc<Admin>| admin.apply(&who, change.0).await.map(BackendOutcome)).boxed()
     }

@@ -59,8 +59,8 @@ impl PostgresOptions {
 
     /// Who hears of records that cannot be read, and of a database out of reach. Default: the log, with
     /// the feature `tracing`; else standard error.
-    pub fn on_fault(mut self, hear: impl Fn(&str) + Send + Sync + 'static) -> Self {
-        self.report = report::to(hear);
+    pub fn on_fault(mut self, report: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        self.report = report::to(report);
         self
     }
 

@@ -221,7 +221,7 @@ impl Replica {
         let asked = clock::now();
         let row = client.query_one(renewal, &values).await.map_err(to_store_error)?;
         let (version, oldest, is_there): (i64, i32, bool) = (row.get(0), row.get(1), row.get(2));
-        if let Err(error) = schema::readable(oldest) {
+        if let Err(error) = schema::check_oldest(oldest) {
             return Ok(Renewed::Never(format!("{error}; requests are refused")));
         }
         if !is_there || version < known {

@@ -66,7 +66,7 @@ pub(super) async fn migrate(client: &mut Client) -> Result<u32, StoreError> {
     transaction.batch_execute(lock).await.map_err(to_store_error)?;
     let row = transaction.query_one("SELECT schema, oldest FROM authz_counter", &[]).await.map_err(to_store_error)?;
     let found: i32 = row.get(0);
-    readable(row.get(1))?;
+    check_oldest(row.get(1))?;
     let missing = usize::try_from(found).ok().and_then(|found| MIGRATIONS.get(found..)).unwrap_or_default();
     for migration in missing {
         transaction.batch_execute(migration.sql).await.map_err(to_store_error)?;
@@ -92,7 +92,7 @@ pub(super) async fn check(client: &Client) -> Result<(), StoreError> {
         let message = format!("the tables are of version {found}, this program needs {NEWEST}; run `authz migrate`");
         return Err(StoreError::unavailable(message));
     }
-    readable(row.get(1))?;
+    check_oldest(row.get(1))?;
     // A restore in sections makes the triggers last: until then, nothing remembers what is revoked.
     let sql = "SELECT count(*) FROM pg_trigger WHERE tgname::text = ANY($1) AND tgenabled IN ('O', 'A')
                  AND tgrelid IN ('authz_counter'::regclass, 'authz_keys'::regclass, 'authz_audit'::regclass,
@@ -131,7 +131,7 @@ const TRIGGERS: [&str; 19] = [
 ];
 
 /// Whether a program may still be as old as this one.
-pub(super) fn readable(oldest: i32) -> Result<(), StoreError> {
+pub(super) fn check_oldest(oldest: i32) -> Result<(), StoreError> {
     match oldest > NEWEST {
         true => Err(StoreError::unavailable("the tables are of a newer version, and this program is too old for them")),
         false => Ok(()),

@@ -24,7 +24,7 @@ use crate::{
     key::{Digest, KeyId, KeyRecord},
     store::{
         AuditQuery, AuditRecord, KeyQuery, KeyStore, Lookup, Page, StoreError, StoreErrorKind, StoreSettings,
-        admin::{Backend, BackendOutcome, Sealed},
+        admin::{Backend, BackendChange, BackendOutcome},
         delegate::{IndexedKeys, delegate},
         join::JoinOnDrop,
         lifecycle::{Row, unknown},
@@ -268,7 +268,7 @@ impl Backend for SqliteStore {
         self
     }
 
-    fn apply<'a>(&'a self, who: &'a str, change: Sealed) -> BoxFuture<'a, Result<BackendOutcome, StoreError>> {
+    fn apply<'a>(&'a self, who: &'a str, change: BackendChange) -> BoxFuture<'a, Result<BackendOutcome, StoreError>> {
         let who = who.to_owned();
         self.ask(move |worker| worker.apply(&who, change.0).map(BackendOutcome)).boxed()
     }

@@ -76,7 +76,7 @@ pub(super) fn check(path: &Path) -> Result<(), StoreError> {
         pragma::<String>(&connection, "quick_check(1)")
     };
     match look() {
-        Ok(sound) if sound == "ok" => Ok(()),
+        Ok(result) if result == "ok" => Ok(()),
         // SQLite puts a heading above what it has found.
         Ok(report) => {
             let found = report.lines().last().unwrap_or_default();

@@ -235,7 +235,7 @@ impl Worker {
         }
         // Checkpoint again what a reader or a full disk has kept in the journal.
         if may_write && self.file.journal() > 0 {
-            self.settle();
+            self.checkpoint();
         }
         if may_write && now >= self.next_flush {
             self.next_flush = now + FLUSH;
@@ -288,7 +288,7 @@ impl Worker {
     /// Checkpoints the journal into the file and truncates it, so that removing the journal, or opening the file under
     /// another name, loses no change. If it fails, because of a reader or a full disk, the change stays in the journal,
     /// as durable as before, and a later checkpoint moves it.
-    fn settle(&self) {
+    fn checkpoint(&self) {
         let _ = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
     }
 
@@ -307,7 +307,7 @@ impl Worker {
             let transaction = self.connection.transaction_with_behavior(behavior).map_err(to_store_error)?;
             rows::put_uses(&transaction, &used)?;
             transaction.commit().map_err(to_store_error)?;
-            self.settle();
+            self.checkpoint();
         }
         self.used_since = a_second_before(until);
         Ok(())
@@ -332,7 +332,7 @@ impl Worker {
             let _ = self.connection.execute_batch("ROLLBACK");
             return applied;
         }
-        self.settle();
+        self.checkpoint();
         self.is_there().map_err(|error| {
             let message = format!("the change is made, and may be lost ({error}); look whether it is there");
             StoreError::unavailable(message)

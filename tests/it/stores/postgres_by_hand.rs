@@ -341,8 +341,8 @@ async fn what_the_owner_may_do_is_done_for_these_tables_alone() {
              CREATE TRIGGER own AFTER INSERT ON own FOR EACH ROW EXECUTE FUNCTION {function}()"
         );
         let error = client.batch_execute(&own).await.unwrap_err();
-        let told = error.as_db_error().unwrap().message().to_owned();
-        assert!(told.contains("permission denied for function"), "{function}: {told}");
+        let message = error.as_db_error().unwrap().message().to_owned();
+        assert!(message.contains("permission denied for function"), "{function}: {message}");
     }
     driven.abort();
 
