@@ -296,6 +296,16 @@ mod tests {
     use super::*;
     use crate::key::{Digest, Grant, GrantBuilder};
 
+    /// Counts how often it is woken.
+    #[derive(Default)]
+    struct Count(AtomicU8);
+
+    impl std::task::Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     fn record(grant: GrantBuilder) -> KeyRecord {
         KeyRecord::builder("k".parse().unwrap(), Digest::from_key(b"k")).grant(grant.build().unwrap()).build()
     }
@@ -314,6 +324,7 @@ mod tests {
             (base().only("shop", ["de"]), base().except("shop", ["de"])),
             (base(), base().from_networks(["10.0.0.0/8"])),
             (base().from_networks(["10.0.0.0/8", "192.0.2.0/24"]), base().from_networks(["10.0.0.0/8"])),
+            (base().from_networks(["10.0.0.0/8"]), base().from_networks(["192.0.2.0/24"])),
             (base().from_origins(["https://a.example"]), base()),
             (base().from_origins(["https://a.example"]), base().from_origins(["https://b.example"])),
         ];
@@ -329,12 +340,50 @@ mod tests {
             (base().except("shop", ["de", "ch"]), base().except("shop", ["de"])),
             (base(), base().except::<&str>("shop", [])),
             (base().from_networks(["10.0.0.0/8"]), base()),
+            (base().from_networks(["10.0.0.0/8"]), base().from_networks(["10.0.0.0/8"])),
             (base().from_networks(["10.0.0.0/8"]), base().from_networks(["192.0.2.0/24", "10.0.0.0/8"])),
             (base(), base().from_origins(["https://a.example"])),
         ];
         for (old, new) in widening {
             assert!(!revokes_access(&record(old.clone()), &record(new.clone())), "{old:?} -> {new:?}");
         }
+    }
+
+    #[test]
+    fn kind_tenant_and_dates_take_something_away() {
+        let now = SystemTime::now();
+        let (before, after) = (now - std::time::Duration::from_secs(60), now + std::time::Duration::from_secs(60));
+        let full = || {
+            let record = record(Grant::builder().read("a")).revise();
+            record.kind("admin".to_owned()).tenant("one".to_owned()).not_before(before).expires_at(after)
+        };
+        let old = full().build();
+        assert!(!revokes_access(&old, &full().build()));
+        assert!(!revokes_access(&old, &full().not_before(None).expires_at(None).build()));
+        for new in [
+            full().kind("runtime".to_owned()),
+            full().kind(None),
+            full().tenant("two".to_owned()),
+            full().tenant(None),
+            full().not_before(after),
+            full().expires_at(before),
+        ] {
+            assert!(revokes_access(&old, &new.clone().build()), "{new:?}");
+        }
+    }
+
+    /// A future may move between tasks while it waits: the task that has polled it last is woken.
+    #[test]
+    fn the_last_waker_is_woken() {
+        let record = Arc::new(record(Grant::builder()));
+        let (first, second) = (Arc::new(Count::default()), Arc::new(Count::default()));
+        let mut watch = RevocationWatch::new(Arc::clone(&record));
+        for count in [&first, &second] {
+            let waker = Waker::from(Arc::clone(count));
+            assert!(watch.poll_end(&Context::from_waker(&waker)).is_pending());
+        }
+        SignalCell::finish(&record, EndReason::Revoked);
+        assert_eq!([first, second].map(|count| count.0.load(Ordering::Relaxed)), [0, 1]);
     }
 
     #[test]
