@@ -9,7 +9,7 @@ use tower_authz::{Check as _, CleanPath, ClientAddress, Head, KeyId, Policy, Pri
 use crate::{
     Failure,
     args::Check,
-    commands::Context,
+    context::Context,
     output::{self, Rows},
 };
 

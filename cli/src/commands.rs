@@ -1,7 +1,7 @@
 //! Implements the commands.
 
 use std::{
-    io::{self, Read as _, Write as _},
+    io::{self, Write as _},
     path::Path,
     sync::Arc,
     time::SystemTime,
@@ -10,25 +10,21 @@ use std::{
 use clap::CommandFactory as _;
 use serde_json::{Value, json};
 use tower_authz::{
-    ApiKey, ConfigError, Dimension, KeyFile, KeyId, KeyRecord, Status,
-    store::{AuditQuery, Imported, KeyQuery, NewKey, Overlap, Propagation, StoreError, StoreSettings},
+    ConfigError, KeyId, KeyRecord, Status,
+    store::{AuditQuery, Imported, KeyQuery, NewKey, Overlap, Propagation, StoreError},
 };
 
 use crate::{
     Failure,
     args::{self, Args, Command},
-    check, grant, import,
+    check,
+    context::Context,
+    grant, import,
     output::{self, KEY_COLUMNS, Rows, note},
-    store::{Store, StoreUrl},
+    settings,
+    store::StoreUrl,
     time,
 };
-
-/// The store and the options that the commands share.
-pub(crate) struct Context {
-    pub(crate) store: Box<dyn Store>,
-    pub(crate) actor: String,
-    pub(crate) json: bool,
-}
 
 pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     if let Command::Completions { shell } = args.command {
@@ -75,26 +71,6 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
 /// The number of keys of a list that are in memory at a time.
 const PAGE: usize = 1000;
 
-/// Applies the arguments to the settings.
-pub(crate) fn with(mut settings: StoreSettings, change: &args::Settings) -> Result<StoreSettings, Failure> {
-    for text in &change.dimensions {
-        let wrong =
-            || Failure::Usage(format!("--dimension {text}: expected NAME=number, slug or opaque, like project=slug"));
-        let (name, grammar) = text.split_once('=').ok_or_else(wrong)?;
-        settings = settings.with_dimension(Dimension::read(name, grammar).map_err(|_| wrong())?);
-    }
-    if !change.require_networks.is_empty() {
-        settings = settings
-            .with_networks_required_for(change.require_networks.iter().filter(|name| !name.is_empty()).cloned());
-    }
-    if let Some(file) = &change.directory {
-        let own: Vec<Dimension> = settings.dimensions().to_vec();
-        let file = KeyFile::read_with(file, &own).map_err(|error| Failure::Other(error.to_string()))?;
-        settings = settings.with_directory(file.directory().clone());
-    }
-    Ok(settings)
-}
-
 fn to_config_error(failure: Failure) -> ConfigError {
     ConfigError::new(failure.message().unwrap_or_default())
 }
@@ -104,11 +80,11 @@ impl Context {
         if !change.dimensions.is_empty() || !change.require_networks.is_empty() || change.directory.is_some() {
             // Try the change first, so that a wrong argument has its own exit code. The store then applies it to the
             // settings that are current at that time.
-            let _ = with(self.store.settings().await?, change)?;
+            let _ = settings::with(self.store.settings().await?, change)?;
             let change = change.clone();
             self.store
                 .as_actor(&self.actor)
-                .change_settings(move |old| with(old.clone(), &change).map_err(to_config_error))
+                .change_settings(move |old| settings::with(old.clone(), &change).map_err(to_config_error))
                 .await?;
         }
         let settings = self.store.settings().await?;
@@ -182,58 +158,14 @@ impl Context {
         }
     }
 
-    /// Finds the record of a key that is named by its id, or given as a whole on standard input or in `AUTHZ_KEY`.
-    pub(crate) async fn which(&self, id: Option<&KeyId>, stdin: bool) -> Result<Arc<KeyRecord>, Failure> {
-        let key = match (id, stdin) {
-            (Some(id), _) => {
-                self.no_secret(id).await?;
-                return Ok(self.store.show(id).await?);
-            }
-            (None, true) => {
-                let mut text = String::new();
-                io::stdin().lock().take(4096).read_to_string(&mut text)?;
-                ApiKey::new(text.trim_end_matches(['\r', '\n']))
-            }
-            (None, false) => match std::env::var("AUTHZ_KEY") {
-                Ok(key) => ApiKey::new(key),
-                Err(_) => {
-                    let wanted = "a key is required: pass its id, or the key itself by --key-stdin or in AUTHZ_KEY";
-                    return Err(Failure::Usage(wanted.to_owned()));
-                }
-            },
-        };
-        match self.found(&key).await? {
-            Some(record) => Ok(record),
-            None => Err(Failure::Store(StoreError::not_found("key not found"))),
-        }
-    }
-
-    async fn found(&self, key: &ApiKey) -> Result<Option<Arc<KeyRecord>>, Failure> {
-        Ok(self.store.lookup(&key.digest()).found().await?)
-    }
-
-    /// Refuses a whole key in place of an id: the key is now in the history of the shell, and the user must know that.
-    async fn no_secret(&self, id: &KeyId) -> Result<(), Failure> {
-        let key = ApiKey::new(id.as_str());
-        let format = self.store.format();
-        let known = self.found(&key).await?.map(|record| record.id().to_string());
-        let public = || format.key_id(id.as_str().as_bytes()).map(str::to_owned);
-        match known.or_else(public) {
-            None => Ok(()),
-            Some(id) => Err(Failure::Usage(format!(
-                "a key was passed in place of its id, and is now in the history of the shell: rotate {id}"
-            ))),
-        }
-    }
-
     async fn rename(&self, id: &KeyId, name: String) -> Result<(), Failure> {
-        self.no_secret(id).await?;
+        self.assert_no_secret(id).await?;
         let changed = self.store.as_actor(&self.actor).rename(id, name).await?;
         self.changed("renamed", changed.record.as_deref(), &changed.warnings)
     }
 
     async fn grant(&self, change: &args::Grant) -> Result<(), Failure> {
-        self.no_secret(&change.id).await?;
+        self.assert_no_secret(&change.id).await?;
         let old = self.store.show(&change.id).await?;
         let settings = self.store.settings().await?;
         // Try the change first, so that a wrong argument has its own exit code. The store then applies it to the grant
@@ -278,7 +210,7 @@ impl Context {
     }
 
     async fn rotate(&self, rotate: &args::Rotate) -> Result<(), Failure> {
-        self.no_secret(&rotate.id).await?;
+        self.assert_no_secret(&rotate.id).await?;
         let overlap = match &rotate.overlap {
             Some(time) => Overlap::For(time::length(time)?),
             None => Overlap::UntilRevoked,
@@ -327,7 +259,7 @@ impl Context {
     ) -> Result<(), Failure> {
         let mut outcomes = Vec::new();
         for id in ids {
-            let outcome = match self.no_secret(id).await {
+            let outcome = match self.assert_no_secret(id).await {
                 Ok(()) => act(id).await.map_err(Failure::from),
                 Err(failure) => Err(failure),
             };

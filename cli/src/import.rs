@@ -16,7 +16,7 @@ use tower_authz::{
 use crate::{
     Failure,
     args::{GrantArgs, Import, KeyArgs},
-    commands::Context,
+    context::Context,
     grant,
     output::note,
     time,

@@ -5,9 +5,11 @@
 mod args;
 mod check;
 mod commands;
+mod context;
 mod grant;
 mod import;
 mod output;
+mod settings;
 mod store;
 mod time;
 

@@ -7,7 +7,7 @@ use serde_json::json;
 use tower_authz::store::PostgresOptions;
 use tower_authz::store::{KeyAdmin, KeyStore, SqliteOptions, SqliteStore, StoreSettings};
 
-use crate::{Failure, args, commands::with, output};
+use crate::{Failure, args, output, settings};
 
 /// A store whose keys can be looked up and changed.
 pub(crate) trait Store: KeyStore + KeyAdmin {}
@@ -17,7 +17,10 @@ impl<T: KeyStore + KeyAdmin> Store for T {}
 pub(crate) enum StoreUrl {
     File(PathBuf),
     /// The address of a database. It may contain a password, so it is never printed.
-    #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "it is only told from a file"))]
+    #[cfg_attr(
+        not(feature = "postgres"),
+        expect(dead_code, reason = "without the feature it only differs from a file")
+    )]
     Postgres(String),
 }
 
@@ -47,7 +50,7 @@ impl StoreUrl {
     }
 
     pub(crate) async fn create(&self, init: &args::Init, json: bool) -> Result<(), Failure> {
-        let settings = with(StoreSettings::new().with_format(init.format.clone()), &init.settings)?;
+        let settings = settings::with(StoreSettings::new().with_format(init.format.clone()), &init.settings)?;
         let name = match self {
             Self::File(path) => {
                 is_for_sqlite(path)?;

@@ -9,7 +9,7 @@ use crate::{
     credential::{Credential, Notice},
     denial::{Cause, Denial},
     directory::Directory,
-    gate::{config::Config, future::InFlight, sharded::Shard},
+    gate::{config::Config, in_flight::InFlight, sharded::Shard},
     head::Head,
     key::Digest,
     policy::RouteMatch,

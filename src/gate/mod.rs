@@ -11,7 +11,7 @@
 //! 4. Check the status of the record and its tenant, remove the credential if that is configured, evaluate the policy, and
 //!    insert the principal (`apply::admit`).
 //! 5. Call the inner service. Afterwards check that the key is still live and that the handler has met its obligations
-//!    (`future::finish_response`).
+//!    (`in_flight::finish_response`).
 //!
 //! # What an allowed request costs
 //! In instructions beside the bare service, for the request of `benches/instructions.rs` (callgrind; see
@@ -48,6 +48,7 @@ mod apply;
 mod config;
 mod decide;
 mod future;
+mod in_flight;
 mod layer;
 mod service;
 mod sharded;

@@ -23,9 +23,10 @@ use crate::{
     store::{
         KeyStore, StoreSettings,
         delegate::{IndexedKeys, delegate},
-        index::{Entry, Index, MarkStaleOnDrop},
+        index::{Index, MarkStaleOnDrop},
         join::JoinOnDrop,
         report::{self, Report},
+        snapshot::Entry,
     },
 };
 

@@ -12,7 +12,7 @@ use crate::{
     key::{Digest, EndReason, KeyRecord, SignalCell},
     store::{
         Lookup, StoreError,
-        snapshot::{Part, Snapshot, SnapshotCell},
+        snapshot::{Entry, Part, Snapshot, SnapshotCell},
     },
 };
 
@@ -23,24 +23,6 @@ pub(crate) struct Index {
     stale: AtomicBool,
     /// When look-ups stop being answered, in nanoseconds of [`clock::now`]; `u64::MAX` if there is no limit.
     deadline: AtomicU64,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) enum Entry {
-    Record(Arc<KeyRecord>),
-    /// The record cannot be read: this one key is refused, the others go on.
-    Unreadable(Arc<str>),
-}
-
-impl Entry {
-    /// Whether both are the same entry.
-    pub(crate) fn is(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Record(one), Self::Record(other)) => Arc::ptr_eq(one, other),
-            (Self::Unreadable(one), Self::Unreadable(other)) => one == other,
-            _ => false,
-        }
-    }
 }
 
 impl Index {

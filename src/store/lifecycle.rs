@@ -11,7 +11,8 @@ use crate::{
         Action, NewKey, Overlap, StoreError, StoreSettings,
         audit::{self, Edit},
         change::{Applied, Change},
-        index::Entry,
+        snapshot::Entry,
+        source::{KeySource, Row},
         validate::{
             contains_secret, date, invalid, validate_grant, validate_label, validate_name, validate_no_secret,
             validate_no_secret_in_grant, validate_readable, validate_record,
@@ -19,34 +20,6 @@ use crate::{
     },
     timestamp,
 };
-
-/// The records that a change is planned with. They must not change meanwhile.
-pub(crate) trait KeySource {
-    fn by_id(&self, id: &KeyId) -> Result<Row, StoreError>;
-
-    fn by_digest(&self, digest: &Digest) -> Result<bool, StoreError>;
-
-    /// Keys that were revoked or had expired by this time.
-    fn ended_before(&self, time: SystemTime) -> Result<Vec<Arc<KeyRecord>>, StoreError>;
-
-    /// Whether a key with this digest was ever revoked in this store, even if its record is gone.
-    fn was_revoked(&self, digest: &Digest) -> Result<bool, StoreError>;
-
-    /// The number of audit records that are older than this, not counting the newest of them.
-    fn audit_before(&self, time: SystemTime) -> Result<usize, StoreError>;
-
-    /// All readable records.
-    fn all(&self) -> Result<Vec<Arc<KeyRecord>>, StoreError>;
-}
-
-/// The row of an id.
-#[derive(Clone)]
-pub(crate) enum Row {
-    Absent,
-    Found(Arc<KeyRecord>),
-    /// A record that cannot be read: its digest, if that is readable, and the error.
-    Unreadable(Option<Digest>, String),
-}
 
 /// The edits of a change, to be written in one transaction.
 #[derive(Debug, Default)]

@@ -19,7 +19,8 @@ use crate::{
         admin::{Backend, BackendChange, BackendOutcome},
         change::Applied,
         index::Index,
-        lifecycle::{self, KeySource, Row, plan, unknown},
+        lifecycle::{self, plan, unknown},
+        source::{KeySource, Row},
     },
 };
 

@@ -17,6 +17,7 @@ mod report;
 mod row;
 mod settings;
 mod snapshot;
+mod source;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod validate;

@@ -12,7 +12,28 @@ use std::{
 use arc_swap::ArcSwap;
 use hashbrown::HashMap;
 
-use crate::{directory::Directory, key::Digest, store::index::Entry};
+use crate::{
+    directory::Directory,
+    key::{Digest, KeyRecord},
+};
+
+#[derive(Clone, Debug)]
+pub(crate) enum Entry {
+    Record(Arc<KeyRecord>),
+    /// The record cannot be read: this one key is refused, the others go on.
+    Unreadable(Arc<str>),
+}
+
+impl Entry {
+    /// Whether both are the same entry.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Record(one), Self::Record(other)) => Arc::ptr_eq(one, other),
+            (Self::Unreadable(one), Self::Unreadable(other)) => one == other,
+            _ => false,
+        }
+    }
+}
 
 /// Divided into branches of parts: a change copies one branch and one part, and shares all others. With a million keys
 /// a part holds about a thousand.

@@ -6,7 +6,7 @@ use crate::{
     error::ConfigError,
     key::{Digest, Grant, GrantFile, KeyRecord, Restriction},
     name::check_tenant,
-    store::{StoreError, StoreSettings, lifecycle::KeySource},
+    store::{StoreError, StoreSettings, source::KeySource},
     timestamp,
 };
 

@@ -296,7 +296,7 @@ fn said(rule: Rule, caller: Principal, over: &Dimension, ids: &[&str]) -> Vec<[b
     let handler = service_fn(|request: Request<Body>| {
         let principal = request.extensions().get::<Principal>().unwrap();
         let scope = principal.scope(over.clone());
-        assert_eq!(scope.list(), principal.record().grant().restriction(&over));
+        assert_eq!(scope.list(), principal.record().grant().restriction(over));
         let filter = scope.filter();
         // A database holds only valid ids of the dimension.
         for id in ids.iter().filter(|id| over.accepts(id)) {

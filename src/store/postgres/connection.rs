@@ -235,6 +235,11 @@ pub(super) fn to_store_error(error: tokio_postgres::Error) -> StoreError {
     }
 }
 
+/// In microseconds, to be multiplied with an interval in SQL.
+pub(super) fn micros(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e6
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

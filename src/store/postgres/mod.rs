@@ -29,7 +29,8 @@ use crate::{
         admin::{Backend, BackendChange, BackendOutcome},
         delegate::{IndexedKeys, delegate},
         join::JoinOnDrop,
-        lifecycle::{Row, unknown},
+        lifecycle::unknown,
+        source::Row,
     },
 };
 

@@ -10,10 +10,7 @@ use tokio_postgres::{Client, Row, types::ToSql};
 
 use crate::store::{
     Propagation, StoreError,
-    postgres::{
-        connection::{no_counter, silence, to_store_error},
-        replica::micros,
-    },
+    postgres::connection::{micros, no_counter, silence, to_store_error},
 };
 
 /// The timeout of each query while leases are waited for.

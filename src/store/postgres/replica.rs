@@ -18,14 +18,15 @@ use crate::{
     key::Digest,
     store::{
         StoreError, StoreSettings,
-        index::{Entry, Index},
+        index::Index,
         postgres::{
-            connection::{ConnectOptions, ISOLATION, silence, to_store_error},
+            connection::{ConnectOptions, ISOLATION, micros, silence, to_store_error},
             rows::digest_of,
             schema,
         },
         report::Report,
         row::{COLUMNS, InvalidRow, RowReader, Rows},
+        snapshot::Entry,
     },
 };
 
@@ -338,11 +339,6 @@ impl Replica {
 async fn identity(client: &Client, number: i64) -> Result<String, StoreError> {
     let sql = "SELECT change FROM authz_audit WHERE number = $1";
     Ok(client.query_one(sql, &[&number]).await.map_err(to_store_error)?.get(0))
-}
-
-/// In microseconds, to be multiplied with an interval in SQL.
-pub(super) fn micros(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e6
 }
 
 pub(super) fn parse(text: &str, own: &[Dimension]) -> Result<StoreSettings, StoreError> {

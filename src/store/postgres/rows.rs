@@ -16,9 +16,9 @@ use crate::{
         Action, StoreError,
         audit::Edit,
         change::Change,
-        lifecycle::{KeySource, Row},
         postgres::connection::to_store_error,
         row::{self, COLUMNS, InvalidRow, KeyRow, RowReader},
+        source::{KeySource, Row},
         validate::{contains_secret, texts_of, words},
     },
 };

@@ -24,8 +24,8 @@ use crate::{
         postgres::{
             Handle, PostgresOptions, PostgresStore,
             admin::Admin,
-            connection::{ConnectOptions, assert_own_session, to_store_error},
-            replica::{Replica, State, micros, parse},
+            connection::{ConnectOptions, assert_own_session, micros, to_store_error},
+            replica::{Replica, State, parse},
             schema,
         },
         row::{InvalidRow, Rows},

@@ -3,6 +3,7 @@
 mod identity;
 mod rows;
 mod schema;
+mod view;
 mod worker;
 
 use std::{
@@ -27,8 +28,9 @@ use crate::{
         admin::{Backend, BackendChange, BackendOutcome},
         delegate::{IndexedKeys, delegate},
         join::JoinOnDrop,
-        lifecycle::{Row, unknown},
+        lifecycle::unknown,
         report::{self, Report},
+        source::Row,
     },
 };
 

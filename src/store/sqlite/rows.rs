@@ -11,8 +11,8 @@ use crate::{
     store::{
         Action, AuditQuery, AuditRecord, KeyQuery, Page, StoreError,
         audit::Edit,
-        lifecycle::{KeySource, Row},
         row::{self, COLUMNS, KeyRow, RowReader, Rows},
+        source::{KeySource, Row},
         sqlite::schema::to_store_error,
     },
     timestamp,

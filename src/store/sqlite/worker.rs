@@ -15,21 +15,21 @@ use rusqlite::{Connection, TransactionBehavior, config::DbConfig, ffi};
 
 use crate::{
     clock,
-    dimension::Dimension,
     directory::Directory,
     key::Digest,
     store::{
-        Found, StoreError, StoreSettings,
+        Found, StoreError,
         change::{Applied, Change},
-        index::{Entry, Index, MarkStaleOnDrop},
-        lifecycle::{self, Plan, Row, plan},
-        report::Report,
+        index::{Index, MarkStaleOnDrop},
+        lifecycle::{self, Plan, plan},
         row::{InvalidRow, Rows},
+        source::Row,
         sqlite::{
             SqliteOptions,
             identity::{Identity, IsLocked, Stamp},
-            rows::{self, CommitMark, SqliteKeySource},
+            rows::{self, SqliteKeySource},
             schema::{self, is_busy, to_store_error},
+            view::{View, read_all},
         },
     },
 };
@@ -70,38 +70,6 @@ enum Looked {
     Current,
     /// Another process holds an exclusive lock.
     Locked,
-}
-
-/// What this process knows of the content of the file.
-pub(super) struct View {
-    pub(super) index: Arc<Index>,
-    pub(super) settings: StoreSettings,
-    own: Vec<Dimension>,
-    /// The newest change that the index contains.
-    known: CommitMark,
-    /// `PRAGMA data_version` at that change. It counts the commits of others that go through the journal and the shared
-    /// memory of this process. If the content changes and it does not, the change was made under another name, and this
-    /// connection may see only half of it.
-    version: i64,
-    /// Whether the index holds all keys, or none.
-    is_cached: bool,
-    report: Report,
-}
-
-/// Reads everything in one transaction.
-fn read_all(
-    connection: &Connection,
-    own: &[Dimension],
-    is_cached: bool,
-) -> Result<(StoreSettings, (CommitMark, i64), Rows), StoreError> {
-    let moment = connection.unchecked_transaction().map_err(to_store_error)?;
-    let settings = schema::settings(&moment, own)?;
-    let read = || {
-        let all = if is_cached { rows::all(&moment, &settings.dimensions)? } else { Rows::default() };
-        Ok(((rows::newest(&moment)?, rows::data_version(&moment)?), all))
-    };
-    let (known, found) = read().map_err(to_store_error)?;
-    Ok((settings, known, found))
 }
 
 impl Worker {
@@ -426,71 +394,6 @@ impl Worker {
             }
         }
         Ok(applied)
-    }
-}
-
-impl View {
-    /// Applies what has changed in the file since. Returns false if the file went back or was changed under another
-    /// name.
-    fn catch_up(&mut self, connection: &Connection) -> rusqlite::Result<bool> {
-        let version = rows::data_version(connection)?;
-        let newest = rows::newest(connection)?;
-        if newest != self.known {
-            if version == self.version || !rows::is_still(connection, &self.known)? {
-                return Ok(false);
-            }
-            self.take_over(connection, newest)?;
-        }
-        self.version = version;
-        Ok(true)
-    }
-
-    fn take_over(&mut self, connection: &Connection, newest: CommitMark) -> rusqlite::Result<()> {
-        if !self.is_cached {
-            return self.reload(connection, newest);
-        }
-        // Ids and digests may have changed hands, so removals come first, and entries that exist have the last word.
-        let (mut gone, mut there) = (Vec::new(), Vec::new());
-        for (id, digest) in rows::changed_since(connection, self.known.number)? {
-            let Some(id) = id else {
-                return self.reload(connection, newest);
-            };
-            let row = match id.parse() {
-                Ok(id) => rows::one(connection, &self.settings.dimensions, &id)?,
-                Err(_) => return self.reload(connection, newest),
-            };
-            match (row, digest) {
-                (Row::Found(record), digest) => {
-                    gone.extend(digest.filter(|old| old != record.digest()).map(|old| (old, None)));
-                    there.push((*record.digest(), Some(Entry::Record(record))));
-                }
-                (Row::Absent, Some(digest)) => gone.push((digest, None)),
-                (Row::Unreadable(found, why), digest) => {
-                    InvalidRow::report(&[InvalidRow { id, digest, why: why.clone() }], &self.report);
-                    let why: Arc<str> = why.into();
-                    let digests = found.into_iter().chain(digest);
-                    gone.extend(digests.map(|digest| (digest, Some(Entry::Unreadable(Arc::clone(&why))))));
-                }
-                (Row::Absent, None) => return self.reload(connection, newest),
-            }
-        }
-        self.index.publish(gone.into_iter().chain(there), None);
-        self.known = newest;
-        Ok(())
-    }
-
-    /// Reloads everything. The caller holds a transaction, so that it is consistent.
-    fn reload(&mut self, connection: &Connection, newest: CommitMark) -> rusqlite::Result<()> {
-        match schema::settings(connection, &self.own) {
-            Ok(settings) => self.settings = settings,
-            Err(error) => (self.report)(&error.to_string()),
-        }
-        let Rows { entries, invalid } =
-            if self.is_cached { rows::all(connection, &self.settings.dimensions)? } else { Rows::default() };
-        self.index.replace(entries, self.settings.directory.clone());
-        InvalidRow::report(&invalid, &self.report);
-        self.known = newest;
-        Ok(())
     }
 }
 
