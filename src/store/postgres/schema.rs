@@ -1,6 +1,6 @@
 //! The tables, how a database comes to have them, and which programs may work with them.
 
-use tokio_postgres::Client;
+use tokio_postgres::{Client, GenericClient, Transaction};
 
 use crate::store::{
     StoreError, StoreSettings,
@@ -14,17 +14,73 @@ use crate::store::{
 /// go on beside it. A migration that only adds what older programs need not know leaves that as it was; so replicas
 /// are replaced one by one, after the tables.
 const MIGRATIONS: [Migration; 6] = [
-    Migration { sql: include_str!("schema_1.sql"), oldest: 1 },
-    Migration { sql: include_str!("schema_2.sql"), oldest: 1 },
-    Migration { sql: include_str!("schema_3.sql"), oldest: 1 },
-    Migration { sql: include_str!("schema_4.sql"), oldest: 1 },
-    Migration { sql: include_str!("schema_5.sql"), oldest: 1 },
-    Migration { sql: include_str!("schema_6.sql"), oldest: 1 },
+    Migration { sql: include_str!("schema_1.sql"), oldest: 1, rewrite: None },
+    Migration { sql: include_str!("schema_2.sql"), oldest: 1, rewrite: None },
+    Migration { sql: include_str!("schema_3.sql"), oldest: 1, rewrite: None },
+    Migration { sql: include_str!("schema_4.sql"), oldest: 1, rewrite: None },
+    Migration { sql: include_str!("schema_5.sql"), oldest: 1, rewrite: None },
+    Migration {
+        sql: include_str!("schema_6.sql"),
+        oldest: 1,
+        rewrite: Some(Rewrite {
+            before: include_str!("schema_6_column.sql"),
+            // The trigger writes the other form.
+            batch: "UPDATE authz_keys SET may = may
+                    WHERE id = ANY (ARRAY(SELECT id FROM authz_keys WHERE record IS NULL ORDER BY id LIMIT 2000))",
+            after: "ALTER TABLE authz_keys ALTER COLUMN record SET NOT NULL",
+        }),
+    },
 ];
 
 struct Migration {
     sql: &'static str,
     oldest: i32,
+    rewrite: Option<Rewrite>,
+}
+
+/// A change of every row. It is made before the migration, in transactions of its own, because replicas cannot renew their
+/// leases while the migration runs. It may be interrupted, and be made again.
+struct Rewrite {
+    before: &'static str,
+    /// Repeated until it changes no row.
+    batch: &'static str,
+    after: &'static str,
+}
+
+impl Rewrite {
+    /// In the transaction of a store that has no rows.
+    async fn run_empty(&self, transaction: &Transaction<'_>) -> Result<(), StoreError> {
+        for sql in [self.before, self.after] {
+            transaction.batch_execute(sql).await.map_err(to_store_error)?;
+        }
+        Ok(())
+    }
+
+    async fn run(&self, client: &mut Client) -> Result<(), StoreError> {
+        alone(client, self.before).await?;
+        loop {
+            let transaction = client.transaction().await.map_err(to_store_error)?;
+            transaction.batch_execute(&format!("{AS_WRITER}; {SHORT}")).await.map_err(to_store_error)?;
+            let changed = transaction.execute(self.batch, &[]).await.map_err(to_store_error)?;
+            transaction.commit().await.map_err(to_store_error)?;
+            if changed == 0 {
+                return alone(client, self.after).await;
+            }
+        }
+    }
+}
+
+/// Nothing that a migration writes is a change of a key.
+const AS_WRITER: &str = "SET LOCAL authz.writer = 'yes'";
+
+/// Whoever waits for somebody else's lock keeps others waiting, so not for long.
+const SHORT: &str = "SET LOCAL lock_timeout = '1s'; SET LOCAL idle_in_transaction_session_timeout = '10s'";
+
+/// Runs SQL in a transaction of its own.
+async fn alone(client: &mut Client, sql: &str) -> Result<(), StoreError> {
+    let transaction = client.transaction().await.map_err(to_store_error)?;
+    transaction.batch_execute(&format!("{SHORT}; {sql}")).await.map_err(to_store_error)?;
+    transaction.commit().await.map_err(to_store_error)
 }
 
 /// Confines the functions of the triggers; run after the migrations.
@@ -40,6 +96,9 @@ pub(super) async fn create(client: &mut Client, settings: &str) -> Result<(), St
         return Err(StoreError::conflict("the database has a key store already"));
     }
     for migration in &MIGRATIONS {
+        if let Some(rewrite) = &migration.rewrite {
+            rewrite.run_empty(&transaction).await?;
+        }
         transaction.batch_execute(migration.sql).await.map_err(to_store_error)?;
     }
     transaction.batch_execute(FUNCTIONS).await.map_err(to_store_error)?;
@@ -57,17 +116,20 @@ pub(super) async fn create(client: &mut Client, settings: &str) -> Result<(), St
 
 /// Brings the tables to the newest schema, while older replicas serve. How many steps that took.
 pub(super) async fn migrate(client: &mut Client) -> Result<u32, StoreError> {
+    let (found, oldest) = version(client).await?;
+    check_oldest(oldest)?;
+    for rewrite in missing(found).iter().filter_map(|migration| migration.rewrite.as_ref()) {
+        rewrite.run(client).await?;
+    }
     let transaction = client.transaction().await.map_err(to_store_error)?;
-    // In the order in which renewals take them, and before any row: else each would wait for the other. Whoever waits
-    // here for somebody else's lock keeps all replicas from their leases, so not for long.
-    let lock = "SET LOCAL lock_timeout = '1s'; SET LOCAL idle_in_transaction_session_timeout = '10s';
-                LOCK TABLE authz_counter, authz_replicas IN ACCESS EXCLUSIVE MODE;
+    // In the order in which renewals take them, and before any row: else each would wait for the other.
+    let lock = "LOCK TABLE authz_counter, authz_replicas IN ACCESS EXCLUSIVE MODE;
                 LOCK TABLE authz_keys, authz_audit IN SHARE ROW EXCLUSIVE MODE";
-    transaction.batch_execute(lock).await.map_err(to_store_error)?;
-    let row = transaction.query_one("SELECT schema, oldest FROM authz_counter", &[]).await.map_err(to_store_error)?;
-    let found: i32 = row.get(0);
-    check_oldest(row.get(1))?;
-    let missing = usize::try_from(found).ok().and_then(|found| MIGRATIONS.get(found..)).unwrap_or_default();
+    transaction.batch_execute(&format!("{SHORT}; {lock}")).await.map_err(to_store_error)?;
+    // Read again: another program may have been faster.
+    let (found, oldest) = version(&transaction).await?;
+    check_oldest(oldest)?;
+    let missing = missing(found);
     for migration in missing {
         transaction.batch_execute(migration.sql).await.map_err(to_store_error)?;
     }
@@ -78,6 +140,16 @@ pub(super) async fn migrate(client: &mut Client) -> Result<u32, StoreError> {
     }
     transaction.commit().await.map_err(to_store_error)?;
     Ok(u32::try_from(missing.len()).unwrap_or(u32::MAX))
+}
+
+/// The schema of the tables, and the oldest program that can work with it.
+async fn version(client: &impl GenericClient) -> Result<(i32, i32), StoreError> {
+    let row = client.query_one("SELECT schema, oldest FROM authz_counter", &[]).await.map_err(to_store_error)?;
+    Ok((row.get(0), row.get(1)))
+}
+
+fn missing(found: i32) -> &'static [Migration] {
+    usize::try_from(found).ok().and_then(|found| MIGRATIONS.get(found..)).unwrap_or_default()
 }
 
 /// Whether this program can work with the tables as they are.
@@ -108,7 +180,7 @@ pub(super) async fn check(client: &Client) -> Result<(), StoreError> {
 }
 
 /// The triggers that the promise depends on.
-const TRIGGERS: [&str; 19] = [
+const TRIGGERS: [&str; 20] = [
     "revoked_is_for_good",
     "revoked_is_never_taken_out",
     "revoked_are_never_taken_out",
@@ -126,6 +198,7 @@ const TRIGGERS: [&str; 19] = [
     "both_forms",
     "key_is_made",
     "key_changes",
+    "record_changes",
     "key_is_gone",
     "keys_are_gone",
 ];

@@ -1,6 +1,10 @@
 //! The tables, how a file comes to have them, and which files are refused.
 
-use std::{fs, io, path::Path, time::Duration};
+use std::{
+    fs, io,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
@@ -22,6 +26,9 @@ const MIGRATIONS: [&str; 4] = [
 ];
 
 const NEWEST: u32 = MIGRATIONS.len() as u32;
+
+/// How long SQLite waits for the locks of others.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The file of a store that exists.
 pub(super) fn find(path: &Path) -> Result<Identity, StoreError> {
@@ -61,8 +68,8 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
     if !is_settled().map_err(unreadable)? {
         check(path)?;
     }
-    configure(&connection).map_err(unreadable)?;
     migrate(&mut connection, path)?;
+    configure(&connection).map_err(unreadable)?;
     Ok(connection)
 }
 
@@ -89,7 +96,7 @@ pub(super) fn check(path: &Path) -> Result<(), StoreError> {
 pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(Duration::from_secs(2))?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
     Ok(connection)
 }
 
@@ -177,8 +184,25 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     let name = path.display();
     let failed = |error: rusqlite::Error| StoreError::unavailable(format!("{name}: {}", describe(&error)));
     let version = |connection: &Connection| pragma::<u32>(connection, "user_version").map_err(failed);
-    if version(connection)? == NEWEST {
-        return Ok(());
+    let too_old = |found: u32| {
+        let newer = format!("{name}: its schema is version {found}, and this program knows {NEWEST}: it is too old");
+        Err(StoreError::unavailable(newer))
+    };
+    match version(connection)? {
+        NEWEST => return Ok(()),
+        found if found > NEWEST => return too_old(found),
+        _ => {}
+    }
+    // A program of before that has the file open could not read it any more, and would admit keys that are revoked
+    // meanwhile until it notices.
+    if !lock_out_others(connection).map_err(failed)? {
+        return match version(connection)? {
+            NEWEST => Ok(()),
+            _ => Err(StoreError::unavailable(format!(
+                "{name}: the file is of an earlier version, and another program has it open: stop that program, or wait \
+                 until it has migrated the file"
+            ))),
+        };
     }
     // A row whose digest is damaged is refused when it is read, and must keep nobody from opening the file.
     let ignore_checks = |connection: &Connection, ignore: &str| {
@@ -189,15 +213,56 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     // Asked again: another process may have been faster.
     let found = version(&transaction)?;
     let Some(missing) = usize::try_from(found).ok().and_then(|found| MIGRATIONS.get(found..)) else {
-        let newer = format!("{name}: its schema is version {found}, and this program knows {NEWEST}: it is too old");
-        return Err(StoreError::unavailable(newer));
+        return too_old(found);
     };
     for migration in missing {
-        transaction.execute_batch(migration).map_err(failed)?;
+        transaction.execute_batch(migration).map_err(|error| {
+            let why = describe(&error);
+            StoreError::unavailable(format!("{name}: the file cannot be brought to the newest schema: {why}"))
+        })?;
     }
     transaction.pragma_update(None, "user_version", NEWEST).map_err(failed)?;
     transaction.commit().map_err(failed)?;
-    ignore_checks(connection, "OFF")
+    ignore_checks(connection, "OFF")?;
+    let_others_in(connection).map_err(failed)
+}
+
+/// Waits until no other connection has the file open, and lets none open it. Returns false if that takes too long, or if
+/// somebody else has migrated the file meanwhile.
+fn lock_out_others(connection: &Connection) -> rusqlite::Result<bool> {
+    let begin = Instant::now();
+    let busy = |error: rusqlite::Error| if is_busy(&error) { Ok(()) } else { Err(error) };
+    // The others are asked again and again here, and not by SQLite: two programs that start together would wait for each
+    // other, each with a lock that the other needs.
+    connection.busy_timeout(Duration::ZERO)?;
+    let is_alone = loop {
+        // SQLite gives the write-ahead journal up only for a connection that is alone.
+        let locked = connection
+            .pragma_update_and_check(None, "locking_mode", "EXCLUSIVE", |_| Ok(()))
+            .and_then(|()| connection.pragma_update_and_check(None, "journal_mode", "DELETE", |_| Ok(())))
+            .and_then(|()| connection.execute_batch("BEGIN EXCLUSIVE; COMMIT"));
+        match locked {
+            Ok(()) if pragma::<String>(connection, "journal_mode")? == "delete" => break true,
+            Err(error) if !is_busy(&error) => return Err(error),
+            Ok(()) | Err(_) => let_others_in(connection).or_else(busy)?,
+        }
+        if begin.elapsed() > Duration::from_secs(2)
+            || pragma::<u32>(connection, "user_version").is_ok_and(|found| found == NEWEST)
+        {
+            break false;
+        }
+        let mut random = [0];
+        let _ = getrandom::fill(&mut random);
+        std::thread::sleep(Duration::from_millis(5 + u64::from(random[0] / 4)));
+    };
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    Ok(is_alone)
+}
+
+/// A lock is given back by the first access after the mode has changed.
+fn let_others_in(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update_and_check(None, "locking_mode", "NORMAL", |_| Ok(()))?;
+    connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0)).map(drop)
 }
 
 pub(super) fn settings(connection: &Connection, own: &[Dimension]) -> Result<StoreSettings, StoreError> {

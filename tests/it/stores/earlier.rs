@@ -49,6 +49,10 @@ async fn a_file_of_schema_3_is_kept_as_it_was() {
          INSERT INTO keys (id, digest, name, may, version) VALUES
            ('twice', randomblob(32), '', '{\"permissions\":{\"products\":\"read\"},\"permissions\":{}}', 1),
            ('garbage', randomblob(32), '', 'garbage', 1), ('list', randomblob(32), '', '[]', 1),
+           ('kind', randomblob(32), '', '{\"permissions\":{\"products\":\"read\"},\"kind\":\"admin\"}', 1),
+           ('id', randomblob(32), '', '{\"permissions\":{\"products\":\"read\"},\"id\":null}', 1),
+           ('nul', randomblob(32), '', CAST(x'7b7d00' || CAST(',\"ip_ranges\":[]}' AS BLOB) AS TEXT), 1),
+           ('marked', randomblob(32), 'm', char(65279) || ' {\"permissions\":{\"products\":\"read\"}}', 1),
            ('spaced', randomblob(32), 's', '  { \"permissions\" : { } }  ', 1), ('empty', randomblob(32), 'e', ' { } ', 1);
          PRAGMA ignore_check_constraints = ON;
          INSERT INTO keys (id, digest, name, may, version) VALUES ('short', x'00', '', '{}', 1);
@@ -59,11 +63,11 @@ async fn a_file_of_schema_3_is_kept_as_it_was() {
     let store = SqliteStore::open(folder.file()).unwrap();
     let page = store.list(&tower_authz::store::KeyQuery::new()).await.unwrap();
     let unreadable: Vec<_> = page.unreadable.iter().map(|row| row.id.as_str()).collect();
-    assert_eq!(unreadable, ["garbage", "list", "short", "twice"]);
-    for (id, name) in [("spaced", "s"), ("empty", "e")] {
+    assert_eq!(unreadable, ["garbage", "id", "kind", "list", "nul", "short", "twice"]);
+    for (id, name) in [("spaced", "s"), ("empty", "e"), ("marked", "m")] {
         assert_eq!(store.show(&id.parse().unwrap()).await.unwrap().name(), name);
     }
-    for id in ["garbage", "list", "short", "twice"] {
+    for id in unreadable {
         store.as_actor("anna").revoke(&id.parse().unwrap(), "unreadable").await.unwrap();
     }
     drop(store);
@@ -87,6 +91,36 @@ async fn a_file_of_schema_3_is_kept_as_it_was() {
         401,
         "for good"
     );
+}
+
+/// A program of before would not notice what is changed after the migration, and an object that uses a column that goes
+/// keeps the file as it was.
+#[cfg(feature = "sqlite")]
+#[tokio::test]
+async fn a_file_of_schema_3_is_migrated_by_whoever_has_it_alone() {
+    use tower_authz::store::SqliteStore;
+
+    use super::sqlite::{Folder, raw};
+    let folder = Folder::new();
+    let other = raw(&folder.file());
+    other.execute_batch(include_str!("earlier/sqlite_3.sql")).unwrap();
+    let version = || other.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0)).unwrap();
+    let refused = || SqliteStore::open(folder.file()).map(drop).unwrap_err().to_string();
+    other.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(())).unwrap();
+    other.execute_batch("SELECT * FROM keys").unwrap();
+    let error = refused();
+    assert!(error.contains("another program has it open: stop that program"), "{error}");
+    assert_eq!(version(), 3);
+    other.execute_batch("CREATE INDEX by_name ON keys (name)").unwrap();
+    drop(other);
+    let error = refused();
+    assert!(error.contains("cannot be brought to the newest schema") && error.contains("by_name"), "{error}");
+    raw(&folder.file()).execute_batch("DROP INDEX by_name").unwrap();
+    let both = [0, 1].map(|_| {
+        let file = folder.file();
+        std::thread::spawn(move || SqliteStore::open(file).map(drop))
+    });
+    both.map(|opened| opened.join().unwrap().unwrap());
 }
 
 #[cfg(feature = "postgres")]
@@ -137,6 +171,29 @@ mod postgres {
         assert_eq!(Gate::of(&store).ask(Method::GET, "de", LIVE).await, 401);
     }
 
+    /// An old dump may be restored into new tables; they are migrated once more.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn data_of_schema_5_is_restored_into_tables_of_schema_6() {
+        if server().is_none() {
+            return;
+        }
+        let (database, store) = earlier().await;
+        drop(store);
+        let data = include_str!("earlier/postgres_5.sql").lines().filter(|line| line.starts_with("INSERT INTO"));
+        let data: Vec<_> = data.filter(|line| !line.contains("authz_revoked")).collect();
+        let restore = format!(
+            "BEGIN; SET LOCAL authz.writer = 'yes'; DELETE FROM authz_audit; TRUNCATE authz_replicas, authz_keys;
+             DELETE FROM authz_audit; DELETE FROM authz_counter; SET LOCAL search_path = ''; {} COMMIT",
+            data.join("\n")
+        );
+        raw(&database, &restore).await;
+        let error = PostgresStore::connect(&address(&database)).await.map(drop).unwrap_err().to_string();
+        assert!(error.contains("authz migrate"), "{error}");
+        assert_eq!(PostgresStore::migrate(&address(&database)).await.unwrap(), 1);
+        let store = PostgresOptions::new().lease(LEASE).connect(&address(&database)).await.unwrap();
+        assert_is_kept(&store, include_str!("earlier/postgres_5.json")).await;
+    }
+
     /// Programs before schema 6 have their own columns: what either program writes, the other reads.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn an_earlier_program_reads_and_writes_the_same_records() {
@@ -163,22 +220,23 @@ mod postgres {
         let gate = Gate::of(&store);
         assert_eq!((gate.put(&key).await, gate.ask(Method::PUT, "us", key.api_key.expose()).await), (200, 403));
 
-        // This program reads what the earlier one wrote, and a field that only a newer program knows stays.
-        raw(
-            &database,
-            &format!("UPDATE authz_keys SET record = record::jsonb || '{{\"color\":\"red\"}}' WHERE id = '{id}'"),
-        )
-        .await;
+        // A field that the earlier program does not know might restrict the key: it reads nothing then, and changes nothing.
+        let color =
+            format!("UPDATE authz_keys SET record = record::jsonb || '{{\"color\":\"red\"}}' WHERE id = '{id}'");
+        raw(&database, &color).await;
         let none: Option<String> = None;
         let narrower = r#"{"permissions":{"products":"read"},"restrictions":{"shop":{"include":["us"]}}}"#;
         let values: [&(dyn tokio_postgres::types::ToSql + Sync); 7] =
             [&id.as_str(), &"earlier", &none, &Some("one"), &none, &narrower, &none];
         assert_eq!(client.execute(UPDATE, &values).await.unwrap(), 1);
-        let record: String =
-            client.query_one("SELECT record FROM authz_keys WHERE id = $1", &[&id.as_str()]).await.unwrap().get(0);
-        assert!(record.contains(r#""color": "red""#) && record.contains("earlier"), "{record}");
-        assert!(!record.contains("runtime"), "{record}");
+        let both = "SELECT record, may FROM authz_keys WHERE id = $1";
+        let row = client.query_one(both, &[&id.as_str()]).await.unwrap();
+        let (record, may): (String, String) = (row.get(0), row.get(1));
+        assert!(record.contains(r#""color": "red""#) && record.contains("runtime"), "{record}");
+        assert_eq!(may, "unreadable");
+        // Without it, this program reads what the earlier one writes.
         raw(&database, &format!("UPDATE authz_keys SET record = record::jsonb - 'color' WHERE id = '{id}'")).await;
+        assert_eq!(client.execute(UPDATE, &values).await.unwrap(), 1);
         let reads = |shop| gate.ask(Method::GET, shop, key.api_key.expose());
         let begin = std::time::Instant::now();
         while reads("us").await != 200 {
@@ -202,5 +260,106 @@ mod postgres {
         assert_eq!(store.show(&"old".parse().unwrap()).await.unwrap().name(), "o");
         assert_eq!(all(&store).await.len(), 9);
         store.as_actor("anna").revoke(id, "unreadable").await.unwrap();
+    }
+
+    /// What the earlier program makes of its column: a grant of four fields, none of them twice.
+    fn earlier_reads(may: &str) -> Option<Grant> {
+        let text = may.strip_prefix('\u{feff}').unwrap_or(may);
+        let known = ["permissions", "restrictions", "ip_ranges", "origins"];
+        let fields: serde_json::Map<String, serde_json::Value> = serde_json::from_str(text).ok()?;
+        if !fields.keys().all(|field| known.contains(&&**field)) {
+            return None;
+        }
+        let entry = text.trim().strip_prefix('{')?.trim();
+        let comma = if entry == "}" { "" } else { "," };
+        let digest = tower_authz::Digest::from_key(b"a key");
+        let file = format!(r#"{{"keys":[{{"id":"any","digest":"{digest}"{comma}{entry}]}}"#);
+        Some(KeyFile::parse(&file, "may").ok()?.records()[0].grant().clone())
+    }
+
+    /// Whatever is written by hand in one form: the other program reads the same, or refuses the key.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn no_form_of_a_record_is_wider_than_the_other() {
+        const TEXTS: [&str; 42] = [
+            r#""permissions":{"products":"read"},"ip_ranges":["10.0.0.0/8"]"#,
+            "",
+            r#""permissions":{"products":"read"},"ip_range":["10.0.0.0/8"]"#,
+            r#""permissions":{"products":"read"},"Ip_ranges":["10.0.0.0/8"]"#,
+            r#""permissions":{"products":"read"},"ip_ranges":["10.0.0.0/8"],"ip_ranges":null"#,
+            r#""permissions":{"products":"read"},"ip_ranges":["10.0.0.0/8"],"ip_ranges":["0.0.0.0/0"]"#,
+            r#""permissions":{"products":"read"},"ip_ranges":["10.0.0.0/8"],"ip_\u0072anges":null"#,
+            r#""p\u0065rmissions":{"products":"read"},"\u0069p_ranges":["10.0.0.0/8"]"#,
+            r#""permissions":{"products":"read","products":"write"}"#,
+            r#""permissions":{"products":"read"},"permissions":{}"#,
+            r#""permissions":{"products":"read","x":null}"#,
+            r#""permissions":null"#,
+            r#""permissions":["products"]"#,
+            r#""permissions":{"a\u0000b":"read","products":"read"},"ip_ranges":["10.0.0.0/8"]"#,
+            r#""permissions":{"products":"read"},"x\u0000":1"#,
+            r#""permissions":{"\ud800":"read"}"#,
+            r#""permissions":{"products":"read"},"kind":"admin""#,
+            r#""permissions":{"products":"read"},"kind":null"#,
+            r#""permissions":{"products":"read"},"kind":5"#,
+            r#""permissions":{"products":"read"},"name":["x"]"#,
+            r#""permissions":{"products":"read"},"tenant":"evil""#,
+            r#""permissions":{"products":"read"},"id":null"#,
+            r#""permissions":{"products":"read"},"digest":null"#,
+            r#""permissions":{"products":"read"},"revoked_at":null"#,
+            r#""permissions":{"products":"read"},"revoked_at":"2020-01-01T00:00:00Z""#,
+            r#""permissions":{"products":"read"},"expires_at":"2020-01-01T00:00:00Z""#,
+            r#""permissions":{"products":"read"},"restrictions":null,"ip_ranges":null,"origins":null"#,
+            r#""permissions":{"products":"read"},"restrictions":{"shop":{"include":["de"]}}"#,
+            r#""permissions":{"products":"read"},"restrictions":{"shop":null}"#,
+            r#""permissions":{"products":"read"},"restrictions":{"shop":{"include":null}}"#,
+            r#""permissions":{"products":"read"},"restrictions":{"shop":{"include":["de"],"include":["de","ch"]}}"#,
+            r#""permissions":{"products":"read"},"restrictions":{"shop":{"include":["de"]},"shop":{"exclude":[]}}"#,
+            r#""permissions":{"products":"read"},"restrictions":{"shop":{"include":[]}}"#,
+            r#""permissions":{"products":"read"},"restrictions":{"shop":[["de"],null]}"#,
+            r#""permissions":{"products":"read"},"restrictions":{"company":{"include":[1,"2"]}}"#,
+            r#""permissions":{"products":"read"},"restrictions":{"company":{"include":[1e0]}}"#,
+            r#""permissions":{"products":"read"},"restrictions":{"company":{"exclude":[-0]}}"#,
+            r#""permissions":{"products":"read"},"restrictions":{"company":{"include":[18446744073709551616]}}"#,
+            r#""permissions":{"products":"read"},"ip_ranges":[]"#,
+            r#""permissions":{"products":"read"},"origins":[]"#,
+            r#""permissions":{"products":"read"},"color":"red""#,
+            r#""permissions":{"a\"}{,\\":"read","}":"write"}"#,
+        ];
+        if server().is_none() {
+            return;
+        }
+        let (database, store) = earlier().await;
+        let client = client(&database).await;
+        let deep = format!(r#"{{"permissions":{}{}}}"#, "[".repeat(20_000), "]".repeat(20_000));
+        let no_objects = ["", "x", "[]", "null", "{", "{}}", "[{\"products\":\"read\"}]", " { \n } ", "{} x", &deep];
+        let objects = TEXTS.map(|members| format!("{{{members}}}"));
+        let marked = objects.iter().map(|text| format!("\u{feff}{text}"));
+        let all: Vec<String> = objects.iter().cloned().chain(marked).chain(no_objects.map(str::to_owned)).collect();
+        let mut agree = 0;
+        for (number, text) in all.iter().enumerate() {
+            for column in ["record", "may"] {
+                let id = format!("{column}-{number}");
+                let made = "INSERT INTO authz_keys (id, digest, name, kind, may, version) VALUES ($1, $2, 'n', 'runtime', $3, 1)";
+                let digest = tower_authz::Digest::from_key(id.as_bytes());
+                let may = r#"{"permissions":{"products":"read"},"ip_ranges":["10.0.0.0/8"]}"#;
+                client.execute(made, &[&id, &digest.as_bytes().as_slice(), &may]).await.unwrap();
+                let written = format!("UPDATE authz_keys SET {column} = $2 WHERE id = $1");
+                client.execute(&written, &[&id, text]).await.unwrap();
+                for touched in [false, true] {
+                    if touched {
+                        client.execute("UPDATE authz_keys SET name = name || '.' WHERE id = $1", &[&id]).await.unwrap();
+                    }
+                    let row = client.query_one("SELECT may, kind FROM authz_keys WHERE id = $1", &[&id]).await.unwrap();
+                    let earlier = earlier_reads(row.get(0)).map(|grant| (grant, row.get::<_, Option<String>>(1)));
+                    let record = store.show(&id.parse().unwrap()).await.ok();
+                    let newer = record.map(|record| (record.grant().clone(), record.kind().map(str::to_owned)));
+                    let writer = if column == "may" { &earlier } else { &newer };
+                    let reader = if column == "may" { &newer } else { &earlier };
+                    assert!(reader.is_none() || reader == writer, "{column} {text:?} {touched}: {earlier:?} {newer:?}");
+                    agree += usize::from(reader.is_some());
+                }
+                store.as_actor("anna").revoke(&id.parse().unwrap(), "").await.unwrap();
+            }
+        }
+        assert!(agree > 60, "what both can read, both read: {agree}");
     }
 }
