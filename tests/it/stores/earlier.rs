@@ -120,7 +120,9 @@ async fn a_file_of_schema_3_is_migrated_by_whoever_has_it_alone() {
         let file = folder.file();
         std::thread::spawn(move || SqliteStore::open(file).map(drop))
     });
-    both.map(|opened| opened.join().unwrap().unwrap());
+    for opened in both {
+        opened.join().unwrap().unwrap();
+    }
 }
 
 #[cfg(feature = "postgres")]
