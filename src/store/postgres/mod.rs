@@ -149,7 +149,11 @@ impl PostgresStore {
     }
 
     /// Brings the tables to the schema of this program, and says how many steps that took. Replicas of the version
-    /// before go on serving meanwhile and afterwards, so replace them one by one once this is done.
+    /// before go on serving and changing keys meanwhile and afterwards, so replace them one by one once this is done. If it
+    /// is interrupted, run it again.
+    ///
+    /// A migration that rewrites keys does so in small transactions before it takes any lock that a lease needs. What a
+    /// program of before cannot read, a field of a key that is newer than it, say, it refuses.
     ///
     /// # Errors
     /// If there is no store, its tables are newer than this program, or the database cannot be reached.

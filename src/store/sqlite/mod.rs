@@ -59,6 +59,8 @@ use crate::{
 ///   that was paused for less may admit by what it knew for 200 ms after it goes on.
 /// * What others do in the lower or upper directory of an overlay, or to a directory that takes the place of one that is
 ///   mounted into a container, is done to another file.
+/// * A file of an earlier version is migrated by the first program of this version that opens it, and that must have it
+///   alone: stop the programs of the earlier version first. They cannot open it afterwards.
 /// * A full disk keeps the file from being opened anew: a server that is restarted then does not start.
 /// * If the file can no longer be read, or another stands in its place, or somebody removes, replaces or writes over it or
 ///   what SQLite keeps beside it (`-wal`, `-shm`), requests go on for a few seconds ([`SqliteOptions::stale_after`]) and
