@@ -79,23 +79,25 @@ impl<R: Send + Sync + 'static> Shard<R> {
             self.sources.remove(request.headers_mut());
         }
         // User checks may read `Principal` from the extensions, so it must be there before they run.
-        let early = self.publish && self.enforced && self.policy.as_ref().is_some_and(|policy| policy.runs_user_code());
-        if early {
+        let is_inserted_early = self.inserts_principal
+            && self.enforces_policy
+            && self.policy.as_ref().is_some_and(|policy| policy.runs_user_code());
+        if is_inserted_early {
             request.extensions_mut().insert(principal.clone());
         }
         let head = Head::new(request).with_principal(&principal).at(Some(now));
         in_flight.obligation = self.authorize(&head, route)?;
-        if self.enforced {
+        if self.enforces_policy {
             telemetry::allowed(principal.key_id().as_str(), || head.route().unwrap_or_else(|| head.path()));
         }
         if let Some(obligation) = &in_flight.obligation {
             self.check_obligation(obligation, &principal)?;
             principal.add_obligation(obligation);
         }
-        if early && let Some(published) = request.extensions_mut().get_mut::<Principal>() {
+        if is_inserted_early && let Some(published) = request.extensions_mut().get_mut::<Principal>() {
             // Replace the principal that was inserted for the checks: it lacks the obligation.
             *published = principal;
-        } else if self.publish {
+        } else if self.inserts_principal {
             request.extensions_mut().insert(principal);
         }
         in_flight.notice = presented.notice.take();

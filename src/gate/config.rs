@@ -29,11 +29,11 @@ pub(crate) struct Config<R> {
     pub(super) clock: Option<Arc<Clock>>,
     pub(super) remove_credential: bool,
     /// Whether the request that the handler gets carries a `Principal`.
-    pub(super) publish: bool,
+    pub(super) inserts_principal: bool,
     pub(super) pre_check: Option<Arc<dyn Check>>,
     pub(super) policy: Option<Arc<Policy>>,
     /// Whether the policy is enforced here, or only says which routes are public.
-    pub(crate) enforced: bool,
+    pub(crate) enforces_policy: bool,
     pub(super) finish_in_flight: bool,
     pub(super) proxies: Option<TrustedProxies>,
     pub(super) tenants: Option<TenantHosts>,

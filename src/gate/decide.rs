@@ -64,7 +64,7 @@ impl<R> Config<R> {
         head: &Head<'_>,
         route: Option<(&RouteMatch<'_>, &PathParams)>,
     ) -> Result<Option<Obligation>, Denial> {
-        if !self.enforced {
+        if !self.enforces_policy {
             return Ok(None);
         }
         // INVARIANT: `route` is `Some` whenever `policy` is. If not, deny.
@@ -78,7 +78,7 @@ impl<R> Config<R> {
 
     /// Denies if the handler has an obligation but gets no `Principal`, because it could not meet it.
     pub(super) fn check_obligation(&self, obligation: &Obligation, principal: &Principal) -> Result<(), Denial> {
-        if self.publish {
+        if self.inserts_principal {
             return Ok(());
         }
         obligation.unmet().map_or(Ok(()), |denial| Err(denial.in_context(principal.context())))

@@ -72,7 +72,7 @@ impl<R> InFlight<R> {
             *response = self.refuse(Cause::from(end).into());
             return;
         }
-        if self.config.enforced
+        if self.config.enforces_policy
             && let Some(denial) = raised_or_unmet(response, self.obligation.as_ref())
         {
             *response = self.refuse(denial);

@@ -62,10 +62,10 @@ impl AuthenticateLayer {
             sources,
             clock: None,
             remove_credential: false,
-            publish: true,
+            inserts_principal: true,
             pre_check: None,
             policy: None,
-            enforced: false,
+            enforces_policy: false,
             finish_in_flight: false,
             proxies: None,
             tenants: None,
@@ -106,7 +106,7 @@ impl<R> AuthenticateLayer<R> {
     where
         R: Clone,
     {
-        self.change(|config| config.publish = false)
+        self.change(|config| config.inserts_principal = false)
     }
 
     /// Requires no key on the routes that the policy declares public. Requests in flight may finish after a revocation
@@ -117,7 +117,7 @@ impl<R> AuthenticateLayer<R> {
     {
         self.change(|config| {
             config.finish_in_flight |= policy.finishes_in_flight();
-            (config.policy, config.enforced) = (Some(policy), false);
+            (config.policy, config.enforces_policy) = (Some(policy), false);
         })
     }
 
@@ -127,7 +127,7 @@ impl<R> AuthenticateLayer<R> {
     where
         R: Clone,
     {
-        self.change(|config| (config.policy, config.enforced) = (Some(policy), true))
+        self.change(|config| (config.policy, config.enforces_policy) = (Some(policy), true))
     }
 
     /// Lets requests in flight run to their end when their key is revoked, and streams of response bodies
@@ -182,10 +182,10 @@ impl<R> AuthenticateLayer<R> {
             challenge,
             clock,
             remove_credential,
-            publish,
+            inserts_principal,
             pre_check,
             policy,
-            enforced,
+            enforces_policy,
             finish_in_flight,
             proxies,
             tenants,
@@ -198,10 +198,10 @@ impl<R> AuthenticateLayer<R> {
             challenge: challenge.clone(),
             clock: clock.clone(),
             remove_credential: *remove_credential,
-            publish: *publish,
+            inserts_principal: *inserts_principal,
             pre_check: pre_check.clone(),
             policy: policy.clone(),
-            enforced: *enforced,
+            enforces_policy: *enforces_policy,
             finish_in_flight: *finish_in_flight,
             proxies: proxies.clone(),
             tenants: tenants.clone(),

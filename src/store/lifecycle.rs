@@ -35,7 +35,7 @@ pub(crate) struct Plan {
 /// The minimum age of audit records that are pruned: processes that lag behind learn from them what has changed.
 const MIN_PRUNE_AGE: Duration = Duration::from_secs(3600);
 
-/// Plans a change.
+/// Plans a change. `who` is only validated here; the store writes it with each edit, by `Edit::audit`.
 pub(crate) fn plan(
     who: &str,
     change: Change,
