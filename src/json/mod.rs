@@ -43,6 +43,10 @@ fn from_value<'a, T: Deserialize<'a>>(text: &'a str, field: &str) -> Result<T, C
 
 /// An error comes with the path of the value that it is about, which is empty for the whole text.
 fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, (String, serde_json::Error)> {
+    // Paths cost as much as parsing, and only errors need them.
+    if let Ok(value) = serde_json::from_str(text) {
+        return Ok(value);
+    }
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
@@ -149,9 +153,18 @@ pub(crate) mod unique {
 
             fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut entries: Self::Value = Vec::new();
-                let mut known = std::collections::HashSet::new();
+                let mut many = std::collections::HashSet::new();
                 while let Some((key, value)) = map.next_entry::<String, V>()? {
-                    if !known.insert(key.clone()) {
+                    // Most maps are short, and a set of their keys would cost more than reading them.
+                    let is_known = match entries.len() {
+                        ..16 => entries.iter().any(|(known, _)| *known == key),
+                        16 => {
+                            many.extend(entries.iter().map(|(known, _)| known.clone()));
+                            !many.insert(key.clone())
+                        }
+                        _ => !many.insert(key.clone()),
+                    };
+                    if is_known {
                         return Err(de::Error::custom(format_args!("duplicate key {key:?}")));
                     }
                     entries.push((key, value));

@@ -9,7 +9,7 @@ use crate::{
     error::ConfigError,
     json::{self, Object},
     key::{
-        Access, Digest, KeyId, KeyRecord, Networks,
+        Access, Digest, KeyId, KeyRecord, Network,
         grant_file::{GrantFile, Grants},
         restriction::RestrictionFile,
     },
@@ -214,7 +214,7 @@ pub(crate) struct KeyEntry {
     #[serde(default, with = "json::unique", skip_serializing_if = "Vec::is_empty")]
     restrictions: Vec<(String, Option<Object<RestrictionFile>>)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    ip_ranges: Option<Networks>,
+    ip_ranges: Option<Vec<Network>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     origins: Option<Vec<String>>,
 }

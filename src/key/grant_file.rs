@@ -6,7 +6,7 @@ use crate::{
     dimension::Dimension,
     error::ConfigError,
     json::Object,
-    key::{Access, Grant, GrantBuilder, Networks, restriction::RestrictionFile},
+    key::{Access, Grant, GrantBuilder, Network, Networks, restriction::RestrictionFile},
 };
 
 /// The fields of a key that are its grant.
@@ -14,7 +14,7 @@ use crate::{
 pub(crate) struct GrantFile {
     pub(crate) permissions: Vec<(String, Access)>,
     pub(crate) restrictions: Vec<(String, Option<Object<RestrictionFile>>)>,
-    pub(crate) ip_ranges: Option<Networks>,
+    pub(crate) ip_ranges: Option<Vec<Network>>,
     pub(crate) origins: Option<Vec<String>>,
 }
 
@@ -29,7 +29,7 @@ impl GrantFile {
                     (dimension.name().to_owned(), Some(Object(RestrictionFile::from_restriction(restriction))))
                 })
                 .collect(),
-            ip_ranges: grant.networks().cloned(),
+            ip_ranges: grant.networks().map(|networks| networks.iter().collect()),
             origins: grant.origins().map(|origins| origins.iter().map(|origin| origin.to_string()).collect()),
         }
     }
@@ -49,7 +49,7 @@ impl GrantFile {
         dimensions: &[Dimension],
         with_origins: impl FnOnce(GrantBuilder, Vec<String>) -> GrantBuilder,
     ) -> Result<Grant, ConfigError> {
-        let mut grant = Grant::builder().networks(self.ip_ranges);
+        let mut grant = Grant::builder().networks(self.ip_ranges.map(Networks::from_iter));
         for (resource, access) in self.permissions {
             grant = grant.permission(resource.into(), access);
         }

@@ -1,9 +1,4 @@
-use std::{
-    fmt,
-    hash::{Hash, Hasher},
-    net::IpAddr,
-    str::FromStr,
-};
+use std::{fmt, net::IpAddr, str::FromStr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -168,13 +163,6 @@ impl Networks {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.listed.is_empty()
-    }
-}
-
-impl Hash for Networks {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        // The runs are made of the list, so the list tells all that is equal apart.
-        self.listed.hash(state);
     }
 }
 
