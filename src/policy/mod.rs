@@ -182,8 +182,12 @@ impl Policy {
         let (headers, extensions) = (HeaderMap::new(), Extensions::new());
         let head = Head::for_operation(method, &uri, &headers, &extensions, principal);
         let admitted = self.evaluate(&head).map_err(|denial| denial.in_context(principal.context()))?;
-        match admitted.and_then(|obligation| obligation.binding(principal.record().grant())) {
-            Some(bound) => Err(Denial::from(Cause::DimensionNotDeclared(bound)).in_context(principal.context())),
+        let Some(obligation) = admitted else { return Ok(()) };
+        match obligation.binding(principal.record().grant()) {
+            // A concealed rule is concealed here, too.
+            Some(bound) => {
+                Err(obligation.describe(Cause::DimensionNotDeclared(bound).into()).in_context(principal.context()))
+            }
             None => Ok(()),
         }
     }

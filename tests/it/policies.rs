@@ -213,6 +213,25 @@ fn what_could_never_match_is_refused_when_the_policy_is_built() {
     }
 }
 
+/// An operation is refused as its own request would be: a concealed rule shows no 403, whatever it leaves to its handler.
+#[test]
+fn an_operation_of_a_concealed_rule_is_not_found() {
+    let project = || Rule::authenticated().unscoped().concealed();
+    let policy = Policy::builder()
+        .route("/filtered", project().filtered("project"))
+        .route("/deferred", project().deferred("project"))
+        .route("/kind", project().kind("admin"))
+        .route("/shown", Rule::authenticated().unscoped().filtered("project"))
+        .build()
+        .unwrap();
+    let grant = Grant::builder().only("project", ["a"]).build().unwrap();
+    let caller = principal(grant, None);
+    for (path, status) in [("/filtered", 404), ("/deferred", 404), ("/kind", 404), ("/shown", 403)] {
+        let denial = policy.authorize_operation(&caller, &Method::GET, path).unwrap_err();
+        assert_eq!(denial.status().as_u16(), status, "{path}: {denial}");
+    }
+}
+
 /// A preflight carries no key, so its response must not disclose a concealed route.
 #[tokio::test]
 async fn a_preflight_learns_nothing_of_a_concealed_route() {
