@@ -110,9 +110,9 @@ impl Policy {
         self.match_route(head, &mut PathParams::default()).is_public()
     }
 
-    /// Whether the route is public and its pattern one of these.
+    /// Whether the route is public and its pattern one of these. A preflight request for such a route is a request for it.
     pub(crate) fn is_public_at(&self, head: &Head<'_>, patterns: &[String]) -> bool {
-        match self.match_route(head, &mut PathParams::default()) {
+        match self.find(head, &mut PathParams::default()) {
             RouteMatch::Rule { action: RouteAction::Public, pattern: Some(pattern) } => {
                 patterns.iter().any(|known| known == pattern.as_str())
             }

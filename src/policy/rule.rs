@@ -117,7 +117,7 @@ impl Rule {
 
     /// The route lists entities of the dimension, and its handler filters them by [`Scope`](crate::Scope) or
     /// [`Principal::scope`]. If the handler succeeds (its response is no 4xx or 5xx) without having asked for the scope, the
-    /// response is replaced by a 500. To check single ids does not count.
+    /// response is replaced by a 500. To check single ids does not count. A scope of shop countries is one of shops, too.
     pub fn filtered(self, dimension: impl Into<Dimension>) -> Self {
         self.handling(dimension.into(), Handling::Filtered)
     }

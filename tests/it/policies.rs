@@ -257,6 +257,27 @@ async fn a_preflight_learns_nothing_of_a_concealed_route() {
     }
 }
 
+/// A preflight of an exempt route is a request for that route.
+#[tokio::test]
+async fn a_preflight_of_an_exempt_route_is_exempt_from_https() {
+    let policy = Policy::builder()
+        .public("/health")
+        .public("/open")
+        .route("/orders", Rule::resource("products").unscoped())
+        .allow_preflight()
+        .build()
+        .unwrap();
+    let authz = Authz::new(store(products_reader()), policy).https_only_except(["/health", "/orders"]);
+    let service = authz.layer(Handler::default());
+    for (path, status) in [("/health", 200), ("/open", 403), ("/orders", 403), ("/none", 403)] {
+        let request = Request::options(path)
+            .header("origin", "https://shop.example")
+            .header("access-control-request-method", "GET")
+            .body(Full::<Bytes>::default());
+        assert_eq!(send(service.clone(), request.unwrap()).await.0, status, "{path}");
+    }
+}
+
 /// Only the probe of a load balancer may arrive by plain HTTP.
 #[tokio::test]
 async fn a_public_probe_can_be_exempt_from_https() {
