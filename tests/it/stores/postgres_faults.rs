@@ -717,7 +717,9 @@ async fn a_replica_refuses_a_database_that_was_set_back() {
         until("it is noticed", async || {
             let status = gate.get(&key).await;
             assert!([401, 503].contains(&status), "{how}: {status}");
-            status == 503 && gate.get(&stays).await == 503 && !heard.lock().unwrap().is_empty()
+            // On a busy machine the database may be reported as out of reach first.
+            let is_reported = heard.lock().unwrap().iter().any(|fault| fault.contains("restored"));
+            status == 503 && gate.get(&stays).await == 503 && is_reported
         })
         .await;
         // The refusal is permanent: no lease, later change or renewal ends it.
