@@ -3,6 +3,7 @@
 use std::{
     cell::RefCell,
     collections::{BTreeSet, HashSet},
+    hash::{BuildHasher as _, RandomState},
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -46,7 +47,7 @@ pub(super) struct Replica {
     pub(super) state: RefCell<State>,
 }
 
-/// What is in memory.
+/// The copy in memory.
 pub(super) struct State {
     pub(super) settings: StoreSettings,
     /// The newest change that the index has in it, and what tells it from another of the same number.
@@ -79,7 +80,7 @@ struct Part {
     settings: Option<StoreSettings>,
 }
 
-/// What came of asking for the lease.
+/// The result of asking for the lease.
 enum Renewed {
     Held,
     /// There is more to read first.
@@ -159,7 +160,10 @@ impl Replica {
                 ));
                 is_reported = true;
             }
-            tokio::time::sleep((self.lease / 8).min(Duration::from_secs(1))).await;
+            // By chance up to twice as long: replicas that come back in step could lock each other out each time.
+            let pause = (self.lease / 8).min(Duration::from_secs(1));
+            let chance = RandomState::new().hash_one(()) % 1024;
+            tokio::time::sleep(pause + pause * chance as u32 / 1024).await;
         }
     }
 
