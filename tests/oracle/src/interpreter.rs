@@ -1,7 +1,7 @@
 //! What the specification says of a request, sentence by sentence: S1 to S17 of the design, slowly and obviously.
 //!
-//! Nothing here was taken from the crate: no type, no helper, no idea. Where the design is silent, the public
-//! documentation of the crate decides, and a comment says so.
+//! Nothing here was taken from the crate: no type, no helper, no idea, except the order of the [causes](Cause). Where
+//! the design is silent, the public documentation of the crate decides, and a comment says so.
 //!
 //! [`Reading`] has one method for each sentence. [`Design`] reads each as it is meant; a [fault](crate::faults) reads
 //! one of them wrongly.
@@ -17,12 +17,12 @@ mod rule;
 
 use std::net::IpAddr;
 
-pub(crate) use self::{address::hops, credential::all as all_credentials, request::decoded};
+pub(crate) use self::{address::hops, credential::all as all_credentials, request::decoded, rule::named};
 pub use self::{
     handler::Obligation,
     path::Route,
     request::Request,
-    rule::{Cause, obliged_dims},
+    rule::{Cause, causes, obliged_dims},
 };
 use crate::requests::Ask;
 use crate::world::{Dim, Grammar, Key, List, Rule, StoreMood, World};
@@ -263,22 +263,6 @@ where
     let key = reading.find_key(world, &secret).ok_or(401_u16)?;
     let here = tenant.is_none_or(|tenant| reading.belongs_to(key, &tenant));
     if here && reading.is_active(key) { Ok(key) } else { Err(401) }
-}
-
-/// Whether a rule admits the key, as [`decide`] has it, whatever the route and the credential: for the questions that
-/// an operation in the body or an explanation asks.
-pub fn rule_causes<R>(
-    reading: &R,
-    world: &World,
-    key: &Key,
-    rule: &Rule,
-    route: &Route<'_>,
-    request: &Request<'_>,
-) -> Vec<Cause>
-where
-    R: Reading + ?Sized,
-{
-    rule::causes(reading, world, key, rule, route, request)
 }
 
 /// S8: what a question for one entity is answered: 200, 400 for an id that is not canonical, 403.

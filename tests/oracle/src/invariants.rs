@@ -6,10 +6,10 @@ use http::Method;
 use tower_authz::{Filter, Head, Policy};
 
 use crate::enforced::{Asked, Enforced, asked, evaluate, request};
-use crate::interpreter::{self, Cause, Design, Outcome, Reading, Setting, answer, obliged_dims, rule_causes};
+use crate::interpreter::{self, Cause, Design, Outcome, Reading, Setting, answer, causes, obliged_dims};
 use crate::random::must;
 use crate::requests::Ask;
-use crate::run::{Check, Finding, service::ScopeSeen};
+use crate::run::service::ScopeSeen;
 use crate::world::{Dim, Handling, Key, List, Place, World, build};
 
 /// The policy of a world, and the same policy by way of its file.
@@ -19,6 +19,7 @@ pub(crate) struct Invariants {
     parsed: Option<Policy>,
     /// How many requests there were, which chooses what is taken away from a grant.
     turn: usize,
+    checked: bool,
 }
 
 impl Invariants {
@@ -33,36 +34,42 @@ impl Invariants {
             let text = must(enforced.policy.export(), "an export");
             must(Policy::parse(&text, "exported.json"), "what was exported")
         });
-        Self { enforced, parsed, turn: 0 }
+        Self { enforced, parsed, turn: 0, checked: false }
+    }
+
+    /// Whether anything was checked since the last call: requests without an active key have no decision of a rule.
+    pub(crate) fn take_checked(&mut self) -> bool {
+        std::mem::take(&mut self.checked)
     }
 
     /// Returns what does not hold for this request.
-    pub(crate) fn differs(&mut self, world: &World, ask: &Ask) -> Option<Finding> {
+    pub(crate) fn differs(&mut self, world: &World, ask: &Ask) -> Option<String> {
         let asked = asked(world, ask)?;
         self.turn += 1;
+        self.checked = true;
         let principal = self.enforced.principal(asked.key, asked.client);
         let expected = expected(world, ask, &asked);
         let enforced = evaluate(&self.enforced.policy, ask, &principal);
         if enforced != expected {
             let text = format!("Policy::evaluate says {enforced}, the interpreter {expected}");
-            return Some(Finding::new(Check::Evaluate, expected, enforced, text));
+            return Some(text);
         }
         let request = request(ask, &principal);
         let explained = self.enforced.policy.explain(&principal, &Head::new(&request), build::now());
         if explained.is_allowed() != (enforced == 200) {
             let text = format!("enforced is {enforced}, and Policy::explain says\n{explained}");
-            return Some(Finding::new(Check::Explain, enforced, u16::from(explained.is_allowed()), text));
+            return Some(text);
         }
         let parsed = self.parsed.as_ref().map(|parsed| evaluate(parsed, ask, &principal));
         if let Some(parsed) = parsed.filter(|parsed| *parsed != enforced) {
             let text = format!("the policy says {enforced}, and by way of its file {parsed}");
-            return Some(Finding::new(Check::PolicyFile, enforced, parsed, text));
+            return Some(text);
         }
         self.smaller_grants_allow_no_more(world, ask, &asked, enforced).or_else(|| self.operations(world, ask, &asked))
     }
 
     /// Taking anything away from a grant never allows more.
-    fn smaller_grants_allow_no_more(&self, world: &World, ask: &Ask, asked: &Asked<'_>, whole: u16) -> Option<Finding> {
+    fn smaller_grants_allow_no_more(&self, world: &World, ask: &Ask, asked: &Asked<'_>, whole: u16) -> Option<String> {
         if whole == 200 {
             return None;
         }
@@ -72,11 +79,11 @@ impl Invariants {
         let record = Arc::new(build::record(key, world.project));
         let less = evaluate(&self.enforced.policy, ask, &self.enforced.principal_of(record, asked.client));
         let text = || format!("a grant is refused with {whole}, and a smaller one is not: {key:#?}");
-        (less == 200).then(|| Finding::new(Check::SmallerGrant, whole, less, text()))
+        (less == 200).then(text)
     }
 
     /// An operation in a body meets the same rules. It has no headers, and no handler that could meet an obligation.
-    fn operations(&self, world: &World, ask: &Ask, key: &Asked<'_>) -> Option<Finding> {
+    fn operations(&self, world: &World, ask: &Ask, key: &Asked<'_>) -> Option<String> {
         let path = ask.target.split('#').next().filter(|target| target.starts_with('/'))?;
         let principal = self.enforced.principal(key.key, key.client);
         let method = must(Method::from_bytes(ask.method.as_bytes()), "a method");
@@ -97,7 +104,7 @@ impl Invariants {
             expected = if key.rule.is_some_and(|rule| rule.concealed) { 404 } else { 403 };
         }
         let text = format!("authorize_operation says {said}, the interpreter {expected}");
-        (said != expected).then(|| Finding::new(Check::Operation, expected, said, text))
+        (said != expected).then_some(text)
     }
 }
 
@@ -114,7 +121,7 @@ fn expected(world: &World, ask: &Ask, asked: &Asked<'_>) -> u16 {
     let direct = World { proxies: None, ..world.clone() };
     let ask = Ask { peer: asked.client.ip(), ..ask.clone() };
     let request = interpreter::Request::new(&ask);
-    let causes: Vec<Cause> = rule_causes(&Design, &direct, asked.key, rule, route, &request);
+    let causes: Vec<Cause> = causes(&Design, &direct, asked.key, rule, route, &request);
     if causes.is_empty() { 200 } else { Design.shown(rule, &causes) }
 }
 
@@ -154,7 +161,7 @@ pub(crate) fn scopes_differ(
     setting: Setting,
     actual: &Outcome,
     scopes: &[ScopeSeen],
-) -> Option<Finding> {
+) -> Option<String> {
     if scopes.is_empty() {
         return None;
     }
@@ -178,9 +185,56 @@ pub(crate) fn scopes_differ(
             if passes != expected || allows != expected {
                 let what = format!("{dim:?} {id}: the filter {filter:?} says {passes}, Scope::allows {allows}");
                 let text = format!("{what}, the interpreter {expected}");
-                return Some(Finding::new(Check::Scope, u16::from(expected), u16::from(passes), text));
+                return Some(text);
             }
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Random;
+
+    /// Which sentences the invariants say of a policy of other worlds, or of one with another file.
+    fn said(spoil: impl Fn(&mut Invariants, &World)) -> String {
+        let mut said = String::new();
+        for number in 0..100 {
+            let mut random = Random::nth(4, number);
+            let world = World::random(&mut random);
+            let mut invariants = Invariants::new(&world);
+            spoil(&mut invariants, &world);
+            let asks: Vec<Ask> = (0..100).map(|_| Ask::random(&mut random, &world)).collect();
+            asks.iter().filter_map(|ask| invariants.differs(&world, ask)).for_each(|text| said += &text);
+        }
+        said
+    }
+
+    #[test]
+    fn nothing_is_said_of_what_holds() {
+        assert_eq!(said(|_, _| {}), "");
+    }
+
+    /// The policy demands less than the world: `Policy::evaluate` is found out.
+    #[test]
+    fn a_policy_that_demands_less_is_found() {
+        let said = said(|invariants, world| {
+            let mut less = world.clone();
+            less.rules.iter_mut().for_each(|rule| rule.resource = None);
+            invariants.enforced = Enforced::new(&less);
+        });
+        assert!(said.contains("Policy::evaluate says 200, the interpreter 403"), "{said}");
+    }
+
+    /// The file of the policy demands less than the policy.
+    #[test]
+    fn a_file_that_demands_less_is_found() {
+        let said = said(|invariants, world| {
+            let mut less = world.clone();
+            less.rules.iter_mut().for_each(|rule| rule.resource = None);
+            invariants.parsed = invariants.parsed.take().and_then(|_| Invariants::new(&less).parsed);
+        });
+        assert!(said.contains("the policy says 403, and by way of its file 200"), "{said}");
+    }
 }

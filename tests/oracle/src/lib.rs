@@ -6,7 +6,8 @@
 //! request is sent to the gate alone, to the gate around an axum router, and to the gate inside of one.
 //!
 //! An oracle that never finds anything may be blind. So [`faults`] has readings of the specification that are wrong in
-//! one way each, and every one of them has to be found.
+//! one way each, and every one of them has to be found by what the gates and the scopes answer. That Cedar and the
+//! invariants are not blind is shown by the tests of their modules.
 //!
 //! ```text
 //! cargo run --release -- --requests 1000000      # compare

@@ -165,6 +165,8 @@ pub enum ProxyHeader {
 #[allow(missing_docs, reason = "the names say it")]
 pub struct World {
     pub rules: Vec<Rule>,
+    /// How many rules were left out because they conflict with one of these.
+    pub refused_rules: u64,
     pub keys: Vec<Key>,
     /// `None` if the application declares no hierarchy.
     pub directory: Option<Directory>,

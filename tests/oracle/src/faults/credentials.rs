@@ -5,6 +5,15 @@ use std::net::IpAddr;
 use crate::interpreter::{Design, Reading, Request, all_credentials, hops};
 use crate::world::{Key, World};
 
+pub(super) struct KeyIdAdmits;
+
+impl Reading for KeyIdAdmits {
+    fn find_key<'w>(&self, world: &'w World, secret: &str) -> Option<&'w Key> {
+        let (id, _) = secret.rsplit_once('_')?;
+        world.keys.iter().find(|key| key.secret.rsplit_once('_').is_some_and(|(known, _)| known == id))
+    }
+}
+
 pub(super) struct NoKindIsEveryKind;
 
 impl Reading for NoKindIsEveryKind {

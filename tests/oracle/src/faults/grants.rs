@@ -93,6 +93,14 @@ impl Reading for UnknownAddressPasses {
     }
 }
 
+pub(super) struct MappedIsForeign;
+
+impl Reading for MappedIsForeign {
+    fn holds(&self, network: &str, address: IpAddr) -> bool {
+        !network.starts_with("::ffff:") && Design.holds(network, address)
+    }
+}
+
 pub(super) struct OriginPrefix;
 
 impl Reading for OriginPrefix {

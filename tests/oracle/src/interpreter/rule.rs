@@ -43,8 +43,11 @@ pub(super) fn writes(rule: &Rule, method: &str) -> Option<bool> {
     })
 }
 
-/// Every reason for which the rule refuses this key, in no order.
-pub(super) fn causes<R>(
+/// Every reason for which the rule refuses this key, in no order, whatever the tenant and the credential: for [`decide`],
+/// and for the questions that an operation in the body or an explanation asks.
+///
+/// [`decide`]: super::decide
+pub fn causes<R>(
     reading: &R,
     world: &World,
     key: &Key,
@@ -102,7 +105,7 @@ where
 }
 
 /// The ids that a request names in one place.
-fn named(place: &Place, route: &Route<'_>, request: &Request<'_>) -> Vec<String> {
+pub(crate) fn named(place: &Place, route: &Route<'_>, request: &Request<'_>) -> Vec<String> {
     match place {
         Place::Path(wanted) => {
             route.parameters.iter().filter(|(name, _)| name == wanted).map(|(_, value)| value.clone()).collect()

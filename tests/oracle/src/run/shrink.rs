@@ -1,6 +1,5 @@
 //! Makes a difference smaller, by leaving out what it does not need.
 
-use super::finding::{Finding, known};
 use super::{differs, service::Gates};
 use crate::cedar::Cedar;
 use crate::interpreter::Design;
@@ -9,18 +8,19 @@ use crate::requests::Ask;
 use crate::world::World;
 
 /// What still differs, from scratch.
-fn check(world: &World, ask: &Ask) -> Option<Finding> {
+fn check(world: &World, ask: &Ask) -> Option<String> {
     if world.rules.is_empty() || world.keys.is_empty() || crate::world::build::policy(world).is_err() {
         return None;
     }
-    let found = differs(&Design, world, &mut Gates::new(world), ask)
+    let mut gates = Gates::new(world);
+    differs(&Design, world, &mut gates, ask)
+        .or_else(|| gates.take_unlike())
         .or_else(|| Cedar::new(world).differs(world, ask))
-        .or_else(|| Invariants::new(world).differs(world, ask));
-    found.filter(|finding| known(world, ask, finding).is_none())
+        .or_else(|| Invariants::new(world).differs(world, ask))
 }
 
 /// Leaves out rules, keys, headers and settings one by one, as long as something differs.
-pub(super) fn shrink(world: World, ask: Ask, finding: Finding) -> (World, Ask, Finding) {
+pub(super) fn shrink(world: World, ask: Ask, finding: String) -> (World, Ask, String) {
     let mut now = (world, ask, finding);
     loop {
         let smaller = candidates(&now.0, &now.1).into_iter().find_map(|(world, ask)| {

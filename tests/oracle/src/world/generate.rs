@@ -55,11 +55,12 @@ fn some<T>(random: &mut Random, percent: usize, make: impl FnOnce(&mut Random) -
 }
 
 impl World {
-    /// Makes a world of 1 to 8 rules and 1 to 6 keys.
+    /// Makes a world of up to 8 rules and 1 to 6 keys.
     #[must_use]
     pub fn random(random: &mut Random) -> Self {
         let mut world = Self {
             rules: Vec::new(),
+            refused_rules: 0,
             keys: Vec::new(),
             directory: None,
             project: *random.pick(&[Grammar::Number, Grammar::Slug, Grammar::Opaque]),
@@ -90,6 +91,7 @@ impl World {
             // request, so the crate is asked.
             if build::policy(&world).is_err() {
                 world.rules.pop();
+                world.refused_rules += 1;
             }
         }
         for number in 0..=random.below(6) {
