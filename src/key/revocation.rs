@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicBool, AtomicU8, Ordering},
     },
     task::{Context, Poll, Waker},
     time::SystemTime,
@@ -26,6 +26,8 @@ pub(crate) struct SignalCell(OnceLock<Arc<RevocationSignal>>);
 pub(super) struct RevocationSignal {
     /// Zero, or the code of an [`EndReason`].
     end: AtomicU8,
+    /// Whether `waiting.expires_at` is set, so that requests with keys that never expire take no lock to know that.
+    has_expiry: AtomicBool,
     waiting: Mutex<Waiting>,
 }
 
@@ -137,7 +139,8 @@ impl KeyRecord {
     fn signal(&self) -> &Arc<RevocationSignal> {
         self.signal_cell().0.get_or_init(|| {
             let waiting = Waiting { expires_at: self.expires_at(), ..Waiting::default() };
-            Arc::new(RevocationSignal { end: AtomicU8::new(0), waiting: Mutex::new(waiting) })
+            let has_expiry = AtomicBool::new(waiting.expires_at.is_some());
+            Arc::new(RevocationSignal { end: AtomicU8::new(0), has_expiry, waiting: Mutex::new(waiting) })
         })
     }
 }
@@ -171,6 +174,7 @@ impl RevocationSignal {
                 return;
             }
             waiting.expires_at = end;
+            self.has_expiry.store(end.is_some(), Ordering::Release);
             // The timer may hold an entry for a later time.
             waiting.timed = false;
             waiting.set_timer(self, SystemTime::now())
@@ -246,6 +250,7 @@ impl RevocationWatch {
         let expires_at = match self.record.signal_cell().0.get() {
             None => self.record.expires_at(),
             Some(signal) => match signal.end() {
+                None if !signal.has_expiry.load(Ordering::Acquire) => None,
                 None => signal.lock().expires_at,
                 end => return end,
             },

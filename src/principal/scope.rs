@@ -74,10 +74,8 @@ impl Scope {
     }
 
     fn shows(&self, id: &str) -> bool {
-        {
-            let (grant, directory) = (self.principal.record().grant(), self.principal.directory());
-            entity_allowed(grant, directory, &self.dimension, id, self.principal.named_bits()).is_ok()
-        }
+        let (grant, directory) = (self.principal.record().grant(), self.principal.directory());
+        entity_allowed(grant, directory, &self.dimension, id, self.principal.named_bits()).is_ok()
     }
 
     /// The key's own list over this dimension, if it has one. For shops it is not the whole story
