@@ -50,7 +50,7 @@ impl DimensionRules {
         self.update(|it| it.rest_unscoped = true);
     }
 
-    /// What the rule leaves to the handler.
+    /// The checks that the rule leaves to the handler.
     pub(crate) fn obligation(&self, head: &Head<'_>, concealed: bool) -> Obligation {
         Obligation::new(self.named_bits, &self.open, head.route(), concealed)
     }
@@ -192,16 +192,17 @@ impl Demand for DimensionRules {
         for (index, Object(entity)) in
             fields.take_or_default::<Vec<Object<EntityRefFile>>>("scoped")?.into_iter().enumerate()
         {
-            rules.entities.push(entity.read(dimension, &format!("scoped[{index}]"))?);
+            rules.scope(entity.read(dimension, &format!("scoped[{index}]"))?);
         }
         for (field, handling) in HANDLINGS {
             for (index, name) in fields.take_or_default::<Vec<String>>(field)?.iter().enumerate() {
                 let dimension = dimension(name).map_err(|error| error.at(format_args!("{field}[{index}]")))?;
-                rules.handlings.push((dimension, handling));
+                rules.handle(dimension, handling);
             }
         }
-        rules.rest_unscoped = fields.take_or_default("unscoped")?;
-        rules.update(|_| {});
+        if fields.take_or_default("unscoped")? {
+            rules.unscope_rest();
+        }
         Ok(rules)
     }
 }

@@ -57,7 +57,7 @@ impl Demand for Option<Kind> {
 
     fn validate(&self, _: Option<&Pattern>) -> Result<(), ConfigError> {
         match self {
-            Some(kind) if kind.0.is_empty() => Err(ConfigError::new("no key has a resource or kind named \"\"")),
+            Some(kind) if kind.0.is_empty() => Err(ConfigError::new("no key has a kind named \"\"")),
             _ => Ok(()),
         }
     }

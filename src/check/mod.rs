@@ -16,7 +16,9 @@ pub(crate) use self::{
     demand::{Demand, Findings},
     dimensions::DimensionRules,
     networks::NetworksDemand,
-    permission::{ONE_OF_THREE, PermissionDemand, access, allowed_methods, has_wrong_case, wrong_case_error},
+    permission::{
+        ONE_OF_THREE, PermissionDemand, access, allowed_methods, has_wrong_case, parse_method, wrong_case_error,
+    },
 };
 pub use self::{
     entity::EntityRef,

@@ -88,7 +88,7 @@ impl Demand for PermissionDemand {
         }
         let is_odd = |name: &&str| name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_graphic());
         match self.resource.as_ref().map(Name::as_str).filter(is_odd) {
-            Some(name) => Err(ConfigError::new(format!("no key has a resource or kind named {name:?}"))),
+            Some(name) => Err(ConfigError::new(format!("no key has a resource named {name:?}"))),
             None => Ok(()),
         }
     }
@@ -117,9 +117,7 @@ impl Demand for PermissionDemand {
         let mut demand = Self::new(resource.map(Name::from));
         let methods = fields.take::<Object<Methods>>("methods")?;
         for (name, access) in methods.map(|Object(Methods(methods))| methods).unwrap_or_default() {
-            let method = Method::from_bytes(name.as_bytes());
-            let method = method.map_err(|_| ConfigError::new(format!("methods: {name:?} is not a method")))?;
-            demand.set_method(method, access);
+            demand.set_method(parse_method(&name).map_err(|error| error.at("methods"))?, access);
         }
         Ok(demand)
     }
@@ -129,6 +127,11 @@ impl Demand for PermissionDemand {
 const READING: [Method; 3] = [Method::GET, Method::HEAD, Method::OPTIONS];
 const WRITING: [Method; 4] = [Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
 
+/// Parses the name of a method in a policy file.
+pub(crate) fn parse_method(name: &str) -> Result<Method, ConfigError> {
+    Method::from_bytes(name.as_bytes()).map_err(|_| ConfigError::new(format!("{name:?} is not a method")))
+}
+
 /// Whether this is a standard method in other letters: methods are case-sensitive, so it is another method,
 /// which nobody sends, and what was said of it does not hold for the one that was meant.
 pub(crate) fn has_wrong_case(method: &Method) -> bool {
@@ -136,7 +139,7 @@ pub(crate) fn has_wrong_case(method: &Method) -> bool {
     standard.any(|known| known != method && known.as_str().eq_ignore_ascii_case(method.as_str()))
 }
 
-/// What a method does: as the rule maps it, else as the standard has it, else nothing that we know.
+/// The access that a method needs: as the rule maps it, else by its meaning in the standard, else unknown.
 pub(crate) fn access(method: &Method, mapped: &[(Method, Access)]) -> Option<Access> {
     let of = |method: &Method| mapped.iter().rev().find(|(known, _)| known == method).map(|&(_, access)| access);
     if let Some(access) = of(method) {

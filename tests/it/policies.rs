@@ -183,7 +183,7 @@ fn what_could_never_match_is_refused_when_the_policy_is_built() {
         (Policy::builder().route("/shops/{id}", scoped()), "parameter \"shop\", which it does not have"),
         (Policy::builder().fallback(scoped()), "fallback"),
         (Policy::builder().route("/a", Rule::resource("Products ")), "no key has a resource"),
-        (Policy::builder().route("/a", rule().kind("")), "no key has a resource or kind"),
+        (Policy::builder().route("/a", rule().kind("")), "no key has a kind named"),
         (Policy::builder().fallback(rule()).public_fallback(), "fallback: it has two rules"),
         (
             Policy::builder().route("/a", rule().deferred("shop").unscoped_for("shop")),

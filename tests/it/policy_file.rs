@@ -276,8 +276,8 @@ fn a_file_that_is_no_policy_is_refused() {
             format!(r#"{{"routes":[{{"path":"/a",{rule},"filtered":["shop"],"deferred":["shop"]}}]}}"#),
             "says two things about the dimension shop",
         ),
-        (format!(r#"{{"routes":[{{"path":"/a",{rule},"kind":""}}]}}"#), "no key has a resource or kind named \"\""),
-        (r#"{"routes":[{"path":"/a","resource":"a b"}]}"#.into(), "no key has a resource or kind named \"a b\""),
+        (format!(r#"{{"routes":[{{"path":"/a",{rule},"kind":""}}]}}"#), "no key has a kind named \"\""),
+        (r#"{"routes":[{"path":"/a","resource":"a b"}]}"#.into(), "no key has a resource named \"a b\""),
         (
             format!(r#"{{"routes":[{{"path":"/a","method":"get",{rule}}}]}}"#),
             "pattern \"/a\": methods are case-sensitive",

@@ -29,7 +29,7 @@ fn standard(name: &str) -> Option<Dimension> {
 /// The dimensions that the rules of a file may name.
 pub(super) struct Known<'a> {
     declared: Vec<Dimension>,
-    /// What the reader's code says of dimensions. It must not differ from what the file says: one text would
+    /// The dimensions that the reader's code declares. They must not differ from those of the file: one text would
     /// mean one thing to the server and another to whoever reads it elsewhere.
     own: &'a [Dimension],
 }

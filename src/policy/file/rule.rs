@@ -3,7 +3,7 @@ use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
 use super::dimensions::Known;
 use crate::{
-    check::ONE_OF_THREE,
+    check::{ONE_OF_THREE, parse_method},
     error::ConfigError,
     json::Fields,
     policy::{RouteAction, RouteEntry, Rule},
@@ -44,11 +44,8 @@ impl Serialize for RuleFile<'_> {
 pub(super) fn read_route(text: &str, known: &Known<'_>) -> Result<(String, Option<Method>, RouteAction), ConfigError> {
     let mut fields = parse(text)?;
     let path = fields.take("path")?.ok_or_else(|| ConfigError::new("missing field `path`"))?;
-    let method = |name: String| {
-        let method = Method::from_bytes(name.as_bytes());
-        method.map_err(|_| ConfigError::new(format!("method: {name:?} is not a method")))
-    };
-    let method = fields.take::<String>("method")?.map(method).transpose()?;
+    let method = fields.take::<String>("method")?.map(|name| parse_method(&name).map_err(|error| error.at("method")));
+    let method = method.transpose()?;
     Ok((path, method, read_action(fields, known)?))
 }
 
