@@ -14,8 +14,8 @@ use crate::{
         snapshot::Entry,
         source::{KeySource, Row},
         validate::{
-            contains_secret, date, invalid, validate_grant, validate_label, validate_name, validate_no_secret,
-            validate_no_secret_in_grant, validate_readable, validate_record,
+            date, invalid, validate_grant, validate_label, validate_name, validate_no_secret,
+            validate_no_secret_in_grant, validate_readable, validate_record, validate_text,
         },
     },
     timestamp,
@@ -284,10 +284,7 @@ fn import(
         }
         let id = record.id().clone();
         // First, as other errors name the id.
-        if Digest::from_key(id.as_str().as_bytes()) == *record.digest() {
-            return Err(contains_secret("id"));
-        }
-        validate_no_secret("id", id.as_str(), table, settings)?;
+        validate_text("id", id.as_str(), &record, table, settings)?;
         if !matches!(table.by_id(&id)?, Row::Absent) || !ids.insert(id.clone()) || !digests.insert(*record.digest()) {
             return Err(StoreError::conflict(format!("another key has the id or the digest of {id}")));
         }

@@ -48,18 +48,27 @@ pub(crate) fn validate_record(
     table: &impl KeySource,
     settings: &StoreSettings,
 ) -> Result<KeyRecord, StoreError> {
-    for (what, text) in record.texts() {
-        validate_label(what, text, 1024)?;
-        if words(text).any(|word| Digest::from_key(word.as_bytes()) == *record.digest()) {
-            return Err(contains_secret(what));
-        }
-        validate_no_secret(what, text, table, settings)?;
-    }
+    record.texts().try_for_each(|(what, text)| validate_text(what, text, record, table, settings))?;
     validate_grant(record.grant(), settings)?;
     validate_no_secret_in_grant(record.grant(), table, settings)?;
     validate_name("kind", record.kind())?;
     validate_name("tenant", record.tenant())?;
     record.imported(date)
+}
+
+/// Validates one text of an imported record, also against the key of the record itself, which the store need not know.
+pub(crate) fn validate_text(
+    what: &str,
+    text: &str,
+    record: &KeyRecord,
+    table: &impl KeySource,
+    settings: &StoreSettings,
+) -> Result<(), StoreError> {
+    validate_label(what, text, 1024)?;
+    if words(text).any(|word| Digest::from_key(word.as_bytes()) == *record.digest()) {
+        return Err(contains_secret(what));
+    }
+    validate_no_secret(what, text, table, settings)
 }
 
 /// Rejects settings that could not be read back, or under which stored keys could not: that would go unnoticed until

@@ -33,8 +33,12 @@ DECLARE
   fields json;
 BEGIN
   IF new.record IS NULL OR (TG_OP = 'UPDATE' AND new.record IS NOT DISTINCT FROM old.record) THEN
-    -- Written by a program of before. A record with fields that it does not know is not its to change.
-    IF TG_OP = 'UPDATE' AND old.may = 'unreadable' THEN
+    -- Written by a program of before. It cannot read a record with fields that it does not know, and may revoke the key, but not
+    -- change the grant. (Without a record, `unreadable` is a text of before this schema.)
+    IF TG_OP = 'UPDATE' AND old.may = 'unreadable' AND old.record IS NOT NULL THEN
+      IF new.may IS DISTINCT FROM old.may AND new.revoked_at IS NULL THEN
+        RAISE EXCEPTION 'the key % has fields that `may` cannot hold: change `record`', new.id;
+      END IF;
       new.record := old.record;
       new.may := old.may;
       RETURN new;
@@ -59,7 +63,8 @@ BEGIN
     IF authz_members(new.record, grant_fields || text_fields) IS NOT NULL THEN
       fields := new.record;
       IF NOT EXISTS (SELECT 1 FROM json_each(fields)
-          WHERE key = ANY (text_fields) AND json_typeof(value) NOT IN ('string', 'null')) THEN
+          WHERE key = ANY (text_fields) AND json_typeof(value) <> 'string'
+            AND (json_typeof(value) <> 'null' OR key = 'name')) THEN
         new.name := coalesce(fields ->> 'name', '');
         new.kind := fields ->> 'kind';
         new.tenant := fields ->> 'tenant';

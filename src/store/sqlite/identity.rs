@@ -25,7 +25,7 @@ type Inode = (u64, u64);
 /// Another writer has locked the directory.
 pub(super) struct IsLocked;
 
-/// What changes when a file is overwritten: its length and times, and the length of its journal.
+/// The metadata that changes when a file is overwritten: its length and times, and the length of its journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
     length: u64,
@@ -137,8 +137,13 @@ impl Identity {
     pub(super) fn check_opened(&self, opened: Option<&str>) -> Result<(), String> {
         match opened.map(fs::metadata) {
             Some(Ok(found)) if inode(&found) == self.file => Ok(()),
-            // SQLite tells no path that is not UTF-8.
-            None if fs::canonicalize(&self.path).is_ok_and(|real| real.to_str().is_none()) => Ok(()),
+            // SQLite tells no path that is not UTF-8, so resolve the links by their text as it does.
+            None if fs::canonicalize(&self.path).is_ok_and(|real| {
+                real.to_str().is_none() && fs::metadata(&real).is_ok_and(|found| inode(&found) == self.file)
+            }) =>
+            {
+                Ok(())
+            }
             _ => Err("the path leads SQLite to another file; give a path without magic links such as /proc/PID/root"
                 .to_owned()),
         }

@@ -184,7 +184,7 @@ impl SqliteOptions {
         self
     }
 
-    /// Who hears of records that cannot be read, and of a file that is gone. Default: the log, with
+    /// Sets the function that hears of records that cannot be read, and of a file that is gone. Default: the log, with
     /// the feature `tracing`; else standard error.
     pub fn on_fault(mut self, report: impl Fn(&str) + Send + Sync + 'static) -> Self {
         self.report = report::to(report);

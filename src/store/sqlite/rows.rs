@@ -34,7 +34,7 @@ impl KeyRow for SqlRow<'_> {
     }
 
     fn columns(&self) -> Result<KeyColumns, ConfigError> {
-        // Whatever has happened to the file: a digest that is remembered as revoked admits nobody.
+        // This holds whatever has happened to the file: a digest that is remembered as revoked admits nobody.
         if self.get(9).map_err(|error| wrong(&error))? {
             return Err(ConfigError::new("the key was revoked, and its row has lost that; revoke it again"));
         }
@@ -189,7 +189,7 @@ pub(super) fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
 /// The id and the digest of a key that has changed; no id stands for the settings.
 pub(super) type ChangedKey = (Option<String>, Option<Digest>);
 
-/// What has changed since.
+/// The keys that have changed since this audit record.
 pub(super) fn changed_since(connection: &Connection, number: i64) -> rusqlite::Result<Vec<ChangedKey>> {
     let mut statement = cached(connection, "SELECT DISTINCT key_id, digest FROM audit WHERE number > ?1")?;
     let changed = statement.query_map([number], |row| {

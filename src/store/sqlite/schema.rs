@@ -16,7 +16,7 @@ use crate::{
 /// Says that a SQLite file is one of ours ("auth").
 const APPLICATION: i32 = 0x6175_7468;
 
-/// What each version of the schema adds to the one before. A file that has more of them than we know is
+/// The migration from each version of the schema to the next. A file that has more of them than we know is
 /// refused: we could not keep what they promise.
 const MIGRATIONS: [&str; 4] = [
     include_str!("schema_1.sql"),
@@ -68,8 +68,10 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
     if !is_settled().map_err(unreadable)? {
         check(path)?;
     }
-    migrate(&mut connection, path)?;
     configure(&connection).map_err(unreadable)?;
+    migrate(&mut connection, path)?;
+    // Readers are not kept waiting by a writer. Set last, as a file that is too new is left as it is.
+    connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())).map_err(unreadable)?;
     Ok(connection)
 }
 
@@ -156,7 +158,7 @@ fn fill(draft: &Path, settings: &str) -> rusqlite::Result<()> {
     for migration in MIGRATIONS {
         transaction.execute_batch(migration)?;
     }
-    // That is not done by hand, and nobody has to learn of it.
+    // The triggers must not take this for a change by hand.
     transaction.execute("UPDATE writer SET busy = 1", [])?;
     transaction.execute("INSERT INTO settings (name, value) VALUES ('settings', ?1)", [settings])?;
     transaction.execute("UPDATE writer SET busy = 0", [])?;
@@ -165,9 +167,9 @@ fn fill(draft: &Path, settings: &str) -> rusqlite::Result<()> {
     transaction.commit()
 }
 
+/// Configures the connection. Nothing here changes the file.
 fn configure(connection: &Connection) -> rusqlite::Result<()> {
-    // Readers are not kept waiting by a writer, and what is acknowledged survives a power cut.
-    connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
+    // A change that is acknowledged survives a power cut.
     connection.pragma_update(None, "synchronous", "FULL")?;
     // On some systems a plain flush reaches only the memory of the disk.
     connection.pragma_update(None, "fullfsync", "ON")?;

@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-/// What this process knows of the content of the file.
+/// The copy of the file that this process has in memory.
 pub(super) struct View {
     pub(super) index: Arc<Index>,
     pub(super) settings: StoreSettings,

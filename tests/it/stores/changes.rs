@@ -240,12 +240,19 @@ pub async fn no_whole_key_is_kept_in_any_text<F: Fixture>() {
             other("k").replaced_by(Some(key.parse().unwrap())).build(),
             other("k").revoked_at(UNIX_EPOCH).revocation_reason(Some(key.to_owned())).build(),
             other(key).build(),
+            other(&format!("({key})")).build(),
+            KeyRecord::builder(
+                "(a-new-key-of-24-letters)".parse().unwrap(),
+                Digest::from_key(b"a-new-key-of-24-letters"),
+            )
+            .build(),
         ] {
             outcomes.push(anna.import([record]).await.map(drop));
         }
         for (number, outcome) in outcomes.into_iter().enumerate() {
             let error = outcome.expect_err(&format!("outcome {number}, {context}"));
             assert!(!error.to_string().contains(key) && !format!("{error:?}").contains(key), "outcome {number}");
+            assert!(!format!("{error:?}").contains("a-new-key"), "outcome {number}: {error:?}");
             assert_eq!(error.kind(), StoreErrorKind::Invalid, "outcome {number}: {error}");
         }
         assert_eq!((all(store).await, audit(store).await), before);

@@ -182,6 +182,23 @@ mod postgres {
         assert_eq!(Gate::of(&store).ask(Method::GET, "de", LIVE).await, 401);
     }
 
+    /// Text that only this schema gives a meaning to does not keep the migration from its end, nor admit anybody.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_key_that_was_called_unreadable_before_is_migrated() {
+        if server().is_none() {
+            return;
+        }
+        let database = database().await;
+        raw(&database, include_str!("earlier/postgres_5.sql")).await;
+        let off = "INSERT INTO authz_keys (id, digest, name, may, version) VALUES ('off', sha256('off'), '', 'unreadable', 1)";
+        raw(&database, off).await;
+        let migrated = tokio::time::timeout(Duration::from_secs(20), PostgresStore::migrate(&address(&database))).await;
+        assert_eq!(migrated.expect("the migration ends").unwrap(), 1);
+        let store = PostgresStore::connect(&address(&database)).await.unwrap();
+        let error = store.show(&"off".parse().unwrap()).await.unwrap_err();
+        assert_eq!(error.kind(), tower_authz::store::StoreErrorKind::Unreadable, "{error}");
+    }
+
     /// An old dump may be restored into new tables; they are migrated once more.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn data_of_schema_5_is_restored_into_tables_of_schema_6() {
@@ -239,7 +256,14 @@ mod postgres {
         let narrower = r#"{"permissions":{"products":"read"},"restrictions":{"shop":{"include":["us"]}}}"#;
         let values: [&(dyn tokio_postgres::types::ToSql + Sync); 7] =
             [&id.as_str(), &"earlier", &none, &Some("one"), &none, &narrower, &none];
-        assert_eq!(client.execute(UPDATE, &values).await.unwrap(), 1);
+        let error = client.execute(UPDATE, &values).await.unwrap_err();
+        let message = error.as_db_error().unwrap().message();
+        assert!(message.contains("has fields that `may` cannot hold: change `record`"), "{message}");
+        // It can still be revoked.
+        client.execute("BEGIN", &[]).await.unwrap();
+        let revoked = UPDATE.replace(" WHERE", ", revoked_at = now() WHERE");
+        assert_eq!(client.execute(&revoked, &values).await.unwrap(), 1);
+        client.execute("ROLLBACK", &[]).await.unwrap();
         let both = "SELECT record, may FROM authz_keys WHERE id = $1";
         let row = client.query_one(both, &[&id.as_str()]).await.unwrap();
         let (record, may): (String, String) = (row.get(0), row.get(1));
@@ -291,7 +315,7 @@ mod postgres {
     /// Whatever is written by hand in one form: the other program reads the same, or refuses the key.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn no_form_of_a_record_is_wider_than_the_other() {
-        const TEXTS: [&str; 42] = [
+        const TEXTS: [&str; 43] = [
             r#""permissions":{"products":"read"},"ip_ranges":["10.0.0.0/8"]"#,
             "",
             r#""permissions":{"products":"read"},"ip_range":["10.0.0.0/8"]"#,
@@ -312,6 +336,7 @@ mod postgres {
             r#""permissions":{"products":"read"},"kind":null"#,
             r#""permissions":{"products":"read"},"kind":5"#,
             r#""permissions":{"products":"read"},"name":["x"]"#,
+            r#""permissions":{"products":"read"},"name":null"#,
             r#""permissions":{"products":"read"},"tenant":"evil""#,
             r#""permissions":{"products":"read"},"id":null"#,
             r#""permissions":{"products":"read"},"digest":null"#,
