@@ -226,7 +226,7 @@ impl<S, R> Layer<S> for Authz<R> {
     }
 }
 
-/// What is checked before anybody asks who calls.
+/// The checks that run before a key is looked up, on public routes too.
 #[derive(Clone, Debug)]
 struct PreCheck {
     clean_path: CleanPath,

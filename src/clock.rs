@@ -61,7 +61,7 @@ mod tests {
         for millis in [100, 500, 2000, 60_000] {
             let lease = Duration::from_millis(millis);
             let held = deadline(0, lease) as f64;
-            // What this clock shows when the lease is over by that of the database.
+            // The reading of this clock when the lease is over by the clock of the database.
             let over = lease.as_nanos() as f64 * 0.7;
             assert!(held < over, "{lease:?}");
         }

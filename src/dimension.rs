@@ -243,7 +243,7 @@ mod tests {
         assert!(Dimension::new("shop_country", IdGrammar::Opaque) == Dimension::SHOP_COUNTRY);
     }
 
-    /// What is said of grammars of the crate's own holds for texts of every kind.
+    /// The relation between grammars of the crate's own holds for texts of every kind.
     #[test]
     fn a_grammar_within_another_accepts_nothing_else() {
         let texts = ["", "0", "7", "03", "de", "DE", "a-b_c", "A.b~c-1", ".", "..", "a/b", "18446744073709551615"];

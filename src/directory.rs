@@ -1,4 +1,4 @@
-//! Who belongs to whom: shop country -> shop -> company.
+//! Which entity belongs to which: shop country -> shop -> company.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -45,7 +45,7 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub struct Directory(Option<Arc<Local>>);
 
-/// What clones count. There may be several of one index, so that threads need not count in one place.
+/// The reference count that clones share. One index may have several, so that threads need not count in one place.
 #[derive(Debug)]
 struct Local(Arc<Index>);
 
@@ -110,7 +110,7 @@ impl Directory {
         self.index().into_iter().flat_map(|index| index.shop_of_country.keys()).map(String::as_str)
     }
 
-    /// What another directory says otherwise: shops of another company, shop countries of another shop, and those that
+    /// The entries that differ in another directory: shops of another company, shop countries of another shop, and those that
     /// only one of the two knows.
     pub(crate) fn difference(&self, other: &Self) -> Difference {
         let mut difference =
@@ -170,7 +170,7 @@ impl Directory {
         Ok(Self(Some(Arc::new(Local(Arc::new(index))))))
     }
 
-    /// What a key file says of it, shops in the order of their keys. Nothing if it declares nothing.
+    /// The directory as a key file has it, shops in the order of their keys. None if it declares nothing.
     pub(crate) fn to_file(&self) -> Option<DirectoryFile> {
         let mut shops: Vec<_> = self.index()?.shops.values().cloned().collect();
         shops.sort_by(|a: &ShopEntry, b| a.key.as_str().cmp(b.key.as_str()));

@@ -217,7 +217,7 @@ mod tests {
             let refused = Err(Cause::EntityNotAllowed(project(rule)));
             assert_eq!(evaluate(&grant, &project(rule), id, BOTH), refused, "{id}");
             assert_eq!(evaluate(&grant, &project(rule), excluded, BOTH), refused, "{excluded}");
-            // What an include list has is spelt as the key spells it.
+            // The entries of an include list are spelt as the key spells them.
             let grant = Grant::builder().only(project(key), [excluded]).build().unwrap();
             assert_eq!(evaluate(&grant, &project(rule), excluded, BOTH), Ok(()), "{excluded}");
             assert_eq!(evaluate(&grant, &project(rule), id, BOTH), refused, "{id}");

@@ -1,4 +1,4 @@
-//! What can be wrong before a request ever arrives.
+//! Errors of the configuration, found before a request ever arrives.
 
 use std::borrow::Cow;
 

@@ -220,7 +220,7 @@ pub(crate) struct Grant {
 
 #[derive(Group)]
 pub(crate) struct List {
-    /// Whose name contains this text
+    /// Only keys whose name contains this text
     #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     pub(crate) name: Option<String>,
     #[arg(long, value_parser = NonEmptyStringValueParser::new())]
@@ -229,13 +229,13 @@ pub(crate) struct List {
     pub(crate) tenant: Option<String>,
     #[arg(long)]
     pub(crate) status: Option<StatusName>,
-    /// With a permission for this resource
+    /// Only keys with a permission for this resource
     #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     pub(crate) resource: Option<String>,
-    /// That expire within this time: 30d
+    /// Only keys that expire within this time: 30d
     #[arg(long, value_name = "TIME")]
     pub(crate) expiring: Option<String>,
-    /// Not used for this time, or never: 90d
+    /// Only keys not used for this time, or never: 90d
     #[arg(long, value_name = "TIME")]
     pub(crate) unused: Option<String>,
     /// The maximum number of keys [default: 100 on a terminal, else all]

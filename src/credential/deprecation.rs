@@ -3,7 +3,7 @@ use http::{
     header::{CACHE_CONTROL, VARY},
 };
 
-/// What responses to users of a source carry, if it is deprecated or shared caches do not know it.
+/// The headers of responses to users of a source that is deprecated, or that shared caches do not know.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Notice {
     pub(super) deprecation: Option<HeaderValue>,
@@ -20,7 +20,7 @@ impl Notice {
         let named = [("deprecation", &self.deprecation), ("sunset", &self.sunset)];
         for (name, value) in named {
             if let Some(value) = value {
-                // What the handler says about its own route goes first.
+                // A header that the handler has set for its own route takes precedence.
                 headers.entry(HeaderName::from_static(name)).or_insert_with(|| value.clone());
             }
         }

@@ -138,7 +138,7 @@ impl Source {
         Ok(Self::new(COOKIE, Form::Cookie(token(name, "cookie")?.into())))
     }
 
-    /// What a type of your own finds in a header.
+    /// The credential that a type of your own finds in a header.
     pub fn custom(find: impl FindCredential) -> Self {
         Self::new(find.header(), Form::Custom(Custom(Arc::new(find))))
     }
@@ -200,7 +200,7 @@ impl Source {
         }
     }
 
-    /// What a 401 says of this source (RFC 9110 section 11.6.1).
+    /// The challenge for this source in a 401 (RFC 9110 section 11.6.1).
     pub(super) fn challenge(&self) -> String {
         match &self.form {
             Form::Bearer { .. } => r#"Bearer realm="api""#.to_owned(),

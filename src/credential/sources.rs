@@ -111,7 +111,7 @@ impl Sources {
         self.list.iter().enumerate().find(|(_, source)| source.header == *name)
     }
 
-    /// What the response to a bad credential carries.
+    /// The headers for the response to a bad credential.
     pub(crate) fn notice(&self, headers: &HeaderMap) -> Option<&Arc<Notice>> {
         let is_present = |source: &&Source| match source.is_whole_header() {
             true => headers.contains_key(&source.header),
@@ -145,7 +145,7 @@ impl Sources {
         }
     }
 
-    /// What a 401 says in `WWW-Authenticate`. A service without a bearer source still has to name a
+    /// The value of `WWW-Authenticate` in a 401. A service without a bearer source still has to name a
     /// challenge (RFC 9110 section 11.6.1); it names its header.
     pub(crate) fn challenge(&self) -> HeaderValue {
         let bearer = HeaderValue::from_static(r#"Bearer realm="api""#);
@@ -341,7 +341,7 @@ mod tests {
         for spaces in 1..5 {
             let value = format!("Bearer{}a", " ".repeat(spaces));
             assert_eq!(Source::bearer().read(value.as_bytes()), Ok(&b"a"[..]), "{value:?}");
-            // What is left of it is no key of any format.
+            // The text that is left of it is no key of any format.
             assert_eq!(exact.read(value.as_bytes()) == Ok(b"a"), spaces == 1, "{value:?}");
         }
         for odd in ["Bearer\ta", "Bearer \ta", "Bearer", "Bearera"] {

@@ -1,4 +1,4 @@
-//! What the gate changes in a request: it reads the credential and marks it as sensitive, removes it where that is
+//! The changes that the gate makes to a request: it reads the credential and marks it as sensitive, removes it where that is
 //! configured, and inserts the principal.
 
 use std::sync::Arc;

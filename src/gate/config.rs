@@ -18,7 +18,7 @@ use crate::{
     tenant::TenantHosts,
 };
 
-/// What every clone of a service shares.
+/// The configuration that every clone of a service shares.
 #[derive(Clone)]
 pub(crate) struct Config<R> {
     pub(crate) store: Arc<dyn KeyStore>,

@@ -13,7 +13,7 @@ use crate::{
     route::PathParams,
 };
 
-/// What is to be done with a request before the store is asked.
+/// The next step for a request, as decided before the store is asked.
 pub(super) enum FirstStep<'c> {
     Deny(Denial),
     /// The route is public: no key is looked at.
@@ -35,7 +35,7 @@ impl<R> Config<R> {
         }
     }
 
-    /// What the policy says of the route, if there is a policy.
+    /// The rule that the policy has for the route, if there is a policy.
     #[inline]
     pub(super) fn match_route(&self, head: &Head<'_>, params: &mut PathParams) -> Option<RouteMatch<'_>> {
         self.policy.as_ref().map(|policy| policy.match_route(head, params))

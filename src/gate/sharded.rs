@@ -1,4 +1,4 @@
-//! What all clones of a service share.
+//! Data that all clones of a service share.
 
 use std::{
     ops::Deref,

@@ -133,7 +133,7 @@ impl KeyFile {
         &self.records
     }
 
-    /// Who belongs to whom.
+    /// Which entity belongs to which.
     #[must_use]
     pub const fn directory(&self) -> &Directory {
         &self.directory

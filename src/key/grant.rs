@@ -8,7 +8,7 @@ use crate::{
     name::Name,
 };
 
-/// What a key may do: permissions, restrictions, networks, origins.
+/// The access that a key has: permissions, restrictions, networks, origins.
 ///
 /// A grant without permissions allows nothing; without restrictions it reaches every entity; without
 /// networks it may be used from anywhere.

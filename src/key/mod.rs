@@ -1,4 +1,4 @@
-//! What a key is: its record, and the grant that says what it may do.
+//! API keys: the record of a key, and the grant that says what it may do.
 
 mod api_key;
 mod coverage;

@@ -194,7 +194,7 @@ impl KeyRecord {
         self.replaced_by.as_ref()
     }
 
-    /// What it may do.
+    /// The access that the key has.
     #[must_use]
     pub fn grant(&self) -> &Grant {
         &self.grant
@@ -318,7 +318,7 @@ impl KeyRecordBuilder {
         self
     }
 
-    /// What the key may do. Keys with the same grant can share it, as an `Arc`.
+    /// Sets the access that the key has. Keys with the same grant can share it, as an `Arc`.
     pub fn grant(mut self, grant: impl Into<Arc<Grant>>) -> Self {
         self.0.grant = grant.into();
         self

@@ -36,7 +36,7 @@ impl fmt::Display for KeyFormat {
     }
 }
 
-/// What [`Display`](fmt::Display) writes.
+/// Parses the text that [`Display`](fmt::Display) writes.
 impl FromStr for KeyFormat {
     type Err = ConfigError;
 

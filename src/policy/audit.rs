@@ -2,7 +2,7 @@ use std::{collections::BTreeSet, fmt};
 
 use crate::policy::Policy;
 
-/// What a policy and the routes of an application do not agree on. Made by [`Policy::audit`].
+/// The differences between a policy and the routes of an application. Made by [`Policy::audit`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Audit {
     routes_without_rule: Vec<String>,

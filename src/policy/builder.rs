@@ -202,7 +202,7 @@ impl PolicyBuilder {
 }
 
 impl Policy {
-    /// What a rule reads by another grammar than keys that are restricted over these dimensions.
+    /// The first dimension that a rule reads by another grammar than keys that are restricted over it.
     pub(crate) fn disagreement_with(&self, known: &[Dimension]) -> Option<ConfigError> {
         for (location, rule) in rules(&self.entries, self.fallback.as_ref()) {
             for read in rule.dimensions().parsed() {

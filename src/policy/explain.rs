@@ -41,7 +41,7 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// What was checked: `permission orders:write`, `networks`, `this shop`.
+    /// The name of the check: `permission orders:write`, `networks`, `this shop`.
     #[must_use]
     pub fn check(&self) -> &str {
         &self.check

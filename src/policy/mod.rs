@@ -110,7 +110,8 @@ impl Policy {
         self.match_route(head, &mut PathParams::default()).is_public()
     }
 
-    /// Whether the route is public and its pattern one of these. A preflight request for such a route is a request for it.
+    /// Whether the route is public and its pattern one of these. A preflight request counts by its own method,
+    /// `OPTIONS`, not by the one that it announces.
     pub(crate) fn is_public_at(&self, head: &Head<'_>, patterns: &[String]) -> bool {
         match self.find(head, &mut PathParams::default()) {
             RouteMatch::Rule { action: RouteAction::Public, pattern: Some(pattern) } => {
@@ -167,7 +168,8 @@ impl Policy {
     /// `path` is a path of this policy, with or without a query. It must be clean, and it is matched by
     /// the policy itself. Operations have no headers, so a rule that is scoped by one refuses. A rule with `filtered` or
     /// `deferred` refuses keys that are restricted over that dimension. This call does not meet the obligations of the
-    /// request that carries the operation. User checks see the present time, as [`Head::now`].
+    /// request that carries the operation. User checks see the time that [`Head::now`] has in a
+    /// handler: the present, or with a test clock the time of admission.
     ///
     /// # Errors
     /// The denial that the request would have got.

@@ -18,7 +18,7 @@ use crate::{
     route::Pattern,
 };
 
-/// What one route demands of the key that calls it.
+/// The demands of one route on the key that calls it.
 ///
 /// Every rule demands a key, enforces the networks of that key, and admits only methods that it can tell to be reading
 /// (`GET`, `HEAD`, `OPTIONS`) or writing (`POST`, `PUT`, `PATCH`, `DELETE`); others are refused with 405. A key that is

@@ -283,7 +283,7 @@ impl Principal {
         self.named_bits.unwrap_or(0)
     }
 
-    /// What the innermost rule leaves to the handler.
+    /// The obligation that the innermost rule leaves to the handler.
     pub(crate) fn obligation(&self) -> Option<&Obligation> {
         self.obligations.last()
     }

@@ -1,9 +1,9 @@
-//! What a router in front of us has found out. Only axum leaves a trace that we can read; without
+//! The route that a router in front of us has matched. Only axum leaves a trace that we can read; without
 //! the `axum` feature there is none.
 
 use http::{Extensions, Uri};
 
-/// Who has made the path that a handler sees of the one that arrived.
+/// The code that has turned the path that arrived into the one that a handler sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rewriting {
     /// Nobody, or nested routers, which have stripped their prefixes.
@@ -29,7 +29,7 @@ pub(crate) fn rewriting(extensions: &Extensions, arrived: &str, left: &str) -> R
     if stripped(arrived, prefix).is_some_and(is_left) { Rewriting::Nesting } else { Rewriting::Foreign }
 }
 
-/// What axum leaves of a path under a prefix, segment by segment.
+/// The rest that axum leaves of a path under a prefix, segment by segment.
 fn stripped<'p>(path: &'p str, prefix: &str) -> Option<&'p str> {
     let mut rest = path;
     for segment in prefix.strip_prefix('/')?.split('/') {

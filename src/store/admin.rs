@@ -17,8 +17,8 @@ use crate::{
 
 /// The life of a key: issue, list, show, rename, change, rotate, revoke, delete, and who did it.
 ///
-/// What reads is here; what changes is on the [`Actor`] that [`as_actor`](Self::as_actor) gives, so that no change is
-/// without somebody who made it. All of it is the same for every store of this crate. Every change is
+/// Methods that read are here; methods that change something are on the [`Actor`] that [`as_actor`](Self::as_actor)
+/// gives, so that every change names the person or program that made it. All of it is the same for every store of this crate. Every change is
 /// in force when its future is done, not some time later, and leaves an [`AuditRecord`] that is
 /// written together with it.
 ///
@@ -59,7 +59,7 @@ pub trait KeyAdmin: Backend {
         self.one(id)
     }
 
-    /// Who changed what; the newest comes first.
+    /// The audit records; the newest comes first.
     ///
     /// # Errors
     /// If the store fails.
@@ -67,7 +67,7 @@ pub trait KeyAdmin: Backend {
         self.history(query)
     }
 
-    /// What the store knows beside its keys.
+    /// The settings that the store has beside its keys.
     ///
     /// # Errors
     /// If the store fails.
@@ -101,7 +101,7 @@ pub trait KeyAdmin: Backend {
 
 impl<T: Backend + ?Sized> KeyAdmin for T {}
 
-/// What a store of this crate implements: it carries changes out, whole or not at all. Sealed.
+/// The trait that the stores of this crate implement: a backend carries changes out, whole or not at all. Sealed.
 #[expect(unnameable_types, reason = "nobody else is to implement it")]
 pub trait Backend: Send + Sync {
     #[doc(hidden)]
@@ -128,7 +128,7 @@ pub trait Backend: Send + Sync {
 #[expect(unnameable_types, reason = "nobody else is to make one")]
 pub struct BackendChange(pub(crate) Change);
 
-/// What became of it.
+/// The result of a change.
 #[derive(Debug)]
 #[expect(unnameable_types, reason = "nobody else is to make one")]
 pub struct BackendOutcome(pub(crate) Applied);

@@ -1,4 +1,4 @@
-//! Who changed what, when.
+//! The audit log: who changed which key, and when.
 
 use std::{collections::HashMap, fmt, time::SystemTime};
 
@@ -19,20 +19,20 @@ pub struct AuditRecord {
     pub at: SystemTime,
     /// Who, in the words of the caller of [`KeyAdmin::as_actor`](crate::store::KeyAdmin::as_actor).
     pub by: String,
-    /// What was done.
+    /// The kind of change.
     pub action: Action,
     /// To which key; none if the settings were changed.
     pub key: Option<KeyId>,
     /// The reason of a revocation, the other key of a rotation.
     pub note: Option<String>,
-    /// What it was before: the record as a key file writes it, without the digest, as JSON. Of settings only what differs,
+    /// The state before: the record as a key file writes it, without the digest, as JSON. Of settings only what differs,
     /// and of a directory only the shops that do.
     pub before: Option<String>,
-    /// What it was afterwards.
+    /// The state afterwards.
     pub after: Option<String>,
 }
 
-/// What was done.
+/// The kind of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Action {

@@ -12,7 +12,7 @@ use crate::{
     store::StoreSettings,
 };
 
-/// What is to be done to keys.
+/// A change to keys, before it is applied.
 #[derive(Debug)]
 pub(crate) enum Change {
     Issue(NewKey),
@@ -48,7 +48,7 @@ impl<T> fmt::Debug for Modify<T> {
     }
 }
 
-/// What a key to be issued is like.
+/// The properties of a key to be issued.
 #[derive(Clone, Debug)]
 #[must_use = "a key is issued by a store"]
 pub struct NewKey {
@@ -109,12 +109,12 @@ impl NewKey {
 pub struct IssuedKey {
     /// The whole key. Hand it over and forget it; the store keeps only its digest.
     pub api_key: ApiKey,
-    /// What the store knows of it.
+    /// The record that the store has of it.
     pub record: Arc<KeyRecord>,
-    /// What is allowed, but hardly meant: a grant without permissions, a network that is everyone, a
+    /// Settings that are allowed, but hardly meant: a grant without permissions, a network that is everyone, a
     /// resource that demands networks for a key that has none. For people to read.
     pub warnings: Vec<String>,
-    /// Who knows of it by now.
+    /// Which replicas know of it by now.
     pub propagation: Propagation,
 }
 
@@ -122,13 +122,13 @@ pub struct IssuedKey {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Changed {
-    /// What it is now; of a deleted key, what it last was. None if its record cannot be read.
+    /// The record as it is now; of a deleted key, its last record. None if its record cannot be read.
     pub record: Option<Arc<KeyRecord>>,
     /// False if it was so already: a key that had been revoked before.
     pub changed: bool,
     /// As [`IssuedKey::warnings`].
     pub warnings: Vec<String>,
-    /// Who knows of it by now.
+    /// Which replicas know of it by now.
     pub propagation: Propagation,
 }
 
@@ -144,7 +144,7 @@ pub struct Propagation {
     pub unacknowledged: Vec<String>,
 }
 
-/// What an import did.
+/// The result of an import.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Imported {
@@ -166,7 +166,7 @@ pub enum Overlap {
     For(Duration),
 }
 
-/// What became of a change.
+/// The result of a change.
 #[derive(Debug, Default)]
 pub(crate) struct Applied {
     pub(crate) records: Vec<Arc<KeyRecord>>,

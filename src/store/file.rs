@@ -298,7 +298,7 @@ impl Watcher {
     }
 }
 
-/// What tells that a file may have changed, without reading it. Symbolic links are followed.
+/// The metadata that tells that a file may have changed, without reading it. Symbolic links are followed.
 #[derive(PartialEq, Eq)]
 struct Stamp {
     length: u64,

@@ -317,7 +317,8 @@ mod tests {
         Arc::new(KeyRecord::builder(id, Digest::from_key(&number.to_le_bytes())).build())
     }
 
-    /// Whoever is in flight while a file is read again hears of what it takes away; what it leaves is not kept twice.
+    /// A request in flight while a file is read again hears of the access that is taken away; an equal record is not kept
+    /// twice.
     #[test]
     fn what_is_replaced_ends_and_what_is_not_is_shared() {
         let records: Vec<_> = (0..3000).map(record).collect();
@@ -341,7 +342,7 @@ mod tests {
         assert_eq!(index.len(), 2999);
     }
 
-    /// Whoever finds a new version waits for the same end as whoever found the one before, at every moment.
+    /// A request that finds a new version waits for the same end as one that found the version before, at every moment.
     #[test]
     fn a_change_that_takes_nothing_away_ends_nothing_under_load() {
         let first = record(1);
@@ -368,7 +369,7 @@ mod tests {
         });
     }
 
-    /// What is published at once is found at once.
+    /// Records and a directory that are published together are found together.
     #[test]
     fn a_look_up_finds_a_record_and_a_directory_of_one_moment() {
         let of = |company: u8| {

@@ -28,7 +28,7 @@ use crate::{
 /// keys that come from a [`KeyFile`].
 ///
 /// A look-up takes no lock and never waits for a writer. A clone is another handle to the same keys.
-/// What it does not promise: nothing outlives the process, and no other process sees a change. Of the
+/// Two promises it does not make: nothing outlives the process, and no other process sees a change. Of the
 /// audit records it keeps the newest 10,000.
 ///
 /// # Example
@@ -45,7 +45,7 @@ pub struct MemoryStore(Arc<Inner>);
 struct Inner {
     index: Index,
     format: KeyFormat,
-    /// Whoever changes anything holds this lock.
+    /// Every change is made under this lock.
     backend: Mutex<Records>,
 }
 
@@ -111,14 +111,14 @@ impl MemoryStore {
         Self(Arc::new(Inner { index, format: records.settings.format.clone(), backend: Mutex::new(records) }))
     }
 
-    /// What look-ups are answered from, in bytes, without the records themselves; for benches.
+    /// The size of the table that answers look-ups, in bytes, without the records themselves; for benches.
     #[doc(hidden)]
     #[must_use]
     pub fn memory_of_table(&self) -> usize {
         self.0.index.bytes()
     }
 
-    /// Whoever panicked while holding the lock did so before anything was changed.
+    /// Ignores poisoning: a panic under the lock can only come before anything is changed.
     fn lock(&self) -> MutexGuard<'_, Records> {
         self.0.backend.lock().unwrap_or_else(PoisonError::into_inner)
     }

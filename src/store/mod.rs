@@ -108,7 +108,7 @@ impl<S: KeyStore + ?Sized> KeyStore for Arc<S> {
     delegate!(self => **self; lookup format directory dimensions);
 }
 
-/// What a look-up finds: the record, or none if no such key was issued.
+/// The result of a look-up: the record, or none if no such key was issued.
 pub type Found = Result<Option<Arc<KeyRecord>>, StoreError>;
 
 /// The record that a look-up has found, or why nobody is let in.
@@ -166,7 +166,7 @@ impl Lookup {
         self
     }
 
-    /// What is found, once it is known.
+    /// The result, once it is known.
     ///
     /// # Errors
     /// If the store cannot answer.
@@ -215,7 +215,7 @@ pub enum StoreErrorKind {
     NotFound,
     /// The change is not possible as things stand: a revoked key cannot be rotated.
     Conflict,
-    /// What was asked for means nothing: a grant over a dimension that is not declared.
+    /// The request has no meaning: a grant over a dimension that is not declared.
     Invalid,
 }
 
@@ -240,7 +240,7 @@ impl StoreError {
         Self::new(StoreErrorKind::Conflict, message)
     }
 
-    /// What was asked for means nothing.
+    /// An error of the kind [`StoreErrorKind::Invalid`].
     pub fn invalid(message: impl Into<String>) -> Self {
         Self::new(StoreErrorKind::Invalid, message)
     }
@@ -256,7 +256,7 @@ impl StoreError {
         self
     }
 
-    /// What kind of error this is.
+    /// The kind of this error.
     #[must_use]
     pub const fn kind(&self) -> StoreErrorKind {
         self.kind

@@ -61,49 +61,49 @@ impl KeyQuery {
         }
     }
 
-    /// Whose name contains this text, in whatever case.
+    /// Only keys whose name contains this text, in whatever case.
     pub fn name(mut self, part: &str) -> Self {
         self.name = Some(part.to_lowercase());
         self
     }
 
-    /// Of this kind.
+    /// Only keys of this kind.
     pub fn kind(mut self, kind: impl Into<String>) -> Self {
         self.kind = Some(kind.into());
         self
     }
 
-    /// Of this tenant.
+    /// Only keys of this tenant.
     pub fn tenant(mut self, tenant: impl Into<String>) -> Self {
         self.tenant = Some(tenant.into());
         self
     }
 
-    /// With this status now.
+    /// Only keys with this status now.
     pub const fn status(mut self, status: Status) -> Self {
         self.status = Some(status);
         self
     }
 
-    /// With a permission for this resource, to read or to write.
+    /// Only keys with a permission for this resource, to read or to write.
     pub fn resource(mut self, resource: impl Into<String>) -> Self {
         self.resource = Some(resource.into());
         self
     }
 
-    /// That end before this time.
+    /// Only keys that expire before this time.
     pub const fn expires_before(mut self, time: SystemTime) -> Self {
         self.expires_before = Some(time);
         self
     }
 
-    /// Not used for so long, or never. Uses are written down at most a minute late.
+    /// Only keys not used for so long, or never. Uses are written down at most a minute late.
     pub const fn unused_for(mut self, time: Duration) -> Self {
         self.unused_for = Some(time);
         self
     }
 
-    /// That come after this id: for the next page.
+    /// Only keys that come after this id: for the next page.
     pub fn after(mut self, id: KeyId) -> Self {
         self.after = Some(id);
         self
@@ -156,6 +156,6 @@ pub struct Page {
 pub struct UnreadableKey {
     /// Its id, as far as that can be read.
     pub id: String,
-    /// What is wrong.
+    /// The reason.
     pub why: String,
 }

@@ -1,4 +1,4 @@
-//! What a store has to tell while nobody asks: a record that cannot be read, a file that is gone.
+//! Reports of faults in the background: a record that cannot be read, a file that is gone.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},

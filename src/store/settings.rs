@@ -1,4 +1,4 @@
-//! What a store knows beside its keys.
+//! The settings of a store: all that it knows beside its keys.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,8 +10,8 @@ use crate::{
     key::KeyFormat,
 };
 
-/// What a store knows beside its keys: how they look, which dimensions they can be restricted over,
-/// which resources ask for networks, and who belongs to whom.
+/// The settings of a store: the format of its keys, the dimensions that they can be restricted over,
+/// the resources that ask for networks, and the [`Directory`].
 ///
 /// Durable stores keep it with the keys, so that the server and the command line agree: a key that
 /// the command issues has the form that the server accepts.
@@ -64,7 +64,7 @@ impl StoreSettings {
         self
     }
 
-    /// Who belongs to whom. One that is given declares a hierarchy even if it is empty; [`Directory::default`] takes
+    /// Sets which entity belongs to which. A directory that is given declares a hierarchy even if it is empty; [`Directory::default`] takes
     /// the declaration back.
     pub fn with_directory(mut self, directory: Directory) -> Self {
         self.directory = directory;
@@ -89,7 +89,7 @@ impl StoreSettings {
         Dimension::among(name, &self.dimensions).filter(|found| *found != Dimension::SHOP_COUNTRY)
     }
 
-    /// Who belongs to whom.
+    /// Which entity belongs to which.
     #[must_use]
     pub const fn directory(&self) -> &Directory {
         &self.directory
@@ -190,7 +190,7 @@ mod tests {
         assert!(StoreSettings::parse(&text, &[]).unwrap().dimensions()[0].accepts("anything"));
         let read = StoreSettings::parse(&text, &[own]).unwrap();
         assert!(read.dimensions()[0].accepts("abc") && !read.dimensions()[0].accepts("ab"));
-        // What the text can say goes before what a program has known.
+        // A declaration in the text takes precedence over one in the code.
         let text = StoreSettings::new().with_dimension(Dimension::new("project", IdGrammar::Opaque)).to_json().unwrap();
         let slugs = Dimension::new("project", IdGrammar::Slug);
         assert!(StoreSettings::parse(&text, &[slugs]).unwrap().dimensions()[0].accepts("A.b"));

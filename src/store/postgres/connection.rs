@@ -22,7 +22,7 @@ pub(super) struct ConnectOptions {
     tls: Option<tokio_postgres_rustls::MakeRustlsConnect>,
 }
 
-/// Whatever the default of the database is: a statement that has waited for a lock sees what came before it.
+/// Set whatever the default of the database is: a statement that has waited for a lock sees what came before it.
 pub(super) const ISOLATION: &str = "SET default_transaction_isolation = 'read committed'";
 
 impl ConnectOptions {
@@ -119,7 +119,7 @@ where
         }
     }
     if let Some(wake) = wake {
-        // Whoever waits learns that the connection is gone.
+        // The task that waits learns that the connection is gone.
         wake.notify_one();
     }
 }
@@ -212,7 +212,7 @@ pub(super) fn to_store_error(error: tokio_postgres::Error) -> StoreError {
         if error.to_string().contains("unexpected number of rows") {
             return no_counter();
         }
-        // What went wrong stands in its sources: a certificate that nobody vouches for.
+        // The cause stands in the sources of the error: an untrusted certificate, for example.
         let source = std::error::Error::source(&error).map_or(String::new(), |source| format!(": {source}"));
         return StoreError::unavailable(format!("{error}{source}"));
     };

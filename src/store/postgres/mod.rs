@@ -197,7 +197,7 @@ impl PostgresStore {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ReplicaStatus {
-    /// What people call it, see [`PostgresOptions::name`].
+    /// The name of the replica, see [`PostgresOptions::name`].
     pub name: String,
     /// The number of the newest change that it knows of.
     pub applied: u64,

@@ -57,7 +57,7 @@ impl PostgresOptions {
         self
     }
 
-    /// Who hears of records that cannot be read, and of a database out of reach. Default: the log, with
+    /// Sets the function that hears of records that cannot be read, and of a database out of reach. Default: the log, with
     /// the feature `tracing`; else standard error.
     pub fn on_fault(mut self, report: impl Fn(&str) + Send + Sync + 'static) -> Self {
         self.report = report::to(report);
@@ -88,7 +88,7 @@ impl PostgresOptions {
         self
     }
 
-    /// What people call this replica. Default: the host's name and the number of the process.
+    /// Sets the name of this replica. Default: the host's name and the number of the process.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self

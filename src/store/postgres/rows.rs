@@ -60,7 +60,7 @@ pub(super) fn digest_of(row: &PgRow, position: usize) -> Option<Digest> {
     bytes?.try_into().ok().map(Digest::from_bytes)
 }
 
-/// What a change has to know, fetched before it is worked out.
+/// The rows that a change needs, fetched before it is worked out.
 #[derive(Default)]
 pub(super) struct Fetched {
     rows: HashMap<KeyId, Row>,

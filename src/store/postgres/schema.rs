@@ -10,7 +10,7 @@ use crate::store::{
     },
 };
 
-/// What each version of the schema adds to the one before, and the oldest program, by the versions it knows, that can
+/// The migration from each version of the schema to the next, and the oldest program, by the versions it knows, that can
 /// go on beside it. A migration that only adds what older programs need not know leaves that as it was; so replicas
 /// are replaced one by one, after the tables.
 const MIGRATIONS: [Migration; 6] = [
@@ -73,7 +73,7 @@ impl Rewrite {
 /// Nothing that a migration writes is a change of a key.
 const AS_WRITER: &str = "SET LOCAL authz.writer = 'yes'";
 
-/// Whoever waits for somebody else's lock keeps others waiting, so not for long.
+/// A transaction that waits for a lock keeps others waiting, so it does not wait for long.
 const SHORT: &str = "SET LOCAL lock_timeout = '1s'; SET LOCAL idle_in_transaction_session_timeout = '10s'";
 
 /// Runs SQL in a transaction of its own.
