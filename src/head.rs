@@ -41,6 +41,8 @@ pub struct Head<'a> {
     pattern: Option<&'a Pattern>,
     /// The positions of its parameters in the path, if they are known.
     params: Option<&'a PathParams>,
+    /// The pattern that a router has matched.
+    matched: Option<&'a str>,
     in_router: bool,
     principal: Option<&'a Principal>,
     /// The time that the gate decides by, if it is known.
@@ -51,7 +53,7 @@ impl<'a> Head<'a> {
     /// Creates the head of a request. Inside an axum router it knows the matched route.
     #[inline]
     pub fn new<B>(request: &'a Request<B>) -> Self {
-        let original = crate::route::matched::uri(request.extensions());
+        let original = matched::uri(request.extensions());
         Self {
             method: request.method(),
             inner_uri: request.uri(),
@@ -60,6 +62,7 @@ impl<'a> Head<'a> {
             extensions: request.extensions(),
             pattern: None,
             params: None,
+            matched: matched::pattern(request.extensions()),
             in_router: original.is_some(),
             principal: None,
             now: None,
@@ -140,8 +143,8 @@ impl<'a> Head<'a> {
     }
 
     /// The pattern that a router has matched, whichever pattern a policy has matched.
-    pub(crate) fn matched(&self) -> Option<&'a str> {
-        crate::route::matched::pattern(self.extensions)
+    pub(crate) const fn matched(&self) -> Option<&'a str> {
+        self.matched
     }
 
     /// Creates the head of an operation in the body of a request.
@@ -161,6 +164,7 @@ impl<'a> Head<'a> {
             extensions,
             pattern: None,
             params: None,
+            matched: None,
             in_router: false,
             principal,
             now: None,

@@ -8,7 +8,7 @@ use crate::{
     error::ConfigError,
     head::Head,
     json::Fields,
-    principal::Principal,
+    principal::Caller,
 };
 
 /// The error for Rust code, which a policy file cannot contain.
@@ -28,7 +28,7 @@ impl CustomChecks {
 impl Demand for CustomChecks {
     const FIELDS: &'static [&'static str] = &["checks"];
 
-    fn evaluate(&self, head: &Head<'_>, _: &Principal, findings: &mut impl Findings) {
+    fn evaluate(&self, head: &Head<'_>, _: Caller<'_>, findings: &mut impl Findings) {
         self.0.iter().for_each(|check| findings.record_custom(check.check(head)));
     }
 

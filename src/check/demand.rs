@@ -6,7 +6,7 @@ use crate::{
     error::ConfigError,
     head::Head,
     json::Fields,
-    principal::Principal,
+    principal::Caller,
     route::Pattern,
 };
 
@@ -16,7 +16,7 @@ pub(crate) trait Demand: Sized {
     const FIELDS: &'static [&'static str];
 
     /// Evaluates all parts of the demand, also after one has failed, and records each result.
-    fn evaluate(&self, head: &Head<'_>, principal: &Principal, findings: &mut impl Findings);
+    fn evaluate(&self, head: &Head<'_>, caller: Caller<'_>, findings: &mut impl Findings);
 
     /// Rejects contradictions, and demands that no request can meet. `pattern` is `None` for the rule of a fallback.
     fn validate(&self, _: Option<&Pattern>) -> Result<(), ConfigError> {

@@ -15,7 +15,7 @@ use crate::{
     error::ConfigError,
     head::Head,
     json::{Fields, Object},
-    principal::{Handling, Obligation, Principal},
+    principal::{Caller, Handling, Obligation},
     route::Pattern,
 };
 
@@ -130,8 +130,8 @@ impl Demand for DimensionRules {
     const FIELDS: &'static [&'static str] = &["scoped", "filtered", "deferred", "unscoped_for", "unscoped"];
 
     #[inline]
-    fn evaluate(&self, head: &Head<'_>, principal: &Principal, findings: &mut impl Findings) {
-        let (grant, directory) = (principal.record().grant(), principal.directory());
+    fn evaluate(&self, head: &Head<'_>, caller: Caller<'_>, findings: &mut impl Findings) {
+        let (grant, directory) = (caller.record.grant(), caller.directory);
         for entity in &self.entities {
             let dimension = entity.dimension();
             entity.for_each_id(head, &mut |id| {
@@ -218,6 +218,7 @@ mod tests {
         directory::Directory,
         key::{Digest, Grant, KeyRecord},
         policy::Rule,
+        principal::Principal,
     };
 
     /// `filtered` and `deferred` over one dimension do not cover another.

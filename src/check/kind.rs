@@ -3,13 +3,13 @@ use std::sync::Arc;
 use serde::ser::SerializeMap;
 
 use crate::{
-    check::{Check, Demand, Findings, principal},
+    check::{Check, Demand, Findings, caller},
     denial::{Cause, Denial},
     dimension::Dimension,
     error::ConfigError,
     head::Head,
     json::Fields,
-    principal::Principal,
+    principal::Caller,
     route::Pattern,
 };
 
@@ -31,8 +31,8 @@ impl Kind {
         Self(kind.into())
     }
 
-    fn verdict(&self, principal: &Principal) -> Result<(), Cause> {
-        match principal.record().kind() == Some(&*self.0) {
+    fn verdict(&self, caller: Caller<'_>) -> Result<(), Cause> {
+        match caller.record.kind() == Some(&*self.0) {
             true => Ok(()),
             false => Err(Cause::WrongKind { expected: Arc::clone(&self.0) }),
         }
@@ -41,7 +41,7 @@ impl Kind {
 
 impl Check for Kind {
     fn check(&self, head: &Head<'_>) -> Result<(), Denial> {
-        Ok(self.verdict(principal(head)?)?)
+        Ok(self.verdict(caller(head)?)?)
     }
 }
 
@@ -49,9 +49,9 @@ impl Demand for Option<Kind> {
     const FIELDS: &'static [&'static str] = &["kind"];
 
     #[inline]
-    fn evaluate(&self, _: &Head<'_>, principal: &Principal, findings: &mut impl Findings) {
+    fn evaluate(&self, _: &Head<'_>, caller: Caller<'_>, findings: &mut impl Findings) {
         if let Some(kind) = self {
-            findings.record(|| "kind".to_owned(), kind.verdict(principal));
+            findings.record(|| "kind".to_owned(), kind.verdict(caller));
         }
     }
 

@@ -30,7 +30,7 @@ pub use crate::principal::Obligation;
 use crate::{
     denial::{Cause, Denial},
     head::Head,
-    principal::Principal,
+    principal::Caller,
 };
 
 /// A pure check of a request head: it admits or denies, and touches nothing.
@@ -123,12 +123,12 @@ pub(crate) fn without_obligation(obligation: Option<Obligation>) -> Result<(), D
     }
 }
 
-/// The principal, or a denial that tells the developer which layer is missing. Every check enforces the networks of the
+/// The caller, or a denial that tells the developer which layer is missing. Every check enforces the networks of the
 /// key.
-fn principal<'a>(head: &Head<'a>) -> Result<&'a Principal, Denial> {
-    let principal = head.principal().ok_or(NO_PRINCIPAL)?;
-    networks::verdict(principal, false)?;
-    Ok(principal)
+fn caller<'a>(head: &Head<'a>) -> Result<Caller<'a>, Denial> {
+    let caller = head.principal().ok_or(NO_PRINCIPAL)?.caller();
+    networks::verdict(caller, false)?;
+    Ok(caller)
 }
 
 /// The error for layers in the wrong order.

@@ -9,7 +9,7 @@ use crate::{
     head::Head,
     json::Fields,
     key::Networks,
-    principal::Principal,
+    principal::Caller,
 };
 
 /// Every rule enforces the networks of a key. With `required`, a key without networks is denied, too.
@@ -26,8 +26,8 @@ impl Demand for NetworksDemand {
     const FIELDS: &'static [&'static str] = &["require_networks"];
 
     #[inline]
-    fn evaluate(&self, _: &Head<'_>, principal: &Principal, findings: &mut impl Findings) {
-        findings.record(|| "networks".to_owned(), verdict(principal, self.required));
+    fn evaluate(&self, _: &Head<'_>, caller: Caller<'_>, findings: &mut impl Findings) {
+        findings.record(|| "networks".to_owned(), verdict(caller, self.required));
     }
 
     fn write<M: SerializeMap>(&self, fields: &mut M) -> Result<(), M::Error> {
@@ -40,8 +40,8 @@ impl Demand for NetworksDemand {
 }
 
 /// Enforces the networks of a key, and that it has some if they are required.
-pub(super) fn verdict(principal: &Principal, required: bool) -> Result<(), Cause> {
-    let (grant, client) = (principal.record().grant(), principal.client_address());
+pub(super) fn verdict(caller: Caller<'_>, required: bool) -> Result<(), Cause> {
+    let (grant, client) = (caller.record.grant(), caller.client);
     if required && grant.networks().is_none() {
         Err(Cause::NetworksRequired)
     } else if grant.allows_address(client.ip()) {
@@ -59,8 +59,7 @@ pub struct RestrictedNetworks;
 
 impl Check for RestrictedNetworks {
     fn check(&self, head: &Head<'_>) -> Result<(), Denial> {
-        let principal = head.principal().ok_or(NO_PRINCIPAL)?;
-        Ok(verdict(principal, true)?)
+        Ok(verdict(head.principal().ok_or(NO_PRINCIPAL)?.caller(), true)?)
     }
 }
 

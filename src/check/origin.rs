@@ -2,14 +2,14 @@ use http::header::ORIGIN;
 use serde::{Deserialize, Serialize, ser::SerializeMap};
 
 use crate::{
-    check::{Check, Demand, Findings, principal},
+    check::{Check, Demand, Findings, caller},
     denial::{Cause, Denial},
     dimension::Dimension,
     error::ConfigError,
     head::Head,
     json::Fields,
     key::as_browsers_write,
-    principal::Principal,
+    principal::Caller,
 };
 
 /// Demands exactly one `Origin` header that equals one of the key's origins, byte for byte.
@@ -35,10 +35,10 @@ impl Origin {
         Self { normalized: true }
     }
 
-    fn verdict(self, head: &Head<'_>, principal: &Principal) -> Result<(), Cause> {
+    fn verdict(self, head: &Head<'_>, caller: Caller<'_>) -> Result<(), Cause> {
         let mut lines = head.headers().get_all(ORIGIN).iter();
         let (Some(origin), None) = (lines.next(), lines.next()) else { return Err(Cause::MissingOrigin) };
-        let grant = principal.record().grant();
+        let grant = caller.record.grant();
         let allowed = grant.allows_origin(origin.as_bytes()) || {
             let sent = origin.to_str().ok().filter(|_| self.normalized).and_then(as_browsers_write);
             let mut known = grant.origins().unwrap_or_default().iter();
@@ -50,7 +50,7 @@ impl Origin {
 
 impl Check for Origin {
     fn check(&self, head: &Head<'_>) -> Result<(), Denial> {
-        Ok(self.verdict(head, principal(head)?)?)
+        Ok(self.verdict(head, caller(head)?)?)
     }
 }
 
@@ -66,9 +66,9 @@ impl Demand for Option<Origin> {
     const FIELDS: &'static [&'static str] = &["origin"];
 
     #[inline]
-    fn evaluate(&self, head: &Head<'_>, principal: &Principal, findings: &mut impl Findings) {
+    fn evaluate(&self, head: &Head<'_>, caller: Caller<'_>, findings: &mut impl Findings) {
         if let Some(origin) = self {
-            findings.record(|| "origin".to_owned(), origin.verdict(head, principal));
+            findings.record(|| "origin".to_owned(), origin.verdict(head, caller));
         }
     }
 

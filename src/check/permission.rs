@@ -4,7 +4,7 @@ use http::Method;
 use serde::{Deserialize, Serialize, ser::SerializeMap};
 
 use crate::{
-    check::{Check, Demand, Findings, principal},
+    check::{Check, Demand, Findings, caller},
     denial::{Cause, Denial},
     dimension::Dimension,
     error::ConfigError,
@@ -12,13 +12,13 @@ use crate::{
     json::{self, Fields, Object},
     key::{Access, Permission},
     name::Name,
-    principal::Principal,
+    principal::Caller,
     route::Pattern,
 };
 
 impl Check for Permission {
     fn check(&self, head: &Head<'_>) -> Result<(), Denial> {
-        match principal(head)?.record().grant().permits(self) {
+        match caller(head)?.record.grant().permits(self) {
             true => Ok(()),
             false => Err(Cause::MissingPermission(self.clone()).into()),
         }
@@ -47,8 +47,8 @@ impl PermissionDemand {
         access(method, &self.methods).is_none()
     }
 
-    fn verdict(&self, access: Option<Access>, principal: &Principal) -> Result<(), Cause> {
-        let grant = principal.record().grant();
+    fn verdict(&self, access: Option<Access>, caller: Caller<'_>) -> Result<(), Cause> {
+        let grant = caller.record.grant();
         match (access, &self.resource) {
             (None, _) => Err(Cause::MethodNotAllowed { allow: allowed_methods(&self.methods) }),
             (Some(_), None) => Ok(()),
@@ -72,14 +72,14 @@ impl Demand for PermissionDemand {
     const FIELDS: &'static [&'static str] = &["resource", "authenticated", "methods"];
 
     #[inline]
-    fn evaluate(&self, head: &Head<'_>, principal: &Principal, findings: &mut impl Findings) {
+    fn evaluate(&self, head: &Head<'_>, caller: Caller<'_>, findings: &mut impl Findings) {
         let access = access(head.method(), &self.methods);
         let name = || match (&self.resource, access) {
             (Some(resource), Some(access)) => format!("permission {resource}:{access}"),
             (Some(resource), None) => format!("permission {resource}"),
             (None, _) => "method".to_owned(),
         };
-        findings.record(name, self.verdict(access, principal));
+        findings.record(name, self.verdict(access, caller));
     }
 
     fn validate(&self, _: Option<&Pattern>) -> Result<(), ConfigError> {

@@ -53,6 +53,13 @@ pub(crate) struct Context {
     pub(crate) form: Form,
 }
 
+impl Context {
+    /// The context of every denial to one key.
+    pub(crate) fn of_key(id: &KeyId, bearer: bool) -> Self {
+        Self { key: Some(id.clone()), bearer, ..Self::default() }
+    }
+}
+
 impl Denial {
     /// The denial of a custom check: 403, with this reason in the log and the response. In a handler, prefer
     /// [`Principal::refuse`](crate::Principal::refuse), which knows the key and the rule.

@@ -1,27 +1,26 @@
-//! The changes that the gate makes to a request: it reads the credential and marks it as sensitive, removes it where that is
-//! configured, and inserts the principal.
+//! The changes that the gate makes to a request: it marks the credential as sensitive, removes it where that is configured,
+//! and inserts the principal.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
+use futures::future::BoxFuture;
 use http::Request;
 
 use crate::{
+    client_address::ClientAddress,
     credential::{Credential, Notice},
     denial::{Cause, Denial},
     directory::Directory,
-    gate::{config::Config, in_flight::InFlight, sharded::Shard},
+    gate::{config::Config, decide::Target, in_flight::InFlight, sharded::Shard},
     head::Head,
-    key::Digest,
-    policy::RouteMatch,
-    principal::{Obligation, Principal},
-    route::PathParams,
-    store::{Found, KeyStore as _, resolve_lookup},
-    telemetry,
+    key::{Digest, KeyRecord},
+    principal::{Caller, Obligation, Principal},
+    store::{Answer, Found, KeyStore as _, no_answer, resolve_lookup, unknown_key},
 };
 
 /// A credential that has the form of a key, reduced to its digest.
 pub(crate) struct PresentedCredential {
-    pub(super) digest: Digest,
+    digest: Digest,
     pub(super) bearer: bool,
     /// The tenant that the host names, where hosts name tenants.
     pub(super) tenant: Option<Box<str>>,
@@ -30,11 +29,17 @@ pub(crate) struct PresentedCredential {
     obligations: Vec<Obligation>,
 }
 
+/// A request that cannot be decided before the store has answered.
+pub(crate) struct Undecided {
+    pub(super) answer: BoxFuture<'static, (Found, Option<Directory>)>,
+    pub(super) presented: PresentedCredential,
+}
+
 impl<R> Config<R> {
     /// Extracts, parses and hashes the credential. After this, `Debug` of the request prints no key, and a `Principal`
     /// that other code has inserted is gone.
     #[inline]
-    pub(super) fn extract_credential<B>(&self, request: &mut Request<B>) -> Result<PresentedCredential, Denial> {
+    fn extract_credential<B>(&self, request: &mut Request<B>) -> Result<PresentedCredential, Denial> {
         let outer = request.extensions_mut().remove::<Principal>();
         // The new principal takes over the obligations of an outer gate, so that the handler still has to meet them.
         let obligations = outer.map(Principal::into_obligations).unwrap_or_default();
@@ -53,63 +58,122 @@ impl<R> Config<R> {
 }
 
 impl<R: Send + Sync + 'static> Shard<R> {
-    /// Admits the bearer of the key that the store has found, or denies, and prepares the request for the handler.
-    #[inline]
-    pub(super) fn admit<B>(
+    /// Decides about a request, and prepares it for the handler if it is admitted. It is returned if the store has to be
+    /// waited for; then [`admit_found`](Self::admit_found) decides.
+    ///
+    /// `in_flight` is filled in where it stands: a value that is moved right after it was written stalls the processor.
+    #[inline(never)]
+    pub(super) fn decide<B>(
         self: &Arc<Self>,
-        presented: &mut PresentedCredential,
+        request: &mut Request<B>,
+        in_flight: &mut InFlight,
+    ) -> Result<Option<Box<Undecided>>, Denial> {
+        // Start hashing first, although the digest is needed last: the CPU overlaps it with the path and route checks.
+        let credential = self.extract_credential(request);
+        let head = self.head(request);
+        let target = self.find_target(&head)?;
+        if target.is_public() {
+            return self.admit_public(request, &target, in_flight).map(|()| None);
+        }
+        // Borrowed: to move what was just written would stall the processor.
+        let Ok(presented) = &credential else {
+            in_flight.notice = self.sources.notice(request.headers()).cloned();
+            return credential.map(|_| None);
+        };
+        in_flight.set_credential(presented);
+        let Some(keys) = self.keys.as_ref().filter(|_| !self.runs_user_code()) else {
+            return match self.store.lookup(&presented.digest).0 {
+                Answer::Ready(found, directory) => {
+                    self.admit_found(presented, (found, directory), request, &target, in_flight).map(|()| None)
+                }
+                Answer::Pending(answer) => credential.map(|presented| Some(Box::new(Undecided { answer, presented }))),
+            };
+        };
+        let client = self.client_address(request);
+        let mut found = None;
+        let judged = keys.0.find(&presented.digest, |record, directory| {
+            // The digest decides, not the index: and it is compared whole, in constant time.
+            if *record.digest() != presented.digest {
+                return Err(unknown_key());
+            }
+            let caller = Caller { record, directory, client };
+            let now = self.now(record);
+            in_flight.obligation = self.judge(presented, caller, now, &head, &target)?;
+            in_flight.watch_key(self, Arc::clone(record));
+            if self.inserts_principal {
+                found = Some((Arc::clone(record), directory.clone(), now));
+            }
+            Ok(())
+        });
+        judged.map_err(no_answer)?.ok_or_else(unknown_key)??;
+        if self.remove_credential {
+            self.sources.remove(request.headers_mut());
+        }
+        if let Some((record, directory, now)) = found {
+            let mut principal = self.principal((record, directory), now, client, presented);
+            if let Some(obligation) = &in_flight.obligation {
+                principal.add_obligation(obligation);
+            }
+            request.extensions_mut().insert(principal);
+        }
+        Ok(None)
+    }
+
+    /// Decides about the key that the store has found, also where code of the user's own looks for the principal before
+    /// the handler does.
+    pub(super) fn admit_found<B>(
+        self: &Arc<Self>,
+        presented: &PresentedCredential,
         (found, directory): (Found, Option<Directory>),
         request: &mut Request<B>,
-        route: Option<(&RouteMatch<'_>, &PathParams)>,
-    ) -> Result<InFlight<R>, Denial> {
+        target: &Target<'_>,
+        in_flight: &mut InFlight,
+    ) -> Result<(), Denial> {
         let record = resolve_lookup(found, &presented.digest)?;
         let directory = directory.unwrap_or_else(|| self.store.directory());
         let now = self.now(&record);
-        let gate_time = self.clock.is_some().then_some(now);
-        // Group the atomic increments: each stalls the pipeline.
-        let mut in_flight = InFlight::new(self, request, Some(Arc::clone(&record)), presented.bearer);
-        let (store, client) = (Arc::<Self>::clone(self), self.client_address(request));
-        let mut principal = Principal::from_store(store, (record, directory), client, presented.bearer, gate_time);
-        self.check_status(presented, principal.record(), now)
-            .map_err(|cause| Denial::from(cause).in_context(principal.context()))?;
-        principal.record().mark_used(now);
-        presented.obligations.iter().for_each(|obligation| principal.add_obligation(obligation));
+        let mut principal =
+            self.principal((Arc::clone(&record), directory), now, self.client_address(request), presented);
         // Remove the credential before user checks run, so that they cannot see it.
         if self.remove_credential {
             self.sources.remove(request.headers_mut());
         }
-        // User checks may read `Principal` from the extensions, so it must be there before they run.
-        let is_inserted_early = self.inserts_principal
-            && self.enforces_policy
-            && self.policy.as_ref().is_some_and(|policy| policy.runs_user_code());
-        if is_inserted_early {
+        if self.inserts_principal && self.runs_user_code() {
             request.extensions_mut().insert(principal.clone());
         }
-        let head = Head::new(request).with_principal(&principal).at(Some(now));
-        in_flight.obligation = self.authorize(&head, route)?;
-        if self.enforces_policy {
-            telemetry::allowed(principal.key_id().as_str(), || head.route().unwrap_or_else(|| head.path()));
-        }
+        let head = Head::new(request).with_principal(&principal);
+        in_flight.obligation = self.judge(presented, principal.caller(), now, &head, target)?;
+        in_flight.watch_key(self, record);
         if let Some(obligation) = &in_flight.obligation {
-            self.check_obligation(obligation, &principal)?;
             principal.add_obligation(obligation);
         }
-        if is_inserted_early && let Some(published) = request.extensions_mut().get_mut::<Principal>() {
-            // Replace the principal that was inserted for the checks: it lacks the obligation.
-            *published = principal;
-        } else if self.inserts_principal {
+        if self.inserts_principal {
             request.extensions_mut().insert(principal);
         }
-        in_flight.notice = presented.notice.take();
-        Ok(in_flight)
+        Ok(())
+    }
+
+    #[inline]
+    fn principal(
+        self: &Arc<Self>,
+        key: (Arc<KeyRecord>, Directory),
+        now: SystemTime,
+        client: ClientAddress,
+        presented: &PresentedCredential,
+    ) -> Principal {
+        let gate_time = self.clock.is_some().then_some(now);
+        let mut principal = Principal::from_store(Arc::<Self>::clone(self), key, client, presented.bearer, gate_time);
+        presented.obligations.iter().for_each(|obligation| principal.add_obligation(obligation));
+        principal
     }
 
     /// Admits a request for a public route, or denies, and prepares it for the handler.
-    pub(super) fn admit_public<B>(
-        self: &Arc<Self>,
+    fn admit_public<B>(
+        &self,
         request: &mut Request<B>,
-        route: (&RouteMatch<'_>, &PathParams),
-    ) -> Result<InFlight<R>, Denial> {
+        target: &Target<'_>,
+        in_flight: &mut InFlight,
+    ) -> Result<(), Denial> {
         if self.remove_credential {
             self.sources.remove(request.headers_mut());
         }
@@ -117,8 +181,7 @@ impl<R: Send + Sync + 'static> Shard<R> {
             let client = self.client_address(request);
             request.extensions_mut().insert(client);
         }
-        let mut in_flight = InFlight::new(self, request, None, false);
-        in_flight.obligation = self.authorize(&self.head(request), Some(route))?;
-        Ok(in_flight)
+        in_flight.obligation = self.authorize(&self.head(request), target, None)?;
+        Ok(())
     }
 }

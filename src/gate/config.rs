@@ -14,7 +14,7 @@ use crate::{
     key::{KeyFormat, KeyRecord},
     policy::Policy,
     reject::{self, Reject},
-    store::KeyStore,
+    store::{InMemory, KeyStore},
     tenant::TenantHosts,
 };
 
@@ -22,6 +22,8 @@ use crate::{
 #[derive(Clone)]
 pub(crate) struct Config<R> {
     pub(crate) store: Arc<dyn KeyStore>,
+    /// The keys of the store, if it has all of them in memory.
+    pub(super) keys: Option<InMemory>,
     pub(super) format: KeyFormat,
     pub(crate) sources: Sources,
     pub(super) challenge: HeaderValue,
@@ -43,6 +45,7 @@ pub(crate) struct Config<R> {
 impl<R> Config<R> {
     /// The time that this key is judged by. It is exact where that matters for the key, and a coarse clock of the kernel,
     /// which costs a fraction, where it does not.
+    #[inline]
     pub(super) fn now(&self, record: &KeyRecord) -> SystemTime {
         if let Some(clock) = &self.clock {
             return clock();
@@ -56,6 +59,7 @@ impl<R> Config<R> {
         Head::new(request).at(self.clock.as_ref().map(|clock| clock()))
     }
 
+    #[inline]
     pub(super) fn client_address<B>(&self, request: &Request<B>) -> ClientAddress {
         let peer = ClientAddress::from_peer(request.extensions());
         self.proxies.as_ref().map_or(peer, |proxies| proxies.client(peer, request.headers()))

@@ -1,54 +1,77 @@
-//! The decisions of the gate: functions of the configuration, the head of a request, and what the store has answered. They
-//! change nothing.
+//! The decision about a request: from its head, its credential, and what the store knows of the key. It changes nothing, except
+//! that it notes when a key was used.
 
 use std::time::SystemTime;
 
 use crate::{
-    denial::{Cause, Denial, status},
+    denial::{Cause, Context, Denial, status},
     gate::{apply::PresentedCredential, config::Config},
     head::Head,
     key::KeyRecord,
     policy::RouteMatch,
-    principal::{Obligation, Principal},
+    principal::{Caller, Obligation},
     route::PathParams,
+    telemetry,
 };
 
-/// The next step for a request, as decided before the store is asked.
-pub(super) enum FirstStep<'c> {
-    Deny(Denial),
-    /// The route is public: no key is looked at.
-    AdmitPublic(RouteMatch<'c>),
-    /// Look the key up, then evaluate the matched rule, which is `None` if there is no policy.
-    LookUp(Option<RouteMatch<'c>>),
+/// The rule that the policy has for a request, if there is a policy, and the parameters of the route.
+pub(super) struct Target<'c> {
+    route: Option<RouteMatch<'c>>,
+    params: PathParams,
+}
+
+impl Target<'_> {
+    /// Whether no key is looked at.
+    pub(super) fn is_public(&self) -> bool {
+        self.route.as_ref().is_some_and(RouteMatch::is_public)
+    }
 }
 
 impl<R> Config<R> {
-    /// Decides from the head alone, and stores the positions of the path parameters in `params`.
+    /// Runs the pre-check, and matches the route.
     #[inline]
-    pub(super) fn first_step(&self, head: &Head<'_>, params: &mut PathParams) -> FirstStep<'_> {
-        if let Some(Err(denial)) = self.pre_check.as_ref().map(|check| check.check(head)) {
-            return FirstStep::Deny(denial);
+    pub(super) fn find_target(&self, head: &Head<'_>) -> Result<Target<'_>, Denial> {
+        if let Some(check) = &self.pre_check {
+            check.check(head)?;
         }
-        match self.match_route(head, params) {
-            Some(route) if route.is_public() => FirstStep::AdmitPublic(route),
-            route => FirstStep::LookUp(route),
-        }
+        Ok(self.match_route(head))
     }
 
-    /// The rule that the policy has for the route, if there is a policy.
+    /// Matches the route.
     #[inline]
-    pub(super) fn match_route(&self, head: &Head<'_>, params: &mut PathParams) -> Option<RouteMatch<'_>> {
-        self.policy.as_ref().map(|policy| policy.match_route(head, params))
+    pub(super) fn match_route(&self, head: &Head<'_>) -> Target<'_> {
+        let mut params = PathParams::default();
+        Target { route: self.policy.as_ref().map(|policy| policy.match_route(head, &mut params)), params }
+    }
+
+    /// Whether code of the user's own looks at a request before its handler does, and so may look for its principal.
+    pub(super) fn runs_user_code(&self) -> bool {
+        self.enforces_policy && self.policy.as_ref().is_some_and(|policy| policy.runs_user_code())
+    }
+
+    /// Admits the key that the store has found, or denies: by its tenant, by its status at `now`, and by the policy.
+    #[inline]
+    pub(super) fn judge(
+        &self,
+        presented: &PresentedCredential,
+        caller: Caller<'_>,
+        now: SystemTime,
+        head: &Head<'_>,
+        target: &Target<'_>,
+    ) -> Result<Option<Obligation>, Denial> {
+        let judged = match self.check_status(presented, caller.record, now) {
+            Ok(()) => {
+                caller.record.mark_used(now);
+                self.authorize(&head.at(Some(now)), target, Some(caller))
+            }
+            Err(cause) => Err(cause.into()),
+        };
+        judged.map_err(|denial| denial.in_context(Context::of_key(caller.record.id(), presented.bearer)))
     }
 
     /// Checks that the key belongs to the tenant of the host, and that it is active at `now`.
     #[inline]
-    pub(super) fn check_status(
-        &self,
-        presented: &PresentedCredential,
-        record: &KeyRecord,
-        now: SystemTime,
-    ) -> Result<(), Cause> {
+    fn check_status(&self, presented: &PresentedCredential, record: &KeyRecord, now: SystemTime) -> Result<(), Cause> {
         match presented.tenant.is_some() && record.tenant() != presented.tenant.as_deref() {
             true => Err(Cause::TenantNotAllowed),
             false => status(record.status(now)),
@@ -62,25 +85,24 @@ impl<R> Config<R> {
     pub(super) fn authorize(
         &self,
         head: &Head<'_>,
-        route: Option<(&RouteMatch<'_>, &PathParams)>,
+        target: &Target<'_>,
+        caller: Option<Caller<'_>>,
     ) -> Result<Option<Obligation>, Denial> {
         if !self.enforces_policy {
             return Ok(None);
         }
         // INVARIANT: `route` is `Some` whenever `policy` is. If not, deny.
-        let (Some(policy), Some((route, params))) = (&self.policy, route) else { return Err(Cause::NoRule.into()) };
-        let admitted = policy.evaluate_match(route, params, head);
-        match head.principal() {
-            Some(principal) => admitted.map_err(|denial| denial.in_context(principal.context())),
-            None => admitted,
+        let (Some(policy), Some(route)) = (&self.policy, &target.route) else { return Err(Cause::NoRule.into()) };
+        let admitted = policy.evaluate_match(route, &target.params, head, caller)?;
+        // A handler that gets no `Principal` could not meet an obligation.
+        if let (false, Some(_), Some(obligation)) = (self.inserts_principal, caller, &admitted)
+            && let Some(denial) = obligation.unmet()
+        {
+            return Err(denial);
         }
-    }
-
-    /// Denies if the handler has an obligation but gets no `Principal`, because it could not meet it.
-    pub(super) fn check_obligation(&self, obligation: &Obligation, principal: &Principal) -> Result<(), Denial> {
-        if self.inserts_principal {
-            return Ok(());
+        if let Some(Caller { record, .. }) = caller {
+            telemetry::allowed(record.id().as_str(), || head.route().unwrap_or_else(|| head.path()));
         }
-        obligation.unmet().map_or(Ok(()), |denial| Err(denial.in_context(principal.context())))
+        Ok(admitted)
     }
 }

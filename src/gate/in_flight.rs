@@ -8,7 +8,7 @@ use crate::{
     body,
     credential::Notice,
     denial::{self, Cause, Denial, Form},
-    gate::sharded::Shard,
+    gate::{apply::PresentedCredential, config::Config},
     key::{EndReason, KeyRecord, RevocationWatch},
     principal::Obligation,
     reject::Reject,
@@ -16,8 +16,7 @@ use crate::{
 };
 
 /// The state of a request while its handler runs.
-pub(super) struct InFlight<R> {
-    config: Arc<Shard<R>>,
+pub(super) struct InFlight {
     /// Watches the key of the request. `None` on a public route.
     watch: Option<RevocationWatch>,
     pub(super) obligation: Option<Obligation>,
@@ -26,59 +25,67 @@ pub(super) struct InFlight<R> {
     form: Form,
 }
 
-impl<R> InFlight<R> {
-    pub(super) fn new<B>(
-        config: &Arc<Shard<R>>,
-        request: &Request<B>,
-        record: Option<Arc<KeyRecord>>,
-        bearer: bool,
-    ) -> Self {
-        let form = Form::from_request(request);
-        let watch = record.map(|record| {
-            let watch = RevocationWatch::new(record);
-            if config.clock.is_none() { watch } else { watch.without_clock() }
-        });
-        Self { config: Arc::clone(config), watch, obligation: None, notice: None, bearer, form }
+impl InFlight {
+    /// Nothing is known yet but the form of the response.
+    #[inline]
+    pub(super) fn new<B>(request: &Request<B>) -> Self {
+        Self { watch: None, obligation: None, notice: None, bearer: false, form: Form::from_request(request) }
+    }
+
+    pub(super) fn set_credential(&mut self, presented: &PresentedCredential) {
+        (self.bearer, self.notice) = (presented.bearer, presented.notice.clone());
+    }
+
+    /// The request is admitted for as long as this key lives.
+    #[inline]
+    pub(super) fn watch_key<R>(&mut self, config: &Config<R>, record: Arc<KeyRecord>) {
+        let watch = RevocationWatch::new(record);
+        self.watch = Some(if config.clock.is_none() { watch } else { watch.without_clock() });
     }
 
     /// The watch, unless requests may finish after their key has ended.
-    pub(super) fn watch(&mut self) -> Option<&mut RevocationWatch> {
-        self.watch.as_mut().filter(|_| !self.config.finish_in_flight)
+    pub(super) fn watch<R>(&mut self, config: &Config<R>) -> Option<&mut RevocationWatch> {
+        self.watch.as_mut().filter(|_| !config.finish_in_flight)
     }
 
     #[inline]
-    pub(super) fn end(&mut self) -> Option<EndReason> {
-        let watch = self.watch.as_ref().filter(|_| !self.config.finish_in_flight)?;
-        watch.end_by(|record| self.config.now(record))
+    pub(super) fn end<R>(&self, config: &Config<R>) -> Option<EndReason> {
+        let watch = self.watch.as_ref().filter(|_| !config.finish_in_flight)?;
+        watch.end_by(|record| config.now(record))
     }
 
     #[cold]
-    pub(super) fn refuse<B: 'static>(&self, denial: Denial) -> Response<B>
+    pub(super) fn refuse<R, B: 'static>(&self, config: &Config<R>, denial: Denial) -> Response<B>
     where
         R: Reject<B>,
     {
         let key = self.watch.as_ref().map(|watch| watch.record().id().clone());
         let context = denial::Context { key, bearer: self.bearer, ..denial::Context::default() };
-        with_notice(self.config.refuse(denial.in_context(context), self.form), self.notice.as_deref())
+        let mut response = config.refuse(denial.in_context(context), self.form);
+        // A client that used a deprecated source learns of it from a refusal, too.
+        if let Some(notice) = &self.notice {
+            notice.write(response.headers_mut());
+        }
+        response
     }
 
     /// Turns the handler's response into the response that is sent.
-    pub(super) fn finish_response<B: 'static>(&mut self, response: &mut Response<B>)
+    pub(super) fn finish_response<R, B: 'static>(&mut self, config: &Config<R>, response: &mut Response<B>)
     where
         R: Reject<B>,
     {
         // The key may have been revoked while the handler ran. Discard the response then.
-        if let Some(end) = self.end() {
-            *response = self.refuse(Cause::from(end).into());
+        if let Some(end) = self.end(config) {
+            *response = self.refuse(config, Cause::from(end).into());
             return;
         }
-        if self.config.enforces_policy
+        if config.enforces_policy
             && let Some(denial) = raised_or_unmet(response, self.obligation.as_ref())
         {
-            *response = self.refuse(denial);
+            *response = self.refuse(config, denial);
             return;
         }
-        if !self.config.finish_in_flight {
+        if !config.finish_in_flight {
             body::end_stream(response, &mut self.watch);
         }
         if let Some(notice) = &self.notice {
@@ -86,12 +93,4 @@ impl<R> InFlight<R> {
             notice.keep_from_caches(response.headers_mut());
         }
     }
-}
-
-/// Adds `Deprecation` and `Sunset` for a client that used a deprecated source.
-pub(super) fn with_notice<B>(mut response: Response<B>, notice: Option<&Notice>) -> Response<B> {
-    if let Some(notice) = notice {
-        notice.write(response.headers_mut());
-    }
-    response
 }

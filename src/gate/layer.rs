@@ -57,6 +57,7 @@ impl AuthenticateLayer {
         let sources = Sources::default();
         Self::from_config(Config {
             format: store.format(),
+            keys: store.in_memory(),
             store: Arc::new(store),
             challenge: sources.challenge(),
             sources,
@@ -177,6 +178,7 @@ impl<R> AuthenticateLayer<R> {
     pub fn with_rejection<R2>(self, reject: R2) -> AuthenticateLayer<R2> {
         let Config {
             store,
+            keys,
             format,
             sources,
             challenge,
@@ -193,6 +195,7 @@ impl<R> AuthenticateLayer<R> {
         } = &*self.0.config;
         AuthenticateLayer::from_config(Config {
             store: Arc::clone(store),
+            keys: keys.clone(),
             format: format.clone(),
             sources: sources.clone(),
             challenge: challenge.clone(),

@@ -8,15 +8,12 @@ use http::{Request, Response};
 use tower::Service;
 
 use crate::{
-    denial::Form,
     gate::{
-        decide::FirstStep,
         future::{PendingRequest, ResponseFuture},
+        in_flight::InFlight,
         sharded::Sharded,
     },
     reject::{Problem, Reject},
-    route::PathParams,
-    store::Answer,
 };
 
 /// The service of an [`AuthenticateLayer`](crate::AuthenticateLayer).
@@ -70,41 +67,21 @@ where
 
     #[inline(never)] // what is returned is then written where the caller wants it, and not copied there
     fn call(&mut self, mut request: Request<ReqB>) -> Self::Future {
-        let config = self.sharded.local();
-        // Start hashing first, although the digest is needed last: the CPU overlaps it with the path and route checks.
-        let credential = config.extract_credential(&mut request);
-        let mut params = PathParams::default();
-        let route = match config.first_step(&config.head(&request), &mut params) {
-            FirstStep::LookUp(route) => route,
-            FirstStep::AdmitPublic(route) => {
-                let admitted = config.admit_public(&mut request, (&route, &params));
-                return ResponseFuture::new(&mut self.inner, request, config, admitted, None);
+        let shard = self.sharded.local();
+        let mut in_flight = InFlight::new(&request);
+        match shard.decide(&mut request, &mut in_flight) {
+            Ok(None) => {
+                let shard = Arc::clone(shard);
+                ResponseFuture::forward(self.inner.call(request), in_flight, shard)
             }
-            FirstStep::Deny(denial) => {
-                return ResponseFuture::denied(config.refuse(denial, Form::from_request(&request)), None);
-            }
-        };
-        let mut presented = match credential {
-            Ok(presented) => presented,
-            Err(denial) => {
-                let notice = config.sources.notice(request.headers());
-                let response = config.refuse(denial, Form::from_request(&request));
-                return ResponseFuture::denied(response, notice.map(|notice| &**notice));
-            }
-        };
-        match config.store.lookup(&presented.digest).0 {
-            Answer::Ready(found, directory) => {
-                let route = route.as_ref().map(|route| (route, &params));
-                let admitted = config.admit(&mut presented, (found, directory), &mut request, route);
-                ResponseFuture::new(&mut self.inner, request, config, admitted, presented.notice.as_deref())
-            }
-            Answer::Pending(answer) => {
+            Ok(Some(undecided)) => {
                 // `poll_ready` reserved capacity on this very service: it goes into the future, the clone stays.
                 let spare = self.inner.clone();
                 let inner = mem::replace(&mut self.inner, spare);
-                let config = Arc::clone(config);
-                ResponseFuture::lookup(answer, PendingRequest { inner, request, presented, config })
+                let shard = Arc::clone(shard);
+                ResponseFuture::lookup(PendingRequest { inner, request, undecided, in_flight, shard })
             }
+            Err(denial) => ResponseFuture::denied(in_flight.refuse(shard, denial)),
         }
     }
 }

@@ -128,7 +128,7 @@ impl Policy {
         let mut params = PathParams::default();
         let route = match self.find(&head, &mut params) {
             RouteMatch::Rule { action, pattern } => {
-                action.evaluate_all(&head.on(pattern, &params), &mut findings);
+                action.evaluate_all(&head.on(pattern, &params), principal.caller(), &mut findings);
                 pattern.map(|pattern| pattern.as_str().to_owned())
             }
             other => {

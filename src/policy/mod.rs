@@ -29,7 +29,7 @@ use crate::{
     clean_path::CleanPath,
     denial::{Cause, Context, Denial},
     head::Head,
-    principal::{Obligation, Principal},
+    principal::{Caller, Obligation, Principal},
     route::{PathParams, Pattern, RouteTree, matched::Rewriting},
 };
 
@@ -242,12 +242,13 @@ impl Policy {
         route: &RouteMatch<'_>,
         params: &PathParams,
         head: &Head<'_>,
+        caller: Option<Caller<'_>>,
     ) -> Result<Option<Obligation>, Denial> {
         let head = match route {
             RouteMatch::Rule { pattern, .. } => head.on(*pattern, params),
             _ => *head,
         };
-        let admitted = route.evaluate(&head);
+        let admitted = route.evaluate(&head, caller);
         if let Some(shadow) = &self.shadow {
             shadow.compare(&head, admitted.as_ref());
         }
@@ -271,10 +272,10 @@ impl RouteMatch<'_> {
         matches!(self, Self::Preflight | Self::Rule { action: RouteAction::Public, .. })
     }
 
-    fn evaluate(&self, head: &Head<'_>) -> Result<Option<Obligation>, Denial> {
+    fn evaluate(&self, head: &Head<'_>, caller: Option<Caller<'_>>) -> Result<Option<Obligation>, Denial> {
         match self {
             Self::Preflight => Ok(None),
-            Self::Rule { action, pattern } => action.evaluate(head).map_err(|denial| {
+            Self::Rule { action, pattern } => action.evaluate(head, caller).map_err(|denial| {
                 let route = pattern.map(Pattern::name);
                 denial.in_context(Context { route, ..Context::default() })
             }),
@@ -322,7 +323,12 @@ impl Check for Policy {
 
     fn evaluate(&self, head: &Head<'_>) -> Result<Option<Obligation>, Denial> {
         let mut params = PathParams::default();
-        self.evaluate_match(&self.match_route(head, &mut params), &params, head)
+        self.evaluate_match(
+            &self.match_route(head, &mut params),
+            &params,
+            head,
+            head.principal().map(Principal::caller),
+        )
     }
 }
 
@@ -338,20 +344,20 @@ impl RouteAction {
         self.rule().is_some_and(Rule::is_concealed)
     }
 
-    fn evaluate(&self, head: &Head<'_>) -> Result<Option<Obligation>, Denial> {
+    fn evaluate(&self, head: &Head<'_>, caller: Option<Caller<'_>>) -> Result<Option<Obligation>, Denial> {
         match self {
-            Self::Rule(rule) => rule.evaluate(head),
+            Self::Rule(rule) => rule.evaluate_for(head, caller),
             Self::Public if check::access(head.method(), &[]).is_some() => Ok(None),
             Self::Public => Err(Cause::MethodNotAllowed { allow: check::allowed_methods(&[]) }.into()),
         }
     }
 
     /// Evaluates every check for an explanation, which also records those that pass.
-    fn evaluate_all(&self, head: &Head<'_>, findings: &mut impl Findings) {
-        match (self, head.principal()) {
-            (Self::Rule(rule), Some(principal)) => rule.evaluate_all(head, principal, findings),
-            _ => {
-                if let Err(denial) = self.evaluate(head) {
+    fn evaluate_all(&self, head: &Head<'_>, caller: Caller<'_>, findings: &mut impl Findings) {
+        match self {
+            Self::Rule(rule) => rule.evaluate_all(head, caller, findings),
+            Self::Public => {
+                if let Err(denial) = self.evaluate(head, Some(caller)) {
                     denial.causes().for_each(|cause| findings.record(|| "method".to_owned(), Err(cause.clone())));
                 }
             }

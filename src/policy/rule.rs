@@ -14,7 +14,7 @@ use crate::{
     head::Head,
     json::Fields,
     key::Access,
-    principal::{Handling, Obligation, Principal},
+    principal::{Caller, Handling, Obligation, Principal},
     route::Pattern,
 };
 
@@ -224,10 +224,27 @@ impl Rule {
         &self.dimensions
     }
 
+    /// Admits the caller, or denies with every demand that he does not meet.
+    #[inline]
+    pub(super) fn evaluate_for(
+        &self,
+        head: &Head<'_>,
+        caller: Option<Caller<'_>>,
+    ) -> Result<Option<Obligation>, Denial> {
+        let Some(caller) = caller else { return Err(NO_PRINCIPAL.into()) };
+        let mut denial: Option<Denial> = None;
+        self.evaluate_all(head, caller, &mut denial);
+        match denial {
+            None => Ok(Some(self.dimensions.obligation(head, self.concealed))),
+            Some(denial) if self.concealed => Err(denial.concealed()),
+            Some(denial) => Err(denial),
+        }
+    }
+
     /// Evaluates every demand, also after one has failed, and records each result.
     #[inline]
-    pub(super) fn evaluate_all(&self, head: &Head<'_>, principal: &Principal, findings: &mut impl Findings) {
-        for_each_demand!(self, demand => demand.evaluate(head, principal, findings));
+    pub(super) fn evaluate_all(&self, head: &Head<'_>, caller: Caller<'_>, findings: &mut impl Findings) {
+        for_each_demand!(self, demand => demand.evaluate(head, caller, findings));
     }
 
     /// The fields that a policy file may have for a rule.
@@ -268,13 +285,6 @@ impl Check for Rule {
     }
 
     fn evaluate(&self, head: &Head<'_>) -> Result<Option<Obligation>, Denial> {
-        let Some(principal) = head.principal() else { return Err(NO_PRINCIPAL.into()) };
-        let mut denial: Option<Denial> = None;
-        self.evaluate_all(head, principal, &mut denial);
-        match denial {
-            None => Ok(Some(self.dimensions.obligation(head, self.concealed))),
-            Some(denial) if self.concealed => Err(denial.concealed()),
-            Some(denial) => Err(denial),
-        }
+        self.evaluate_for(head, head.principal().map(Principal::caller))
     }
 }

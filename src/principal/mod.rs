@@ -45,13 +45,28 @@ pub struct Principal {
     directory: Directory,
     client: ClientAddress,
     bearer: bool,
-    /// The time at which the gate decided, if it has a clock of its own. The system clock then ends no request.
-    gate_time: Option<SystemTime>,
     /// The store, to ask for the current record; `None` if other middleware has created the principal.
     store: Option<Arc<dyn KeyStore>>,
-    obligations: Vec<Obligation>,
     /// The bits of the dimensions that every rule so far has named; `None` if there was no rule.
     named_bits: Option<u8>,
+    /// `None` for most requests, so that the principal, which each request moves, stays small.
+    rare: Option<Box<Rare>>,
+}
+
+#[derive(Clone, Default)]
+struct Rare {
+    obligations: Vec<Obligation>,
+    /// The time at which the gate decided, if it has a clock of its own. The system clock then ends no request.
+    gate_time: Option<SystemTime>,
+}
+
+/// The authenticated key as the demands of a rule see it. It is borrowed, so that only a request that is admitted counts
+/// references up.
+#[derive(Clone, Copy)]
+pub(crate) struct Caller<'a> {
+    pub(crate) record: &'a KeyRecord,
+    pub(crate) directory: &'a Directory,
+    pub(crate) client: ClientAddress,
 }
 
 impl Principal {
@@ -60,19 +75,11 @@ impl Principal {
     /// [`RequireLayer`](crate::RequireLayer) judges it as any other.
     #[must_use]
     pub fn new(record: Arc<KeyRecord>, directory: Directory, client: ClientAddress) -> Self {
-        Self {
-            record,
-            directory,
-            client,
-            bearer: false,
-            gate_time: None,
-            store: None,
-            obligations: Vec::new(),
-            named_bits: None,
-        }
+        Self { record, directory, client, bearer: false, store: None, named_bits: None, rare: None }
     }
 
     /// The principal of a key that was found in this store.
+    #[inline]
     pub(crate) fn from_store(
         store: Arc<dyn KeyStore>,
         (record, directory): (Arc<KeyRecord>, Directory),
@@ -80,26 +87,22 @@ impl Principal {
         bearer: bool,
         gate_time: Option<SystemTime>,
     ) -> Self {
-        Self {
-            record,
-            directory,
-            client,
-            bearer,
-            gate_time,
-            store: Some(store),
-            obligations: Vec::new(),
-            named_bits: None,
-        }
+        let rare = gate_time.map(|time| Box::new(Rare { gate_time: Some(time), ..Rare::default() }));
+        Self { record, directory, client, bearer, store: Some(store), named_bits: None, rare }
     }
 
-    pub(crate) const fn gate_time(&self) -> Option<SystemTime> {
-        self.gate_time
+    pub(crate) fn gate_time(&self) -> Option<SystemTime> {
+        self.rare.as_ref()?.gate_time
+    }
+
+    fn obligations(&self) -> &[Obligation] {
+        self.rare.as_ref().map_or(&[], |rare| &rare.obligations)
     }
 
     /// A watch over the record, for what outlives the handler.
     pub(crate) fn watch(&self) -> RevocationWatch {
         let watch = RevocationWatch::new(Arc::clone(&self.record));
-        if self.gate_time.is_none() { watch } else { watch.without_clock() }
+        if self.gate_time().is_none() { watch } else { watch.without_clock() }
     }
 
     /// Asks the store whether the key may still do what it could when the request was admitted: for the
@@ -170,6 +173,11 @@ impl Principal {
     pub fn ended(&self) -> impl Future<Output = ()> + Send + 'static {
         let mut watch = self.watch();
         std::future::poll_fn(move |cx| watch.poll_end(cx).map(drop))
+    }
+
+    /// The key as demands see it.
+    pub(crate) fn caller(&self) -> Caller<'_> {
+        Caller { record: &self.record, directory: &self.directory, client: self.client }
     }
 
     /// The record of the key.
@@ -285,28 +293,28 @@ impl Principal {
 
     /// The obligation that the innermost rule leaves to the handler.
     pub(crate) fn obligation(&self) -> Option<&Obligation> {
-        self.obligations.last()
+        self.obligations().last()
     }
 
     #[inline]
     pub(crate) fn add_obligation(&mut self, obligation: &Obligation) {
         self.named_bits = Some(self.named_bits.unwrap_or(u8::MAX) & obligation.named_bits);
         if !obligation.is_empty() {
-            self.obligations.push(obligation.clone());
+            self.rare.get_or_insert_default().obligations.push(obligation.clone());
         }
     }
 
     pub(crate) fn into_obligations(self) -> Vec<Obligation> {
-        self.obligations
+        self.rare.map(|rare| rare.obligations).unwrap_or_default()
     }
 
     pub(crate) fn context(&self) -> Context {
-        Context { key: Some(self.key_id().clone()), bearer: self.bearer, ..Context::default() }
+        Context::of_key(self.key_id(), self.bearer)
     }
 
     /// Marks the obligations as met that a check of this dimension, of this kind, meets.
     pub(crate) fn mark_checked(&self, dimension: &Dimension, asked: Handling) {
-        self.obligations.iter().for_each(|obligation| obligation.mark_checked(dimension, asked));
+        self.obligations().iter().for_each(|obligation| obligation.mark_checked(dimension, asked));
     }
 }
 
@@ -315,7 +323,7 @@ impl fmt::Debug for Principal {
         f.debug_struct("Principal")
             .field("record", &self.record)
             .field("client", &self.client)
-            .field("obligations", &self.obligations)
+            .field("obligations", &self.obligations())
             .finish_non_exhaustive()
     }
 }

@@ -6,7 +6,7 @@ use crate::{
     dimension::Dimension,
     directory::Directory,
     key::{Digest, KeyFormat},
-    store::{KeyStore, Lookup, StoreSettings, index::Index},
+    store::{InMemory, KeyStore, Lookup, StoreSettings, index::Index},
 };
 
 /// Implements methods of [`KeyStore`] by asking another store: `delegate!(self => self.0; lookup format)`.
@@ -27,6 +27,11 @@ macro_rules! delegate {
     (@ directory $this:ident $store:expr) => {
         fn directory(&$this) -> $crate::directory::Directory {
             $crate::store::KeyStore::directory(&$store)
+        }
+    };
+    (@ in_memory $this:ident $store:expr) => {
+        fn in_memory(&$this) -> Option<$crate::store::InMemory> {
+            $crate::store::KeyStore::in_memory(&$store)
         }
     };
     (@ dimensions $this:ident $store:expr) => {
@@ -66,5 +71,9 @@ impl KeyStore for IndexedKeys {
 
     fn dimensions(&self) -> Option<Vec<Dimension>> {
         Some(self.dimensions.clone())
+    }
+
+    fn in_memory(&self) -> Option<InMemory> {
+        Some(InMemory(Arc::clone(&self.index)))
     }
 }

@@ -327,7 +327,7 @@ impl Stamp {
 }
 
 impl KeyStore for FileStore {
-    delegate!(self => self.0.keys; lookup format directory dimensions);
+    delegate!(self => self.0.keys; lookup format directory dimensions in_memory);
 }
 
 impl Drop for Handle {

@@ -43,8 +43,22 @@ impl Index {
     }
 
     pub(crate) fn lookup(&self, digest: &Digest) -> Lookup {
+        match self.find(digest, |record, directory| (Arc::clone(record), directory.clone())) {
+            Ok(Some((record, directory))) => Lookup::ready(Ok(Some(record))).with_directory(directory),
+            Ok(None) => Lookup::ready(Ok(None)),
+            Err(error) => Lookup::ready(Err(error)),
+        }
+    }
+
+    /// Finds a key, and looks at its record and at the directory of the same moment without counting up either.
+    #[inline]
+    pub(crate) fn find<T>(
+        &self,
+        digest: &Digest,
+        mut look: impl FnMut(&Arc<KeyRecord>, &Directory) -> T,
+    ) -> Result<Option<T>, StoreError> {
         if self.stale.load(Ordering::Acquire) {
-            return Lookup::ready(Err(StoreError::unavailable("the keys in memory may be out of date")));
+            return Err(StoreError::unavailable("the keys in memory may be out of date"));
         }
         // Check the lease before reading the snapshot: a snapshot that was read earlier could be older than the lease.
         let deadline = self.deadline.load(Ordering::Acquire);
@@ -52,15 +66,12 @@ impl Index {
         // asleep.
         if deadline != u64::MAX && clock::now() >= deadline {
             let why = "the lease has run out: what others have changed since is not known";
-            return Lookup::ready(Err(StoreError::unavailable(why)));
+            return Err(StoreError::unavailable(why));
         }
-        self.newest.read_with_directory(|keys, directory| {
-            let found = match keys.get(digest) {
-                Some(Entry::Record(record)) => Ok(Some(Arc::clone(record))),
-                Some(Entry::Unreadable(why)) => Err(StoreError::unreadable(&**why)),
-                None => return Lookup::ready(Ok(None)),
-            };
-            Lookup::ready(found).with_directory(directory.clone())
+        self.newest.read_with_directory(|keys, directory| match keys.get(digest) {
+            Some(Entry::Record(record)) => Ok(Some(look(record, directory))),
+            Some(Entry::Unreadable(why)) => Err(StoreError::unreadable(&**why)),
+            None => Ok(None),
         })
     }
 

@@ -15,7 +15,7 @@ use crate::{
     error::ConfigError,
     key::{Digest, KeyFile, KeyFormat, KeyId, KeyRecord},
     store::{
-        AuditQuery, AuditRecord, KeyQuery, KeyStore, Lookup, Page, StoreError, StoreSettings,
+        AuditQuery, AuditRecord, InMemory, KeyQuery, KeyStore, Lookup, Page, StoreError, StoreSettings,
         admin::{Backend, BackendChange, BackendOutcome},
         change::Applied,
         index::Index,
@@ -43,7 +43,7 @@ use crate::{
 pub struct MemoryStore(Arc<Inner>);
 
 struct Inner {
-    index: Index,
+    index: Arc<Index>,
     format: KeyFormat,
     /// Every change is made under this lock.
     backend: Mutex<Records>,
@@ -107,7 +107,7 @@ impl MemoryStore {
     }
 
     fn assemble(records: Records) -> Self {
-        let index = Index::from_records(records.by_id.values(), records.settings.directory.clone());
+        let index = Arc::new(Index::from_records(records.by_id.values(), records.settings.directory.clone()));
         Self(Arc::new(Inner { index, format: records.settings.format.clone(), backend: Mutex::new(records) }))
     }
 
@@ -230,6 +230,10 @@ impl KeyStore for MemoryStore {
             }
         }
         Some(known)
+    }
+
+    fn in_memory(&self) -> Option<InMemory> {
+        Some(InMemory(Arc::clone(&self.0.index)))
     }
 }
 

@@ -102,10 +102,28 @@ pub trait KeyStore: Send + Sync + 'static {
     fn dimensions(&self) -> Option<Vec<Dimension>> {
         None
     }
+
+    /// The keys themselves, for stores of this crate that hold all of them in memory: the gate then decides by borrowed
+    /// records, and counts up only what it admits. `lookup` says the same.
+    #[doc(hidden)]
+    fn in_memory(&self) -> Option<InMemory> {
+        None
+    }
+}
+
+/// All keys of a store of this crate, in memory.
+#[doc(hidden)]
+#[derive(Clone)]
+pub struct InMemory(pub(crate) Arc<index::Index>);
+
+impl fmt::Debug for InMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("InMemory")
+    }
 }
 
 impl<S: KeyStore + ?Sized> KeyStore for Arc<S> {
-    delegate!(self => **self; lookup format directory dimensions);
+    delegate!(self => **self; lookup format directory dimensions in_memory);
 }
 
 /// The result of a look-up: the record, or none if no such key was issued.
@@ -113,17 +131,22 @@ pub type Found = Result<Option<Arc<KeyRecord>>, StoreError>;
 
 /// The record that a look-up has found, or why nobody is let in.
 pub(crate) fn resolve_lookup(found: Found, digest: &Digest) -> Result<Arc<KeyRecord>, Denial> {
-    match found {
-        // The digest decides, not the store's word: and it is compared whole, in constant time.
-        Ok(Some(record)) if record.digest() == digest => Ok(record),
-        Ok(_) => Err(Cause::UnknownKey.into()),
-        Err(error) => {
-            let why = error.to_string().into();
-            Err(match error.kind() {
-                StoreErrorKind::Unreadable => Cause::UnreadableRecord { why }.into(),
-                _ => Denial::from(Cause::StoreUnavailable { why }).with_retry_after(error.retry_after()),
-            })
-        }
+    // The digest decides, not the store's word: and it is compared whole, in constant time.
+    found.map(|record| record.filter(|record| record.digest() == digest)).map_err(no_answer)?.ok_or_else(unknown_key)
+}
+
+#[cold]
+pub(crate) fn unknown_key() -> Denial {
+    Cause::UnknownKey.into()
+}
+
+/// A store that cannot answer lets nobody in.
+#[cold]
+pub(crate) fn no_answer(error: StoreError) -> Denial {
+    let why = error.to_string().into();
+    match error.kind() {
+        StoreErrorKind::Unreadable => Cause::UnreadableRecord { why }.into(),
+        _ => Denial::from(Cause::StoreUnavailable { why }).with_retry_after(error.retry_after()),
     }
 }
 
@@ -196,8 +219,12 @@ impl fmt::Debug for Lookup {
 /// During a look-up, [`Unreadable`](StoreErrorKind::Unreadable) refuses that one key with 500 and
 /// every other kind refuses with 503.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct StoreError {
+#[error("{}", .0.message)]
+pub struct StoreError(Box<StoreErrorInner>);
+
+/// Boxed, so that the answers of a store stay small.
+#[derive(Clone, Debug)]
+struct StoreErrorInner {
     kind: StoreErrorKind,
     message: String,
     retry_after: Duration,
@@ -246,23 +273,23 @@ impl StoreError {
     }
 
     fn new(kind: StoreErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), retry_after: Duration::from_secs(1) }
+        Self(Box::new(StoreErrorInner { kind, message: message.into(), retry_after: Duration::from_secs(1) }))
     }
 
     /// When a client may try again, for `Retry-After`. Default: one second.
     #[must_use]
-    pub const fn with_retry_after(mut self, wait: Duration) -> Self {
-        self.retry_after = wait;
+    pub fn with_retry_after(mut self, wait: Duration) -> Self {
+        self.0.retry_after = wait;
         self
     }
 
     /// The kind of this error.
     #[must_use]
     pub const fn kind(&self) -> StoreErrorKind {
-        self.kind
+        self.0.kind
     }
 
     pub(crate) const fn retry_after(&self) -> Duration {
-        self.retry_after
+        self.0.retry_after
     }
 }

@@ -25,7 +25,7 @@ use self::{admin::Admin, thread::Job};
 use crate::{
     key::{Digest, KeyId, KeyRecord},
     store::{
-        AuditQuery, AuditRecord, KeyQuery, KeyStore, Lookup, Page, StoreError, StoreSettings,
+        AuditQuery, AuditRecord, InMemory, KeyQuery, KeyStore, Lookup, Page, StoreError, StoreSettings,
         admin::{Backend, BackendChange, BackendOutcome},
         delegate::{IndexedKeys, delegate},
         join::JoinOnDrop,
@@ -220,6 +220,10 @@ impl KeyStore for PostgresStore {
     }
 
     delegate!(self => self.0.keys; format directory dimensions);
+
+    fn in_memory(&self) -> Option<InMemory> {
+        self.0.keys.in_memory().filter(|_| !self.0.uncached)
+    }
 }
 
 impl Backend for PostgresStore {

@@ -24,7 +24,7 @@ use crate::{
     directory::Directory,
     key::{Digest, KeyId, KeyRecord},
     store::{
-        AuditQuery, AuditRecord, KeyQuery, KeyStore, Lookup, Page, StoreError, StoreErrorKind, StoreSettings,
+        AuditQuery, AuditRecord, InMemory, KeyQuery, KeyStore, Lookup, Page, StoreError, StoreErrorKind, StoreSettings,
         admin::{Backend, BackendChange, BackendOutcome},
         delegate::{IndexedKeys, delegate},
         join::JoinOnDrop,
@@ -265,6 +265,10 @@ impl KeyStore for SqliteStore {
     }
 
     delegate!(self => self.0.keys; format directory dimensions);
+
+    fn in_memory(&self) -> Option<InMemory> {
+        self.0.keys.in_memory().filter(|_| self.0.is_cached)
+    }
 }
 
 impl Backend for SqliteStore {
