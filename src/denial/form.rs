@@ -12,6 +12,9 @@ pub(crate) enum Form {
 }
 
 impl Form {
+    /// The number of forms.
+    pub(crate) const COUNT: usize = 3;
+
     #[inline]
     pub(crate) fn from_request<B>(request: &Request<B>) -> Self {
         let method = request.method();

@@ -3,7 +3,7 @@
 mod cause;
 mod form;
 
-use std::{borrow::Cow, fmt, time::Duration};
+use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 use http::{HeaderValue, StatusCode};
 
@@ -30,7 +30,7 @@ use crate::{key::KeyId, name::Name};
 ///
 /// A custom check creates one with [`refused`](Self::refused).
 #[derive(Clone, Debug)]
-pub struct Denial(Box<Inner>);
+pub struct Denial(Arc<Inner>);
 
 #[derive(Clone, Debug)]
 struct Inner {
@@ -93,7 +93,7 @@ impl Denial {
 
     /// The first cause, which is the one that is shown.
     #[must_use]
-    pub const fn cause(&self) -> &Cause {
+    pub fn cause(&self) -> &Cause {
         &self.0.first
     }
 
@@ -116,7 +116,7 @@ impl Denial {
 
     /// The id of the key that was used, once it has been found.
     #[must_use]
-    pub const fn key_id(&self) -> Option<&KeyId> {
+    pub fn key_id(&self) -> Option<&KeyId> {
         self.0.context.key.as_ref()
     }
 
@@ -193,33 +193,38 @@ impl Denial {
     #[cold]
     #[must_use]
     pub fn and(mut self, cause: Cause) -> Self {
-        let inner = &mut *self.0;
+        let inner = self.inner_mut();
         let later = if cause.rank() < inner.first.rank() { std::mem::replace(&mut inner.first, cause) } else { cause };
         let position = inner.rest.partition_point(|known| known.rank() <= later.rank());
         inner.rest.insert(position, later);
         self
     }
 
+    /// Clones are shared until one of them is changed: a ready refusal is sent many times.
+    fn inner_mut(&mut self) -> &mut Inner {
+        Arc::make_mut(&mut self.0)
+    }
+
     pub(crate) fn merge(mut self, other: Self) -> Self {
-        let Inner { first, rest, concealed, .. } = *other.0;
-        self.0.concealed |= concealed;
+        let Inner { first, rest, concealed, .. } = Arc::unwrap_or_clone(other.0);
+        self.inner_mut().concealed |= concealed;
         rest.into_iter().fold(self.and(first), Self::and)
     }
 
     pub(crate) fn concealed(mut self) -> Self {
-        self.0.concealed = true;
+        self.inner_mut().concealed = true;
         self
     }
 
     pub(crate) fn with_retry_after(mut self, wait: Duration) -> Self {
-        self.0.retry_after = wait;
+        self.inner_mut().retry_after = wait;
         self
     }
 
     /// Adds the facts about the request that the denial does not have yet.
     #[cold]
     pub(crate) fn in_context(mut self, context: Context) -> Self {
-        let known = &mut self.0.context;
+        let known = &mut self.inner_mut().context;
         known.key = known.key.take().or(context.key);
         known.route = known.route.take().or(context.route);
         known.challenge = known.challenge.take().or(context.challenge);
@@ -249,7 +254,7 @@ fn insufficient_scope(cause: &Cause) -> HeaderValue {
 impl From<Cause> for Denial {
     #[cold]
     fn from(first: Cause) -> Self {
-        Self(Box::new(Inner {
+        Self(Arc::new(Inner {
             first,
             rest: Vec::new(),
             context: Context::default(),

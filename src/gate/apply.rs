@@ -11,11 +11,11 @@ use crate::{
     credential::{Credential, Notice},
     denial::{Cause, Denial},
     directory::Directory,
-    gate::{config::Config, decide::Target, in_flight::InFlight, sharded::Shard},
+    gate::{config::Config, decide::Target, in_flight::InFlight, ready::Refused, sharded::Shard},
     head::Head,
     key::{Digest, KeyRecord},
     principal::{Caller, Obligation, Principal},
-    store::{Answer, Found, KeyStore as _, no_answer, resolve_lookup, unknown_key},
+    store::{Answer, Found, KeyStore as _, no_answer, resolve_lookup},
 };
 
 /// A credential that has the form of a key, reduced to its digest.
@@ -39,7 +39,7 @@ impl<R> Config<R> {
     /// Extracts, parses and hashes the credential. After this, `Debug` of the request prints no key, and a `Principal`
     /// that other code has inserted is gone.
     #[inline]
-    fn extract_credential<B>(&self, request: &mut Request<B>) -> Result<PresentedCredential, Denial> {
+    fn extract_credential<B>(&self, request: &mut Request<B>) -> Result<PresentedCredential, Refused> {
         let outer = request.extensions_mut().remove::<Principal>();
         // The new principal takes over the obligations of an outer gate, so that the handler still has to meet them.
         let obligations = outer.map(Principal::into_obligations).unwrap_or_default();
@@ -67,13 +67,14 @@ impl<R: Send + Sync + 'static> Shard<R> {
         self: &Arc<Self>,
         request: &mut Request<B>,
         in_flight: &mut InFlight,
-    ) -> Result<Option<Box<Undecided>>, Denial> {
+    ) -> Result<Option<Box<Undecided>>, Refused> {
         // Start hashing first, although the digest is needed last: the CPU overlaps it with the path and route checks.
         let credential = self.extract_credential(request);
         let head = self.head(request);
         let target = self.find_target(&head)?;
         if target.is_public() {
-            return self.admit_public(request, &target, in_flight).map(|()| None);
+            self.admit_public(request, &target, in_flight)?;
+            return Ok(None);
         }
         // Borrowed: to move what was just written would stall the processor.
         let Ok(presented) = &credential else {
@@ -84,7 +85,8 @@ impl<R: Send + Sync + 'static> Shard<R> {
         let Some(keys) = self.keys.as_ref().filter(|_| !self.runs_user_code()) else {
             return match self.store.lookup(&presented.digest).0 {
                 Answer::Ready(found, directory) => {
-                    self.admit_found(presented, (found, directory), request, &target, in_flight).map(|()| None)
+                    self.admit_found(presented, (found, directory), request, &target, in_flight)?;
+                    Ok(None)
                 }
                 Answer::Pending(answer) => credential.map(|presented| Some(Box::new(Undecided { answer, presented }))),
             };
@@ -94,7 +96,7 @@ impl<R: Send + Sync + 'static> Shard<R> {
         let judged = keys.0.find(&presented.digest, |record, directory| {
             // The digest decides, not the index: and it is compared whole, in constant time.
             if *record.digest() != presented.digest {
-                return Err(unknown_key());
+                return Err(Refused::from(Cause::UnknownKey));
             }
             let caller = Caller { record, directory, client };
             let now = self.now(record);
@@ -105,7 +107,7 @@ impl<R: Send + Sync + 'static> Shard<R> {
             }
             Ok(())
         });
-        judged.map_err(no_answer)?.ok_or_else(unknown_key)??;
+        judged.map_err(no_answer)?.ok_or(Cause::UnknownKey)??;
         if self.remove_credential {
             self.sources.remove(request.headers_mut());
         }

@@ -8,7 +8,7 @@ use crate::{
     body,
     credential::Notice,
     denial::{self, Cause, Denial, Form},
-    gate::{apply::PresentedCredential, config::Config},
+    gate::{apply::PresentedCredential, config::Config, ready::Refused, sharded::Shard},
     key::{EndReason, KeyRecord, RevocationWatch},
     principal::Obligation,
     reject::Reject,
@@ -67,6 +67,18 @@ impl InFlight {
             notice.write(response.headers_mut());
         }
         response
+    }
+
+    /// Refuses a request that never was in flight.
+    #[cold]
+    pub(super) fn refuse_undecided<R, B: 'static>(&self, shard: &Shard<R>, refused: Refused) -> Response<B>
+    where
+        R: Reject<B>,
+    {
+        match refused {
+            Refused::Constant(constant) if self.notice.is_none() => shard.ready.refuse(shard, constant, self.form),
+            refused => self.refuse(shard, refused.into_denial()),
+        }
     }
 
     /// Turns the handler's response into the response that is sent.

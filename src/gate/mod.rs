@@ -50,6 +50,7 @@ mod decide;
 mod future;
 mod in_flight;
 mod layer;
+mod ready;
 mod service;
 mod sharded;
 

@@ -81,7 +81,7 @@ where
                 let shard = Arc::clone(shard);
                 ResponseFuture::lookup(PendingRequest { inner, request, undecided, in_flight, shard })
             }
-            Err(denial) => ResponseFuture::denied(in_flight.refuse(shard, denial)),
+            Err(refused) => ResponseFuture::denied(in_flight.refuse_undecided(shard, refused)),
         }
     }
 }

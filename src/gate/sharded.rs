@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    gate::config::Config,
+    gate::{config::Config, ready::ReadyRefusals},
     store::{KeyStore, delegate},
 };
 
@@ -25,11 +25,17 @@ const SHARDS: usize = 16;
 #[repr(align(128))]
 pub(crate) struct Shard<R> {
     config: Arc<Config<R>>,
+    /// The denials of these are counted by each request that they refuse, so each thread has its own.
+    pub(super) ready: ReadyRefusals,
 }
 
 impl<R> Sharded<R> {
     pub(crate) fn new(config: &Arc<Config<R>>) -> Self {
-        Self { shards: std::array::from_fn(|_| Arc::new(Shard { config: Arc::clone(config) })) }
+        Self {
+            shards: std::array::from_fn(|_| {
+                Arc::new(Shard { config: Arc::clone(config), ready: ReadyRefusals::default() })
+            }),
+        }
     }
 
     /// The one of this thread.

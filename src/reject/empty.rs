@@ -24,4 +24,8 @@ impl<B: Default> Reject<B> for Empty {
         response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
         response
     }
+
+    fn constant_body(&self, _: &Denial) -> Option<B> {
+        Some(B::default())
+    }
 }

@@ -90,6 +90,10 @@ impl<B: Default, D: Reject<B>> Reject<B> for Grpc<D> {
         }
         response
     }
+
+    fn constant_body(&self, denial: &Denial) -> Option<B> {
+        if denial.answers_grpc() { Some(B::default()) } else { self.otherwise.constant_body(denial) }
+    }
 }
 
 /// The bytes that are percent-encoded in `grpc-message`: `%`, and all but visible ASCII and spaces.

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::{
     denial::Denial,
-    reject::{Empty, Reject, json},
+    reject::{Empty, Reject, json, serialize},
 };
 
 /// Renders a denial in the style of the Logik.io API: 401 and 403 are empty, and all other responses are
@@ -38,6 +38,10 @@ impl<B: From<Bytes> + Default> Reject<B> for Logik {
         let error_message = &denial.public_message();
         // Truncate to seconds: the length of the response would vary with the digits of a fraction.
         let timestamp = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        json(denial, &Body { error_code, error_message, timestamp })
+        json(denial, serialize(&Body { error_code, error_message, timestamp }))
+    }
+
+    fn constant_body(&self, denial: &Denial) -> Option<B> {
+        (denial.status() == StatusCode::UNAUTHORIZED).then(B::default)
     }
 }

@@ -9,7 +9,7 @@ mod scayle;
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Response,
+    HeaderMap, HeaderValue, Response, StatusCode,
     header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use serde::Serialize;
@@ -54,6 +54,14 @@ pub trait Reject<B>: Send + Sync + 'static {
     /// Renders the response. Afterwards the headers that every refusal has are added, and the denial is put into the
     /// extensions.
     fn reject(&self, denial: &Denial) -> Response<B>;
+
+    /// The body of that response, if the whole of it is the same each time for this denial: a flood of bad keys is then
+    /// answered with copies. Only dialects of this crate know that; a response of your own is rendered each time.
+    #[doc(hidden)]
+    fn constant_body(&self, denial: &Denial) -> Option<B> {
+        let _ = denial;
+        None
+    }
 }
 
 impl<B, F> Reject<B> for F
@@ -83,9 +91,7 @@ pub fn headers(denial: &Denial, headers: &mut HeaderMap) {
 }
 
 /// A JSON response with the status and the headers of the denial.
-fn json<B: From<Bytes>>(denial: &Denial, body: &impl Serialize) -> Response<B> {
-    // Serializing strings and numbers cannot fail. If it did, the status alone would still refuse the request.
-    let body = serde_json::to_vec(body).unwrap_or_default();
+fn json<B: From<Bytes>>(denial: &Denial, body: Vec<u8>) -> Response<B> {
     // A response to HEAD has no content (RFC 9110 section 9.3.2), and over HTTP/2 no server strips it.
     // `Content-Length` is that of the response to GET, and is set here, because code that adds it later sees an empty
     // body.
@@ -99,6 +105,18 @@ fn json<B: From<Bytes>>(denial: &Denial, body: &impl Serialize) -> Response<B> {
     response
 }
 
+/// The bytes of a body. Serializing strings and numbers cannot fail; if it did, the status alone would still refuse the
+/// request.
+fn serialize(body: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(body).unwrap_or_default()
+}
+
+/// The body of a 401, which is the same for all.
+fn constant<B: From<Bytes>>(denial: &Denial, unauthorized: &'static [u8]) -> Option<B> {
+    let body = || if denial.answers_head() { Bytes::new() } else { Bytes::from_static(unauthorized) };
+    (denial.status() == StatusCode::UNAUTHORIZED).then(|| body().into())
+}
+
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
 #[cfg(feature = "axum")]
@@ -107,19 +125,24 @@ const ALLOW_STANDARD_METHODS: HeaderValue = HeaderValue::from_static(crate::chec
 /// Renders the denial, and puts it into the extensions of the response.
 #[cold]
 pub(crate) fn refuse<B: 'static>(reject: &impl Reject<B>, denial: Denial) -> Response<B> {
+    record(&denial);
+    let mut response = reject.reject(&denial);
+    complete(&mut response, &denial);
+    response.extensions_mut().insert(denial);
+    response
+}
+
+/// Logs and counts a refusal.
+pub(crate) fn record(denial: &Denial) {
     Refusal {
         key_id: denial.key_id().map(KeyId::as_str),
         route: denial.route(),
         status: denial.status().as_u16(),
         cause: denial.cause().code(),
         causes: denial.causes().map(Cause::code),
-        reason: &denial,
+        reason: denial,
     }
     .record();
-    let mut response = reject.reject(&denial);
-    complete(&mut response, &denial);
-    response.extensions_mut().insert(denial);
-    response
 }
 
 /// Adds the headers that every refusal has, in any dialect.

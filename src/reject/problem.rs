@@ -1,10 +1,13 @@
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::LazyLock};
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, header::CONTENT_TYPE};
 use serde::Serialize;
 
-use crate::{denial::Denial, reject::Reject};
+use crate::{
+    denial::{Cause, Denial},
+    reject::{Reject, serialize},
+};
 
 /// Renders a denial as `application/problem+json` (RFC 9457). This is the default dialect:
 ///
@@ -30,9 +33,14 @@ pub struct Problem;
 
 impl<B: From<Bytes>> Reject<B> for Problem {
     fn reject(&self, denial: &Denial) -> Response<B> {
-        let mut response = super::json(denial, &Body::new(denial));
+        let mut response = super::json(denial, body(denial));
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         response
+    }
+
+    fn constant_body(&self, denial: &Denial) -> Option<B> {
+        static UNAUTHORIZED: LazyLock<Vec<u8>> = LazyLock::new(|| body(&Cause::UnknownKey.into()));
+        super::constant(denial, &UNAUTHORIZED)
     }
 }
 
@@ -45,23 +53,20 @@ struct Body<'a> {
     detail: Cow<'a, str>,
 }
 
-impl<'a> Body<'a> {
-    fn new(denial: &'a Denial) -> Self {
-        let status = denial.status();
-        Self {
-            r#type: "about:blank",
-            title: status.canonical_reason().unwrap_or_default(),
-            status: status.as_u16(),
-            code: denial.public_code(),
-            detail: denial.public_message(),
-        }
-    }
+fn body(denial: &Denial) -> Vec<u8> {
+    let status = denial.status();
+    serialize(&Body {
+        r#type: "about:blank",
+        title: status.canonical_reason().unwrap_or_default(),
+        status: status.as_u16(),
+        code: denial.public_code(),
+        detail: denial.public_message(),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::denial::Cause;
 
     fn text(denial: Denial) -> String {
         let response: Response<Bytes> = Problem.reject(&denial);

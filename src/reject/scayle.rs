@@ -1,10 +1,12 @@
+use std::sync::LazyLock;
+
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use serde::Serialize;
 
 use crate::{
-    denial::Denial,
-    reject::{Reject, json},
+    denial::{Cause, Denial},
+    reject::{Reject, constant, json, serialize},
 };
 
 /// Renders a denial in the style of the SCAYLE Admin API: `{"errors":[{"errorKey","message","context"}]}`.
@@ -29,36 +31,42 @@ pub struct Scayle;
 
 impl<B: From<Bytes>> Reject<B> for Scayle {
     fn reject(&self, denial: &Denial) -> Response<B> {
-        #[derive(Serialize)]
-        struct Body<'a> {
-            errors: [Error<'a>; 1],
-        }
-        #[derive(Serialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Error<'a> {
-            error_key: &'a str,
-            message: &'a str,
-            context: Context<'a>,
-        }
-        #[derive(Serialize)]
-        struct Context<'a> {
-            cause: &'a str,
-        }
-        let error_key = match denial.status() {
-            StatusCode::BAD_REQUEST => "BAD_REQUEST",
-            StatusCode::UNAUTHORIZED => "UNAUTHORIZED",
-            StatusCode::FORBIDDEN => "FORBIDDEN",
-            StatusCode::NOT_FOUND => "NOT_FOUND",
-            StatusCode::METHOD_NOT_ALLOWED => "METHOD_NOT_ALLOWED",
-            StatusCode::SERVICE_UNAVAILABLE => "SERVICE_UNAVAILABLE",
-            _ => "INTERNAL_SERVER_ERROR",
-        };
-        let message = denial.public_message();
-        json(
-            denial,
-            &Body {
-                errors: [Error { error_key, message: &message, context: Context { cause: denial.public_code() } }],
-            },
-        )
+        json(denial, body(denial))
     }
+
+    fn constant_body(&self, denial: &Denial) -> Option<B> {
+        static UNAUTHORIZED: LazyLock<Vec<u8>> = LazyLock::new(|| body(&Cause::UnknownKey.into()));
+        constant(denial, &UNAUTHORIZED)
+    }
+}
+
+fn body(denial: &Denial) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Body<'a> {
+        errors: [Error<'a>; 1],
+    }
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Error<'a> {
+        error_key: &'a str,
+        message: &'a str,
+        context: Context<'a>,
+    }
+    #[derive(Serialize)]
+    struct Context<'a> {
+        cause: &'a str,
+    }
+    let error_key = match denial.status() {
+        StatusCode::BAD_REQUEST => "BAD_REQUEST",
+        StatusCode::UNAUTHORIZED => "UNAUTHORIZED",
+        StatusCode::FORBIDDEN => "FORBIDDEN",
+        StatusCode::NOT_FOUND => "NOT_FOUND",
+        StatusCode::METHOD_NOT_ALLOWED => "METHOD_NOT_ALLOWED",
+        StatusCode::SERVICE_UNAVAILABLE => "SERVICE_UNAVAILABLE",
+        _ => "INTERNAL_SERVER_ERROR",
+    };
+    let message = denial.public_message();
+    serialize(&Body {
+        errors: [Error { error_key, message: &message, context: Context { cause: denial.public_code() } }],
+    })
 }

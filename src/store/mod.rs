@@ -132,12 +132,10 @@ pub type Found = Result<Option<Arc<KeyRecord>>, StoreError>;
 /// The record that a look-up has found, or why nobody is let in.
 pub(crate) fn resolve_lookup(found: Found, digest: &Digest) -> Result<Arc<KeyRecord>, Denial> {
     // The digest decides, not the store's word: and it is compared whole, in constant time.
-    found.map(|record| record.filter(|record| record.digest() == digest)).map_err(no_answer)?.ok_or_else(unknown_key)
-}
-
-#[cold]
-pub(crate) fn unknown_key() -> Denial {
-    Cause::UnknownKey.into()
+    found
+        .map(|record| record.filter(|record| record.digest() == digest))
+        .map_err(no_answer)?
+        .ok_or_else(|| Cause::UnknownKey.into())
 }
 
 /// A store that cannot answer lets nobody in.
