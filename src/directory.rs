@@ -1,17 +1,17 @@
 //! Which entity belongs to which: shop country -> shop -> company.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashSet},
     sync::Arc,
 };
 
-use foldhash::fast::RandomState;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     dimension::Dimension,
     error::ConfigError,
     json::{Id, Object},
+    key::Ids,
 };
 
 /// Which company a shop belongs to, and which shop a shop country belongs to.
@@ -49,10 +49,33 @@ pub struct Directory(Option<Arc<Local>>);
 #[derive(Debug)]
 struct Local(Arc<Index>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Index {
-    shops: HashMap<String, ShopEntry, RandomState>,
-    shop_of_country: HashMap<String, String, RandomState>,
+    shops: Table<ShopEntry>,
+    shop_of_country: Table<Box<str>>,
+}
+
+/// Values by id, in the order of the ids.
+#[derive(Debug)]
+struct Table<V> {
+    ids: Ids,
+    values: Box<[V]>,
+}
+
+impl<V> Table<V> {
+    fn new(entries: BTreeMap<Box<str>, V>) -> Result<Self, ConfigError> {
+        let (ids, values): (Vec<_>, Vec<_>) = entries.into_iter().unzip();
+        Ok(Self { ids: Ids::from_list(ids)?, values: values.into() })
+    }
+
+    #[inline]
+    fn get(&self, id: &str) -> Option<&V> {
+        self.values.get(self.ids.position(id)?)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (&str, &V)> {
+        self.ids.iter().zip(&self.values)
+    }
 }
 
 impl Directory {
@@ -86,12 +109,12 @@ impl Directory {
     /// The shop of a shop country, by the country's own id.
     #[must_use]
     pub fn shop_of_country(&self, id: &str) -> Option<&str> {
-        self.index()?.shop_of_country.get(id).map(String::as_str)
+        self.index()?.shop_of_country.get(id).map(AsRef::as_ref)
     }
 
-    /// The shops that are known, in no order.
+    /// The shops that are known, in order.
     pub fn shops(&self) -> impl Iterator<Item = &str> {
-        self.index().into_iter().flat_map(|index| index.shops.keys()).map(String::as_str)
+        self.index().into_iter().flat_map(|index| index.shops.ids.iter())
     }
 
     /// The companies that are known to have a shop, in no order, each once.
@@ -99,15 +122,15 @@ impl Directory {
         let companies: HashSet<&str> = self
             .index()
             .into_iter()
-            .flat_map(|index| index.shops.values())
+            .flat_map(|index| &index.shops.values)
             .filter_map(|shop| shop.company.as_ref().map(Id::as_str))
             .collect();
         companies.into_iter()
     }
 
-    /// The own ids of the shop countries that are known, in no order.
+    /// The own ids of the shop countries that are known, in order.
     pub fn countries(&self) -> impl Iterator<Item = &str> {
-        self.index().into_iter().flat_map(|index| index.shop_of_country.keys()).map(String::as_str)
+        self.index().into_iter().flat_map(|index| index.shop_of_country.ids.iter())
     }
 
     /// The entries that differ in another directory: shops of another company, shop countries of another shop, and those that
@@ -126,23 +149,23 @@ impl Directory {
             index.and_then(|index| index.shop_of_country.get(country)).cloned()
         };
         for index in [one, two].into_iter().flatten() {
-            let changed = index.shops.keys().filter(|shop| shops(one, shop) != shops(two, shop));
-            difference.shops.extend(changed.cloned());
+            let changed = index.shops.ids.iter().filter(|shop| shops(one, shop) != shops(two, shop));
+            difference.shops.extend(changed.map(str::to_owned));
             let changed = index.shop_of_country.iter().filter(|(country, shop)| {
-                shop_of(one, country) != shop_of(two, country) || difference.shops.contains(*shop)
+                shop_of(one, country) != shop_of(two, country) || difference.shops.contains(&***shop)
             });
-            difference.countries.extend(changed.map(|(country, _)| country.clone()));
+            difference.countries.extend(changed.map(|(country, _)| country.to_owned()));
         }
         difference
     }
 
     /// `shops` says how shop keys are spelt: as [`Dimension::SHOP`] has it, or in a grammar of the user's own.
-    pub(crate) fn from_file(file: DirectoryFile, shops: &Dimension) -> Result<Self, ConfigError> {
-        let mut index = Index::default();
+    pub(crate) fn from_file(file: DirectoryFile, spelling: &Dimension) -> Result<Self, ConfigError> {
+        let (mut shops, mut shop_of_country) = (BTreeMap::new(), BTreeMap::new());
         for Object(shop) in file.shops {
             let key = shop.key.as_str().to_owned();
             let location = || format!("directory shop {key:?}");
-            if !shops.accepts(&key) {
+            if !spelling.accepts(&key) {
                 let wrong =
                     "it is not the canonical spelling of a shop key (by default 1 to 64 characters of [a-z0-9_-])";
                 return Err(ConfigError::new(wrong).at(location()));
@@ -159,22 +182,21 @@ impl Directory {
                         ConfigError::new("a shop country id is 1 to 64 characters of [a-z0-9_-]").at(location())
                     );
                 }
-                if index.shop_of_country.insert(id.as_str().to_owned(), key.clone()).is_some() {
+                if shop_of_country.insert(id.as_str().into(), key.as_str().into()).is_some() {
                     return Err(ConfigError::new(format!("duplicate shop country id {:?}", id.as_str())).at(location()));
                 }
             }
-            if index.shops.insert(key.clone(), shop).is_some() {
+            if shops.insert(key.as_str().into(), shop).is_some() {
                 return Err(ConfigError::new("duplicate shop").at(location()));
             }
         }
+        let index = Index { shops: Table::new(shops)?, shop_of_country: Table::new(shop_of_country)? };
         Ok(Self(Some(Arc::new(Local(Arc::new(index))))))
     }
 
     /// The directory as a key file has it, shops in the order of their keys. None if it declares nothing.
     pub(crate) fn to_file(&self) -> Option<DirectoryFile> {
-        let mut shops: Vec<_> = self.index()?.shops.values().cloned().collect();
-        shops.sort_by(|a: &ShopEntry, b| a.key.as_str().cmp(b.key.as_str()));
-        Some(DirectoryFile { shops: shops.into_iter().map(Object).collect() })
+        Some(DirectoryFile { shops: self.index()?.shops.values.iter().cloned().map(Object).collect() })
     }
 }
 

@@ -221,6 +221,21 @@ impl<'a> Head<'a> {
         start < stripped && stripped < start.saturating_add(part.len())
     }
 
+    /// The same parameter as [`parameter`](Self::parameter), for a rule that knows its position in the pattern.
+    #[inline]
+    pub(crate) fn parameter_at(&self, position: Option<usize>, name: &str) -> Option<Cow<'a, str>> {
+        // Nearly always: the handler sees the path that has arrived, and the pattern was measured in it.
+        if let (true, Some(position), Some(pattern), Some(params)) =
+            (std::ptr::eq(self.inner_uri, self.uri), position, self.pattern, self.params)
+            && params.are_all(pattern.parameters())
+            && let Some(raw) = params.get(self.path(), position)
+            && !holds(raw, b'%')
+        {
+            return Some(Cow::Borrowed(raw));
+        }
+        self.parameter(name)
+    }
+
     /// A parameter of the matched route, percent-decoded once, as the handler sees it.
     ///
     /// Returns `None` if no route is known, if the route has no such parameter, if its value is not UTF-8, or if it is

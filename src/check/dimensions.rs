@@ -50,6 +50,11 @@ impl DimensionRules {
         self.update(|it| it.rest_unscoped = true);
     }
 
+    /// Prepares the rule for the route of this pattern.
+    pub(crate) fn compile(&mut self, pattern: &Pattern) {
+        self.entities.iter_mut().for_each(|entity| entity.compile(pattern));
+    }
+
     /// The checks that the rule leaves to the handler.
     pub(crate) fn obligation(&self, head: &Head<'_>, concealed: bool) -> Obligation {
         Obligation::new(self.named_bits, &self.open, head.route(), concealed)

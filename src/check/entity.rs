@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     check::custom::RUST_CODE, denial::Cause, dimension::Dimension, error::ConfigError, head::Head, json::given,
-    name::Name,
+    name::Name, route::Pattern,
 };
 
 /// Which entity of a dimension a request is about, and where the request says so.
@@ -29,7 +29,8 @@ pub struct EntityRef {
 
 #[derive(Clone)]
 enum IdSource {
-    Path(Name),
+    /// The name of a parameter, and its position in the pattern, which is known once the rule is in a policy.
+    Path(Name, Option<usize>),
     Header(HeaderName),
     Function(Arc<Finder>),
 }
@@ -39,7 +40,7 @@ type Finder = dyn Fn(&Head<'_>) -> Vec<String> + Send + Sync;
 impl EntityRef {
     /// The entity stands in a parameter of the matched route.
     pub fn from_path(dimension: impl Into<Dimension>, parameter: impl Into<std::borrow::Cow<'static, str>>) -> Self {
-        Self { dimension: dimension.into(), source: IdSource::Path(parameter.into().into()) }
+        Self { dimension: dimension.into(), source: IdSource::Path(parameter.into().into(), None) }
     }
 
     /// The entity stands in a header, which is required. Each line of it is one entity.
@@ -58,8 +59,15 @@ impl EntityRef {
     /// The path parameter that holds the entity, if one does.
     pub(super) fn parameter(&self) -> Option<&str> {
         match &self.source {
-            IdSource::Path(name) => Some(name.as_str()),
+            IdSource::Path(name, _) => Some(name.as_str()),
             _ => None,
+        }
+    }
+
+    /// Looks the position of the parameter up in the pattern of the route.
+    pub(super) fn compile(&mut self, pattern: &Pattern) {
+        if let IdSource::Path(name, position) = &mut self.source {
+            *position = pattern.position(name.as_str());
         }
     }
 
@@ -78,7 +86,9 @@ impl EntityRef {
         let malformed = || Cause::MalformedId(self.dimension.clone());
         match &self.source {
             // There is no value if an escape is invalid, or the path does not fit its route.
-            IdSource::Path(name) => each(head.parameter(name.as_str()).as_deref().ok_or_else(malformed)),
+            IdSource::Path(name, position) => {
+                each(head.parameter_at(*position, name.as_str()).as_deref().ok_or_else(malformed));
+            }
             IdSource::Header(name) => {
                 let mut lines = head.headers().get_all(name).iter().peekable();
                 if lines.peek().is_none() {
@@ -100,7 +110,7 @@ impl EntityRef {
 impl fmt::Debug for EntityRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.source {
-            IdSource::Path(name) => write!(f, "EntityRef({} from {{{name}}})", self.dimension),
+            IdSource::Path(name, _) => write!(f, "EntityRef({} from {{{name}}})", self.dimension),
             IdSource::Header(name) => write!(f, "EntityRef({} from header {name})", self.dimension),
             IdSource::Function(_) => write!(f, "EntityRef({} from a function)", self.dimension),
         }
@@ -123,7 +133,7 @@ pub(super) struct EntityRefFile {
 impl EntityRefFile {
     pub(super) fn from_entity(entity: &EntityRef) -> Self {
         let (path, header) = match &entity.source {
-            IdSource::Path(name) => (Some(name.as_str().to_owned()), None),
+            IdSource::Path(name, _) => (Some(name.as_str().to_owned()), None),
             IdSource::Header(name) => (None, Some(name.as_str().to_owned())),
             IdSource::Function(_) => (None, None),
         };

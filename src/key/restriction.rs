@@ -108,12 +108,6 @@ impl KnownId {
     fn id<'l>(&self, list: &'l [Box<str>]) -> Option<&'l str> {
         list.get(self.position as usize).map(|id| &**id)
     }
-
-    fn is(&self, id: &str, list: &[Box<str>]) -> bool {
-        self.ends == ends(id)
-            && self.length as usize == id.len()
-            && (id.len() <= SHORT || self.id(list).is_some_and(|known| known == id))
-    }
 }
 
 impl Ids {
@@ -126,6 +120,11 @@ impl Ids {
             }
             list.push(id.into());
         }
+        Self::from_list(list)
+    }
+
+    /// The set of these ids, whatever they look like.
+    pub(crate) fn from_list(mut list: Vec<Box<str>>) -> Result<Self, ConfigError> {
         list.sort_unstable();
         list.dedup();
         let known =
@@ -148,10 +147,23 @@ impl Ids {
     /// Whether the id is one of them.
     #[must_use]
     pub fn contains(&self, id: &str) -> bool {
-        match &self.positions {
-            Positions::Few(known) => known.iter().any(|known| known.is(id, &self.list)),
-            Positions::Many(table, hasher) => table.find(hash(hasher, id), |known| known.is(id, &self.list)).is_some(),
-        }
+        self.position(id).is_some()
+    }
+
+    /// The position of the id among them, in order.
+    #[inline]
+    pub(crate) fn position(&self, id: &str) -> Option<usize> {
+        let (ends, length) = (ends(id), id.len());
+        let is = |known: &&KnownId| {
+            known.ends == ends
+                && known.length as usize == length
+                && (length <= SHORT || known.id(&self.list).is_some_and(|known| known == id))
+        };
+        let known = match &self.positions {
+            Positions::Few(known) => known.iter().find(is),
+            Positions::Many(table, hasher) => table.find(hash(hasher, id), |known| is(&known)),
+        };
+        known.map(|known| known.position as usize)
     }
 
     /// Whether there is none.

@@ -98,7 +98,7 @@ impl PolicyBuilder {
         self
     }
 
-    fn try_add(&mut self, text: &str, method: Option<Method>, action: RouteAction) -> Result<(), ConfigError> {
+    fn try_add(&mut self, text: &str, method: Option<Method>, mut action: RouteAction) -> Result<(), ConfigError> {
         let wrong = |what: String| ConfigError::new(format!("pattern {text:?}: {what}"));
         let pattern = Pattern::parse(text)?;
         if let Some(method) = method.as_ref().filter(|method| has_wrong_case(method)) {
@@ -116,8 +116,9 @@ impl PolicyBuilder {
                 )));
             }
         }
-        if let RouteAction::Rule(rule) = &action {
+        if let RouteAction::Rule(rule) = &mut action {
             rule.validate(Some(&pattern)).map_err(|error| error.at(format_args!("pattern {text:?}")))?;
+            rule.compile(&pattern);
         }
         let known = self.entries.iter().position(|entry| entry.pattern == pattern);
         let Some(entry) = known.and_then(|index| self.entries.get_mut(index)) else {

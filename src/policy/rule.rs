@@ -204,6 +204,11 @@ impl Rule {
         Ok(())
     }
 
+    /// Prepares the rule for the route of this pattern, so that nothing is looked for in it when a request comes.
+    pub(super) fn compile(&mut self, pattern: &Pattern) {
+        Arc::make_mut(&mut self.dimensions).compile(pattern);
+    }
+
     /// Whether evaluating the rule runs user code.
     pub(crate) fn runs_user_code(&self) -> bool {
         let mut runs = false;

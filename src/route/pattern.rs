@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{borrow::Borrow, sync::Arc};
 
 use super::params::PathParams;
 use crate::{bytes::same, error::ConfigError, name::Name};
@@ -31,12 +31,6 @@ pub(super) struct Part<T> {
 }
 
 pub(super) type OwnPart = Part<Box<str>>;
-
-impl OwnPart {
-    fn borrowed(&self) -> Part<&str> {
-        Part { literal: &self.literal, parameter: self.parameter.as_deref(), is_rest: self.is_rest }
-    }
-}
 
 /// The parts of a pattern, or of a piece of one.
 pub(super) fn parts(text: &str) -> Box<[OwnPart]> {
@@ -151,7 +145,7 @@ impl Pattern {
 
     /// The raw value of a parameter in a path that a router has matched to this pattern.
     pub(crate) fn find<'p>(&self, path: &'p str, wanted: &str) -> Option<&'p str> {
-        find(self.parts.iter().map(Part::borrowed), path, wanted)
+        find(self.parts.iter(), path, wanted)
     }
 
     /// The same for a pattern that only the router knows.
@@ -162,12 +156,16 @@ impl Pattern {
 
 /// Records the positions of the parameters of these parts in a path, from `start` on, and returns where the parts end.
 pub(super) fn measure(parts: &[OwnPart], path: &[u8], start: usize, params: &mut PathParams) -> Option<usize> {
-    walk(parts.iter().map(Part::borrowed), path, start, |_, start, end, is_segment| params.push(start, end, is_segment))
+    walk(parts.iter(), path, start, |_, start, end, is_segment| params.push(start, end, is_segment))
 }
 
 /// Compares the whole path with the whole pattern. If they do not fit, because something rewrote the path between the
 /// router and this crate, there is no value, and a missing value denies.
-fn find<'p, 'a>(parts: impl Iterator<Item = Part<&'a str>>, path: &'p str, wanted: &str) -> Option<&'p str> {
+fn find<'p, T: AsRef<str>>(
+    parts: impl Iterator<Item: Borrow<Part<T>>>,
+    path: &'p str,
+    wanted: &str,
+) -> Option<&'p str> {
     let (mut found, mut is_clean) = (None, true);
     let end = walk(parts, path.as_bytes(), 0, |name, start, end, is_segment| {
         // axum matches `/x-/a` with `/x-{id}/a`, and its handler sees an empty id; a whole segment is never empty.
@@ -181,26 +179,30 @@ fn find<'p, 'a>(parts: impl Iterator<Item = Part<&'a str>>, path: &'p str, wante
 
 /// Walks along a path as far as the parts of a pattern match, and returns where they end. Calls `each` for every
 /// parameter with its name, its start and end, and whether it is a whole segment.
-fn walk<'a>(
-    parts: impl Iterator<Item = Part<&'a str>>,
+#[inline]
+fn walk<T: AsRef<str>>(
+    parts: impl Iterator<Item: Borrow<Part<T>>>,
     path: &[u8],
     start: usize,
-    mut each: impl FnMut(&'a str, usize, usize, bool),
+    mut each: impl FnMut(&str, usize, usize, bool),
 ) -> Option<usize> {
     let mut end = start;
     for part in parts {
-        let (literal, rest) = path.get(end..)?.split_at_checked(part.literal.len())?;
-        if !same(literal, part.literal) {
+        let part = part.borrow();
+        let known = part.literal.as_ref().as_bytes();
+        let (literal, rest) = path.get(end..)?.split_at_checked(known.len())?;
+        if !same(literal, known) {
             return None;
         }
-        let start = end + literal.len();
-        let Some(name) = part.parameter else { return Some(start) };
+        let start = end + known.len();
+        let Some(name) = &part.parameter else { return Some(start) };
         // No value is empty at the end of a path.
         if rest.is_empty() {
             return None;
         }
         end = if part.is_rest { path.len() } else { start + segment_length(rest) };
-        each(name, start, end, path.get(start.wrapping_sub(1)) == Some(&b'/'));
+        // A parameter that begins within a segment may be empty.
+        each(name.as_ref(), start, end, known.last() == Some(&b'/'));
     }
     None
 }
