@@ -104,6 +104,23 @@ impl Authz {
         }
     }
 
+    /// Keys from the store, and rules from a [`GuardedRouter`](crate::GuardedRouter), which this is given to. Around anything
+    /// else it refuses every request, as no rule covers it.
+    ///
+    /// # Example
+    /// ```
+    /// # #[cfg(feature = "axum")] {
+    /// use tower_authz::{Authz, GuardedRouter, store::MemoryStore};
+    ///
+    /// let app = GuardedRouter::new().guard(Authz::from_store(MemoryStore::new()).https_only())?;
+    /// # drop(app);
+    /// # }
+    /// # Ok::<(), tower_authz::ConfigError>(())
+    /// ```
+    pub fn from_store(store: impl KeyStore) -> Self {
+        Self::assemble(store, Arc::new(Policy::default()), false)
+    }
+
     fn assemble(store: impl KeyStore, policy: Arc<Policy>, disagrees: bool) -> Self {
         let pre_check = PreCheck {
             clean_path: CleanPath::new(),
@@ -176,6 +193,27 @@ impl<R: Clone> Authz<R> {
     pub fn https_only_except<T: Into<String>>(self, routes: impl IntoIterator<Item = T>) -> Self {
         let plain = routes.into_iter().map(Into::into).collect();
         self.with_pre_check(|pre_check| (pre_check.https_only, pre_check.plain) = (true, plain))
+    }
+
+    /// The same settings for the policy of the router that is wrapped.
+    #[cfg(feature = "axum")]
+    pub(crate) fn for_own_router(mut self, policy: Policy) -> Result<Self, ConfigError> {
+        if self.pre_check.policy.patterns().next().is_some() {
+            return Err(ConfigError::new(
+                "the rules of a GuardedRouter are those of its routes, and this Authz has a policy of its own: make it with \
+                 Authz::from_store",
+            ));
+        }
+        let known = self.authenticate.store().dimensions();
+        if let Some(error) = known.and_then(|known| policy.disagreement_with(&known)) {
+            return Err(error);
+        }
+        let policy = Arc::new(policy);
+        if policy.finishes_in_flight() {
+            self.authenticate = self.authenticate.finish_in_flight();
+        }
+        self.authenticate = self.authenticate.enforce(Arc::clone(&policy)).own_router();
+        Ok(self.with_pre_check(|pre_check| (pre_check.policy, pre_check.disagrees) = (policy, false)))
     }
 
     fn with_pre_check(mut self, change: impl FnOnce(&mut PreCheck)) -> Self {

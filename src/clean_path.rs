@@ -159,7 +159,8 @@ fn hex(byte: u8) -> Option<u8> {
 
 impl Check for CleanPath {
     fn check(&self, head: &Head<'_>) -> Result<(), Denial> {
-        Ok(self.validate(head.path())?)
+        self.validate(head.path())?;
+        Ok(head.outer_path().map_or(Ok(()), |path| self.validate(path))?)
     }
 }
 

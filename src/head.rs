@@ -44,6 +44,10 @@ pub struct Head<'a> {
     /// The pattern that a router has matched.
     matched: Option<&'a str>,
     in_router: bool,
+    /// Whether the router of the policy itself comes next, as in a [`GuardedRouter`](crate::GuardedRouter).
+    owns_router: bool,
+    /// The URI that arrived at the routers outside of that one, if there are any.
+    outer_uri: Option<&'a Uri>,
     principal: Option<&'a Principal>,
     /// The time that the gate decides by, if it is known.
     now: Option<SystemTime>,
@@ -64,6 +68,29 @@ impl<'a> Head<'a> {
             params: None,
             matched: matched::pattern(request.extensions()),
             in_router: original.is_some(),
+            owns_router: false,
+            outer_uri: None,
+            principal: None,
+            now: None,
+        }
+    }
+
+    /// Creates the head of a request that the router of the policy gets next. Routers further outside, and the prefixes that
+    /// they have stripped, do not matter to it.
+    #[inline]
+    pub(crate) fn for_own_router<B>(request: &'a Request<B>) -> Self {
+        Self {
+            method: request.method(),
+            inner_uri: request.uri(),
+            uri: request.uri(),
+            headers: request.headers(),
+            extensions: request.extensions(),
+            pattern: None,
+            params: None,
+            matched: None,
+            in_router: false,
+            owns_router: true,
+            outer_uri: matched::uri(request.extensions()),
             principal: None,
             now: None,
         }
@@ -166,6 +193,8 @@ impl<'a> Head<'a> {
             params: None,
             matched: None,
             in_router: false,
+            owns_router: false,
+            outer_uri: None,
             principal,
             now: None,
         }
@@ -199,6 +228,17 @@ impl<'a> Head<'a> {
     /// Whether the request has passed through a router before this crate sees it.
     pub(crate) const fn in_router(&self) -> bool {
         self.in_router
+    }
+
+    /// The path that arrived at the routers outside of the one that the policy was made with: they may have stripped more of
+    /// it than their prefix, a doubled slash for example.
+    pub(crate) fn outer_path(&self) -> Option<&'a str> {
+        self.outer_uri.map(Uri::path)
+    }
+
+    /// Whether a request that no route of the policy matches reaches the fallback of its router.
+    pub(crate) const fn owns_router(&self) -> bool {
+        self.owns_router
     }
 
     /// Determines how the path was rewritten between its arrival and the handler, as far as this is known here.

@@ -46,7 +46,7 @@ mod tenant;
 mod timestamp;
 
 #[cfg(feature = "axum")]
-pub use crate::axum::testing;
+pub use crate::axum::{Guarded, GuardedRouter, RouteRules, testing};
 pub use crate::{
     authz::Authz,
     body::{RevocableBody, RevocableBodyError, RevocableBodyLayer, RevocableBodyService},

@@ -1,5 +1,6 @@
 //! Integration with axum: [`Principal`] and [`Scope`] are extractors, and [`Denial`] is a response.
 
+mod guarded;
 pub mod testing;
 
 use std::convert::Infallible;
@@ -10,6 +11,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
+pub use self::guarded::{Guarded, GuardedRouter, RouteRules};
 use crate::{
     client_address::ClientAddress,
     denial::{Cause, Denial},

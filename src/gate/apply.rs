@@ -143,7 +143,7 @@ impl<R: Send + Sync + 'static> Shard<R> {
         if self.inserts_principal && self.runs_user_code() {
             request.extensions_mut().insert(principal.clone());
         }
-        let head = Head::new(request).with_principal(&principal);
+        let head = self.head(request).with_principal(&principal);
         in_flight.obligation = self.judge(presented, principal.caller(), now, &head, target)?;
         in_flight.watch_key(self, record);
         if let Some(obligation) = &in_flight.obligation {

@@ -36,6 +36,8 @@ pub(crate) struct Config<R> {
     pub(super) policy: Option<Arc<Policy>>,
     /// Whether the policy is enforced here, or only says which routes are public.
     pub(crate) enforces_policy: bool,
+    /// Whether the service inside is the router that the policy was made with.
+    pub(super) owns_router: bool,
     pub(super) finish_in_flight: bool,
     pub(super) proxies: Option<TrustedProxies>,
     pub(super) tenants: Option<TenantHosts>,
@@ -56,7 +58,8 @@ impl<R> Config<R> {
 
     /// The head of a request before the key is known.
     pub(super) fn head<'r, B>(&self, request: &'r Request<B>) -> Head<'r> {
-        Head::new(request).at(self.clock.as_ref().map(|clock| clock()))
+        let head = if self.owns_router { Head::for_own_router(request) } else { Head::new(request) };
+        head.at(self.clock.as_ref().map(|clock| clock()))
     }
 
     #[inline]

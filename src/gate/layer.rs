@@ -67,6 +67,7 @@ impl AuthenticateLayer {
             pre_check: None,
             policy: None,
             enforces_policy: false,
+            owns_router: false,
             finish_in_flight: false,
             proxies: None,
             tenants: None,
@@ -131,6 +132,20 @@ impl<R> AuthenticateLayer<R> {
         self.change(|config| (config.policy, config.enforces_policy) = (Some(policy), true))
     }
 
+    /// The store.
+    pub(crate) fn store(&self) -> &dyn KeyStore {
+        &*self.0.config.store
+    }
+
+    /// The service that is wrapped is the router that the enforced policy was made with.
+    #[cfg(feature = "axum")]
+    pub(crate) fn own_router(self) -> Self
+    where
+        R: Clone,
+    {
+        self.change(|config| config.owns_router = true)
+    }
+
     /// Lets requests in flight run to their end when their key is revoked, and streams of response bodies
     /// too. By default the handler is dropped, as when a client hangs up, and the request gets 401; a
     /// stream is ended with an error.
@@ -188,6 +203,7 @@ impl<R> AuthenticateLayer<R> {
             pre_check,
             policy,
             enforces_policy,
+            owns_router,
             finish_in_flight,
             proxies,
             tenants,
@@ -205,6 +221,7 @@ impl<R> AuthenticateLayer<R> {
             pre_check: pre_check.clone(),
             policy: policy.clone(),
             enforces_policy: *enforces_policy,
+            owns_router: *owns_router,
             finish_in_flight: *finish_in_flight,
             proxies: proxies.clone(),
             tenants: tenants.clone(),

@@ -91,6 +91,58 @@ impl PolicyBuilder {
         self
     }
 
+    /// Adds the routes of another policy under a prefix, as axum's `Router::nest` does: `/` becomes the prefix itself, and
+    /// a prefix may have parameters, which the rules inside can name.
+    ///
+    /// A fallback belongs to the outermost policy; one that is nested is an error of [`build`](Self::build). What the
+    /// outermost says of [preflight requests](Self::allow_preflight) and of requests
+    /// [in flight](Self::finish_in_flight) holds for all.
+    ///
+    /// # Example
+    /// ```
+    /// use tower_authz::{Dimension, Policy, Rule, check::EntityRef};
+    ///
+    /// let shop = || EntityRef::from_path(Dimension::SHOP, "shop");
+    /// let orders = Policy::builder().route("/orders", Rule::resource("orders").scoped(shop()));
+    /// let policy = Policy::builder().nest("/shops/{shop}", orders).build()?;
+    /// assert_eq!(policy.patterns().collect::<Vec<_>>(), ["/shops/{shop}/orders"]);
+    /// # Ok::<(), tower_authz::ConfigError>(())
+    /// ```
+    pub fn nest(mut self, prefix: &str, other: Self) -> Self {
+        if other.fallback.is_some() {
+            self.error.get_or_insert(ConfigError::new(format!(
+                "the policy under {prefix:?} has a fallback, which belongs to the outermost; give it a rule for \
+                 \"/{{*rest}}\" instead"
+            )));
+        }
+        let Self { entries, error, fallback: _, preflight: _, finish_in_flight: _ } = other;
+        if let Some(error) = error {
+            self.error.get_or_insert(error);
+        }
+        let nested = |pattern: &str| match (prefix.strip_suffix('/'), pattern) {
+            (Some(prefix), pattern) => format!("{prefix}{pattern}"),
+            (None, "/") if !prefix.is_empty() => prefix.to_owned(),
+            (None, pattern) => format!("{prefix}{pattern}"),
+        };
+        for RouteEntry { pattern, methods, any } in entries {
+            let pattern = nested(pattern.as_str());
+            let methods = methods.into_iter().map(|(method, action)| (Some(method), action));
+            for (method, action) in methods.chain(any.map(|action| (None, action))) {
+                self = self.add(&pattern, method, action);
+            }
+        }
+        self
+    }
+
+    /// Adds the routes of another policy, and its fallback. A route that both have is an error of [`build`](Self::build),
+    /// unless they say something of different methods.
+    pub fn merge(mut self, mut other: Self) -> Self {
+        if let Some(action) = other.fallback.take() {
+            self = self.set_fallback(action);
+        }
+        self.nest("", other)
+    }
+
     pub(super) fn add(mut self, pattern: &str, method: Option<Method>, action: RouteAction) -> Self {
         if let Err(error) = self.try_add(pattern, method, action) {
             self.error.get_or_insert(error);
@@ -98,7 +150,7 @@ impl PolicyBuilder {
         self
     }
 
-    fn try_add(&mut self, text: &str, method: Option<Method>, mut action: RouteAction) -> Result<(), ConfigError> {
+    fn try_add(&mut self, text: &str, method: Option<Method>, action: RouteAction) -> Result<(), ConfigError> {
         let wrong = |what: String| ConfigError::new(format!("pattern {text:?}: {what}"));
         let pattern = Pattern::parse(text)?;
         if let Some(method) = method.as_ref().filter(|method| has_wrong_case(method)) {
@@ -115,10 +167,6 @@ impl PolicyBuilder {
                      in a rule, with `Rule::method`"
                 )));
             }
-        }
-        if let RouteAction::Rule(rule) = &mut action {
-            rule.validate(Some(&pattern)).map_err(|error| error.at(format_args!("pattern {text:?}")))?;
-            rule.compile(&pattern);
         }
         let known = self.entries.iter().position(|entry| entry.pattern == pattern);
         let Some(entry) = known.and_then(|index| self.entries.get_mut(index)) else {
@@ -170,9 +218,12 @@ impl PolicyBuilder {
     /// parameter which its pattern lacks, says two things about one dimension (that the route is scoped by an entity
     /// of it, and lists them), or reads its ids by another grammar than another rule; a standard method in lower case;
     /// a single method that is neither reading nor writing, and that the rule does not map.
-    pub fn build(self) -> Result<Policy, ConfigError> {
+    pub fn build(mut self) -> Result<Policy, ConfigError> {
         if let Some(error) = self.error {
             return Err(error);
+        }
+        for entry in &mut self.entries {
+            entry.compile()?;
         }
         if let Some(error) = self.disagreement() {
             return Err(error);
@@ -199,6 +250,21 @@ impl PolicyBuilder {
             finish_in_flight: self.finish_in_flight,
             shadow: None,
         })
+    }
+}
+
+impl RouteEntry {
+    /// Validates its rules, and prepares them for requests.
+    fn compile(&mut self) -> Result<(), ConfigError> {
+        let pattern = &self.pattern;
+        for action in self.methods.iter_mut().map(|(_, action)| action).chain(&mut self.any) {
+            if let RouteAction::Rule(rule) = action {
+                let at = |error: ConfigError| error.at(format_args!("pattern {:?}", pattern.as_str()));
+                rule.validate(Some(pattern)).map_err(at)?;
+                rule.compile(pattern);
+            }
+        }
+        Ok(())
     }
 }
 

@@ -60,7 +60,7 @@ use crate::{
 /// # drop(policy);
 /// # Ok::<(), tower_authz::ConfigError>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Policy {
     entries: Vec<RouteEntry>,
     by_pattern: HashMap<Box<str>, usize, foldhash::fast::RandomState>,
@@ -132,10 +132,15 @@ impl Policy {
     }
 
     /// The entry for a raw path. A path that matches another route after decoding is refused: the server may decode it
-    /// before it routes.
-    fn by_path(&self, path: &str, params: &mut PathParams) -> Result<Option<&RouteEntry>, Ambiguous> {
+    /// before it routes. The router of the policy itself does not, but its fallback may.
+    fn by_path(
+        &self,
+        path: &str,
+        params: &mut PathParams,
+        owns_router: bool,
+    ) -> Result<Option<&RouteEntry>, Ambiguous> {
         let index = self.tree.find(path, params);
-        if holds(path, b'%') {
+        if holds(path, b'%') && !(owns_router && index.is_some()) {
             let decoded = percent_decode_str(path).decode_utf8().map_err(|_| Ambiguous)?;
             if self.tree.find(&decoded, &mut PathParams::default()) != index {
                 return Err(Ambiguous);
@@ -212,7 +217,7 @@ impl Policy {
                 }
                 entry
             }
-            None => match self.by_path(head.path(), params) {
+            None => match self.by_path(head.path(), params, head.owns_router()) {
                 Ok(entry) => entry,
                 Err(Ambiguous) => return RouteMatch::NoRoute,
             },
@@ -231,7 +236,7 @@ impl Policy {
                 Some(action) => RouteMatch::Rule { action, pattern: Some(&entry.pattern) },
                 None => RouteMatch::NoMethod(entry),
             },
-            (None, Some(action)) if left_over => RouteMatch::Rule { action, pattern: None },
+            (None, Some(action)) if left_over || head.owns_router() => RouteMatch::Rule { action, pattern: None },
             (None, _) => RouteMatch::NoRoute,
         }
     }

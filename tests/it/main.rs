@@ -21,6 +21,7 @@ mod congruence;
 mod contract;
 mod denials;
 mod dialects;
+mod guarded_router;
 mod hierarchy;
 mod in_axum;
 mod in_flight;

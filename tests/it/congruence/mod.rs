@@ -5,6 +5,8 @@
 //! The same router without a gate shows what axum would have done. The expected behaviour of the gate is restated
 //! here from the specification, and shares no code with the crate.
 
+mod one_list;
+
 use std::{
     future::{Ready, ready},
     panic::AssertUnwindSafe,
@@ -26,7 +28,8 @@ use proptest::{
 };
 use tower::{ServiceExt as _, util::MapRequestLayer};
 use tower_authz::{
-    Access, AuthenticateLayer, Authz, CleanPath, Denial, Grant, Head, Policy, RequireLayer, Rule, store::MemoryStore,
+    Access, AuthenticateLayer, Authz, CleanPath, Denial, Grant, GuardedRouter, Head, Policy, RequireLayer, RouteRules,
+    Rule, store::MemoryStore,
 };
 
 use crate::support::{KEY, store};

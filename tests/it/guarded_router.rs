@@ -1,0 +1,226 @@
+//! A guarded router: routes and rules of one list, with the gate outside.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{Path, State},
+    middleware::map_response,
+    response::Response,
+    routing::{any, get, post},
+};
+use http::{Method, Request};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tower::{Service, ServiceExt as _};
+use tower_authz::{
+    Authz, Denial, Dimension, Grant, GuardedRouter, IdGrammar, Policy, Principal, RouteRules, Rule,
+    check::EntityRef,
+    reject::Logic64,
+    store::{MemoryStore, StoreSettings},
+    testing::assert_guarded_at,
+};
+
+use crate::support::{KEY, store};
+
+fn shop() -> EntityRef {
+    EntityRef::from_path(Dimension::SHOP, "shop")
+}
+
+/// Of shop `de` only; it may write orders, and read products.
+fn keys() -> MemoryStore {
+    store(Grant::builder().read("products").write("orders").only("shop", ["de"]).build().unwrap())
+}
+
+/// Every way to add a route.
+fn routes() -> GuardedRouter {
+    let orders = GuardedRouter::new()
+        .route("/", Rule::resource("orders").scoped(shop()), get(async || "orders").post(async || "created"))
+        .route(
+            "/{id}",
+            Rule::resource("orders").scoped(shop()),
+            get(async |State(prefix): State<&'static str>, Path(all): Path<HashMap<String, String>>| {
+                format!("{prefix} {} of {}", all["id"], all["shop"])
+            }),
+        );
+    let merged = GuardedRouter::new().route(
+        "/products",
+        RouteRules::new().public_on(Method::GET).on(Method::POST, Rule::resource("products").unscoped()),
+        get(async || "products").post(async || "created"),
+    );
+    let files = Router::new().fallback(async |uri: http::Uri| format!("file {uri}"));
+    GuardedRouter::<&'static str>::new()
+        .public("/health", get(async |caller: Option<Principal>| format!("ok {}", caller.is_some())))
+        .nest("/shops/{shop}/orders", orders)
+        .merge(merged)
+        .public_tree("/assets", files.clone())
+        .tree("/reports", Rule::resource("products").unscoped(), files)
+        .fallback(Rule::resource("products").unscoped(), async || "the fallback")
+        .with_state("order")
+}
+
+async fn ask<S>(app: &S, method: &str, path: &str, key: &str) -> (u16, String)
+where
+    S: Service<Request<Body>, Response = Response, Error = std::convert::Infallible> + Clone,
+{
+    let mut request = Request::builder().method(method).uri(path).header("host", "localhost");
+    if !key.is_empty() {
+        request = request.header("authorization", format!("Bearer {key}"));
+    }
+    let response = app.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+    let status = response.status().as_u16();
+    let body = axum::body::to_bytes(response.into_body(), 1 << 16).await.unwrap();
+    (status, String::from_utf8_lossy(&body).into_owned())
+}
+
+const TABLE: [(&str, &str, &str, u16, &str); 23] = [
+    ("GET", "/health", "", 200, "ok false"),
+    ("GET", "/health", "wrong", 200, "ok false"),
+    ("GET", "/products", "", 200, "products"),
+    ("POST", "/products", "", 401, ""),
+    ("POST", "/products", KEY, 403, ""),
+    ("PUT", "/products", KEY, 405, ""),
+    ("GET", "/shops/de/orders", KEY, 200, "orders"),
+    ("POST", "/shops/de/orders", KEY, 200, "created"),
+    ("GET", "/shops/de/orders/7", KEY, 200, "order 7 of de"),
+    ("GET", "/shops/de/orders/7", "", 401, ""),
+    ("GET", "/shops/ch/orders/7", KEY, 403, ""),
+    ("GET", "/shops/de/orders/", KEY, 403, ""),
+    ("GET", "/assets/logo.png", "", 200, "file /logo.png"),
+    ("GET", "/assets", "", 200, "file /"),
+    ("GET", "/assets/", "", 200, "file /"),
+    ("GET", "/assets/%2e%2e/shops", "", 400, ""),
+    ("GET", "/reports/2026/q1", KEY, 200, "file /2026/q1"),
+    ("GET", "/reports", "", 401, ""),
+    ("POST", "/reports/2026", KEY, 403, ""),
+    ("GET", "/other", "", 401, ""),
+    ("GET", "/other", KEY, 200, "the fallback"),
+    ("GET", "/%61ssets/logo.png", KEY, 404, ""),
+    ("GET", "//health", "", 400, ""),
+];
+
+#[tokio::test]
+async fn routes_are_served_by_their_rules_wherever_the_router_stands() {
+    // A trailing slash is no route: the fallback, whose rule says `unscoped`, gets it.
+    let expected = |path: &str, status: u16| if path == "/shops/de/orders/" { 200 } else { status };
+    let app = routes().guard(Authz::from_store(keys())).unwrap();
+    let nested = Router::new().nest_service("/api", app.clone());
+    let deeper = Router::new().nest("/v1/{tenant}", nested.clone());
+    let behind = Router::new().fallback_service(app.clone());
+    for (method, path, key, status, body) in TABLE {
+        let status = expected(path, status);
+        let all = [
+            ("alone", ask(&app, method, path, key).await),
+            ("nested", ask(&nested, method, &format!("/api{path}"), key).await),
+            ("deeper", ask(&deeper, method, &format!("/v1/acme/api{path}"), key).await),
+            ("behind", ask(&behind, method, path, key).await),
+        ];
+        for (place, (got, text)) in all {
+            assert_eq!(got, status, "{place}: {method} {path} {key:?}: {text}");
+            assert!(body.is_empty() || text == body, "{place}: {method} {path}: {text:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_route_answers_without_a_key() {
+    let routes = routes();
+    let policy = routes.policy().unwrap();
+    let app = routes.guard(Authz::from_store(keys())).unwrap();
+    let patterns: Vec<String> = policy.patterns().map(str::to_owned).collect();
+    assert_eq!(patterns.len(), 10, "{patterns:?}");
+    assert_guarded_at(&policy, app.into_inner(), patterns).await;
+}
+
+/// A layer of the router sees what was admitted; one around the gate sees refusals, too.
+#[tokio::test]
+async fn layers_stand_inside_or_outside() {
+    let count = || Arc::new(AtomicUsize::new(0));
+    let (inside, outside) = (count(), count());
+    let counting = |count: &Arc<AtomicUsize>| {
+        let count = Arc::clone(count);
+        map_response(move |response: Response| {
+            count.fetch_add(1, Ordering::Relaxed);
+            std::future::ready(response)
+        })
+    };
+    let app = routes().layer(counting(&inside)).guard(Authz::from_store(keys())).unwrap().layer(counting(&outside));
+    for (path, key) in [("/health", ""), ("/reports", KEY), ("/reports", ""), ("/shops/ch/orders", KEY)] {
+        ask(&app, "GET", path, key).await;
+    }
+    assert_eq!((inside.load(Ordering::Relaxed), outside.load(Ordering::Relaxed)), (2, 4));
+}
+
+/// What the policy is made of is judged when the router is guarded, and a denial of a handler is rendered in the dialect.
+#[tokio::test]
+async fn mistakes_are_told_by_guard() {
+    let handler = || any(async || "");
+    let rule = || Rule::resource("orders").unscoped();
+    let guard = |routes: GuardedRouter| routes.guard(Authz::from_store(keys())).map(drop).map_err(|it| it.to_string());
+    assert_eq!(guard(GuardedRouter::new().route("/a", rule(), handler())), Ok(()));
+    for (broken, message) in [
+        (GuardedRouter::new().route("/a;b", rule(), handler()), "visible ASCII"),
+        (GuardedRouter::new().route("/orders", rule().scoped(shop()), handler()), "\"shop\""),
+        (GuardedRouter::new().nest("/x", GuardedRouter::new().fallback(rule(), async || "")), "outermost"),
+        (GuardedRouter::new().route("/a", RouteRules::new().on("PURGE".parse().unwrap(), rule()), handler()), "PURGE"),
+    ] {
+        let error = guard(broken).unwrap_err();
+        assert!(error.contains(message), "{error}");
+    }
+    let policy = Policy::builder().route("/mine", rule()).build().unwrap();
+    let error = GuardedRouter::new().guard(Authz::new(keys(), policy)).unwrap_err().to_string();
+    assert!(error.contains("Authz::from_store"), "{error}");
+    let project = Dimension::new("project", IdGrammar::Number);
+    let slugs = MemoryStore::with_settings(StoreSettings::new().with_dimension(Dimension::named("project")));
+    let routes = GuardedRouter::new().route("/projects", Rule::resource("projects").filtered(project), handler());
+    assert!(routes.guard(Authz::from_store(slugs)).unwrap_err().to_string().contains("project"));
+
+    let refusing = post(async |principal: Principal| Err::<(), Denial>(principal.refuse("not today")));
+    let app = GuardedRouter::new().route("/orders", rule(), refusing);
+    let app = app.guard(Authz::from_store(keys()).with_rejection(Logic64)).unwrap();
+    assert_eq!(ask(&app, "POST", "/orders", KEY).await, (403, r#"{"code":"FORBIDDEN","hint":"not today"}"#.to_owned()));
+}
+
+/// A router that was not guarded, and an `Authz` that was given to none, let nobody in.
+#[tokio::test]
+async fn an_authz_without_a_policy_refuses_everything() {
+    let app: Router = Router::new().route("/a", get(async || "")).layer(Authz::from_store(keys()));
+    assert_eq!(ask(&app, "GET", "/a", KEY).await.0, 404);
+    assert_eq!(ask(&app, "GET", "/a", "").await.0, 401);
+    let empty = GuardedRouter::new().guard(Authz::from_store(keys())).unwrap();
+    assert_eq!(ask(&empty, "GET", "/a", KEY).await.0, 404);
+}
+
+/// Served by axum, with the address of the peer: a key that is bound to networks gets in.
+#[tokio::test]
+async fn it_is_served_with_the_address_of_the_peer() {
+    let grant = Grant::builder().read("products").from_networks(["127.0.0.0/8"]).build().unwrap();
+    let routes =
+        || GuardedRouter::new().route("/products", Rule::resource("products").unscoped(), get(async || "there"));
+    let app = || routes().guard(Authz::from_store(store(grant.clone()))).unwrap();
+    for (with_peer, status) in [(true, "200 OK"), (false, "403 Forbidden")] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let app = app();
+        tokio::spawn(async move {
+            match with_peer {
+                true => axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>()).await.unwrap(),
+                false => axum::serve(listener, app.into_make_service()).await.unwrap(),
+            }
+        });
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let request =
+            format!("GET /products HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {KEY}\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+    }
+}
