@@ -70,7 +70,7 @@ impl Index {
         }
         self.newest.read_with_directory(|keys, directory| match keys.get(digest) {
             Some(Entry::Record(record)) => Ok(Some(look(record, directory))),
-            Some(Entry::Unreadable(why)) => Err(StoreError::unreadable(&**why)),
+            Some(Entry::Unreadable(entry)) => Err(StoreError::unreadable(&*entry.why)),
             None => Ok(None),
         })
     }
@@ -117,7 +117,7 @@ impl Index {
             });
             let mut new = Snapshot::new(entries, directories.new.clone());
             new.share(keys);
-            let gone = keys.parts().flatten().filter(|(digest, _)| new.get(digest).is_none());
+            let gone = keys.parts().flat_map(Part::iter).filter(|(digest, _)| new.get(digest).is_none());
             gone.for_each(|(_, entry)| drop(merge_entry(entry, None, None, &mut replaced)));
             *keys = new;
             replaced
@@ -202,7 +202,7 @@ impl Directories {
             Entry::Record(record) if self.revokes_access(record, record) => Some(Entry::Record(Arc::clone(record))),
             _ => None,
         };
-        keys.parts().flatten().filter_map(|(digest, entry)| Some((*digest, narrowed(entry)?))).collect()
+        keys.parts().flat_map(Part::iter).filter_map(|(digest, entry)| Some((*digest, narrowed(entry)?))).collect()
     }
 }
 
@@ -221,8 +221,8 @@ impl Snapshot {
             None => entry,
         };
         match entry {
-            Some(entry) => drop(part.insert(*digest, entry)),
-            None => drop(part.remove(digest)),
+            Some(entry) => part.insert(entry),
+            None => part.remove(digest),
         }
     }
 }
@@ -295,7 +295,7 @@ impl Index {
             Entry::Record(record) if record.last_used().is_some_and(|last| last >= time) => Some(Arc::clone(record)),
             _ => None,
         };
-        self.newest.read(|keys| keys.parts().flat_map(Part::values).filter_map(used).collect())
+        self.newest.read(|keys| keys.parts().flat_map(Part::iter).filter_map(|(_, entry)| used(entry)).collect())
     }
 }
 

@@ -88,8 +88,8 @@ impl<'d> RowReader<'d> {
         match self.record(row) {
             Ok(record) => rows.entries.push((*record.digest(), Entry::Record(record))),
             Err(invalid) => {
-                let entry = || Entry::Unreadable(invalid.why.as_str().into());
-                rows.entries.extend(invalid.digest.map(|digest| (digest, entry())));
+                let entry = |digest| (digest, Entry::unreadable(digest, &invalid.why));
+                rows.entries.extend(invalid.digest.map(entry));
                 rows.invalid.push(invalid);
             }
         }

@@ -2,7 +2,6 @@
 
 use std::{
     cell::RefCell,
-    hash::{BuildHasherDefault, Hasher},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -10,7 +9,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use hashbrown::HashMap;
+use hashbrown::{HashTable, hash_table};
 
 use crate::{
     directory::Directory,
@@ -21,10 +20,28 @@ use crate::{
 pub(crate) enum Entry {
     Record(Arc<KeyRecord>),
     /// The record cannot be read: this one key is refused, the others go on.
-    Unreadable(Arc<str>),
+    Unreadable(Arc<UnreadableEntry>),
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct UnreadableEntry {
+    digest: Digest,
+    pub(crate) why: Box<str>,
 }
 
 impl Entry {
+    pub(crate) fn unreadable(digest: Digest, why: &str) -> Self {
+        Self::Unreadable(Arc::new(UnreadableEntry { digest, why: why.into() }))
+    }
+
+    #[inline]
+    fn digest(&self) -> &Digest {
+        match self {
+            Self::Record(record) => record.digest(),
+            Self::Unreadable(unreadable) => &unreadable.digest,
+        }
+    }
+
     /// Whether both are the same entry.
     pub(crate) fn is(&self, other: &Self) -> bool {
         match (self, other) {
@@ -46,7 +63,48 @@ pub(crate) struct Snapshot {
 #[derive(Clone)]
 struct Branch([Arc<Part>; PARTS]);
 
-pub(crate) type Part = HashMap<Digest, Entry, BuildHasherDefault<DigestHasher>>;
+/// Entries by their digests, which stand in the records: a key takes no more room here than a pointer.
+#[derive(Clone, Default)]
+pub(crate) struct Part(HashTable<Entry>);
+
+impl Part {
+    fn with_capacity(room: usize) -> Self {
+        Self(HashTable::with_capacity(room))
+    }
+
+    /// The digest is compared whole, in constant time.
+    #[inline]
+    pub(crate) fn get(&self, digest: &Digest) -> Option<&Entry> {
+        self.0.find(hash(digest), |entry| entry.digest() == digest)
+    }
+
+    pub(crate) fn insert(&mut self, entry: Entry) {
+        match self.0.entry(hash(entry.digest()), |known| known.digest() == entry.digest(), |it| hash(it.digest())) {
+            hash_table::Entry::Occupied(mut known) => *known.get_mut() = entry,
+            hash_table::Entry::Vacant(free) => drop(free.insert(entry)),
+        }
+    }
+
+    pub(crate) fn remove(&mut self, digest: &Digest) {
+        if let Ok(known) = self.0.find_entry(hash(digest), |entry| entry.digest() == digest) {
+            known.remove();
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Digest, &Entry)> {
+        self.0.iter().map(|entry| (entry.digest(), entry))
+    }
+}
+
+/// Digests are uniformly distributed, so the last eight bytes of one serve as its hash: the first two have chosen the part.
+/// Only issued keys are in the table, so nobody can fill a bucket at will.
+fn hash(digest: &Digest) -> u64 {
+    digest.as_bytes().last_chunk().map_or(0, |last| u64::from_le_bytes(*last))
+}
 
 const BRANCHES: usize = 32;
 const PARTS: usize = 32;
@@ -56,12 +114,12 @@ impl Snapshot {
         let entries = entries.into_iter();
         // Allocated for all entries at once: growing would move them.
         let room = entries.size_hint().0 / (BRANCHES * PARTS);
-        let part = || Part::with_capacity_and_hasher(room, BuildHasherDefault::default());
+        let part = || Part::with_capacity(room);
         let mut parts: Vec<Part> = std::iter::repeat_with(part).take(BRANCHES * PARTS).collect();
         for (digest, entry) in entries {
             let (branch, part) = position(&digest);
             if let Some(part) = parts.get_mut(branch * PARTS + part) {
-                part.insert(digest, entry);
+                part.insert(entry);
             }
         }
         let mut parts = parts.into_iter();
@@ -90,7 +148,7 @@ impl Snapshot {
 
     /// Its size in memory, without the records.
     pub(crate) fn bytes(&self) -> usize {
-        let parts: usize = self.parts().map(|part| size_of::<Part>() + part.allocation_size()).sum();
+        let parts: usize = self.parts().map(|part| size_of::<Part>() + part.0.allocation_size()).sum();
         size_of::<Self>() + BRANCHES * size_of::<Branch>() + parts
     }
 
@@ -107,24 +165,6 @@ fn are_same(one: &Part, other: &Part) -> bool {
 const fn position(digest: &Digest) -> (usize, usize) {
     let [first, second, ..] = *digest.as_bytes();
     (first as usize % BRANCHES, second as usize % PARTS)
-}
-
-/// Digests are uniformly distributed, so eight bytes of one serve as the hash. Only issued keys are in the map, so
-/// nobody can fill a bucket at will.
-#[derive(Default)]
-pub(crate) struct DigestHasher(u64);
-
-impl Hasher for DigestHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        // The last eight bytes: the first two have chosen the part.
-        if let Some(last) = bytes.last_chunk() {
-            self.0 = u64::from_le_bytes(*last);
-        }
-    }
 }
 
 /// The newest snapshot. Reading it costs no lock and no atomic write: each thread caches the snapshot that it has read

@@ -90,9 +90,8 @@ impl View {
                 (Row::Absent, Some(digest)) => gone.push((digest, None)),
                 (Row::Unreadable(found, why), digest) => {
                     InvalidRow::report(&[InvalidRow { id, digest, why: why.clone() }], &self.report);
-                    let why: Arc<str> = why.into();
                     let digests = found.into_iter().chain(digest);
-                    gone.extend(digests.map(|digest| (digest, Some(Entry::Unreadable(Arc::clone(&why))))));
+                    gone.extend(digests.map(|digest| (digest, Some(Entry::unreadable(digest, &why)))));
                 }
                 (Row::Absent, None) => return self.reload(connection, newest),
             }
