@@ -28,15 +28,17 @@ impl<S: Sync> FromRequestParts<S> for Principal {
         parts.extensions.get::<Self>().cloned().ok_or_else(|| {
             Cause::Misconfigured(
                 "a handler extracts Principal, but no key was authenticated: the route is public, or has no \
-                 AuthenticateLayer or Authz around it; take Option<Principal> where a key is not needed",
+                 AuthenticateLayer or Authz around it; where a key may be there or not, give the route a rule that is \
+                 `optional`, and take Option<Principal>",
             )
             .into()
         })
     }
 }
 
-/// Extracts `None` if no key was authenticated, that is on public routes. `None` never means an invalid key: a request
-/// with one was refused before.
+/// Extracts `None` if no key was authenticated: always on public routes, where no key is looked at, and for requests without
+/// one where the rule is [`optional`](crate::Rule::optional). `None` never means an invalid key: a request with one was
+/// refused before.
 impl<S: Sync> OptionalFromRequestParts<S> for Principal {
     type Rejection = Infallible;
 

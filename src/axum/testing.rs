@@ -44,7 +44,7 @@ pub fn assert_covers<T: AsRef<str>>(policy: &Policy, routes: impl IntoIterator<I
 }
 
 /// Asserts that no route of an axum router answers a request without a key, except for those that the policy declares
-/// public.
+/// public, or whose rule is [`optional`](crate::Rule::optional).
 ///
 /// [`assert_covered`] compares two lists, and cannot know where the layer is: a route that is added or merged after
 /// `.layer(Authz)` has its rule and is open. This function sends each route a request for each method, without a key,
@@ -95,7 +95,7 @@ where
                 open.push(format!("{method} {}: {path:?} is no path", route.as_ref()));
                 continue;
             };
-            if policy.is_public(&Head::new(&request)) {
+            if policy.admits_anonymous(&Head::new(&request)) {
                 continue;
             }
             let mut service = service.clone();

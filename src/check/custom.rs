@@ -23,13 +23,18 @@ impl CustomChecks {
     pub(crate) fn add(&mut self, check: impl Check) {
         self.0.push(Arc::new(check));
     }
+
+    /// Runs all of them.
+    pub(crate) fn evaluate_all(&self, head: &Head<'_>, findings: &mut impl Findings) {
+        self.0.iter().for_each(|check| findings.record_custom(check.check(head)));
+    }
 }
 
 impl Demand for CustomChecks {
     const FIELDS: &'static [&'static str] = &["checks"];
 
     fn evaluate(&self, head: &Head<'_>, _: Caller<'_>, findings: &mut impl Findings) {
-        self.0.iter().for_each(|check| findings.record_custom(check.check(head)));
+        self.evaluate_all(head, findings);
     }
 
     fn runs_user_code(&self) -> bool {

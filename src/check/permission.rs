@@ -47,6 +47,15 @@ impl PermissionDemand {
         access(method, &self.methods).is_none()
     }
 
+    /// Evaluates the method alone, for a request without a key.
+    pub(crate) fn evaluate_method(&self, head: &Head<'_>, findings: &mut impl Findings) {
+        let verdict = match self.refuses(head.method()) {
+            true => Err(Cause::MethodNotAllowed { allow: allowed_methods(&self.methods) }),
+            false => Ok(()),
+        };
+        findings.record(|| "method".to_owned(), verdict);
+    }
+
     fn verdict(&self, access: Option<Access>, caller: Caller<'_>) -> Result<(), Cause> {
         let grant = caller.record.grant();
         match (access, &self.resource) {

@@ -11,7 +11,13 @@ use crate::{
     credential::{Credential, Notice},
     denial::{Cause, Denial},
     directory::Directory,
-    gate::{config::Config, decide::Target, in_flight::InFlight, ready::Refused, sharded::Shard},
+    gate::{
+        config::Config,
+        decide::Target,
+        in_flight::InFlight,
+        ready::{Constant, Refused},
+        sharded::Shard,
+    },
     head::Head,
     key::{Digest, KeyRecord},
     principal::{Caller, Obligation, Principal},
@@ -72,7 +78,8 @@ impl<R: Send + Sync + 'static> Shard<R> {
         let credential = self.extract_credential(request);
         let head = self.head(request);
         let target = self.find_target(&head)?;
-        if target.is_public() {
+        let is_anonymous = || matches!(credential, Err(Refused::Constant(Constant::Missing)));
+        if target.is_public() || (target.is_optional() && is_anonymous()) {
             self.admit_public(request, &target, in_flight)?;
             return Ok(None);
         }
@@ -166,7 +173,7 @@ impl<R: Send + Sync + 'static> Shard<R> {
         principal
     }
 
-    /// Admits a request for a public route, or denies, and prepares it for the handler.
+    /// Admits a request without a key, for a route that does not need one, or denies, and prepares it for the handler.
     fn admit_public<B>(
         &self,
         request: &mut Request<B>,

@@ -25,6 +25,11 @@ impl Target<'_> {
     pub(super) fn is_public(&self) -> bool {
         self.route.as_ref().is_some_and(RouteMatch::is_public)
     }
+
+    /// Whether a request without a credential is admitted.
+    pub(super) fn is_optional(&self) -> bool {
+        self.route.as_ref().is_some_and(RouteMatch::is_optional)
+    }
 }
 
 impl<R> Config<R> {

@@ -29,6 +29,7 @@ use crate::{
     clean_path::CleanPath,
     denial::{Cause, Context, Denial},
     head::Head,
+    name::Name,
     principal::{Caller, Obligation, Principal},
     route::{PathParams, Pattern, RouteTree, matched::Rewriting},
 };
@@ -108,6 +109,13 @@ impl Policy {
     #[must_use]
     pub fn is_public(&self, head: &Head<'_>) -> bool {
         self.match_route(head, &mut PathParams::default()).is_public()
+    }
+
+    /// Whether a request without a key may get an answer of the handler.
+    #[cfg(feature = "axum")]
+    pub(crate) fn admits_anonymous(&self, head: &Head<'_>) -> bool {
+        let route = self.match_route(head, &mut PathParams::default());
+        route.is_public() || route.is_optional()
     }
 
     /// Whether the route is public and its pattern one of these. A preflight request counts by its own method,
@@ -277,6 +285,11 @@ impl RouteMatch<'_> {
         matches!(self, Self::Preflight | Self::Rule { action: RouteAction::Public, .. })
     }
 
+    /// Whether a request without a credential is admitted, but one with a credential has to meet a rule.
+    pub(crate) fn is_optional(&self) -> bool {
+        matches!(self, Self::Rule { action: RouteAction::Rule(rule), .. } if rule.is_optional())
+    }
+
     fn evaluate(&self, head: &Head<'_>, caller: Option<Caller<'_>>) -> Result<Option<Obligation>, Denial> {
         match self {
             Self::Preflight => Ok(None),
@@ -284,9 +297,23 @@ impl RouteMatch<'_> {
                 let route = pattern.map(Pattern::name);
                 denial.in_context(Context { route, ..Context::default() })
             }),
-            // A 405 reveals the methods that have a rule, so it is concealed where they are.
-            Self::NoMethod(entry) if entry.is_concealed() => Err(Denial::from(self.cause()).concealed()),
-            Self::NoRoute | Self::NoMethod(_) => Err(self.cause().into()),
+            Self::NoRoute | Self::NoMethod(_) => {
+                let denial =
+                    Denial::from(self.cause()).in_context(Context { route: self.route(head), ..Context::default() });
+                match self {
+                    // A 405 reveals the methods that have a rule, so it is concealed where they are.
+                    Self::NoMethod(entry) if entry.is_concealed() => Err(denial.concealed()),
+                    _ => Err(denial),
+                }
+            }
+        }
+    }
+
+    /// The route that has no rule for the request, for the log: that of the policy, or the one that axum has matched.
+    fn route(&self, head: &Head<'_>) -> Option<Name> {
+        match self {
+            Self::NoMethod(entry) => Some(entry.pattern.name()),
+            _ => head.matched().map(|route| Name::from(route.to_owned())),
         }
     }
 

@@ -63,13 +63,14 @@ pub struct Rule {
     origin: Option<Origin>,
     custom: CustomChecks,
     concealed: bool,
+    optional: bool,
 }
 
 /// Runs an expression for each demand of a rule, in the order in which a policy file has them.
 macro_rules! for_each_demand {
     ($rule:expr, $demand:ident => $run:expr) => {{
         // INVARIANT: every demand that is named here is in the list below, and its fields in `Rule::FIELDS`.
-        let Rule { permission, kind, dimensions, networks, origin, custom, concealed: _ } = $rule;
+        let Rule { permission, kind, dimensions, networks, origin, custom, concealed: _, optional: _ } = $rule;
         for_each_demand!(@ $demand => $run; permission, kind, &**dimensions, networks, origin, custom);
     }};
     (@ $demand:ident => $run:expr; $($each:expr),+) => {$({
@@ -94,6 +95,7 @@ impl Rule {
             origin: None,
             custom: CustomChecks::default(),
             concealed: false,
+            optional: false,
         }
     }
 
@@ -182,6 +184,31 @@ impl Rule {
         self
     }
 
+    /// Admits requests without a credential, too: their handler gets no [`Principal`], and none of the demands on a key are
+    /// made of them, though the method must be one that the rule knows, and checks of your own are run. A credential that
+    /// is there must be valid, and its key must meet the whole rule: a revoked key is 401 here as anywhere.
+    ///
+    /// What the handler returns without a key is what everybody may see. Where the answer with a key is another, and a cache
+    /// may keep the one without, the handler adds `Vary` with the names of the credential headers, or caches give the one
+    /// for the other.
+    ///
+    /// # Example
+    /// ```
+    /// use axum::routing::get;
+    /// use tower_authz::{GuardedRouter, Principal, Rule};
+    ///
+    /// let routes = GuardedRouter::<()>::new().route(
+    ///     "/prices",
+    ///     Rule::resource("prices").unscoped().optional(),
+    ///     get(|caller: Option<Principal>| async move { if caller.is_some() { "your prices" } else { "list prices" } }),
+    /// );
+    /// # drop(routes);
+    /// ```
+    pub const fn optional(mut self) -> Self {
+        self.optional = true;
+        self
+    }
+
     /// Replaces a 403 by the 404 of an unknown route (and a 400 or 405 too, which would reveal the route), so that a key
     /// cannot find out what exists beyond its reach. The log keeps the real cause.
     ///
@@ -225,6 +252,11 @@ impl Rule {
         self.concealed
     }
 
+    /// Whether a request without a credential is admitted.
+    pub(crate) const fn is_optional(&self) -> bool {
+        self.optional
+    }
+
     pub(super) fn dimensions(&self) -> &DimensionRules {
         &self.dimensions
     }
@@ -236,14 +268,25 @@ impl Rule {
         head: &Head<'_>,
         caller: Option<Caller<'_>>,
     ) -> Result<Option<Obligation>, Denial> {
-        let Some(caller) = caller else { return Err(NO_PRINCIPAL.into()) };
         let mut denial: Option<Denial> = None;
-        self.evaluate_all(head, caller, &mut denial);
+        match caller {
+            Some(caller) => self.evaluate_all(head, caller, &mut denial),
+            None if self.optional => self.evaluate_anonymous(head, &mut denial),
+            None => return Err(NO_PRINCIPAL.into()),
+        }
         match denial {
+            None if caller.is_none() => Ok(None),
             None => Ok(Some(self.dimensions.obligation(head, self.concealed))),
             Some(denial) if self.concealed => Err(denial.concealed()),
             Some(denial) => Err(denial),
         }
+    }
+
+    /// Evaluates what holds for a request without a key as well.
+    #[cold]
+    fn evaluate_anonymous(&self, head: &Head<'_>, findings: &mut impl Findings) {
+        self.permission.evaluate_method(head, findings);
+        self.custom.evaluate_all(head, findings);
     }
 
     /// Evaluates every demand, also after one has failed, and records each result.
@@ -260,12 +303,17 @@ impl Rule {
         NetworksDemand::FIELDS,
         <Option<Origin>>::FIELDS,
         CustomChecks::FIELDS,
-        &["concealed"],
+        &["concealed", "optional"],
     ];
 
     pub(super) fn write<M: SerializeMap>(&self, fields: &mut M) -> Result<(), M::Error> {
         for_each_demand!(self, demand => demand.write(fields)?);
-        if self.concealed { fields.serialize_entry("concealed", &true) } else { Ok(()) }
+        for (field, is_set) in [("concealed", self.concealed), ("optional", self.optional)] {
+            if is_set {
+                fields.serialize_entry(field, &true)?;
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn read(
@@ -280,6 +328,7 @@ impl Rule {
             origin: Demand::read(fields, dimension)?,
             custom: Demand::read(fields, dimension)?,
             concealed: fields.take_or_default("concealed")?,
+            optional: fields.take_or_default("optional")?,
         })
     }
 }

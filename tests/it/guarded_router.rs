@@ -7,6 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::SystemTime,
 };
 
 use axum::{
@@ -21,14 +22,15 @@ use http::{Method, Request};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tower::{Service, ServiceExt as _};
 use tower_authz::{
-    Authz, Denial, Dimension, Grant, GuardedRouter, IdGrammar, Policy, Principal, RouteRules, Rule,
+    AuthenticateLayer, Authz, ClientAddress, Denial, Digest, Dimension, Directory, Grant, GuardedRouter, Head,
+    IdGrammar, KeyRecord, Policy, Principal, RequireLayer, RouteRules, Rule,
     check::EntityRef,
     reject::Logic64,
     store::{MemoryStore, StoreSettings},
     testing::assert_guarded_at,
 };
 
-use crate::support::{KEY, store};
+use crate::support::{KEY, record, store, store_of};
 
 fn shop() -> EntityRef {
     EntityRef::from_path(Dimension::SHOP, "shop")
@@ -222,5 +224,88 @@ async fn it_is_served_with_the_address_of_the_peer() {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+    }
+}
+
+/// A route whose key is optional: without one, or with one that meets the whole rule.
+#[tokio::test]
+async fn a_key_can_be_optional() {
+    let rule = || Rule::resource("products").kind("admin").scoped(shop()).optional();
+    let who = async |caller: Option<Principal>| caller.map_or("anybody".to_owned(), |it| it.key_id().to_string());
+    let routes = || {
+        GuardedRouter::new()
+            .route(
+                "/shops/{shop}/prices",
+                rule().check(|head: &Head<'_>| match head.headers().contains_key("x-closed") {
+                    true => Err(Denial::refused("closed")),
+                    false => Ok(()),
+                }),
+                any(who),
+            )
+            .route("/plain/{shop}", rule(), any(who))
+    };
+    let grant = Grant::builder().read("products").only("shop", ["de"]).build().unwrap();
+    let admin = KeyRecord::builder("admin".parse().unwrap(), Digest::from_key(b"an-admin-key-of-the-shop"))
+        .grant(grant.clone())
+        .kind("admin".to_owned())
+        .build();
+    let revoked = KeyRecord::builder("gone".parse().unwrap(), Digest::from_key(b"a-key-that-was-revoked"))
+        .grant(grant.clone())
+        .kind("admin".to_owned())
+        .revoked_at(SystemTime::now())
+        .build();
+    let store = store_of([record("clerk", KEY, grant), admin, revoked], Directory::default());
+    let app = routes().guard(Authz::from_store(store)).unwrap();
+    for path in ["/shops/{}/prices", "/plain/{}"] {
+        for (method, shop, key, status, body) in [
+            ("GET", "de", "", 200, "anybody"),
+            ("GET", "ch", "", 200, "anybody"),
+            ("POST", "de", "", 200, "anybody"),
+            ("PURGE", "de", "", 405, ""),
+            ("GET", "de", "an-admin-key-of-the-shop", 200, "admin"),
+            ("GET", "ch", "an-admin-key-of-the-shop", 403, ""),
+            ("POST", "de", "an-admin-key-of-the-shop", 403, ""),
+            ("GET", "de", KEY, 403, ""),
+            ("GET", "de", "short", 401, ""),
+            ("GET", "de", "nobodys-key-that-looks-fine", 401, ""),
+            ("GET", "de", "a-key-that-was-revoked", 401, ""),
+        ] {
+            let path = path.replace("{}", shop);
+            let (got, text) = ask(&app, method, &path, key).await;
+            assert_eq!(got, status, "{method} {path} {key:?}: {text}");
+            assert!(body.is_empty() || text == body, "{method} {path} {key:?}: {text}");
+        }
+        // Another scheme, an empty header and two credentials are credentials.
+        let path = path.replace("{}", "de");
+        for headers in [&["Basic dTpw"][..], &[""], &["Bearer a", "Bearer b"]] {
+            let mut request = Request::get(&path).body(Body::empty()).unwrap();
+            for line in headers {
+                request.headers_mut().append("authorization", line.parse().unwrap());
+            }
+            assert_eq!(app.clone().oneshot(request).await.unwrap().status(), 401, "{headers:?}");
+        }
+    }
+    let closed = Request::get("/shops/de/prices").header("x-closed", "1").body(Body::empty()).unwrap();
+    assert_eq!(app.clone().oneshot(closed).await.unwrap().status(), 403);
+    // What an outer layer has put in the principal's place is not taken for the caller.
+    let mut forged = Request::get("/plain/de").body(Body::empty()).unwrap();
+    let forged_record = KeyRecord::builder("forged".parse().unwrap(), Digest::from_key(b"x")).build();
+    forged.extensions_mut().insert(Principal::new(forged_record.into(), Directory::default(), ClientAddress::UNKNOWN));
+    let response = app.clone().oneshot(forged).await.unwrap();
+    assert_eq!(axum::body::to_bytes(response.into_body(), 100).await.unwrap(), "anybody");
+    // A policy file says it, too, and the layers alone agree.
+    let plain = GuardedRouter::<()>::new().route("/plain/{shop}", rule(), any(who)).policy().unwrap();
+    let text = plain.export().unwrap();
+    assert!(text.contains("\"optional\": true"), "{text}");
+    let read = Policy::parse(&text, "policy.json").unwrap();
+    let (store, read) = (store_of([record("clerk", KEY, Grant::default())], Directory::default()), Arc::new(read));
+    let layers = Router::new()
+        .route("/plain/{shop}", any(who))
+        .layer(RequireLayer::new(Arc::clone(&read)))
+        .layer(AuthenticateLayer::new(store.clone()).with_public_routes(Arc::clone(&read)));
+    let whole = Router::new().route("/plain/{shop}", any(who)).layer(Authz::new(store, read));
+    for (key, status) in [("", 200), (KEY, 403), ("nobodys-key-that-looks-fine", 401)] {
+        assert_eq!(ask(&layers, "GET", "/plain/de", key).await.0, status, "{key}");
+        assert_eq!(ask(&whole, "GET", "/plain/de", key).await.0, status, "{key}");
     }
 }

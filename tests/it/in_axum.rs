@@ -363,3 +363,25 @@ async fn a_mocked_connection_counts_where_there_is_no_real_one() {
         assert_eq!(app.clone().oneshot(request).await.unwrap().status(), status, "{mock:?} {real:?}");
     }
 }
+
+/// A refusal for want of a rule names the route that axum has matched, so that whoever forgot a prefix sees it in the log.
+#[tokio::test]
+async fn a_route_without_a_rule_names_itself() {
+    let policy = Policy::builder()
+        .route("/orders", Rule::authenticated())
+        .method_route(http::Method::GET, "/api/products", Rule::authenticated())
+        .build()
+        .unwrap();
+    let inner = Router::new().route("/orders", get(async || "")).route("/products", any(async || ""));
+    let app = Router::new().nest("/api", inner).layer(Authz::new(store(clerk()), policy));
+    for (method, path, status, route) in [
+        ("GET", "/api/orders", 404, Some("/api/orders")),
+        ("POST", "/api/products", 405, Some("/api/products")),
+        ("GET", "/nowhere", 404, None),
+    ] {
+        let request = Request::builder().method(method).uri(path).header("authorization", format!("Bearer {KEY}"));
+        let response = app.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(response.status(), status, "{method} {path}");
+        assert_eq!(response.extensions().get::<Denial>().unwrap().route(), route, "{method} {path}");
+    }
+}

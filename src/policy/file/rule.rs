@@ -76,7 +76,7 @@ fn read_action(mut fields: Fields<'_>, known: &Known<'_>) -> Result<RouteAction,
     }
     // A public route enforces nothing, so reject fields that suggest otherwise. False says as much as an absent field.
     const PUBLIC: &str = "the route is public: no key is looked at, and nothing demanded";
-    for field in ["unscoped", "require_networks", "concealed"] {
+    for field in ["unscoped", "require_networks", "concealed", "optional"] {
         if fields.take_or_default(field)? {
             return Err(ConfigError::new(PUBLIC).at(field));
         }
