@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     dimension::Dimension,
     error::ConfigError,
+    ids::Ids,
     json::{Id, Object},
-    key::Ids,
 };
 
 /// Which company a shop belongs to, and which shop a shop country belongs to.

@@ -4,7 +4,8 @@ use crate::{
     denial::Cause,
     dimension::Dimension,
     directory::{Difference, Directory},
-    key::{Grant, Ids, Restriction},
+    ids::Ids,
+    key::{Grant, Restriction},
 };
 
 /// Whether the grant allows this entity. This is the only place that combines restrictions with the hierarchy of

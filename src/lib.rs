@@ -27,6 +27,7 @@ mod error;
 mod gate;
 mod head;
 mod https;
+mod ids;
 mod json;
 mod key;
 #[cfg(any(feature = "file", feature = "sqlite"))]
@@ -61,9 +62,10 @@ pub use crate::{
     gate::{Authenticate, AuthenticateLayer},
     head::Head,
     https::{HttpsOnly, SecureConnection},
+    ids::Ids,
     key::{
-        Access, Alphabet, ApiKey, Digest, Grant, GrantBuilder, Ids, KeyFile, KeyFormat, KeyId, KeyRecord,
-        KeyRecordBuilder, Network, Networks, Permission, Restriction, Status, StructuredFormat,
+        Access, Alphabet, ApiKey, Digest, Grant, GrantBuilder, KeyFile, KeyFormat, KeyId, KeyRecord, KeyRecordBuilder,
+        Network, Networks, Permission, Restriction, Status, StructuredFormat,
     },
     policy::{Audit, Difference, Explanation, Finding, Policy, PolicyBuilder, Rule},
     principal::{Filter, Principal, Scope},

@@ -1,17 +1,22 @@
 //! The gate: extracts the credential, looks its digest up, checks its status, and enforces the policy. 401, or 503 if the
 //! store cannot answer.
 //!
-//! `decide` holds the decisions, as pure functions; `apply` carries them out on the request; `service` and `future` run
-//! both in one sequence, for answers of the store that are there and for those that come later:
+//! `decide` holds the decisions, as functions that change nothing; `apply` carries them out on the request; `service` and
+//! `future` run both, for answers of the store that are there and for those that come later:
 //!
 //! 1. Extract the credential, hash it, and mark its headers as sensitive (`apply::extract_credential`). An error counts
-//!    only if the route is not public.
-//! 2. Run the pre-check, and match the route (`decide::first_step`). A public route is admitted here.
-//! 3. Look the digest up.
-//! 4. Check the status of the record and its tenant, remove the credential if that is configured, evaluate the policy, and
-//!    insert the principal (`apply::admit`).
+//!    only if the route demands a key.
+//! 2. Run the pre-check, and match the route (`decide::find_target`). A request for a public route is admitted here, and one
+//!    without a credential where the rule says that the key is optional.
+//! 3. Look the digest up. Keys in memory are judged where they stand (`apply::decide`), so that only an admitted request
+//!    counts references up; other stores hand out a record (`apply::admit_found`), and so does a store in memory if code of
+//!    the user's own looks for the principal before the handler does.
+//! 4. Check the tenant and the status of the record, and evaluate the policy (`decide::judge`). Remove the credential if
+//!    that is configured, and insert the principal.
 //! 5. Call the inner service. Afterwards check that the key is still live and that the handler has met its obligations
 //!    (`in_flight::finish_response`).
+//!
+//! Refusals that say nothing of the key are copies of one that was rendered before (`ready`).
 //!
 //! # What an allowed request costs
 //! In instructions beside the bare service, for the request of `benches/instructions.rs` (callgrind; see
@@ -19,26 +24,24 @@
 //!
 //! | part | instructions |
 //! |---|--:|
-//! | the rule: permission, networks, the shop of the path (140), shop and company lists with the directory (540) | 980 |
-//! | the route: six segments of a path, compared with the pieces of a pattern | 520 |
-//! | the credential: found and marked in one pass over the headers, parsed | 400 |
+//! | the rule: permission, networks, the shop of the path, shop and company lists with the directory | 900 |
+//! | the route: six segments of a path, compared with the pieces of a pattern | 420 |
+//! | the credential: found and marked in one pass over the headers, parsed | 430 |
 //! | the look-up, with its snapshot, and the comparison of the digests | 180 |
-//! | the clean path | 150 |
-//! | all else: the principal, its place in the extensions, the watch, moves of request and response | 1,420 |
+//! | the clean path | 160 |
+//! | all else: the principal, its place in the extensions, the watch, moves of request and response | 1,550 |
 //! | SHA-256 of the key, where the processor has no instructions for it | 3,440 |
 //!
-//! The parts were counted when their sum was 3,650; now it is 3,921. Added since: the directory of the record's moment
-//! goes with the principal, obligations that may be empty, parameters that are compared with what the handler sees, a
-//! deadline for every look-up, and sources that are more than a header each.
-//!
-//! Instructions are not time. Among the rest are eight atomic operations (the record twice, the configuration and the
-//! store once each, up and down), for each of which a processor stops: a tenth of the time, together. Moves of a request
-//! or a response, each of which waits for what was written last, are another. A neighbour on the same core makes all of
+//! Instructions are not time. Among the rest are ten atomic operations (the record twice, the configuration twice and the
+//! directory once, up and down), for each of which a processor stops: a sixth of the time, together. Moves of what was just
+//! written, in pieces that are smaller than those that it is read in, are another: so the decision fills in by reference what
+//! its caller keeps, and what it was made of is borrowed. A neighbour on the same core makes all of
 //! it slower by half, and SHA-256 by nothing: what is read and run does not fit beside the neighbour's.
 //!
 //! Tried and dropped, as no faster: a single loop for the clean path; segments of a path cut out and compared in one go;
 //! polling not inlined; an `ArcSwap` for each part of the keys (two atomic operations for each look, where a snapshot that
-//! a thread keeps has none).
+//! a thread keeps has none); the decision inlined into `call`, or `call` into its caller (up to a tenth slower); the hash by
+//! the library's one-shot function (a quarter slower than one block that is padded here).
 //!
 //! Worth it: names and segments compared by their first and last eight bytes and not by `memcmp`; what is only said in
 //! explanations not even named while requests are served; the hash beginning first, as the processor goes on to route

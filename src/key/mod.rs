@@ -31,7 +31,7 @@ pub use self::{
     network::{Network, Networks},
     permission::{Access, Permission},
     record::{KeyRecord, KeyRecordBuilder},
-    restriction::{Ids, Restriction},
+    restriction::Restriction,
     status::Status,
 };
 pub(crate) use self::{
