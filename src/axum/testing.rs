@@ -1,11 +1,109 @@
-//! Assertions for tests of applications: every route has a rule, and every route is guarded.
+//! For tests of applications: every route has a rule, every route is guarded; and keys, principals and requests in one line.
 
 use std::{fmt::Debug, future::poll_fn};
 
-use http::{Method, Request, Response};
+use futures::FutureExt as _;
+use http::{HeaderValue, Method, Request, Response, header::AUTHORIZATION};
 use tower::Service;
 
-use crate::{denial::Denial, head::Head, policy::Policy, reject::HandlerDenial};
+use crate::{
+    client_address::ClientAddress,
+    denial::Denial,
+    directory::Directory,
+    head::Head,
+    key::{ApiKey, Digest, Grant, KeyRecord},
+    policy::Policy,
+    principal::Principal,
+    reject::HandlerDenial,
+    store::{KeyAdmin as _, MemoryStore, NewKey},
+};
+
+/// Returns a store with one key of this grant, and the key. More keys, of other kinds, are issued as in any store.
+///
+/// # Example
+/// ```
+/// # futures::executor::block_on(async {
+/// use axum::routing::get;
+/// use tower::ServiceExt as _;
+/// use tower_authz::{
+///     Authz, Grant, GuardedRouter, Rule,
+///     testing::{key_with, request_with},
+/// };
+///
+/// let (store, key) = key_with(Grant::builder().read("products").build()?);
+/// let app = GuardedRouter::new()
+///     .route("/products", Rule::resource("products").unscoped(), get(|| async { "products" }))
+///     .guard(Authz::from_store(store))?;
+///
+/// let response = app.clone().oneshot(request_with(&key, "GET", "/products")).await?;
+/// assert_eq!(response.status(), 200);
+/// let response = app.oneshot(request_with(&key, "POST", "/products")).await?;
+/// assert_eq!(response.status(), 403);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
+///
+/// # Panics
+/// Panics if the system has no random numbers.
+#[must_use]
+#[track_caller]
+pub fn key_with(grant: Grant) -> (MemoryStore, ApiKey) {
+    let store = MemoryStore::new();
+    // A store in memory answers at once.
+    let issued = store.as_actor("test").issue(NewKey::new("test", grant)).now_or_never();
+    match issued {
+        Some(Ok(issued)) => (store, issued.api_key),
+        issued => unreachable_key(&issued.map(|issued| issued.map(drop))),
+    }
+}
+
+#[track_caller]
+#[allow(clippy::panic, reason = "a test that cannot go on should stop")]
+fn unreachable_key(outcome: &dyn Debug) -> ! {
+    panic!("no key was issued: {outcome:?}")
+}
+
+/// Returns the principal of a key with this grant, for handlers that are called without layers. Its id is `test`, nothing is
+/// known of its address, and it is always live.
+///
+/// # Example
+/// ```
+/// use tower_authz::{Denial, Dimension, Grant, Principal, testing::principal_with};
+///
+/// fn ship(principal: &Principal, shop: &str) -> Result<(), Denial> {
+///     principal.require(Dimension::SHOP, shop)
+/// }
+///
+/// let principal = principal_with(Grant::builder().only(Dimension::SHOP, ["de"]).build()?);
+/// assert!(ship(&principal, "de").is_ok() && ship(&principal, "ch").is_err());
+/// # Ok::<(), tower_authz::ConfigError>(())
+/// ```
+#[must_use]
+#[track_caller]
+pub fn principal_with(grant: Grant) -> Principal {
+    match "test".parse() {
+        Ok(id) => {
+            let record = KeyRecord::builder(id, Digest::from_key(b"test")).grant(grant).build();
+            Principal::new(record.into(), Directory::default(), ClientAddress::UNKNOWN)
+        }
+        Err(error) => unreachable_key(&error),
+    }
+}
+
+/// Returns a request with this key as a bearer token, without a body: see [`key_with`].
+///
+/// # Panics
+/// Panics if the method or the URI is malformed, or the key no text for a header.
+#[must_use]
+#[track_caller]
+#[allow(clippy::expect_used, reason = "a test that cannot go on should stop")]
+pub fn request_with(key: &ApiKey, method: &str, uri: &str) -> Request<axum::body::Body> {
+    let mut credential =
+        HeaderValue::try_from(format!("Bearer {}", key.expose())).expect("a key of visible characters");
+    credential.set_sensitive(true);
+    let request = Request::builder().method(method).uri(uri).header("host", "localhost");
+    request.header(AUTHORIZATION, credential).body(axum::body::Body::empty()).expect("a method and a URI")
+}
 
 /// Asserts that every route of an axum router has a rule, and every rule a route.
 ///
