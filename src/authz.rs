@@ -61,6 +61,8 @@ use crate::{
 #[must_use = "a layer does nothing until it is applied"]
 pub struct Authz<R = Problem> {
     pre_check: PreCheck,
+    /// Whether the policy is that of a router which this will be given to.
+    awaits_router: bool,
     authenticate: AuthenticateLayer<R>,
 }
 
@@ -118,7 +120,7 @@ impl Authz {
     /// # Ok::<(), tower_authz::ConfigError>(())
     /// ```
     pub fn from_store(store: impl KeyStore) -> Self {
-        Self::assemble(store, Arc::new(Policy::default()), false)
+        Self { awaits_router: true, ..Self::assemble(store, Arc::new(Policy::default()), false) }
     }
 
     fn assemble(store: impl KeyStore, policy: Arc<Policy>, disagrees: bool) -> Self {
@@ -132,7 +134,7 @@ impl Authz {
         };
         let authenticate = AuthenticateLayer::new(store).with_pre_check(pre_check.clone());
         let authenticate = if policy.finishes_in_flight() { authenticate.finish_in_flight() } else { authenticate };
-        Self { authenticate: authenticate.enforce(policy), pre_check }
+        Self { authenticate: authenticate.enforce(policy), pre_check, awaits_router: false }
     }
 }
 
@@ -143,7 +145,7 @@ impl<R: Clone> Authz<R> {
         self
     }
 
-    /// Takes the credential headers out of the request before the checks of the policy and the handler see it.
+    /// Takes the credential headers out of the request before checks of your own and the handler see it.
     pub fn remove_credential(mut self) -> Self {
         self.authenticate = self.authenticate.remove_credential();
         self
@@ -198,7 +200,7 @@ impl<R: Clone> Authz<R> {
     /// The same settings for the policy of the router that is wrapped.
     #[cfg(feature = "axum")]
     pub(crate) fn for_own_router(mut self, policy: Policy) -> Result<Self, ConfigError> {
-        if self.pre_check.policy.patterns().next().is_some() {
+        if !self.awaits_router {
             return Err(ConfigError::new(
                 "the rules of a GuardedRouter are those of its routes, and this Authz has a policy of its own: make it with \
                  Authz::from_store",
@@ -237,13 +239,15 @@ impl<R: Clone> Authz<R> {
 
     /// The dialect of all denials. Default: [`Problem`].
     pub fn with_rejection<R2>(self, reject: R2) -> Authz<R2> {
-        Authz { pre_check: self.pre_check, authenticate: self.authenticate.with_rejection(reject) }
+        let Self { pre_check, awaits_router, authenticate } = self;
+        Authz { pre_check, awaits_router, authenticate: authenticate.with_rejection(reject) }
     }
 }
 
 impl<R> Clone for Authz<R> {
     fn clone(&self) -> Self {
-        Self { pre_check: self.pre_check.clone(), authenticate: self.authenticate.clone() }
+        let Self { pre_check, awaits_router, authenticate } = self;
+        Self { pre_check: pre_check.clone(), awaits_router: *awaits_router, authenticate: authenticate.clone() }
     }
 }
 

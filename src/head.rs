@@ -102,7 +102,8 @@ impl<'a> Head<'a> {
         self.method
     }
 
-    /// The URI as it arrived, also inside nested routers that strip a prefix.
+    /// The URI as it arrived, also inside nested routers that strip a prefix. In a [`GuardedRouter`](crate::GuardedRouter) it is
+    /// the one that this router gets: what a router around it has stripped is gone.
     #[must_use]
     pub const fn uri(&self) -> &'a Uri {
         self.uri

@@ -29,8 +29,8 @@ use crate::{
 /// An axum router whose routes are added together with their rules, and the gate around it.
 ///
 /// A route without a rule does not compile. The policy is made of the same list as the router, so that the two cannot
-/// disagree, and [`guard`](Self::guard) puts the gate outside of the router, past which nothing can be added or merged: a
-/// request is refused before axum routes it, and an admitted one costs less than with a layer inside.
+/// disagree, and [`guard`](Self::guard) puts the gate outside of the router, so that no route gets in past it: a request is
+/// refused before axum routes it, and an admitted one costs less than with a layer inside.
 ///
 /// Use a [`Policy`] and an [`Authz`] layer instead where a router is there already, or is made elsewhere.
 ///
@@ -105,7 +105,7 @@ pub struct GuardedRouter<S = ()> {
 pub struct RouteRules(Vec<(Option<Method>, Option<Rule>)>);
 
 impl RouteRules {
-    /// No rule yet. A method that gets none is refused with 405.
+    /// No rule yet, which is an error of [`GuardedRouter::guard`]. Once there is one, methods without are refused with 405.
     pub fn new() -> Self {
         Self::default()
     }
@@ -170,6 +170,9 @@ impl<S: Clone + Send + Sync + 'static> GuardedRouter<S> {
 
     /// Adds a service for everything under a prefix, and for the prefix itself, with one rule: files, say, or another
     /// application. The service sees paths without the prefix.
+    ///
+    /// Such a service may decode the path that it gets. So a path that is another route when it is decoded is refused with
+    /// 404: where `/assets/private` has a rule of its own, `/assets/%70rivate` is nothing under `/assets`.
     ///
     /// # Panics
     /// As `axum::Router::nest_service`: if the prefix is `/`, or overlaps with another route.
@@ -262,6 +265,9 @@ impl<S: Clone + Send + Sync + 'static> GuardedRouter<S> {
     }
 
     /// The same, for requests that match a route only, and not for the fallback.
+    ///
+    /// # Panics
+    /// As `axum::Router::route_layer`: if there are no routes yet.
     #[track_caller]
     pub fn route_layer<L>(self, layer: L) -> Self
     where
@@ -279,13 +285,19 @@ impl<S: Clone + Send + Sync + 'static> GuardedRouter<S> {
         GuardedRouter { policy: self.policy, router: self.router.with_state(state) }
     }
 
-    /// Changes what holds for the whole policy: [`allow_preflight`](PolicyBuilder::allow_preflight),
-    /// [`finish_in_flight`](PolicyBuilder::finish_in_flight).
-    pub fn with_policy(self, change: impl FnOnce(PolicyBuilder) -> PolicyBuilder) -> Self {
-        Self { policy: change(self.policy), router: self.router }
+    /// Lets preflight requests of CORS through without a key: see [`PolicyBuilder::allow_preflight`]. Better wrap the gate in
+    /// the CORS layer, by [`Guarded::layer`].
+    pub fn allow_preflight(self) -> Self {
+        Self { policy: self.policy.allow_preflight(), router: self.router }
     }
 
-    /// The policy that the routes make: for [`explain`](Policy::explain), an export, or a review.
+    /// Lets requests in flight run to their end when their key is revoked: see [`PolicyBuilder::finish_in_flight`].
+    pub fn finish_in_flight(self) -> Self {
+        Self { policy: self.policy.finish_in_flight(), router: self.router }
+    }
+
+    /// The policy that the routes make: for [`explain`](Policy::explain), an export, or a review. Of paths that only the
+    /// fallback serves an explanation says that no rule covers them, as it knows no router.
     ///
     /// # Errors
     /// As [`PolicyBuilder::build`].
@@ -294,6 +306,11 @@ impl<S: Clone + Send + Sync + 'static> GuardedRouter<S> {
     }
 
     fn ruled(self, pattern: &str, RouteRules(rules): RouteRules) -> Self {
+        if rules.is_empty() {
+            // A rule for a wider pattern, or for the fallback, would decide.
+            let error = ConfigError::new("it has no rule").at(format_args!("pattern {pattern:?}"));
+            return Self { policy: self.policy.fail(error), router: self.router };
+        }
         let policy = rules.into_iter().fold(self.policy, |policy, rule| match rule {
             (None, Some(rule)) => policy.route(pattern, rule),
             (None, None) => policy.public(pattern),
@@ -306,9 +323,10 @@ impl<S: Clone + Send + Sync + 'static> GuardedRouter<S> {
 
 /// The three patterns that axum adds for a service under a prefix.
 fn tree_patterns(prefix: &str) -> Vec<String> {
+    let rest = if prefix.contains("{rest}") { "{*the_rest}" } else { "{*rest}" };
     match prefix.strip_suffix('/') {
-        Some(bare) => vec![prefix.to_owned(), format!("{bare}/{{*rest}}")],
-        None => vec![prefix.to_owned(), format!("{prefix}/"), format!("{prefix}/{{*rest}}")],
+        Some(bare) => vec![prefix.to_owned(), format!("{bare}/{rest}")],
+        None => vec![prefix.to_owned(), format!("{prefix}/"), format!("{prefix}/{rest}")],
     }
 }
 
@@ -323,7 +341,8 @@ impl GuardedRouter {
         R: Reject<Body> + Clone,
     {
         let policy = self.policy.build()?;
-        Ok(Guarded(authz.for_own_router(policy)?.layer(self.router)))
+        // With the state, as axum would otherwise build each handler anew for each request.
+        Ok(Guarded(authz.for_own_router(policy)?.layer(self.router.with_state(()))))
     }
 }
 
@@ -356,11 +375,6 @@ impl<T> Guarded<T> {
     /// Wraps the gate: the layer sees every request before it is decided, and every refusal.
     pub fn layer<L: Layer<T>>(self, layer: L) -> Guarded<L::Service> {
         Guarded(layer.layer(self.0))
-    }
-
-    /// The service alone.
-    pub fn into_inner(self) -> T {
-        self.0
     }
 
     /// What `axum::serve` takes, without the address of the peer: every key that is bound to networks is refused then.

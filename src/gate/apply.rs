@@ -64,8 +64,8 @@ impl<R> Config<R> {
 }
 
 impl<R: Send + Sync + 'static> Shard<R> {
-    /// Decides about a request, and prepares it for the handler if it is admitted. It is returned if the store has to be
-    /// waited for; then [`admit_found`](Self::admit_found) decides.
+    /// Decides about a request, and prepares it for the handler if it is admitted. Where the store has to be waited for, it
+    /// returns what is not decided yet; then [`admit_found`](Self::admit_found) decides.
     ///
     /// `in_flight` is filled in where it stands: a value that is moved right after it was written stalls the processor.
     #[inline(never)]

@@ -106,7 +106,9 @@ impl<R> Config<R> {
             return Err(denial);
         }
         if let Some(Caller { record, .. }) = caller {
-            telemetry::allowed(record.id().as_str(), || head.route().unwrap_or_else(|| head.path()));
+            telemetry::allowed(record.id().as_str(), || {
+                route.pattern().or_else(|| head.route()).unwrap_or_else(|| head.path())
+            });
         }
         Ok(admitted)
     }

@@ -1,7 +1,7 @@
 //! The gate: extracts the credential, looks its digest up, checks its status, and enforces the policy. 401, or 503 if the
 //! store cannot answer.
 //!
-//! `decide` holds the decisions, as functions that change nothing; `apply` carries them out on the request; `service` and
+//! `decide` holds the decisions, as functions that change nothing but the time of the last use; `apply` carries them out on the request; `service` and
 //! `future` run both, for answers of the store that are there and for those that come later:
 //!
 //! 1. Extract the credential, hash it, and mark its headers as sensitive (`apply::extract_credential`). An error counts

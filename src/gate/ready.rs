@@ -102,7 +102,10 @@ impl ReadyRefusals {
             return response;
         }
         let response = config.refuse(constant.cause().into(), form);
-        if let (Some(slot), Some(denial)) = (slot, response.extensions().get::<Denial>()) {
+        if let (Some(slot), Some(denial)) = (slot, response.extensions().get::<Denial>())
+            && slot.get().is_none()
+            && config.reject.constant_body(denial).is_some()
+        {
             let (status, headers) = (response.status(), response.headers().clone());
             // Another thread may have been first, with the same response.
             let _ = slot.set(Ready { body: TypeId::of::<B>(), status, headers, denial: denial.clone() });

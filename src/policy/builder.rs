@@ -67,6 +67,13 @@ impl PolicyBuilder {
         self.set_fallback(RouteAction::Public)
     }
 
+    /// Has [`build`](Self::build) fail.
+    #[cfg(feature = "axum")]
+    pub(crate) fn fail(mut self, error: ConfigError) -> Self {
+        self.error.get_or_insert(error);
+        self
+    }
+
     fn set_fallback(mut self, action: RouteAction) -> Self {
         if self.fallback.replace(action).is_some() {
             self.error.get_or_insert(ConfigError::new("fallback: it has two rules"));
@@ -135,7 +142,8 @@ impl PolicyBuilder {
     }
 
     /// Adds the routes of another policy, and its fallback. A route that both have is an error of [`build`](Self::build),
-    /// unless they say something of different methods.
+    /// unless they say something of different methods. What the other says of preflight requests and of requests in flight is
+    /// dropped, as by [`nest`](Self::nest).
     pub fn merge(mut self, mut other: Self) -> Self {
         if let Some(action) = other.fallback.take() {
             self = self.set_fallback(action);

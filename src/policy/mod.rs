@@ -140,7 +140,7 @@ impl Policy {
     }
 
     /// The entry for a raw path. A path that matches another route after decoding is refused: the server may decode it
-    /// before it routes. The router of the policy itself does not, but its fallback may.
+    /// before it routes. The router of the policy itself does not, but what serves a whole tree or the fallback may.
     fn by_path(
         &self,
         path: &str,
@@ -148,13 +148,19 @@ impl Policy {
         owns_router: bool,
     ) -> Result<Option<&RouteEntry>, Ambiguous> {
         let index = self.tree.find(path, params);
-        if holds(path, b'%') && !(owns_router && index.is_some()) {
+        let entry = |index: Option<usize>| index.and_then(|index| self.entries.get(index));
+        if holds(path, b'%') {
             let decoded = percent_decode_str(path).decode_utf8().map_err(|_| Ambiguous)?;
-            if self.tree.find(&decoded, &mut PathParams::default()) != index {
+            let other = self.tree.find(&decoded, &mut PathParams::default());
+            let is_ambiguous = match entry(index) {
+                Some(known) if owns_router => known.pattern.is_wildcard() && other.is_some_and(|it| Some(it) != index),
+                _ => other != index,
+            };
+            if is_ambiguous {
                 return Err(Ambiguous);
             }
         }
-        Ok(index.and_then(|index| self.entries.get(index)))
+        Ok(entry(index))
     }
 
     /// A preflight request of CORS, where such are let through: `OPTIONS` with one `Origin` and one
@@ -288,6 +294,14 @@ impl RouteMatch<'_> {
     /// Whether a request without a credential is admitted, but one with a credential has to meet a rule.
     pub(crate) fn is_optional(&self) -> bool {
         matches!(self, Self::Rule { action: RouteAction::Rule(rule), .. } if rule.is_optional())
+    }
+
+    /// The pattern of the rule.
+    pub(crate) fn pattern(&self) -> Option<&str> {
+        match self {
+            Self::Rule { pattern, .. } => pattern.map(Pattern::as_str),
+            _ => None,
+        }
     }
 
     fn evaluate(&self, head: &Head<'_>, caller: Option<Caller<'_>>) -> Result<Option<Obligation>, Denial> {

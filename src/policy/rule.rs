@@ -188,6 +188,10 @@ impl Rule {
     /// made of them, though the method must be one that the rule knows, and checks of your own are run. A credential that
     /// is there must be valid, and its key must meet the whole rule: a revoked key is 401 here as anywhere.
     ///
+    /// Whether there is a credential is for the [`AuthenticateLayer`](crate::AuthenticateLayer) or [`Authz`](crate::Authz)
+    /// around to tell, which refuses bad ones: a [`RequireLayer`](crate::RequireLayer) with such a rule and nothing around it
+    /// admits everybody as if without a key.
+    ///
     /// What the handler returns without a key is what everybody may see. Where the answer with a key is another, and a cache
     /// may keep the one without, the handler adds `Vary` with the names of the credential headers, or caches give the one
     /// for the other.
@@ -228,7 +232,12 @@ impl Rule {
     /// Rejects a rule that no request can meet. A fallback has no pattern.
     pub(crate) fn validate(&self, pattern: Option<&Pattern>) -> Result<(), ConfigError> {
         for_each_demand!(self, demand => demand.validate(pattern)?);
-        Ok(())
+        match self.optional && self.concealed {
+            true => {
+                Err(ConfigError::new("its rule is optional and concealed, but whoever needs no key knows the route"))
+            }
+            false => Ok(()),
+        }
     }
 
     /// Prepares the rule for the route of this pattern, so that nothing is looked for in it when a request comes.

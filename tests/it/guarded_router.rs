@@ -138,7 +138,7 @@ async fn no_route_answers_without_a_key() {
     let app = routes.guard(Authz::from_store(keys())).unwrap();
     let patterns: Vec<String> = policy.patterns().map(str::to_owned).collect();
     assert_eq!(patterns.len(), 10, "{patterns:?}");
-    assert_guarded_at(&policy, app.into_inner(), patterns).await;
+    assert_guarded_at(&policy, app, patterns).await;
 }
 
 /// A layer of the router sees what was admitted; one around the gate sees refusals, too.
@@ -171,14 +171,21 @@ async fn mistakes_are_told_by_guard() {
         (GuardedRouter::new().route("/a;b", rule(), handler()), "visible ASCII"),
         (GuardedRouter::new().route("/orders", rule().scoped(shop()), handler()), "\"shop\""),
         (GuardedRouter::new().nest("/x", GuardedRouter::new().fallback(rule(), async || "")), "outermost"),
+        (
+            GuardedRouter::new().route("/a", RouteRules::new(), handler()).public_fallback(async || ""),
+            "\"/a\": it has no rule",
+        ),
+        (GuardedRouter::new().tree("/a", RouteRules::new(), handler()).public("/{page}", handler()), "it has no rule"),
+        (GuardedRouter::new().route("/a", rule().optional().concealed(), handler()), "optional and concealed"),
         (GuardedRouter::new().route("/a", RouteRules::new().on("PURGE".parse().unwrap(), rule()), handler()), "PURGE"),
     ] {
         let error = guard(broken).unwrap_err();
         assert!(error.contains(message), "{error}");
     }
-    let policy = Policy::builder().route("/mine", rule()).build().unwrap();
-    let error = GuardedRouter::new().guard(Authz::new(keys(), policy)).unwrap_err().to_string();
-    assert!(error.contains("Authz::from_store"), "{error}");
+    for policy in [Policy::builder().route("/mine", rule()), Policy::builder().fallback(rule())] {
+        let error = GuardedRouter::new().guard(Authz::new(keys(), policy.build().unwrap())).unwrap_err().to_string();
+        assert!(error.contains("Authz::from_store"), "{error}");
+    }
     let project = Dimension::new("project", IdGrammar::Number);
     let slugs = MemoryStore::with_settings(StoreSettings::new().with_dimension(Dimension::named("project")));
     let routes = GuardedRouter::new().route("/projects", Rule::resource("projects").filtered(project), handler());
@@ -307,5 +314,37 @@ async fn a_key_can_be_optional() {
     for (key, status) in [("", 200), (KEY, 403), ("nobodys-key-that-looks-fine", 401)] {
         assert_eq!(ask(&layers, "GET", "/plain/de", key).await.0, status, "{key}");
         assert_eq!(ask(&whole, "GET", "/plain/de", key).await.0, status, "{key}");
+    }
+}
+
+/// What serves a tree may decode the path that it gets, as `ServeDir` does: a tree within it is not reached by another
+/// spelling.
+#[tokio::test]
+async fn no_spelling_reaches_a_tree_through_a_wider_one() {
+    let files = Router::new().fallback(async |uri: http::Uri| {
+        percent_encoding::percent_decode_str(uri.path()).decode_utf8_lossy().into_owned()
+    });
+    let rule = || Rule::resource("products").unscoped();
+    let app = GuardedRouter::new()
+        .public_tree("/assets", files.clone())
+        .tree("/assets/private", rule(), files.clone())
+        .route("/assets/list/{id}", rule(), get(async || "one"))
+        .tree("/{rest}/reports", rule(), files)
+        .guard(Authz::from_store(keys()))
+        .unwrap();
+    for (path, key, status) in [
+        ("/assets/logo.png", "", 200),
+        ("/assets/a%20b.png", "", 200),
+        ("/assets/private/report.pdf", "", 401),
+        ("/assets/private/report.pdf", KEY, 200),
+        ("/assets/%70rivate/report.pdf", "", 401),
+        ("/assets/%70rivate/report.pdf", KEY, 404),
+        ("/assets/privat%65", KEY, 404),
+        ("/assets/%6cist/7", KEY, 404),
+        ("/assets/list/%37", KEY, 200),
+        ("/acme/reports/q1", "", 401),
+        ("/acme/reports/q1", KEY, 200),
+    ] {
+        assert_eq!(ask(&app, "GET", path, key).await.0, status, "{path} {key:?}");
     }
 }

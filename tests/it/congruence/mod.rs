@@ -757,6 +757,8 @@ struct World {
     /// axum matches `/x-{p}` but does not strip it: below such a prefix the text of a `{*rest}` in the handler is
     /// unknown.
     rest_is_uncertain: bool,
+    /// The routes by pattern, where a tree that is another route when its path is decoded must not be reached.
+    trees: Option<matchit::Router<usize>>,
 }
 
 impl World {
@@ -775,7 +777,8 @@ impl World {
             request
         }));
         let (gate_is_inner, rest_is_uncertain) = (!node.gated, gate_prefix.contains("x-{"));
-        Some(Self { places, fallback: case.fallback, bare, whole, log, gate_is_inner, rest_is_uncertain })
+        let fallback = case.fallback;
+        Some(Self { places, fallback, bare, whole, log, gate_is_inner, rest_is_uncertain, trees: None })
     }
 
     fn send(&self, router: &Router, method: &Method, uri: &Uri, key: bool) -> Events {
@@ -801,6 +804,7 @@ impl World {
                 let place = &self.places[run.place];
                 !place.gated
                     || is_clean(uri.path())
+                        && !self.is_another_tree(run.place, uri.path())
                         && match demand(place, &self.places, self.fallback, method, uri.path()) {
                             Demand::Nothing => true,
                             Demand::Decision => key,
@@ -819,6 +823,13 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Whether the route takes whole trees, and the path is another route when it is decoded.
+    fn is_another_tree(&self, place: usize, path: &str) -> bool {
+        let (Some(trees), Some(pattern)) = (&self.trees, &self.places[place].pattern) else { return false };
+        let decoded = percent_encoding::percent_decode_str(path).decode_utf8_lossy();
+        pattern.contains("{*") && trees.at(&decoded).is_ok_and(|found| *found.value != place)
     }
 
     /// Checks that a handler ran only on a clean path, and only by one decision, which was about the same request.

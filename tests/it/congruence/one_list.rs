@@ -81,8 +81,14 @@ impl World {
                 request.extensions().get::<MatchedPath>().map(|route| route.as_str().to_owned());
             request
         }));
-        let fallback = case.fallback;
-        Some(Self { places, fallback, bare, whole, log, gate_is_inner: false, rest_is_uncertain: false })
+        let mut trees = matchit::Router::new();
+        for (number, pattern) in
+            places.iter().enumerate().filter_map(|(number, it)| Some((number, it.pattern.as_ref()?)))
+        {
+            trees.insert(pattern, number).ok()?;
+        }
+        let (fallback, trees) = (case.fallback, Some(trees));
+        Some(Self { places, fallback, bare, whole, log, gate_is_inner: false, rest_is_uncertain: false, trees })
     }
 }
 

@@ -26,7 +26,14 @@ pub fn all() -> Vec<Contender> {
     ]
     .into_iter()
     .chain(ours::refusals())
-    .chain([bare::router(), bare::from_fn(), ours::router(), tower_http::router(), hand_rolled::router()])
+    .chain([
+        bare::router(),
+        bare::from_fn(),
+        ours::router(),
+        ours::one_list(),
+        tower_http::router(),
+        hand_rolled::router(),
+    ])
     .chain(casbin::enforcers())
     .chain([cedar::authorizer(), jwt::decoder(), biscuit::verifier()])
     .collect()

@@ -69,3 +69,11 @@ pub fn router() -> Contender {
     let turn = fresh(app, at_router(&key(KNOWN), PATH), 200);
     Contender::new("axum: tower-authz", &["axum", "tower-authz"], turn).within(ROUTER)
 }
+
+pub fn one_list() -> Contender {
+    let mut app = boxed::<_, Body, _>(ours::one_list(&networks()));
+    answers(&mut app, at_router(&key(UNKNOWN), PATH), 401);
+    answers(&mut app, at_router(&key(KNOWN), FOREIGN_PATH), 403);
+    let turn = fresh(app, at_router(&key(KNOWN), PATH), 200);
+    Contender::new("axum: tower-authz, one list of routes", &["axum", "tower-authz"], turn).within(ROUTER)
+}

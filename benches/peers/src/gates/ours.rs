@@ -2,12 +2,12 @@
 
 use std::net::SocketAddr;
 
-use axum::Router;
+use axum::{Router, routing::get};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tower_authz::{
-    Alphabet, Authz, Dimension, KeyFile, KeyFormat, Policy, Principal, Rule, check::EntityRef, reject::Empty,
-    store::MemoryStore,
+    Alphabet, Authenticate, Authz, Dimension, Guarded, GuardedRouter, KeyFile, KeyFormat, Policy, Principal, Rule,
+    check::EntityRef, reject::Empty, store::MemoryStore,
 };
 
 use super::bare;
@@ -17,9 +17,12 @@ fn keys(networks: &[String]) -> KeyFile {
     KeyFile::parse(&key_file(networks), "keys.json").expect("the key file is well formed")
 }
 
+fn rule() -> Rule {
+    Rule::resource("orders").scoped(EntityRef::from_path(Dimension::SHOP, "shop"))
+}
+
 pub fn policy() -> Policy {
-    let rule = Rule::resource("orders").scoped(EntityRef::from_path(Dimension::SHOP, "shop"));
-    Policy::builder().route(PATTERN, rule).build().expect("the policy is well formed")
+    Policy::builder().route(PATTERN, rule()).build().expect("the policy is well formed")
 }
 
 /// Returns the principal that the gate would create for the caller.
@@ -30,13 +33,16 @@ pub fn principal(networks: &[String], number: usize, peer: SocketAddr) -> Princi
 }
 
 pub fn authz(networks: &[String]) -> Authz<Empty> {
+    Authz::new(store(networks), policy()).with_rejection(Empty)
+}
+
+fn store(networks: &[String]) -> MemoryStore {
     let format = KeyFormat::structured("l64")
         .public_id(Alphabet::LowerAlphanumeric, 8)
         .secret(Alphabet::LowerHex, 32)
         .build()
         .expect("the format is well formed");
-    let store = MemoryStore::from_file(keys(networks), format).expect("the keys are of the format");
-    Authz::new(store, policy()).with_rejection(Empty)
+    MemoryStore::from_file(keys(networks), format).expect("the keys are of the format")
 }
 
 fn key_file(networks: &[String]) -> String {
@@ -62,4 +68,10 @@ fn key_file(networks: &[String]) -> String {
 
 pub fn router(networks: &[String]) -> Router {
     bare().layer(authz(networks))
+}
+
+/// Returns the same application as one list of routes, with the gate outside of the router.
+pub fn one_list(networks: &[String]) -> Guarded<Authenticate<Router, Empty>> {
+    let routes = GuardedRouter::new().route(PATTERN, rule(), get(async || "ok"));
+    routes.guard(Authz::from_store(store(networks)).with_rejection(Empty)).expect("the rule fits its route")
 }
