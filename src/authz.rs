@@ -132,9 +132,8 @@ impl Authz {
             policy: Arc::clone(&policy),
             disagrees,
         };
-        let authenticate = AuthenticateLayer::new(store).with_pre_check(pre_check.clone());
-        let authenticate = if policy.finishes_in_flight() { authenticate.finish_in_flight() } else { authenticate };
-        Self { authenticate: authenticate.enforce(policy), pre_check, awaits_router: false }
+        let authenticate = AuthenticateLayer::new(store).with_pre_check(pre_check.clone()).enforce(policy);
+        Self { authenticate, pre_check, awaits_router: false }
     }
 }
 
@@ -145,7 +144,7 @@ impl<R: Clone> Authz<R> {
         self
     }
 
-    /// Takes the credential headers out of the request before checks of your own and the handler see it.
+    /// Takes the credential headers out of the request before the checks of the policy and the handler see it.
     pub fn remove_credential(mut self) -> Self {
         self.authenticate = self.authenticate.remove_credential();
         self
@@ -211,9 +210,6 @@ impl<R: Clone> Authz<R> {
             return Err(error);
         }
         let policy = Arc::new(policy);
-        if policy.finishes_in_flight() {
-            self.authenticate = self.authenticate.finish_in_flight();
-        }
         self.authenticate = self.authenticate.enforce(Arc::clone(&policy)).own_router();
         Ok(self.with_pre_check(|pre_check| (pre_check.policy, pre_check.disagrees) = (policy, false)))
     }

@@ -59,19 +59,10 @@ impl<'a> Head<'a> {
     pub fn new<B>(request: &'a Request<B>) -> Self {
         let original = matched::uri(request.extensions());
         Self {
-            method: request.method(),
-            inner_uri: request.uri(),
             uri: original.unwrap_or(request.uri()),
-            headers: request.headers(),
-            extensions: request.extensions(),
-            pattern: None,
-            params: None,
             matched: matched::pattern(request.extensions()),
             in_router: original.is_some(),
-            owns_router: false,
-            outer_uri: None,
-            principal: None,
-            now: None,
+            ..Self::of_parts(request.method(), request.uri(), request.headers(), request.extensions())
         }
     }
 
@@ -80,17 +71,27 @@ impl<'a> Head<'a> {
     #[inline]
     pub(crate) fn for_own_router<B>(request: &'a Request<B>) -> Self {
         Self {
-            method: request.method(),
-            inner_uri: request.uri(),
-            uri: request.uri(),
-            headers: request.headers(),
-            extensions: request.extensions(),
+            owns_router: true,
+            outer_uri: matched::uri(request.extensions()),
+            ..Self::of_parts(request.method(), request.uri(), request.headers(), request.extensions())
+        }
+    }
+
+    /// Creates a head that knows nothing of routers, routes and callers.
+    #[inline]
+    const fn of_parts(method: &'a Method, uri: &'a Uri, headers: &'a HeaderMap, extensions: &'a Extensions) -> Self {
+        Self {
+            method,
+            inner_uri: uri,
+            uri,
+            headers,
+            extensions,
             pattern: None,
             params: None,
             matched: None,
             in_router: false,
-            owns_router: true,
-            outer_uri: matched::uri(request.extensions()),
+            owns_router: false,
+            outer_uri: None,
             principal: None,
             now: None,
         }
@@ -183,22 +184,7 @@ impl<'a> Head<'a> {
         extensions: &'a Extensions,
         principal: &'a Principal,
     ) -> Self {
-        let principal = Some(principal);
-        Self {
-            method,
-            inner_uri: uri,
-            uri,
-            headers,
-            extensions,
-            pattern: None,
-            params: None,
-            matched: None,
-            in_router: false,
-            owns_router: false,
-            outer_uri: None,
-            principal,
-            now: None,
-        }
+        Self::of_parts(method, uri, headers, extensions).with_principal(principal)
     }
 
     pub(crate) const fn with_method<'b>(self, method: &'b Method) -> Head<'b>
@@ -262,21 +248,6 @@ impl<'a> Head<'a> {
         start < stripped && stripped < start.saturating_add(part.len())
     }
 
-    /// The same parameter as [`parameter`](Self::parameter), for a rule that knows its position in the pattern.
-    #[inline]
-    pub(crate) fn parameter_at(&self, position: Option<usize>, name: &str) -> Option<Cow<'a, str>> {
-        // Nearly always: the handler sees the path that has arrived, and the pattern was measured in it.
-        if let (true, Some(position), Some(pattern), Some(params)) =
-            (std::ptr::eq(self.inner_uri, self.uri), position, self.pattern, self.params)
-            && params.are_all(pattern.parameters())
-            && let Some(raw) = params.get(self.path(), position)
-            && !holds(raw, b'%')
-        {
-            return Some(Cow::Borrowed(raw));
-        }
-        self.parameter(name)
-    }
-
     /// A parameter of the matched route, percent-decoded once, as the handler sees it.
     ///
     /// Returns `None` if no route is known, if the route has no such parameter, if its value is not UTF-8, or if it is
@@ -286,6 +257,12 @@ impl<'a> Head<'a> {
     /// `OriginalUri` of axum is trusted: middleware that replaces it determines the path that has arrived.
     #[must_use]
     pub fn parameter(&self, name: &str) -> Option<Cow<'a, str>> {
+        self.parameter_at(None, name)
+    }
+
+    /// The same, for a rule that knows the position of the parameter in the pattern of its route.
+    #[inline]
+    pub(crate) fn parameter_at(&self, position: Option<usize>, name: &str) -> Option<Cow<'a, str>> {
         match self.rewriting() {
             Rewriting::Nesting => {}
             // Without a `{*rest}`, pattern and path have the same number of segments, so each parameter has its own
@@ -295,7 +272,7 @@ impl<'a> Head<'a> {
         }
         let raw = match (self.pattern, self.params) {
             (Some(pattern), Some(params)) if params.are_all(pattern.parameters()) => {
-                params.get(self.path(), pattern.position(name)?)
+                params.get(self.path(), position.or_else(|| pattern.position(name))?)
             }
             (Some(pattern), _) => pattern.find(self.path(), name),
             (None, _) => Pattern::find_in(self.matched()?, self.path(), name),

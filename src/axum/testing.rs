@@ -44,23 +44,15 @@ use crate::{
 /// ```
 ///
 /// # Panics
-/// Panics if the system has no random numbers.
+/// Panics if the store refuses the grant, or the system has no random numbers.
 #[must_use]
 #[track_caller]
+#[allow(clippy::expect_used, reason = "a test that cannot go on should stop")]
 pub fn key_with(grant: Grant) -> (MemoryStore, ApiKey) {
     let store = MemoryStore::new();
-    // A store in memory answers at once.
     let issued = store.as_actor("test").issue(NewKey::new("test", grant)).now_or_never();
-    match issued {
-        Some(Ok(issued)) => (store, issued.api_key),
-        issued => unreachable_key(&issued.map(|issued| issued.map(drop))),
-    }
-}
-
-#[track_caller]
-#[allow(clippy::panic, reason = "a test that cannot go on should stop")]
-fn unreachable_key(outcome: &dyn Debug) -> ! {
-    panic!("no key was issued: {outcome:?}")
+    let issued = issued.expect("a store in memory answers at once").expect("a grant that the store can keep");
+    (store, issued.api_key)
 }
 
 /// Returns the principal of a key with this grant, for handlers that are called without layers. Its id is `test`, nothing is
@@ -79,15 +71,10 @@ fn unreachable_key(outcome: &dyn Debug) -> ! {
 /// # Ok::<(), tower_authz::ConfigError>(())
 /// ```
 #[must_use]
-#[track_caller]
+#[allow(clippy::expect_used, reason = "it is an id")]
 pub fn principal_with(grant: Grant) -> Principal {
-    match "test".parse() {
-        Ok(id) => {
-            let record = KeyRecord::builder(id, Digest::from_key(b"test")).grant(grant).build();
-            Principal::new(record.into(), Directory::default(), ClientAddress::UNKNOWN)
-        }
-        Err(error) => unreachable_key(&error),
-    }
+    let record = KeyRecord::builder("test".parse().expect("an id"), Digest::from_key(b"test")).grant(grant).build();
+    Principal::new(record.into(), Directory::default(), ClientAddress::UNKNOWN)
 }
 
 /// Returns a request with this key as a bearer token, without a body: see [`key_with`].

@@ -151,13 +151,17 @@ pub(crate) fn has_wrong_case(method: &Method) -> bool {
 /// The access that a method needs: as the rule maps it, else by its meaning in the standard, else unknown.
 pub(crate) fn access(method: &Method, mapped: &[(Method, Access)]) -> Option<Access> {
     let of = |method: &Method| mapped.iter().rev().find(|(known, _)| known == method).map(|&(_, access)| access);
-    match (of(method), method) {
-        (Some(access), _) => Some(access),
+    if let Some(access) = of(method) {
+        Some(access)
+    } else if let (Some(access), &Method::HEAD) = (of(&Method::GET), method) {
         // Routers serve HEAD with the handler of GET.
-        (None, &Method::HEAD) => of(&Method::GET).or(Some(Access::Read)),
-        (None, &Method::GET | &Method::OPTIONS) => Some(Access::Read),
-        (None, &Method::POST | &Method::PUT | &Method::PATCH | &Method::DELETE) => Some(Access::Write),
-        _ => None,
+        Some(access)
+    } else if READING.contains(method) {
+        Some(Access::Read)
+    } else if WRITING.contains(method) {
+        Some(Access::Write)
+    } else {
+        None
     }
 }
 

@@ -89,7 +89,7 @@ impl<R: Send + Sync + 'static> Shard<R> {
             return credential.map(|_| None);
         };
         in_flight.set_credential(presented);
-        let Some(keys) = self.keys.as_ref().filter(|_| !self.runs_user_code()) else {
+        let Some(keys) = self.keys.as_ref().filter(|_| !self.changes_request_early()) else {
             return match self.store.lookup(&presented.digest).0 {
                 Answer::Ready(found, directory) => {
                     self.admit_found(presented, (found, directory), request, &target, in_flight)?;
@@ -112,9 +112,6 @@ impl<R: Send + Sync + 'static> Shard<R> {
             Ok::<(), Denial>(())
         });
         judged.map_err(no_answer)?.ok_or(Cause::UnknownKey)??;
-        if self.remove_credential {
-            self.sources.remove(request.headers_mut());
-        }
         if let Some((record, directory, now)) = found {
             let mut principal = self.principal((record, directory), now, client, presented);
             if let Some(obligation) = &in_flight.obligation {
@@ -125,8 +122,7 @@ impl<R: Send + Sync + 'static> Shard<R> {
         Ok(None)
     }
 
-    /// Decides about the key that the store has found, also where code of the user's own looks for the principal before
-    /// the handler does.
+    /// Decides about the key that the store has found, also where the request is changed before it is decided.
     pub(super) fn admit_found<B>(
         self: &Arc<Self>,
         presented: &PresentedCredential,
@@ -134,8 +130,8 @@ impl<R: Send + Sync + 'static> Shard<R> {
         request: &mut Request<B>,
         target: &Target<'_>,
         in_flight: &mut InFlight,
-    ) -> Result<(), Denial> {
-        let record = resolve_lookup(found, &presented.digest)?;
+    ) -> Result<(), Refused> {
+        let record = resolve_lookup(found, &presented.digest)?.ok_or(Cause::UnknownKey)?;
         let directory = directory.unwrap_or_else(|| self.store.directory());
         let now = self.now(&record);
         let mut principal =

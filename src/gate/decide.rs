@@ -54,6 +54,11 @@ impl<R> Config<R> {
         self.enforces_policy && self.policy.as_ref().is_some_and(|policy| policy.runs_user_code())
     }
 
+    /// Whether the checks of the policy are to see a request that has lost its credential or got its principal.
+    pub(super) fn changes_request_early(&self) -> bool {
+        self.remove_credential || self.runs_user_code()
+    }
+
     /// Admits the key that the store has found, or denies: by its tenant, by its status at `now`, and by the policy.
     #[inline]
     pub(super) fn judge(

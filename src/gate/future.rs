@@ -112,7 +112,7 @@ where
                     let target = shard.match_route(&shard.head(&request));
                     match shard.admit_found(&undecided.presented, found, &mut request, &target, &mut in_flight) {
                         Ok(()) => State::Forward { future: inner.call(request), in_flight, shard },
-                        Err(denial) => State::Denied { response: Some(in_flight.refuse(&shard, denial)) },
+                        Err(refused) => State::Denied { response: Some(in_flight.refuse_undecided(&shard, refused)) },
                     }
                 }
                 StateProj::Denied { response } => {

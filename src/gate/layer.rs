@@ -129,10 +129,14 @@ impl<R> AuthenticateLayer<R> {
     where
         R: Clone,
     {
-        self.change(|config| (config.policy, config.enforces_policy) = (Some(policy), true))
+        self.change(|config| {
+            config.finish_in_flight |= policy.finishes_in_flight();
+            (config.policy, config.enforces_policy) = (Some(policy), true);
+        })
     }
 
     /// The store.
+    #[cfg(feature = "axum")]
     pub(crate) fn store(&self) -> &dyn KeyStore {
         &*self.0.config.store
     }

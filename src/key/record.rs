@@ -230,9 +230,6 @@ impl KeyRecord {
     /// exactly.
     pub(crate) fn is_turning(&self, now: SystemTime) -> bool {
         const FEW: Duration = Duration::from_secs(3);
-        if self.expires_at.is_none() && self.not_before.is_none() {
-            return false;
-        }
         let apart = |date: SystemTime| date.duration_since(now).unwrap_or_else(|ago| ago.duration());
         [self.expires_at, self.not_before].into_iter().flatten().any(|date| apart(date) <= FEW)
     }

@@ -135,7 +135,7 @@ impl Principal {
     }
 
     fn check_live(&self, found: Found, directory: &Directory) -> Result<(), Denial> {
-        let now = resolve_lookup(found, self.record.digest())?;
+        let now = resolve_lookup(found, self.record.digest())?.ok_or(Cause::UnknownKey)?;
         status(now.status(SystemTime::now()))?;
         let (before, after) = ((self.record.grant(), &self.directory), (now.grant(), directory));
         match self.record.signal_cell().end() {

@@ -129,13 +129,10 @@ impl<S: KeyStore + ?Sized> KeyStore for Arc<S> {
 /// The result of a look-up: the record, or none if no such key was issued.
 pub type Found = Result<Option<Arc<KeyRecord>>, StoreError>;
 
-/// The record that a look-up has found, or why nobody is let in.
-pub(crate) fn resolve_lookup(found: Found, digest: &Digest) -> Result<Arc<KeyRecord>, Denial> {
-    // The digest decides, not the store's word: and it is compared whole, in constant time.
-    found
-        .map(|record| record.filter(|record| record.digest() == digest))
-        .map_err(no_answer)?
-        .ok_or_else(|| Cause::UnknownKey.into())
+/// The record that a look-up has found. The digest decides, not the store's word: and it is compared whole, in constant
+/// time.
+pub(crate) fn resolve_lookup(found: Found, digest: &Digest) -> Result<Option<Arc<KeyRecord>>, Denial> {
+    found.map(|record| record.filter(|record| record.digest() == digest)).map_err(no_answer)
 }
 
 /// A store that cannot answer lets nobody in.

@@ -3,7 +3,6 @@
 use std::{
     cell::RefCell,
     collections::{BTreeSet, HashSet},
-    hash::{BuildHasher as _, RandomState},
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -91,17 +90,24 @@ enum Renewed {
 
 /// The lease, given together with the newest version. It is one statement, so that nobody who is paused holds the lock
 /// against writers; the lease comes after the lock, whose row is then the newest.
-const RENEWAL: &str = "
-    WITH counter AS (SELECT version, oldest FROM authz_counter FOR SHARE),
-    lease AS (
-      INSERT INTO authz_replicas (id, name, applied, lease, lease_until)
-      SELECT $1, $2, $3, $4 * interval '1 microsecond', clock_timestamp() + $4 * interval '1 microsecond' FROM counter
-      ON CONFLICT (id) DO UPDATE SET applied = greatest(authz_replicas.applied, excluded.applied),
-        lease = excluded.lease, lease_until = excluded.lease_until
+///
+/// `lock` is `SHARE`, so that replicas do not wait for each other, except for the first lease of a connection. The server may
+/// be another one, which lacks changes that this replica knows of: then a trigger on `authz_replicas` writes the row of the
+/// counter, and two replicas that share its lock would wait for each other.
+fn renewal(lock: &str) -> String {
+    format!(
+        "WITH counter AS (SELECT version, oldest FROM authz_counter FOR {lock}),
+         lease AS (
+           INSERT INTO authz_replicas (id, name, applied, lease, lease_until)
+           SELECT $1, $2, $3, $4 * interval '1 microsecond', clock_timestamp() + $4 * interval '1 microsecond' FROM counter
+           ON CONFLICT (id) DO UPDATE SET applied = greatest(authz_replicas.applied, excluded.applied),
+             lease = excluded.lease, lease_until = excluded.lease_until
+         )
+         SELECT version, oldest,
+           $3 = 0 OR EXISTS (SELECT 1 FROM authz_audit WHERE number = $3 AND authz_audit.change = $5)
+         FROM counter"
     )
-    SELECT version, oldest,
-      $3 = 0 OR EXISTS (SELECT 1 FROM authz_audit WHERE number = $3 AND authz_audit.change = $5)
-    FROM counter";
+}
 
 /// So many times in a lease it is renewed. It is given up after two thirds: a few renewals may be lost before.
 const RENEWALS: u32 = 6;
@@ -160,10 +166,7 @@ impl Replica {
                 ));
                 is_reported = true;
             }
-            // By chance up to twice as long: replicas that come back in step could lock each other out each time.
-            let pause = (self.lease / 8).min(Duration::from_secs(1));
-            let chance = RandomState::new().hash_one(()) % 1024;
-            tokio::time::sleep(pause + pause * chance as u32 / 1024).await;
+            tokio::time::sleep((self.lease / 8).min(Duration::from_secs(1))).await;
         }
     }
 
@@ -178,12 +181,14 @@ impl Replica {
             // A query that is given up must not keep the database busy.
             let patience = format!("SET statement_timeout = {}", self.lease.as_millis());
             client.batch_execute(&format!("{ISOLATION}; {patience}; LISTEN authz")).await?;
-            client.prepare(RENEWAL).await
+            Ok((client.prepare(&renewal("UPDATE")).await?, client.prepare(&renewal("SHARE")).await?))
         };
         let prepared = tokio::time::timeout(self.lease, prepared).await;
-        let renewal = prepared.map_err(|_| silence())?.map_err(to_store_error)?;
+        let (first, renewal) = prepared.map_err(|_| silence())?.map_err(to_store_error)?;
+        let mut statement = &first;
         loop {
-            let renewed = tokio::time::timeout(self.lease, self.renew(&client, &renewal)).await;
+            let renewed = tokio::time::timeout(self.lease, self.renew(&client, statement)).await;
+            statement = &renewal;
             let Ok(renewed) = renewed else {
                 // Close the connection: a late answer would be taken for that of the next query.
                 self.stride(|stride| stride / 2);
