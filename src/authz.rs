@@ -32,8 +32,8 @@ use crate::{
 /// router's fallback, outside of it, would answer otherwise than a refusal, and tell which routes exist.
 ///
 /// # Deployment
-/// * **TrustedProxies**: without [`with_trusted_proxies`](Self::with_trusted_proxies) the client is the connection's other end. Behind a
-///   proxy that is the proxy.
+/// * **Proxies**: without [`with_trusted_proxies`](Self::with_trusted_proxies) the client is the connection's other end.
+///   Behind a proxy that is the proxy.
 /// * **CORS**: browsers send preflight requests without credentials; put the CORS layer outside.
 /// * **Caches**: an answer to a key in another header than `Authorization` is kept from caches that many share:
 ///   see [`Sources`]. A refusal is kept by none.

@@ -10,7 +10,7 @@ use rustix::time::{ClockId, clock_gettime};
 /// A replacement for the system clock.
 pub(crate) type Clock = dyn Fn() -> SystemTime + Send + Sync;
 
-/// The time of day in whole seconds, late by one of them at most, for a quarter of the price.
+/// The time of day in whole seconds, late by one of them and a tick of the kernel at most, for a quarter of the price.
 pub(crate) fn coarse() -> SystemTime {
     #[cfg(target_os = "linux")]
     {

@@ -8,7 +8,6 @@ use percent_encoding::percent_decode_str;
 use crate::{
     bytes::holds,
     client_address::ClientAddress,
-    clock,
     principal::Principal,
     route::{
         PathParams, Pattern,
@@ -103,8 +102,8 @@ impl<'a> Head<'a> {
         self.method
     }
 
-    /// The URI as it arrived, also inside nested routers that strip a prefix. In a [`GuardedRouter`](crate::GuardedRouter) it is
-    /// the one that this router gets: what a router around it has stripped is gone.
+    /// The URI as it arrived, also inside nested routers that strip a prefix. In a [`GuardedRouter`](crate::GuardedRouter)
+    /// it is the one that this router gets: what a router around it has stripped is gone.
     #[must_use]
     pub const fn uri(&self) -> &'a Uri {
         self.uri
@@ -146,7 +145,8 @@ impl<'a> Head<'a> {
     /// The time that the gate decides by, for checks of your own such as office hours: in a rule of [`Authz`](crate::Authz)
     /// the time by which the key was found to be active; in [`Policy::explain`](crate::Policy::explain) the time that was
     /// asked about. A [clock](crate::AuthenticateLayer::with_clock) of a test holds for pre-checks and for layers further
-    /// inside, too. Everywhere else it is the time of the system. It may be up to one second late.
+    /// inside, too. Everywhere else it is the time of the system. That of the gate may be late by a second and a tick of the
+    /// kernel.
     ///
     /// # Example
     /// ```
@@ -162,7 +162,7 @@ impl<'a> Head<'a> {
     /// ```
     #[must_use]
     pub fn now(&self) -> SystemTime {
-        self.now.or_else(|| self.principal()?.gate_time()).unwrap_or_else(clock::coarse)
+        self.now.or_else(|| self.principal()?.gate_time()).unwrap_or_else(SystemTime::now)
     }
 
     /// The pattern of the matched route, such as `/shops/{shop}`.

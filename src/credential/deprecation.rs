@@ -28,14 +28,18 @@ impl Notice {
 
     /// Keeps the answer of a handler from whoever asks a shared cache without the key.
     pub(crate) fn keep_from_caches(&self, headers: &mut HeaderMap) {
-        let Some(vary) = &self.vary else { return };
-        // `*` says all there is to say, and a cache may know it only where nothing stands beside it.
-        let all =
-            |line: &HeaderValue| line.as_bytes().split(|byte| *byte == b',').any(|name| name.trim_ascii() == b"*");
-        if !headers.get_all(VARY).iter().any(all) {
-            headers.append(VARY, vary.clone());
-        }
+        let Some(names) = &self.vary else { return };
+        vary(headers, names);
         headers.entry(CACHE_CONTROL).or_insert(PRIVATE);
+    }
+}
+
+/// Tells caches that the answer is another with other values of these headers.
+pub(crate) fn vary(headers: &mut HeaderMap, names: &HeaderValue) {
+    // `*` says all there is to say, and a cache may know it only where nothing stands beside it.
+    let all = |line: &HeaderValue| line.as_bytes().split(|byte| *byte == b',').any(|name| name.trim_ascii() == b"*");
+    if !headers.get_all(VARY).iter().any(all) {
+        headers.append(VARY, names.clone());
     }
 }
 

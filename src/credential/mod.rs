@@ -4,7 +4,10 @@ mod deprecation;
 mod source;
 mod sources;
 
-pub(crate) use self::{deprecation::Notice, sources::Credential};
+pub(crate) use self::{
+    deprecation::{Notice, vary},
+    sources::Credential,
+};
 pub use self::{
     source::{FindCredential, Source},
     sources::Sources,

@@ -42,6 +42,8 @@ pub struct Sources {
     list: Vec<Source>,
     /// One bit for each length that the name of a source has: most headers are of another.
     lengths: u64,
+    /// The names of all headers that may hold a key.
+    names: HeaderValue,
 }
 
 /// The bit of a length; long ones share theirs.
@@ -111,6 +113,11 @@ impl Sources {
         self.list.iter().enumerate().find(|(_, source)| source.header == *name)
     }
 
+    /// The value of `Vary` where the answer is another with a key than without.
+    pub(crate) const fn names(&self) -> &HeaderValue {
+        &self.names
+    }
+
     /// The headers for the response to a bad credential.
     pub(crate) fn notice(&self, headers: &HeaderMap) -> Option<&Arc<Notice>> {
         let is_present = |source: &&Source| match source.is_whole_header() {
@@ -167,18 +174,19 @@ impl<const N: usize> From<[Source; N]> for Sources {
 impl From<Vec<Source>> for Sources {
     fn from(mut sources: Vec<Source>) -> Self {
         let lengths = sources.iter().fold(0, |lengths, source| lengths | bit(source.header.as_str().len()));
-        let vary = names_unknown_to_caches(&sources);
+        let vary = names_of(sources.iter().filter(|source| source.is_unknown_to_caches()));
         for source in sources.iter_mut().filter(|source| source.is_unknown_to_caches()) {
             Arc::make_mut(source.notice.get_or_insert_default()).vary = Some(vary.clone());
         }
-        Self { list: sources, lengths }
+        Self { names: names_of(&sources), list: sources, lengths }
     }
 }
 
-/// All of them, for a request that has none of these headers must not get the answer to one that has.
-fn names_unknown_to_caches(sources: &[Source]) -> HeaderValue {
+/// The value of `Vary` with the headers of all these sources, for a request that has none of them must not get the answer to
+/// one that has.
+fn names_of<'a>(sources: impl IntoIterator<Item = &'a Source>) -> HeaderValue {
     let mut names: Vec<&str> = Vec::new();
-    for source in sources.iter().filter(|source| source.is_unknown_to_caches()) {
+    for source in sources {
         let name = source.header.as_str();
         if !names.contains(&name) {
             names.push(name);

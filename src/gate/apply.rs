@@ -78,8 +78,9 @@ impl<R: Send + Sync + 'static> Shard<R> {
         let credential = self.extract_credential(request);
         let head = self.head(request);
         let target = self.find_target(&head)?;
+        in_flight.is_optional = target.is_optional();
         let is_anonymous = || matches!(credential, Err(Refused::Constant(Constant::Missing)));
-        if target.is_public() || (target.is_optional() && is_anonymous()) {
+        if target.is_public() || (in_flight.is_optional && is_anonymous()) {
             self.admit_public(request, &target, in_flight)?;
             return Ok(None);
         }

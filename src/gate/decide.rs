@@ -1,5 +1,5 @@
-//! The decision about a request: from its head, its credential, and what the store knows of the key. It changes nothing, except
-//! that it notes when a key was used.
+//! The decision about a request: from its head, its credential, and what the store knows of the key. It changes nothing,
+//! except that it notes when a key was used.
 
 use std::time::SystemTime;
 

@@ -6,7 +6,7 @@ use http::{Request, Response};
 
 use crate::{
     body,
-    credential::Notice,
+    credential::{self, Notice},
     denial::{self, Cause, Denial, Form},
     gate::{apply::PresentedCredential, config::Config, ready::Refused, sharded::Shard},
     key::{EndReason, KeyRecord, RevocationWatch},
@@ -22,6 +22,8 @@ pub(super) struct InFlight {
     pub(super) obligation: Option<Obligation>,
     pub(super) notice: Option<Arc<Notice>>,
     bearer: bool,
+    /// Whether the handler answers requests without a key, too.
+    pub(super) is_optional: bool,
     form: Form,
 }
 
@@ -29,7 +31,8 @@ impl InFlight {
     /// Nothing is known yet but the form of the response.
     #[inline]
     pub(super) fn new<B>(request: &Request<B>) -> Self {
-        Self { watch: None, obligation: None, notice: None, bearer: false, form: Form::from_request(request) }
+        let form = Form::from_request(request);
+        Self { watch: None, obligation: None, notice: None, bearer: false, is_optional: false, form }
     }
 
     pub(super) fn set_credential(&mut self, presented: &PresentedCredential) {
@@ -99,6 +102,9 @@ impl InFlight {
         }
         if !config.finish_in_flight {
             body::end_stream(response, &mut self.watch);
+        }
+        if self.is_optional {
+            credential::vary(response.headers_mut(), config.sources.names());
         }
         if let Some(notice) = &self.notice {
             notice.write(response.headers_mut());

@@ -111,7 +111,8 @@ impl<R> AuthenticateLayer<R> {
         self.change(|config| config.inserts_principal = false)
     }
 
-    /// Requires no key on the routes that the policy declares public. Requests in flight may finish after a revocation
+    /// Requires no key on the routes that the policy declares public, nor of requests without a credential where its rule is
+    /// [`optional`](crate::Rule::optional). Requests in flight may finish after a revocation
     /// if the policy says so.
     pub fn with_public_routes(self, policy: Arc<Policy>) -> Self
     where

@@ -1,18 +1,18 @@
 //! The gate: extracts the credential, looks its digest up, checks its status, and enforces the policy. 401, or 503 if the
 //! store cannot answer.
 //!
-//! `decide` holds the decisions, as functions that change nothing but the time of the last use; `apply` carries them out on the request; `service` and
-//! `future` run both, for answers of the store that are there and for those that come later:
+//! `decide` holds the decisions, as functions that change nothing but the time of the last use; `apply` carries them out
+//! on the request; `service` and `future` run both, for answers of the store that are there and for those that come later:
 //!
 //! 1. Extract the credential, hash it, and mark its headers as sensitive (`apply::extract_credential`). An error counts
 //!    only if the route demands a key.
 //! 2. Run the pre-check, and match the route (`decide::find_target`). A request for a public route is admitted here, and one
 //!    without a credential where the rule says that the key is optional.
 //! 3. Look the digest up. Keys in memory are judged where they stand (`apply::decide`), so that only an admitted request
-//!    counts references up; other stores hand out a record (`apply::admit_found`), and so does a store in memory if code of
-//!    the user's own looks for the principal before the handler does.
-//! 4. Check the tenant and the status of the record, and evaluate the policy (`decide::judge`). Remove the credential if
-//!    that is configured, and insert the principal.
+//!    counts references up; other stores hand out a record (`apply::admit_found`), and so does a store in memory if the
+//!    request has to be changed before the policy is evaluated: the credential is removed then, and a principal inserted
+//!    that code of the user's own may look for.
+//! 4. Check the tenant and the status of the record, and evaluate the policy (`decide::judge`). Insert the principal.
 //! 5. Call the inner service. Afterwards check that the key is still live and that the handler has met its obligations
 //!    (`in_flight::finish_response`).
 //!

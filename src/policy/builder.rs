@@ -151,7 +151,7 @@ impl PolicyBuilder {
         self.nest("", other)
     }
 
-    pub(super) fn add(mut self, pattern: &str, method: Option<Method>, action: RouteAction) -> Self {
+    pub(crate) fn add(mut self, pattern: &str, method: Option<Method>, action: RouteAction) -> Self {
         if let Err(error) = self.try_add(pattern, method, action) {
             self.error.get_or_insert(error);
         }
@@ -258,21 +258,6 @@ impl PolicyBuilder {
             finish_in_flight: self.finish_in_flight,
             shadow: None,
         })
-    }
-}
-
-impl RouteEntry {
-    /// Validates its rules, and prepares them for requests.
-    fn compile(&mut self) -> Result<(), ConfigError> {
-        let pattern = &self.pattern;
-        for action in self.methods.iter_mut().map(|(_, action)| action).chain(&mut self.any) {
-            if let RouteAction::Rule(rule) = action {
-                let at = |error: ConfigError| error.at(format_args!("pattern {:?}", pattern.as_str()));
-                rule.validate(Some(pattern)).map_err(at)?;
-                rule.compile(pattern);
-            }
-        }
-        Ok(())
     }
 }
 

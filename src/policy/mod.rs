@@ -2,8 +2,10 @@
 
 mod audit;
 mod builder;
+mod entry;
 mod explain;
 mod file;
+mod route_match;
 mod rule;
 mod shadow;
 
@@ -15,6 +17,7 @@ use http::{
 };
 use percent_encoding::percent_decode_str;
 
+use self::entry::RouteEntry;
 pub use self::{
     audit::Audit,
     builder::PolicyBuilder,
@@ -22,16 +25,15 @@ pub use self::{
     rule::Rule,
     shadow::Difference,
 };
-
+pub(crate) use self::{entry::RouteAction, route_match::RouteMatch};
 use crate::{
     bytes::holds,
-    check::{self, Check, Findings},
+    check::{self, Check},
     clean_path::CleanPath,
-    denial::{Cause, Context, Denial},
+    denial::{Cause, Denial},
     head::Head,
-    name::Name,
     principal::{Caller, Obligation, Principal},
-    route::{PathParams, Pattern, RouteTree, matched::Rewriting},
+    route::{PathParams, RouteTree, matched::Rewriting},
 };
 
 /// The rules of an application: which route demands what. A route without a rule is refused.
@@ -72,20 +74,6 @@ pub struct Policy {
     /// Whether a rule runs user code on requests.
     runs_user_code: bool,
     shadow: Option<shadow::Shadow>,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) struct RouteEntry {
-    pattern: Pattern,
-    /// Actions for single methods; they take precedence over `any`.
-    methods: Vec<(Method, RouteAction)>,
-    any: Option<RouteAction>,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) enum RouteAction {
-    Public,
-    Rule(Rule),
 }
 
 /// Every rule with the pattern of its route, or a name for the fallback.
@@ -278,90 +266,6 @@ impl Policy {
 /// The path matches another route after decoding.
 struct Ambiguous;
 
-/// The route that a request matches. It is not a denial yet: a missing or invalid key is reported first.
-pub(crate) enum RouteMatch<'p> {
-    Preflight,
-    Rule { action: &'p RouteAction, pattern: Option<&'p Pattern> },
-    NoRoute,
-    NoMethod(&'p RouteEntry),
-}
-
-impl RouteMatch<'_> {
-    pub(crate) const fn is_public(&self) -> bool {
-        matches!(self, Self::Preflight | Self::Rule { action: RouteAction::Public, .. })
-    }
-
-    /// Whether a request without a credential is admitted, but one with a credential has to meet a rule.
-    pub(crate) fn is_optional(&self) -> bool {
-        matches!(self, Self::Rule { action: RouteAction::Rule(rule), .. } if rule.is_optional())
-    }
-
-    /// The pattern of the rule.
-    pub(crate) fn pattern(&self) -> Option<&str> {
-        match self {
-            Self::Rule { pattern, .. } => pattern.map(Pattern::as_str),
-            _ => None,
-        }
-    }
-
-    fn evaluate(&self, head: &Head<'_>, caller: Option<Caller<'_>>) -> Result<Option<Obligation>, Denial> {
-        match self {
-            Self::Preflight => Ok(None),
-            Self::Rule { action, pattern } => action.evaluate(head, caller).map_err(|denial| {
-                let route = pattern.map(Pattern::name);
-                denial.in_context(Context { route, ..Context::default() })
-            }),
-            Self::NoRoute | Self::NoMethod(_) => {
-                let denial =
-                    Denial::from(self.cause()).in_context(Context { route: self.route(head), ..Context::default() });
-                match self {
-                    // A 405 reveals the methods that have a rule, so it is concealed where they are.
-                    Self::NoMethod(entry) if entry.is_concealed() => Err(denial.concealed()),
-                    _ => Err(denial),
-                }
-            }
-        }
-    }
-
-    /// The route that has no rule for the request, for the log: that of the policy, or the one that axum has matched.
-    fn route(&self, head: &Head<'_>) -> Option<Name> {
-        match self {
-            Self::NoMethod(entry) => Some(entry.pattern.name()),
-            _ => head.matched().map(|route| Name::from(route.to_owned())),
-        }
-    }
-
-    /// Why there is no rule.
-    fn cause(&self) -> Cause {
-        match self {
-            Self::NoMethod(entry) => {
-                let names: Vec<&str> = entry.methods.iter().map(|(method, _)| method.as_str()).collect();
-                Cause::MethodNotAllowed { allow: names.join(", ").into() }
-            }
-            _ => Cause::NoRule,
-        }
-    }
-}
-
-impl RouteEntry {
-    /// The actions for single methods, then the one for all others.
-    fn actions(&self) -> impl Iterator<Item = (Option<&Method>, &RouteAction)> {
-        let methods = self.methods.iter().map(|(method, action)| (Some(method), action));
-        methods.chain(self.any.iter().map(|action| (None, action)))
-    }
-
-    /// Whether a rule for any of its methods is concealed.
-    fn is_concealed(&self) -> bool {
-        self.actions().any(|(_, action)| action.is_concealed())
-    }
-
-    fn action(&self, method: &Method) -> Option<&RouteAction> {
-        let of = |wanted: &Method| self.methods.iter().find(|(known, _)| known == wanted).map(|(_, action)| action);
-        // Routers serve HEAD with the handler of GET, so the rule of GET holds for it.
-        of(method).or_else(|| (*method == Method::HEAD).then(|| of(&Method::GET))?).or(self.any.as_ref())
-    }
-}
-
 impl Check for Policy {
     fn check(&self, head: &Head<'_>) -> Result<(), Denial> {
         check::without_obligation(self.evaluate(head)?)
@@ -375,38 +279,5 @@ impl Check for Policy {
             head,
             head.principal().map(Principal::caller),
         )
-    }
-}
-
-impl RouteAction {
-    const fn rule(&self) -> Option<&Rule> {
-        match self {
-            Self::Rule(rule) => Some(rule),
-            Self::Public => None,
-        }
-    }
-
-    fn is_concealed(&self) -> bool {
-        self.rule().is_some_and(Rule::is_concealed)
-    }
-
-    fn evaluate(&self, head: &Head<'_>, caller: Option<Caller<'_>>) -> Result<Option<Obligation>, Denial> {
-        match self {
-            Self::Rule(rule) => rule.evaluate_for(head, caller),
-            Self::Public if check::access(head.method(), &[]).is_some() => Ok(None),
-            Self::Public => Err(Cause::MethodNotAllowed { allow: check::allowed_methods(&[]) }.into()),
-        }
-    }
-
-    /// Evaluates every check for an explanation, which also records those that pass.
-    fn evaluate_all(&self, head: &Head<'_>, caller: Caller<'_>, findings: &mut impl Findings) {
-        match self {
-            Self::Rule(rule) => rule.evaluate_all(head, caller, findings),
-            Self::Public => {
-                if let Err(denial) = self.evaluate(head, Some(caller)) {
-                    denial.causes().for_each(|cause| findings.record(|| "method".to_owned(), Err(cause.clone())));
-                }
-            }
-        }
     }
 }

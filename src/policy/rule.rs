@@ -192,9 +192,8 @@ impl Rule {
     /// around to tell, which refuses bad ones: a [`RequireLayer`](crate::RequireLayer) with such a rule and nothing around it
     /// admits everybody as if without a key.
     ///
-    /// What the handler returns without a key is what everybody may see. Where the answer with a key is another, and a cache
-    /// may keep the one without, the handler adds `Vary` with the names of the credential headers, or caches give the one
-    /// for the other.
+    /// What the handler returns without a key is what everybody may see. Every answer of the route carries `Vary` with the
+    /// names of all credential headers, so that no cache gives the answer to a request with a key to one without.
     ///
     /// # Example
     /// ```

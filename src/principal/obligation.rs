@@ -23,8 +23,8 @@ pub(crate) enum Handling {
     Deferred,
 }
 
-/// The checks that a rule leaves to the handler: to filter by a [`Scope`](crate::Scope), or to ask for entities that it finds. It
-/// may leave none.
+/// The checks that a rule leaves to the handler: to filter by a [`Scope`](crate::Scope), or to ask for entities that it
+/// finds. It may leave none.
 ///
 /// A successful response of a handler that has not done so is turned into a 500, so that a forgotten
 /// check cannot leak.

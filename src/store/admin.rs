@@ -18,8 +18,8 @@ use crate::{
 /// The life of a key: issue, list, show, rename, change, rotate, revoke, delete, and who did it.
 ///
 /// Methods that read are here; methods that change something are on the [`Actor`] that [`as_actor`](Self::as_actor)
-/// gives, so that every change names the person or program that made it. All of it is the same for every store of this crate. Every change is
-/// in force when its future is done, not some time later, and leaves an [`AuditRecord`] that is
+/// gives, so that every change names the person or program that made it. All of it is the same for every store of this
+/// crate. Every change is in force when its future is done, not some time later, and leaves an [`AuditRecord`] that is
 /// written together with it.
 ///
 /// # Example

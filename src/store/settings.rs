@@ -64,8 +64,8 @@ impl StoreSettings {
         self
     }
 
-    /// Sets which entity belongs to which. A directory that is given declares a hierarchy even if it is empty; [`Directory::default`] takes
-    /// the declaration back.
+    /// Sets which entity belongs to which. A directory that is given declares a hierarchy even if it is empty;
+    /// [`Directory::default`] takes the declaration back.
     pub fn with_directory(mut self, directory: Directory) -> Self {
         self.directory = directory;
         self

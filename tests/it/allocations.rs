@@ -7,7 +7,9 @@ use std::{
 
 use http::{Request, Response};
 use tower::{Layer as _, Service, service_fn};
-use tower_authz::{Authz, Dimension, Directory, Grant, PeerAddress, Policy, Rule, check::EntityRef, reject::Empty};
+use tower_authz::{
+    Authz, Dimension, Directory, Grant, Head, PeerAddress, Policy, Rule, check::EntityRef, reject::Empty,
+};
 
 use crate::support::{KEY, record, store_of};
 
@@ -85,12 +87,19 @@ fn an_allowed_request_costs_one_allocation_and_a_refused_one_few() {
     let policy = Policy::builder().route("/shops/{shop}/countries/{country}/orders/{id}", rule).build().unwrap();
     let authz = Authz::new(store_of([record("k", KEY, grant)], directory), policy).with_rejection(Empty);
     let mut silent = authz.clone().without_principal().layer(bare());
+    let checked =
+        Policy::builder().route("/{*rest}", Rule::authenticated().check(|_: &Head<'_>| Ok(()))).build().unwrap();
+    let mut checked = Authz::new(store_of([], Directory::default()), checked).with_rejection(Empty).layer(bare());
     let mut guarded = authz.layer(bare());
     let path = "/shops/de/countries/at/orders/7";
     // The first request initializes thread-local state, so it is not counted.
     cost(&mut guarded, request(KEY, path));
     assert_eq!(cost(&mut silent, request(KEY, path)), cost(&mut bare(), request(KEY, path)), "none, without principal");
     let (_, without) = cost(&mut bare(), request(KEY, path));
+    // Whatever the way to the store.
+    cost(&mut checked, request("another-key-altogether", path));
+    let (status, with) = cost(&mut checked, request("another-key-altogether", path));
+    assert_eq!((status, with - without), (401, 5 + usize::from(cfg!(feature = "metrics"))));
     for (what, key, path, status, beyond) in [
         ("allowed", KEY, path, 200, 1),
         ("unknown key", "another-key-altogether", path, 401, 5),

@@ -14,14 +14,14 @@ use http_body_util::{BodyExt as _, Full};
 use tower::{Layer as _, ServiceBuilder, ServiceExt as _, util::BoxCloneSyncService};
 use tower_authz::{
     Access, ApiKey, AuthenticateLayer, Authz, Cause, ClientAddress, Denial, Digest, Dimension, Directory, Grant, Head,
-    KeyRecord, KeyRecordBuilder, PeerAddress, Permission, Policy, Principal, RequireLayer, Rule, Source, Sources,
-    TenantHosts,
+    KeyFormat, KeyRecord, KeyRecordBuilder, PeerAddress, Permission, Policy, Principal, RequireLayer, Rule, Source,
+    Sources, TenantHosts,
     check::{EntityRef, Kind, Origin, RestrictedNetworks},
     reject::Empty,
-    store::MemoryStore,
+    store::{KeyStore, Lookup, MemoryStore},
 };
 
-use crate::support::{Handler, KEY, get, products_reader, send, store, store_of};
+use crate::support::{Handler, KEY, find, get, products_reader, send, store, store_of};
 
 /// Returns a store with one key of each status.
 fn keys() -> MemoryStore {
@@ -705,5 +705,37 @@ async fn a_raised_denial_is_said_in_full_by_one_service_and_by_two() {
         assert!(response.headers()["www-authenticate"].to_str().unwrap().contains("insufficient_scope"));
         assert_eq!(response.extensions().get::<Denial>().unwrap().key_id().unwrap().as_str(), "test-key");
         assert!(response.into_body().collect().await.unwrap().to_bytes().is_empty());
+    }
+}
+
+/// A credential that is removed is gone before the rule looks for an entity, wherever the keys are.
+#[tokio::test]
+async fn a_removed_credential_is_no_entity() {
+    let header = || http::HeaderName::from_static("x-api-key");
+    let keys = || store(Grant::builder().read("products").only("shop", [KEY]).build().unwrap());
+    let rule = || Rule::resource("products").scoped(EntityRef::from_header(Dimension::SHOP, header()));
+    let policy = || Policy::builder().route("/products", rule()).build().unwrap();
+    let asked = || Request::get("/products").header(header(), KEY).body(Full::<Bytes>::default()).unwrap();
+    let (memory, other) = (Authz::new(keys(), policy()), Authz::new(Yielding(keys()), policy()));
+    for (authz, status) in [
+        (memory.clone(), 200),
+        (other.clone(), 200),
+        (memory.remove_credential(), 400),
+        (other.remove_credential(), 400),
+    ] {
+        assert_eq!(send(authz.layer(Handler::default()), asked()).await.0, status);
+    }
+}
+
+/// A store that answers later.
+struct Yielding(MemoryStore);
+
+impl KeyStore for Yielding {
+    fn lookup(&self, digest: &Digest) -> Lookup {
+        Lookup::pending(find(&self.0, digest))
+    }
+
+    fn format(&self) -> KeyFormat {
+        self.0.format()
     }
 }

@@ -292,6 +292,10 @@ async fn a_key_can_be_optional() {
             assert_eq!(app.clone().oneshot(request).await.unwrap().status(), 401, "{headers:?}");
         }
     }
+    // A cache tells the answer with a key from the one without.
+    let response = app.clone().oneshot(Request::get("/plain/de").body(Body::empty()).unwrap()).await.unwrap();
+    assert_eq!(response.headers()["vary"], "authorization, x-api-key, x-access-token");
+    assert_eq!(response.headers().get("cache-control"), None);
     let closed = Request::get("/shops/de/prices").header("x-closed", "1").body(Body::empty()).unwrap();
     assert_eq!(app.clone().oneshot(closed).await.unwrap().status(), 403);
     // What an outer layer has put in the principal's place is not taken for the caller.

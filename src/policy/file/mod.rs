@@ -35,8 +35,8 @@ use crate::{
 /// A rule has a `path`, a `method` unless it is for all that have no rule of their own, and exactly one of
 /// `"public": true`, `"resource": ".."` and `"authenticated": true`. The rest is what a [`Rule`](crate::Rule) says
 /// by the same name: `methods`, `kind`, `scoped` (to a `dimension`, by `path` or `header`), `filtered`, `deferred`,
-/// `unscoped_for`, `unscoped`, `require_networks`, `origin` (`exact` or `normalized`), `concealed`, `optional`. A false says as
-/// much as nothing; null is an error.
+/// `unscoped_for`, `unscoped`, `require_networks`, `origin` (`exact` or `normalized`), `concealed`, `optional`.
+/// A false says as much as nothing; null is an error.
 ///
 /// Code cannot be written. It is shown, so that a review sees it come and go: `"function": true` in place of what a
 /// [`EntityRef::from_fn`](crate::check::EntityRef::from_fn) looks at, `checks` for the number of

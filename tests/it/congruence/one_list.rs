@@ -93,14 +93,7 @@ impl World {
 }
 
 fn check_one_list(case: &Case, reached: &mut Reached) -> TestCaseResult {
-    let Some(world) = World::of_one_list(case, false) else { return Ok(()) };
-    for Ask { method, target } in &case.asks {
-        let Some(uri) = world.uri(target) else { continue };
-        world
-            .check(method, &uri, reached)
-            .map_err(|what| TestCaseError::fail(format!("{method} {uri:?} of {:?}: {what}", world.places)))?;
-    }
-    Ok(())
+    World::of_one_list(case, false).map_or(Ok(()), |world| check_world(&world, case, reached))
 }
 
 proptest! {

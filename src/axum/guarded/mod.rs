@@ -1,29 +1,28 @@
 //! One list of routes: each with its rule and its handlers.
 
-use std::{
-    convert::Infallible,
-    fmt,
-    task::{Context, Poll},
-};
+mod rules;
+mod service;
+
+use std::{convert::Infallible, fmt};
 
 use axum::{
     Router,
     body::Body,
-    extract::{Request, connect_info::IntoMakeServiceWithConnectInfo},
+    extract::Request,
     handler::Handler,
     response::IntoResponse,
     routing::{MethodRouter, Route},
 };
-use http::Method;
 use tower::Service;
 use tower_layer::Layer;
 
+pub use self::{rules::RouteRules, service::Guarded};
 use crate::{
     authz::Authz,
     error::ConfigError,
     gate::Authenticate,
     policy::{Policy, PolicyBuilder, Rule},
-    reject::{Problem, Reject},
+    reject::Reject,
 };
 
 /// An axum router whose routes are added together with their rules, and the gate around it.
@@ -85,56 +84,6 @@ pub struct GuardedRouter<S = ()> {
     router: Router<S>,
 }
 
-/// The rules of one route: the same for every method, or one for each.
-///
-/// # Example
-/// ```
-/// use axum::routing::get;
-/// use http::Method;
-/// use tower_authz::{GuardedRouter, Rule, RouteRules};
-///
-/// let rules = RouteRules::new()
-///     .on(Method::GET, Rule::authenticated().unscoped())
-///     .on(Method::POST, Rule::resource("orders").kind("admin").unscoped());
-/// let orders = GuardedRouter::<()>::new()
-///     .route("/orders", rules, get(|| async { "orders" }).post(|| async { "created" }));
-/// # drop(orders);
-/// ```
-#[derive(Clone, Debug, Default)]
-#[must_use = "rules do nothing until they are given to a route"]
-pub struct RouteRules(Vec<(Option<Method>, Option<Rule>)>);
-
-impl RouteRules {
-    /// No rule yet, which is an error of [`GuardedRouter::guard`]. Once there is one, methods without are refused with 405.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// The rule for one method. That for `GET` holds for `HEAD` too, unless `HEAD` has its own.
-    pub fn on(mut self, method: Method, rule: Rule) -> Self {
-        self.0.push((Some(method), Some(rule)));
-        self
-    }
-
-    /// Lets anyone call the route by this method: no key is looked at.
-    pub fn public_on(mut self, method: Method) -> Self {
-        self.0.push((Some(method), None));
-        self
-    }
-
-    /// The rule for all methods that have none of their own.
-    pub fn otherwise(mut self, rule: Rule) -> Self {
-        self.0.push((None, Some(rule)));
-        self
-    }
-}
-
-impl From<Rule> for RouteRules {
-    fn from(rule: Rule) -> Self {
-        Self::new().otherwise(rule)
-    }
-}
-
 impl<S: Clone + Send + Sync + 'static> Default for GuardedRouter<S> {
     fn default() -> Self {
         Self::new()
@@ -165,7 +114,7 @@ impl<S: Clone + Send + Sync + 'static> GuardedRouter<S> {
     /// As [`route`](Self::route).
     #[track_caller]
     pub fn public(self, pattern: &str, handlers: MethodRouter<S>) -> Self {
-        Self { policy: self.policy.public(pattern), router: self.router.route(pattern, handlers) }
+        self.route(pattern, RouteRules::public(), handlers)
     }
 
     /// Adds a service for everything under a prefix, and for the prefix itself, with one rule: files, say, or another
@@ -208,8 +157,7 @@ impl<S: Clone + Send + Sync + 'static> GuardedRouter<S> {
         T::Response: IntoResponse,
         T::Future: Send + 'static,
     {
-        let policy = tree_patterns(prefix).into_iter().fold(self.policy, |policy, pattern| policy.public(&pattern));
-        Self { policy, router: self.router.nest_service(prefix, service) }
+        self.tree(prefix, RouteRules::public(), service)
     }
 
     /// Adds the routes of another guarded router under a prefix, which may have parameters: their rules can name them.
@@ -311,13 +259,8 @@ impl<S: Clone + Send + Sync + 'static> GuardedRouter<S> {
             let error = ConfigError::new("it has no rule").at(format_args!("pattern {pattern:?}"));
             return Self { policy: self.policy.fail(error), router: self.router };
         }
-        let policy = rules.into_iter().fold(self.policy, |policy, rule| match rule {
-            (None, Some(rule)) => policy.route(pattern, rule),
-            (None, None) => policy.public(pattern),
-            (Some(method), Some(rule)) => policy.method_route(method, pattern, rule),
-            (Some(method), None) => policy.method_public(method, pattern),
-        });
-        Self { policy, router: self.router }
+        let add = |policy: PolicyBuilder, (method, action)| policy.add(pattern, method, action);
+        Self { policy: rules.into_iter().fold(self.policy, add), router: self.router }
     }
 }
 
@@ -349,64 +292,5 @@ impl GuardedRouter {
 impl<S> fmt::Debug for GuardedRouter<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("GuardedRouter").field("policy", &self.policy).finish_non_exhaustive()
-    }
-}
-
-/// The gate and the router in it, made by [`GuardedRouter::guard`]: a service to be served, tested, or nested in another
-/// router by `nest_service`.
-///
-/// # Example
-/// ```no_run
-/// use std::net::SocketAddr;
-///
-/// use tower_authz::{Authz, GuardedRouter, store::MemoryStore};
-///
-/// # async fn serve(routes: GuardedRouter) -> Result<(), Box<dyn std::error::Error>> {
-/// let app = routes.guard(Authz::from_store(MemoryStore::new()))?;
-/// let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
-/// axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>()).await?;
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Debug)]
-pub struct Guarded<T = Authenticate<Router, Problem>>(T);
-
-impl<T> Guarded<T> {
-    /// Wraps the gate: the layer sees every request before it is decided, and every refusal.
-    pub fn layer<L: Layer<T>>(self, layer: L) -> Guarded<L::Service> {
-        Guarded(layer.layer(self.0))
-    }
-
-    /// What `axum::serve` takes, without the address of the peer: every key that is bound to networks is refused then.
-    pub fn into_make_service(self) -> axum::routing::IntoMakeService<Self>
-    where
-        Self: Service<Request>,
-    {
-        axum::ServiceExt::<Request>::into_make_service(self)
-    }
-
-    /// What `axum::serve` takes, with the address of the peer: `into_make_service_with_connect_info::<SocketAddr>()`.
-    pub fn into_make_service_with_connect_info<C>(self) -> IntoMakeServiceWithConnectInfo<Self, C>
-    where
-        Self: Service<Request>,
-    {
-        axum::ServiceExt::<Request>::into_make_service_with_connect_info(self)
-    }
-}
-
-impl<T, Q> Service<Q> for Guarded<T>
-where
-    T: Service<Q>,
-{
-    type Response = T::Response;
-    type Error = T::Error;
-    type Future = T::Future;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), T::Error>> {
-        self.0.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Q) -> T::Future {
-        self.0.call(request)
     }
 }

@@ -1,0 +1,73 @@
+use crate::{
+    denial::{Cause, Context, Denial},
+    head::Head,
+    name::Name,
+    policy::{RouteAction, entry::RouteEntry},
+    principal::{Caller, Obligation},
+    route::Pattern,
+};
+
+/// The route that a request matches. It is not a denial yet: a missing or invalid key is reported first.
+pub(crate) enum RouteMatch<'p> {
+    Preflight,
+    Rule { action: &'p RouteAction, pattern: Option<&'p Pattern> },
+    NoRoute,
+    NoMethod(&'p RouteEntry),
+}
+
+impl RouteMatch<'_> {
+    pub(crate) const fn is_public(&self) -> bool {
+        matches!(self, Self::Preflight | Self::Rule { action: RouteAction::Public, .. })
+    }
+
+    /// Whether a request without a credential is admitted, but one with a credential has to meet a rule.
+    pub(crate) fn is_optional(&self) -> bool {
+        matches!(self, Self::Rule { action: RouteAction::Rule(rule), .. } if rule.is_optional())
+    }
+
+    /// The pattern of the rule.
+    pub(crate) fn pattern(&self) -> Option<&str> {
+        match self {
+            Self::Rule { pattern, .. } => pattern.map(Pattern::as_str),
+            _ => None,
+        }
+    }
+
+    pub(super) fn evaluate(&self, head: &Head<'_>, caller: Option<Caller<'_>>) -> Result<Option<Obligation>, Denial> {
+        match self {
+            Self::Preflight => Ok(None),
+            Self::Rule { action, pattern } => action.evaluate(head, caller).map_err(|denial| {
+                let route = pattern.map(Pattern::name);
+                denial.in_context(Context { route, ..Context::default() })
+            }),
+            Self::NoRoute | Self::NoMethod(_) => {
+                let denial =
+                    Denial::from(self.cause()).in_context(Context { route: self.route(head), ..Context::default() });
+                match self {
+                    // A 405 reveals the methods that have a rule, so it is concealed where they are.
+                    Self::NoMethod(entry) if entry.is_concealed() => Err(denial.concealed()),
+                    _ => Err(denial),
+                }
+            }
+        }
+    }
+
+    /// The route that has no rule for the request, for the log: that of the policy, or the one that axum has matched.
+    fn route(&self, head: &Head<'_>) -> Option<Name> {
+        match self {
+            Self::NoMethod(entry) => Some(entry.pattern.name()),
+            _ => head.matched().map(|route| Name::from(route.to_owned())),
+        }
+    }
+
+    /// Why there is no rule.
+    pub(super) fn cause(&self) -> Cause {
+        match self {
+            Self::NoMethod(entry) => {
+                let names: Vec<&str> = entry.methods.iter().map(|(method, _)| method.as_str()).collect();
+                Cause::MethodNotAllowed { allow: names.join(", ").into() }
+            }
+            _ => Cause::NoRule,
+        }
+    }
+}
