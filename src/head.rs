@@ -229,6 +229,7 @@ impl<'a> Head<'a> {
     }
 
     /// Determines how the path was rewritten between its arrival and the handler, as far as this is known here.
+    #[inline]
     pub(crate) fn rewriting(&self) -> Rewriting {
         match std::ptr::eq(self.inner_uri, self.uri) {
             true => Rewriting::Nesting,
@@ -237,6 +238,7 @@ impl<'a> Head<'a> {
     }
 
     /// Whether a nested router has stripped the beginning of this part of the path.
+    #[inline]
     fn is_cut(&self, part: &str) -> bool {
         let (arrived, left) = (self.path(), self.inner_uri.path());
         if arrived.len() == left.len() {
