@@ -22,7 +22,8 @@ use crate::policy::{RouteAction, Rule};
 pub struct RouteRules(pub(super) Vec<(Option<Method>, RouteAction)>);
 
 impl RouteRules {
-    /// No rule yet, which is an error of [`GuardedRouter::guard`]. Once there is one, methods without are refused with 405.
+    /// No rule yet, which is an error of [`GuardedRouter::guard`](crate::GuardedRouter::guard). Once there is one, methods
+    /// without are refused with 405.
     pub fn new() -> Self {
         Self::default()
     }

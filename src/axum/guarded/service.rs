@@ -9,8 +9,8 @@ use tower_layer::Layer;
 
 use crate::{gate::Authenticate, reject::Problem};
 
-/// The gate and the router in it, made by [`GuardedRouter::guard`]: a service to be served, tested, or nested in another
-/// router by `nest_service`.
+/// The gate and the router in it, made by [`GuardedRouter::guard`](crate::GuardedRouter::guard): a service to be served,
+/// tested, or nested in another router by `nest_service`.
 ///
 /// # Example
 /// ```no_run
