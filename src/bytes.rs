@@ -65,12 +65,41 @@ pub(crate) fn every(bytes: &[u8], class: Class) -> bool {
 fn all(bytes: &[u8], accepts: impl Fn(u8) -> bool) -> bool {
     let part = |bytes: &[u8]| bytes.iter().fold(true, |all, &byte| all & accepts(byte));
     if let Some(last) = bytes.last_chunk::<16>() {
-        bytes.as_chunks::<16>().0.iter().fold(part(last), |all, bytes| all & part(bytes))
+        let (chunks, rest) = bytes.as_chunks::<16>();
+        chunks.iter().fold(rest.is_empty() || part(last), |all, bytes| all & part(bytes))
     } else if let (Some(first), Some(last)) = (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
-        part(first) & part(last)
+        part(first) & (bytes.len() == 8 || part(last))
     } else {
         part(bytes)
     }
+}
+
+/// Whether the path begins with a slash, has no empty segment but the last, and consists of `[A-Za-z0-9_-]` otherwise. This
+/// holds for nearly all paths.
+pub(crate) fn is_plain_path(path: &[u8]) -> bool {
+    let (Some((b'/', after)), Some((_, before))) = (path.split_first(), path.split_last()) else { return false };
+    // Check sixteen bytes at a time, with an overlapping last chunk: without branches, the compiler vectorizes this.
+    if let (Some(last_before), Some(last_after)) = (before.last_chunk::<16>(), after.last_chunk::<16>()) {
+        let (before, after) = (before.as_chunks::<16>().0, after.as_chunks::<16>().0);
+        before
+            .iter()
+            .zip(after)
+            .fold(are_plain(last_before, last_after), |all, (before, after)| all & are_plain(before, after))
+    } else {
+        are_plain(before, after)
+    }
+}
+
+/// Whether none of these bytes is of another kind, and none is a slash that follows a slash.
+#[inline]
+fn are_plain(before: &[u8], after: &[u8]) -> bool {
+    let odd = |byte: u8| {
+        let letter = (byte | 0x20).wrapping_sub(b'a') < 26;
+        let digit = byte.wrapping_sub(b'0') < 10;
+        !(letter | digit | (byte == b'/') | (byte == b'-') | (byte == b'_'))
+    };
+    let pairs = before.iter().zip(after);
+    !pairs.fold(false, |any, (&before, &byte)| any | odd(byte) | ((before == b'/') & (byte == b'/')))
 }
 
 #[cfg(test)]

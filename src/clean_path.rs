@@ -1,4 +1,5 @@
 use crate::{
+    bytes::is_plain_path,
     check::Check,
     denial::{Cause, Denial},
     head::Head,
@@ -70,9 +71,11 @@ impl CleanPath {
     /// # Errors
     /// Returns [`Cause::AmbiguousPath`], which says what is wrong with the path.
     pub fn validate(&self, path: &str) -> Result<(), Cause> {
-        if is_plain(path.as_bytes()) {
-            return Ok(());
-        }
+        if is_plain_path(path.as_bytes()) { Ok(()) } else { self.validate_segments(path) }
+    }
+
+    #[cold]
+    fn validate_segments(&self, path: &str) -> Result<(), Cause> {
         let wrong = |what| Err(Cause::AmbiguousPath(what));
         // `OPTIONS *` is refused as well: it is about the server and not about a path, so no rule can name it.
         let Some(rest) = path.strip_prefix('/') else { return wrong("it does not begin with a slash") };
@@ -126,40 +129,15 @@ impl CleanPath {
     }
 }
 
-/// Whether the path needs no further validation. This holds for nearly all paths.
-fn is_plain(path: &[u8]) -> bool {
-    let (Some((b'/', after)), Some((_, before))) = (path.split_first(), path.split_last()) else { return false };
-    // Check sixteen bytes at a time, with an overlapping last chunk: without branches, the compiler vectorizes this.
-    if let (Some(last_before), Some(last_after)) = (before.last_chunk::<16>(), after.last_chunk::<16>()) {
-        let (before, after) = (before.as_chunks::<16>().0, after.as_chunks::<16>().0);
-        before
-            .iter()
-            .zip(after)
-            .fold(are_plain(last_before, last_after), |all, (before, after)| all & are_plain(before, after))
-    } else {
-        are_plain(before, after)
-    }
-}
-
-/// Whether none of these bytes needs further validation, and none is a slash that follows a slash.
-#[inline]
-fn are_plain(before: &[u8], after: &[u8]) -> bool {
-    let odd = |byte: u8| {
-        let letter = (byte | 0x20).wrapping_sub(b'a') < 26;
-        let digit = byte.wrapping_sub(b'0') < 10;
-        !(letter | digit | (byte == b'/') | (byte == b'-') | (byte == b'_'))
-    };
-    let pairs = before.iter().zip(after);
-    !pairs.fold(false, |any, (&before, &byte)| any | odd(byte) | ((before == b'/') & (byte == b'/')))
-}
-
 fn hex(byte: u8) -> Option<u8> {
     char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
 }
 
 impl Check for CleanPath {
     fn check(&self, head: &Head<'_>) -> Result<(), Denial> {
-        self.validate(head.path())?;
+        if !head.is_plain() {
+            self.validate_segments(head.path())?;
+        }
         Ok(head.outer_path().map_or(Ok(()), |path| self.validate(path))?)
     }
 }

@@ -27,11 +27,12 @@ pub struct Dimension {
 
 /// Which standard dimension this is, so that requests compare one byte instead of names.
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
 enum Standard {
-    Company,
-    Shop,
-    ShopCountry,
-    None,
+    Company = 1,
+    Shop = 2,
+    ShopCountry = 4,
+    None = 0,
 }
 
 impl Standard {
@@ -116,12 +117,7 @@ impl Dimension {
 
     /// A bit of its own for each standard dimension, none for others.
     pub(crate) const fn bit(&self) -> u8 {
-        match self.standard {
-            Standard::Company => 1,
-            Standard::Shop => 2,
-            Standard::ShopCountry => 4,
-            Standard::None => 0,
-        }
+        self.standard as u8
     }
 
     /// Whether every id that this grammar accepts is accepted by the other as well. None where that cannot be told, of

@@ -6,7 +6,7 @@ use http::{Extensions, HeaderMap, HeaderName, Method, Request, Uri};
 use percent_encoding::percent_decode_str;
 
 use crate::{
-    bytes::holds,
+    bytes::{holds, is_plain_path},
     client_address::ClientAddress,
     principal::Principal,
     route::{
@@ -34,6 +34,10 @@ pub struct Head<'a> {
     /// The URI as the innermost service sees it: nested routers strip prefixes.
     inner_uri: &'a Uri,
     uri: &'a Uri,
+    /// The path of `uri`.
+    path: &'a str,
+    /// Whether the path has nothing to decode, and can be read in one way only.
+    is_plain: bool,
     headers: &'a HeaderMap,
     extensions: &'a Extensions,
     /// The pattern of the route, if a policy has matched one.
@@ -54,20 +58,21 @@ pub struct Head<'a> {
 
 impl<'a> Head<'a> {
     /// Creates the head of a request. Inside an axum router it knows the matched route.
-    #[inline]
+    #[inline(always)] // it is large, and read right after it was written
     pub fn new<B>(request: &'a Request<B>) -> Self {
         let original = matched::uri(request.extensions());
+        let uri = original.unwrap_or(request.uri());
         Self {
-            uri: original.unwrap_or(request.uri()),
+            inner_uri: request.uri(),
             matched: matched::pattern(request.extensions()),
             in_router: original.is_some(),
-            ..Self::of_parts(request.method(), request.uri(), request.headers(), request.extensions())
+            ..Self::of_parts(request.method(), uri, request.headers(), request.extensions())
         }
     }
 
     /// Creates the head of a request that the router of the policy gets next. Routers further outside, and the prefixes that
     /// they have stripped, do not matter to it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn for_own_router<B>(request: &'a Request<B>) -> Self {
         Self {
             owns_router: true,
@@ -77,12 +82,15 @@ impl<'a> Head<'a> {
     }
 
     /// Creates a head that knows nothing of routers, routes and callers.
-    #[inline]
-    const fn of_parts(method: &'a Method, uri: &'a Uri, headers: &'a HeaderMap, extensions: &'a Extensions) -> Self {
+    #[inline(always)]
+    fn of_parts(method: &'a Method, uri: &'a Uri, headers: &'a HeaderMap, extensions: &'a Extensions) -> Self {
+        let path = uri.path();
         Self {
             method,
             inner_uri: uri,
             uri,
+            path,
+            is_plain: is_plain_path(path.as_bytes()),
             headers,
             extensions,
             pattern: None,
@@ -111,8 +119,14 @@ impl<'a> Head<'a> {
 
     /// The path as it arrived: it is raw and not decoded.
     #[must_use]
-    pub fn path(&self) -> &'a str {
-        self.uri.path()
+    pub const fn path(&self) -> &'a str {
+        self.path
+    }
+
+    /// Whether the path begins with a slash, has no empty segment but the last, and consists of `[A-Za-z0-9_-]` otherwise: then
+    /// nothing in it can be decoded, or be read in two ways. Nearly all paths are like that.
+    pub(crate) const fn is_plain(&self) -> bool {
+        self.is_plain
     }
 
     /// The headers.
@@ -177,7 +191,7 @@ impl<'a> Head<'a> {
     }
 
     /// Creates the head of an operation in the body of a request.
-    pub(crate) const fn for_operation(
+    pub(crate) fn for_operation(
         method: &'a Method,
         uri: &'a Uri,
         headers: &'a HeaderMap,
@@ -208,8 +222,21 @@ impl<'a> Head<'a> {
 
     /// The same head with the route that a policy has matched.
     pub(crate) const fn on(mut self, pattern: Option<&'a Pattern>, params: &'a PathParams) -> Self {
-        (self.pattern, self.params) = (pattern, Some(params));
+        self.set_route(pattern, params);
         self
+    }
+
+    /// Adds the route that a policy has matched, in place: a head that is copied right after it was written stalls the
+    /// processor.
+    #[inline]
+    pub(crate) const fn set_route(&mut self, pattern: Option<&'a Pattern>, params: &'a PathParams) {
+        (self.pattern, self.params) = (pattern, Some(params));
+    }
+
+    /// Changes the time that the gate decides by, in place.
+    #[inline]
+    pub(crate) const fn set_now(&mut self, now: SystemTime) {
+        self.now = Some(now);
     }
 
     /// Whether the request has passed through a router before this crate sees it.
@@ -265,6 +292,18 @@ impl<'a> Head<'a> {
     /// The same, for a rule that knows the position of the parameter in the pattern of its route.
     #[inline]
     pub(crate) fn parameter_at(&self, position: Option<usize>, name: &str) -> Option<Cow<'a, str>> {
+        // Nobody has rewritten the paths of most requests, and nothing in them is to be decoded.
+        if self.is_plain
+            && std::ptr::eq(self.inner_uri, self.uri)
+            && let (Some(position), Some(pattern), Some(params)) = (position, self.pattern, self.params)
+            && params.are_all(pattern.parameters())
+        {
+            return params.get(self.path, position).map(Cow::Borrowed);
+        }
+        self.find_parameter(position, name)
+    }
+
+    fn find_parameter(&self, position: Option<usize>, name: &str) -> Option<Cow<'a, str>> {
         match self.rewriting() {
             Rewriting::Nesting => {}
             // Without a `{*rest}`, pattern and path have the same number of segments, so each parameter has its own
@@ -282,7 +321,7 @@ impl<'a> Head<'a> {
         if self.is_cut(raw) {
             return None;
         }
-        if holds(raw, b'%') { percent_decode_str(raw).decode_utf8().ok() } else { Some(raw.into()) }
+        if !self.is_plain && holds(raw, b'%') { percent_decode_str(raw).decode_utf8().ok() } else { Some(raw.into()) }
     }
 }
 

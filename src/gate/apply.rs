@@ -13,20 +13,21 @@ use crate::{
     directory::Directory,
     gate::{
         config::Config,
-        decide::Target,
         in_flight::InFlight,
         ready::{Constant, Refused},
         sharded::Shard,
     },
     head::Head,
     key::{Digest, KeyRecord},
+    policy::RouteMatch,
     principal::{Caller, Obligation, Principal},
+    route::PathParams,
     store::{Answer, Found, KeyStore as _, no_answer, resolve_lookup},
 };
 
-/// A credential that has the form of a key, reduced to its digest.
+/// What is known of a credential beside its digest.
+#[derive(Default)]
 pub(crate) struct PresentedCredential {
-    digest: Digest,
     pub(super) bearer: bool,
     /// The tenant that the host names, where hosts name tenants.
     pub(super) tenant: Option<Box<str>>,
@@ -38,6 +39,7 @@ pub(crate) struct PresentedCredential {
 /// A request that cannot be decided before the store has answered.
 pub(crate) struct Undecided {
     pub(super) answer: BoxFuture<'static, (Found, Option<Directory>)>,
+    pub(super) digest: Digest,
     pub(super) presented: PresentedCredential,
 }
 
@@ -45,21 +47,26 @@ impl<R> Config<R> {
     /// Extracts, parses and hashes the credential. After this, `Debug` of the request prints no key, and a `Principal`
     /// that other code has inserted is gone.
     #[inline]
-    fn extract_credential<B>(&self, request: &mut Request<B>) -> Result<PresentedCredential, Refused> {
-        let outer = request.extensions_mut().remove::<Principal>();
-        // The new principal takes over the obligations of an outer gate, so that the handler still has to meet them.
-        let obligations = outer.map(Principal::into_obligations).unwrap_or_default();
+    fn extract_credential<B>(
+        &self,
+        request: &mut Request<B>,
+        presented: &mut PresentedCredential,
+    ) -> Result<Digest, Refused> {
+        if let Some(outer) = request.extensions_mut().remove::<Principal>() {
+            // The new principal takes over the obligations of an outer gate, so that the handler still has to meet them.
+            presented.obligations = outer.into_obligations();
+        }
         let tenant = self.tenants.as_ref().map(|hosts| hosts.tenant(&Head::new(request))).transpose();
         // Mark the headers as sensitive before a bad host is refused. On a public route the host does not matter, and
         // no `Debug` in its handler may print the key.
         let taken = self.sources.extract(request.headers_mut());
-        let tenant = tenant?.map(Into::into);
+        presented.tenant = tenant?.map(Into::into);
         let Credential { key, source } = taken?;
         if !self.format.matches(key) {
             return Err(Cause::MalformedCredential.into());
         }
-        let (digest, bearer, notice) = (Digest::from_key(key), source.is_bearer(), source.notice().cloned());
-        Ok(PresentedCredential { digest, bearer, tenant, notice, obligations })
+        (presented.bearer, presented.notice) = (source.is_bearer(), source.notice().cloned());
+        Ok(Digest::from_key(key))
     }
 }
 
@@ -75,46 +82,56 @@ impl<R: Send + Sync + 'static> Shard<R> {
         in_flight: &mut InFlight,
     ) -> Result<Option<Box<Undecided>>, Refused> {
         // Start hashing first, although the digest is needed last: the CPU overlaps it with the path and route checks.
-        let credential = self.extract_credential(request);
-        let head = self.head(request);
-        let target = self.find_target(&head)?;
-        in_flight.is_optional = target.is_optional();
+        let mut presented = PresentedCredential::default();
+        let credential = self.extract_credential(request, &mut presented);
+        let mut params = PathParams::default();
+        let mut head = self.head(request);
+        let route = self.find_route(&head, &mut params)?;
+        in_flight.is_optional = route.as_ref().is_some_and(RouteMatch::is_optional);
         let is_anonymous = || matches!(credential, Err(Refused::Constant(Constant::Missing)));
-        if target.is_public() || (in_flight.is_optional && is_anonymous()) {
-            self.admit_public(request, &target, in_flight)?;
+        if route.as_ref().is_some_and(RouteMatch::is_public) || (in_flight.is_optional && is_anonymous()) {
+            self.admit_public(request, (route.as_ref(), &params), in_flight)?;
             return Ok(None);
         }
         // Borrowed: to move what was just written would stall the processor.
-        let Ok(presented) = &credential else {
-            in_flight.notice = self.sources.notice(request.headers()).cloned();
-            return credential.map(|_| None);
+        let digest = match &credential {
+            Ok(digest) => digest,
+            Err(_) => {
+                in_flight.notice = self.sources.notice(request.headers()).cloned();
+                return credential.map(|_| None);
+            }
         };
-        in_flight.set_credential(presented);
+        in_flight.set_credential(&presented);
         let Some(keys) = self.keys.as_ref().filter(|_| !self.changes_request_early()) else {
-            return match self.store.lookup(&presented.digest).0 {
+            return match self.store.lookup(digest).0 {
                 Answer::Ready(found, directory) => {
-                    self.admit_found(presented, (found, directory), request, &target, in_flight)?;
+                    let record = resolve_lookup(found, digest)?;
+                    self.admit_found(&presented, (record, directory), request, (route.as_ref(), &params), in_flight)?;
                     Ok(None)
                 }
-                Answer::Pending(answer) => credential.map(|presented| Some(Box::new(Undecided { answer, presented }))),
+                Answer::Pending(answer) => Ok(Some(Box::new(Undecided { answer, digest: *digest, presented }))),
             };
         };
+        if let Some(route) = &route {
+            route.tell(&mut head, &params);
+        }
         let client = self.client_address(request);
         let mut found = None;
         // The index has compared the whole digest, in constant time.
-        let judged = keys.0.find(&presented.digest, |record, directory| {
+        let judged = keys.0.find(digest, |record, directory| {
             let caller = Caller { record, directory, client };
             let now = self.now(record);
-            in_flight.obligation = self.judge(presented, caller, now, &head, &target)?;
+            in_flight.obligation = self.judge(&presented, caller, now, &mut head, route.as_ref())?;
             in_flight.watch_key(self, Arc::clone(record));
             if self.inserts_principal {
                 found = Some((Arc::clone(record), directory.clone(), now));
             }
             Ok::<(), Denial>(())
         });
-        judged.map_err(no_answer)?.ok_or(Cause::UnknownKey)??;
+        let Some(judged) = judged.map_err(no_answer)? else { return Err(Cause::UnknownKey.into()) };
+        judged?;
         if let Some((record, directory, now)) = found {
-            let mut principal = self.principal((record, directory), now, client, presented);
+            let mut principal = self.principal((record, directory), now, client, &presented);
             if let Some(obligation) = &in_flight.obligation {
                 principal.add_obligation(obligation);
             }
@@ -127,12 +144,12 @@ impl<R: Send + Sync + 'static> Shard<R> {
     pub(super) fn admit_found<B>(
         self: &Arc<Self>,
         presented: &PresentedCredential,
-        (found, directory): (Found, Option<Directory>),
+        (record, directory): (Option<Arc<KeyRecord>>, Option<Directory>),
         request: &mut Request<B>,
-        target: &Target<'_>,
+        (route, params): (Option<&RouteMatch<'_>>, &PathParams),
         in_flight: &mut InFlight,
     ) -> Result<(), Refused> {
-        let record = resolve_lookup(found, &presented.digest)?.ok_or(Cause::UnknownKey)?;
+        let record = record.ok_or(Cause::UnknownKey)?;
         let directory = directory.unwrap_or_else(|| self.store.directory());
         let now = self.now(&record);
         let mut principal =
@@ -144,8 +161,11 @@ impl<R: Send + Sync + 'static> Shard<R> {
         if self.inserts_principal && self.runs_user_code() {
             request.extensions_mut().insert(principal.clone());
         }
-        let head = self.head(request).with_principal(&principal);
-        in_flight.obligation = self.judge(presented, principal.caller(), now, &head, target)?;
+        let mut head = self.head(request).with_principal(&principal);
+        if let Some(route) = route {
+            route.tell(&mut head, params);
+        }
+        in_flight.obligation = self.judge(presented, principal.caller(), now, &mut head, route)?;
         in_flight.watch_key(self, record);
         if let Some(obligation) = &in_flight.obligation {
             principal.add_obligation(obligation);
@@ -174,7 +194,7 @@ impl<R: Send + Sync + 'static> Shard<R> {
     fn admit_public<B>(
         &self,
         request: &mut Request<B>,
-        target: &Target<'_>,
+        (route, params): (Option<&RouteMatch<'_>>, &PathParams),
         in_flight: &mut InFlight,
     ) -> Result<(), Denial> {
         if self.remove_credential {
@@ -184,7 +204,11 @@ impl<R: Send + Sync + 'static> Shard<R> {
             let client = self.client_address(request);
             request.extensions_mut().insert(client);
         }
-        in_flight.obligation = self.authorize(&self.head(request), target, None)?;
+        let mut head = self.head(request);
+        if let Some(route) = route {
+            route.tell(&mut head, params);
+        }
+        in_flight.obligation = self.authorize(&head, route, None)?;
         Ok(())
     }
 }

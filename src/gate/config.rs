@@ -57,6 +57,7 @@ impl<R> Config<R> {
     }
 
     /// The head of a request before the key is known.
+    #[inline(always)] // it is large, and read right after it was written
     pub(super) fn head<'r, B>(&self, request: &'r Request<B>) -> Head<'r> {
         let head = if self.owns_router { Head::for_own_router(request) } else { Head::new(request) };
         head.at(self.clock.as_ref().map(|clock| clock()))

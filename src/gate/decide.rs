@@ -14,39 +14,24 @@ use crate::{
     telemetry,
 };
 
-/// The rule that the policy has for a request, if there is a policy, and the parameters of the route.
-pub(super) struct Target<'c> {
-    route: Option<RouteMatch<'c>>,
-    params: PathParams,
-}
-
-impl Target<'_> {
-    /// Whether no key is looked at.
-    pub(super) fn is_public(&self) -> bool {
-        self.route.as_ref().is_some_and(RouteMatch::is_public)
-    }
-
-    /// Whether a request without a credential is admitted.
-    pub(super) fn is_optional(&self) -> bool {
-        self.route.as_ref().is_some_and(RouteMatch::is_optional)
-    }
-}
-
 impl<R> Config<R> {
-    /// Runs the pre-check, and matches the route.
+    /// Runs the pre-check, and matches the route, whose parameters are then known by their positions.
     #[inline]
-    pub(super) fn find_target(&self, head: &Head<'_>) -> Result<Target<'_>, Denial> {
+    pub(super) fn find_route(
+        &self,
+        head: &Head<'_>,
+        params: &mut PathParams,
+    ) -> Result<Option<RouteMatch<'_>>, Denial> {
         if let Some(check) = &self.pre_check {
             check.check(head)?;
         }
-        Ok(self.match_route(head))
+        Ok(self.match_route(head, params))
     }
 
-    /// Matches the route.
+    /// Matches the route, if there is a policy.
     #[inline]
-    pub(super) fn match_route(&self, head: &Head<'_>) -> Target<'_> {
-        let mut params = PathParams::default();
-        Target { route: self.policy.as_ref().map(|policy| policy.match_route(head, &mut params)), params }
+    pub(super) fn match_route(&self, head: &Head<'_>, params: &mut PathParams) -> Option<RouteMatch<'_>> {
+        self.policy.as_ref().map(|policy| policy.match_route(head, params))
     }
 
     /// Whether code of the user's own looks at a request before its handler does, and so may look for its principal.
@@ -66,13 +51,14 @@ impl<R> Config<R> {
         presented: &PresentedCredential,
         caller: Caller<'_>,
         now: SystemTime,
-        head: &Head<'_>,
-        target: &Target<'_>,
+        head: &mut Head<'_>,
+        route: Option<&RouteMatch<'_>>,
     ) -> Result<Option<Obligation>, Denial> {
         let judged = match self.check_status(presented, caller.record, now) {
             Ok(()) => {
                 caller.record.mark_used(now);
-                self.authorize(&head.at(Some(now)), target, Some(caller))
+                head.set_now(now);
+                self.authorize(head, route, Some(caller))
             }
             Err(cause) => Err(cause.into()),
         };
@@ -95,15 +81,15 @@ impl<R> Config<R> {
     pub(super) fn authorize(
         &self,
         head: &Head<'_>,
-        target: &Target<'_>,
+        route: Option<&RouteMatch<'_>>,
         caller: Option<Caller<'_>>,
     ) -> Result<Option<Obligation>, Denial> {
         if !self.enforces_policy {
             return Ok(None);
         }
         // INVARIANT: `route` is `Some` whenever `policy` is. If not, deny.
-        let (Some(policy), Some(route)) = (&self.policy, &target.route) else { return Err(Cause::NoRule.into()) };
-        let admitted = policy.evaluate_match(route, &target.params, head, caller)?;
+        let (Some(policy), Some(route)) = (&self.policy, route) else { return Err(Cause::NoRule.into()) };
+        let admitted = policy.evaluate_match(route, head, caller)?;
         // A handler that gets no `Principal` could not meet an obligation.
         if let (false, Some(_), Some(obligation)) = (self.inserts_principal, caller, &admitted)
             && let Some(denial) = obligation.unmet()

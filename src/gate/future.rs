@@ -11,8 +11,10 @@ use tower::Service;
 
 use crate::{
     denial::Cause,
-    gate::{apply::Undecided, in_flight::InFlight, sharded::Shard},
+    gate::{apply::Undecided, in_flight::InFlight, ready::Refused, sharded::Shard},
     reject::Reject,
+    route::PathParams,
+    store::resolve_lookup,
 };
 
 pin_project! {
@@ -109,8 +111,15 @@ where
                     let found = ready!(waiting.undecided.answer.as_mut().poll(cx));
                     let Some(waiting) = pending.take() else { return Poll::Pending };
                     let PendingRequest { mut inner, mut request, undecided, mut in_flight, shard } = *waiting;
-                    let target = shard.match_route(&shard.head(&request));
-                    match shard.admit_found(&undecided.presented, found, &mut request, &target, &mut in_flight) {
+                    let mut params = PathParams::default();
+                    let route = shard.match_route(&shard.head(&request), &mut params);
+                    let route = (route.as_ref(), &params);
+                    let admitted =
+                        resolve_lookup(found.0, &undecided.digest).map_err(Refused::from).and_then(|record| {
+                            let found = (record, found.1);
+                            shard.admit_found(&undecided.presented, found, &mut request, route, &mut in_flight)
+                        });
+                    match admitted {
                         Ok(()) => State::Forward { future: inner.call(request), in_flight, shard },
                         Err(refused) => State::Denied { response: Some(in_flight.refuse_undecided(&shard, refused)) },
                     }

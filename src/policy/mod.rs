@@ -129,19 +129,17 @@ impl Policy {
 
     /// The entry for a raw path. A path that matches another route after decoding is refused: the server may decode it
     /// before it routes. The router of the policy itself does not, but what serves a whole tree or the fallback may.
-    fn by_path(
-        &self,
-        path: &str,
-        params: &mut PathParams,
-        owns_router: bool,
-    ) -> Result<Option<&RouteEntry>, Ambiguous> {
+    fn by_path(&self, head: &Head<'_>, params: &mut PathParams) -> Result<Option<&RouteEntry>, Ambiguous> {
+        let path = head.path();
         let index = self.tree.find(path, params);
         let entry = |index: Option<usize>| index.and_then(|index| self.entries.get(index));
-        if holds(path, b'%') {
+        if !head.is_plain() && holds(path, b'%') {
             let decoded = percent_decode_str(path).decode_utf8().map_err(|_| Ambiguous)?;
             let other = self.tree.find(&decoded, &mut PathParams::default());
             let is_ambiguous = match entry(index) {
-                Some(known) if owns_router => known.pattern.is_wildcard() && other.is_some_and(|it| Some(it) != index),
+                Some(known) if head.owns_router() => {
+                    known.pattern.is_wildcard() && other.is_some_and(|it| Some(it) != index)
+                }
                 _ => other != index,
             };
             if is_ambiguous {
@@ -219,7 +217,7 @@ impl Policy {
                 }
                 entry
             }
-            None => match self.by_path(head.path(), params, head.owns_router()) {
+            None => match self.by_path(head, params) {
                 Ok(entry) => entry,
                 Err(Ambiguous) => return RouteMatch::NoRoute,
             },
@@ -243,21 +241,16 @@ impl Policy {
         }
     }
 
-    /// Evaluates the matched rule for this head.
+    /// Evaluates the matched rule for this head, which knows the route.
     pub(crate) fn evaluate_match(
         &self,
         route: &RouteMatch<'_>,
-        params: &PathParams,
         head: &Head<'_>,
         caller: Option<Caller<'_>>,
     ) -> Result<Option<Obligation>, Denial> {
-        let head = match route {
-            RouteMatch::Rule { pattern, .. } => head.on(*pattern, params),
-            _ => *head,
-        };
-        let admitted = route.evaluate(&head, caller);
+        let admitted = route.evaluate(head, caller);
         if let Some(shadow) = &self.shadow {
-            shadow.compare(&head, admitted.as_ref());
+            shadow.compare(head, admitted.as_ref());
         }
         admitted
     }
@@ -273,11 +266,8 @@ impl Check for Policy {
 
     fn evaluate(&self, head: &Head<'_>) -> Result<Option<Obligation>, Denial> {
         let mut params = PathParams::default();
-        self.evaluate_match(
-            &self.match_route(head, &mut params),
-            &params,
-            head,
-            head.principal().map(Principal::caller),
-        )
+        let (route, mut head) = (self.match_route(head, &mut params), *head);
+        route.tell(&mut head, &params);
+        self.evaluate_match(&route, &head, head.principal().map(Principal::caller))
     }
 }

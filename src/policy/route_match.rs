@@ -4,7 +4,7 @@ use crate::{
     name::Name,
     policy::{RouteAction, entry::RouteEntry},
     principal::{Caller, Obligation},
-    route::Pattern,
+    route::{PathParams, Pattern},
 };
 
 /// The route that a request matches. It is not a denial yet: a missing or invalid key is reported first.
@@ -15,7 +15,7 @@ pub(crate) enum RouteMatch<'p> {
     NoMethod(&'p RouteEntry),
 }
 
-impl RouteMatch<'_> {
+impl<'p> RouteMatch<'p> {
     pub(crate) const fn is_public(&self) -> bool {
         matches!(self, Self::Preflight | Self::Rule { action: RouteAction::Public, .. })
     }
@@ -23,6 +23,17 @@ impl RouteMatch<'_> {
     /// Whether a request without a credential is admitted, but one with a credential has to meet a rule.
     pub(crate) fn is_optional(&self) -> bool {
         matches!(self, Self::Rule { action: RouteAction::Rule(rule), .. } if rule.is_optional())
+    }
+
+    /// Tells a head of the route, with the positions of its parameters.
+    #[inline]
+    pub(crate) fn tell<'h>(&self, head: &mut Head<'h>, params: &'h PathParams)
+    where
+        'p: 'h,
+    {
+        if let Self::Rule { pattern, .. } = self {
+            head.set_route(*pattern, params);
+        }
     }
 
     /// The pattern of the rule.
