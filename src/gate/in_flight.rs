@@ -65,7 +65,8 @@ impl InFlight {
         R: Reject<B>,
     {
         let key = self.watch.as_ref().map(|watch| watch.record().id().clone());
-        let context = denial::Context { key, bearer: self.bearer, request: self.request.clone(), ..denial::Context::default() };
+        let context =
+            denial::Context { key, bearer: self.bearer, request: self.request.clone(), ..denial::Context::default() };
         let mut response = config.refuse(denial.in_context(context), self.form);
         // A client that used a deprecated source learns of it from a refusal, too.
         if let Some(notice) = &self.notice {

@@ -20,7 +20,8 @@ use http::{
 use serde::Serialize;
 
 pub use self::{
-    empty::Empty, grpc::Grpc, logic64::Logic64, logik::Logik, problem::Problem, scayle::Scayle, with_request::WithRequest,
+    empty::Empty, grpc::Grpc, logic64::Logic64, logik::Logik, problem::Problem, scayle::Scayle,
+    with_request::WithRequest,
 };
 pub use crate::denial::RejectedRequest;
 use crate::{
