@@ -169,7 +169,7 @@ async fn each_stage_sees_the_request_that_asks_for_it_and_no_other() {
 
 #[tokio::test]
 async fn plain_http_and_stores_that_fail_see_it_too() {
-    for mood in [Mood::Unavailable, Mood::UnavailableLater, Mood::Unreadable, Mood::Panics, Mood::PanicsLater] {
+    for mood in [Mood::Unavailable, Mood::UnavailableLater, Mood::Unreadable] {
         let keys = MoodyStore { mood, keys: store(products_reader()) };
         let app = handlers().layer(Authz::new(keys, policy()).with_rejection(WithRequest::new(repeat)));
         let (status, _, body) = ask(&app, request("GET", "/products", &[BEARER])).await;
