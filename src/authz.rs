@@ -233,7 +233,8 @@ impl<R: Clone> Authz<R> {
         self
     }
 
-    /// The dialect of all denials. Default: [`Problem`].
+    /// The dialect of all denials. Default: [`Problem`]. One that looks at the request as well is wrapped in
+    /// [`WithRequest`](crate::reject::WithRequest).
     pub fn with_rejection<R2>(self, reject: R2) -> Authz<R2> {
         let Self { pre_check, awaits_router, authenticate } = self;
         Authz { pre_check, awaits_router, authenticate: authenticate.with_rejection(reject) }

@@ -113,6 +113,11 @@ impl Sources {
         self.list.iter().enumerate().find(|(_, source)| source.header == *name)
     }
 
+    /// Whether a source reads this header.
+    pub(crate) fn reads(&self, name: &HeaderName) -> bool {
+        self.source_of(name).is_some()
+    }
+
     /// The value of `Vary` where the answer is another with a key than without.
     pub(crate) const fn names(&self) -> &HeaderValue {
         &self.names

@@ -2,12 +2,13 @@
 
 mod cause;
 mod form;
+mod request;
 
 use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 use http::{HeaderValue, StatusCode};
 
-pub use self::cause::Cause;
+pub use self::{cause::Cause, request::RejectedRequest};
 pub(crate) use self::{cause::status, form::Form};
 use crate::{key::KeyId, name::Name};
 
@@ -51,6 +52,8 @@ pub(crate) struct Context {
     /// Whether the key was sent as a bearer token.
     pub(crate) bearer: bool,
     pub(crate) form: Form,
+    /// The request, if the rejection asks for it.
+    pub(crate) request: Option<Arc<RejectedRequest>>,
 }
 
 impl Context {
@@ -124,6 +127,14 @@ impl Denial {
     #[must_use]
     pub fn route(&self) -> Option<&str> {
         self.0.context.route.as_ref().map(Name::as_str)
+    }
+
+    /// The request that is refused, without its credentials, for rejections that ask for it: see
+    /// [`WithRequest`](crate::reject::WithRequest). `None` for all others, and in the extensions of the response: a layer
+    /// that logs a refusal has the request itself.
+    #[must_use]
+    pub fn request(&self) -> Option<&RejectedRequest> {
+        self.0.context.request.as_deref()
     }
 
     /// A message that a client may see. It does not disclose why a key is invalid, what a concealed rule hides, or how
@@ -231,6 +242,15 @@ impl Denial {
         known.bearer |= context.bearer;
         if known.form == Form::Usual {
             known.form = context.form;
+        }
+        known.request = known.request.take().or(context.request);
+        self
+    }
+
+    /// The denial without the request, once it has been rendered.
+    pub(crate) fn without_request(mut self) -> Self {
+        if self.request().is_some() {
+            self.inner_mut().context.request = None;
         }
         self
     }

@@ -2,14 +2,14 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use http::{HeaderValue, Request, Response};
+use http::{HeaderName, HeaderValue, Request, Response};
 
 use crate::{
     check::Check,
     client_address::{ClientAddress, TrustedProxies},
     clock::{self, Clock},
     credential::Sources,
-    denial::{Context, Denial, Form},
+    denial::{Context, Denial, Form, RejectedRequest},
     head::Head,
     key::{KeyFormat, KeyRecord},
     policy::Policy,
@@ -67,6 +67,21 @@ impl<R> Config<R> {
     pub(super) fn client_address<B>(&self, request: &Request<B>) -> ClientAddress {
         let peer = ClientAddress::from_peer(request.extensions());
         self.proxies.as_ref().map_or(peer, |proxies| proxies.client(peer, request.headers()))
+    }
+
+    /// The part of the request that the rejection sees, if it asks for it. It is kept from the start: the handler consumes
+    /// the request, and may be refused all the same.
+    #[inline]
+    pub(super) fn rejected_request<ReqB, ResB>(&self, request: &Request<ReqB>) -> Option<Arc<RejectedRequest>>
+    where
+        R: Reject<ResB>,
+    {
+        self.reject.sees_request().then(|| {
+            // The URI that has arrived: one that a router has stripped would disclose how routes are nested.
+            let head = Head::new(request);
+            let is_credential = |name: &HeaderName| self.sources.reads(name);
+            RejectedRequest::new(head.method(), head.uri(), head.headers(), is_credential).into()
+        })
     }
 
     #[cold]

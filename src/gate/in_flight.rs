@@ -7,7 +7,7 @@ use http::{Request, Response};
 use crate::{
     body,
     credential::{self, Notice},
-    denial::{self, Cause, Denial, Form},
+    denial::{self, Cause, Denial, Form, RejectedRequest},
     gate::{apply::PresentedCredential, config::Config, ready::Refused, sharded::Shard},
     key::{EndReason, KeyRecord, RevocationWatch},
     principal::Obligation,
@@ -25,14 +25,16 @@ pub(super) struct InFlight {
     /// Whether the handler answers requests without a key, too.
     pub(super) is_optional: bool,
     form: Form,
+    /// The request, if the rejection asks for it.
+    request: Option<Arc<RejectedRequest>>,
 }
 
 impl InFlight {
-    /// Nothing is known yet but the form of the response.
+    /// Nothing is known yet but the form of the response, and the request if it is kept.
     #[inline]
-    pub(super) fn new<B>(request: &Request<B>) -> Self {
+    pub(super) fn new<B>(request: &Request<B>, kept: Option<Arc<RejectedRequest>>) -> Self {
         let form = Form::from_request(request);
-        Self { watch: None, obligation: None, notice: None, bearer: false, is_optional: false, form }
+        Self { watch: None, obligation: None, notice: None, bearer: false, is_optional: false, form, request: kept }
     }
 
     pub(super) fn set_credential(&mut self, presented: &PresentedCredential) {
@@ -63,7 +65,8 @@ impl InFlight {
         R: Reject<B>,
     {
         let key = self.watch.as_ref().map(|watch| watch.record().id().clone());
-        let context = denial::Context { key, bearer: self.bearer, ..denial::Context::default() };
+        let context =
+            denial::Context { key, bearer: self.bearer, request: self.request.clone(), ..denial::Context::default() };
         let mut response = config.refuse(denial.in_context(context), self.form);
         // A client that used a deprecated source learns of it from a refusal, too.
         if let Some(notice) = &self.notice {
@@ -79,7 +82,10 @@ impl InFlight {
         R: Reject<B>,
     {
         match refused {
-            Refused::Constant(constant) if self.notice.is_none() => shard.ready.refuse(shard, constant, self.form),
+            // A rejection that sees the request may answer each in its own way.
+            Refused::Constant(constant) if self.notice.is_none() && self.request.is_none() => {
+                shard.ready.refuse(shard, constant, self.form)
+            }
             refused => self.refuse(shard, refused.into_denial()),
         }
     }

@@ -16,7 +16,8 @@
 //! 5. Call the inner service. Afterwards check that the key is still live and that the handler has met its obligations
 //!    (`in_flight::finish_response`).
 //!
-//! Refusals that say nothing of the key are copies of one that was rendered before (`ready`).
+//! Refusals that say nothing of the key are copies of one that was rendered before (`ready`), unless the rejection sees the
+//! request.
 //!
 //! # What an allowed request costs
 //! In instructions beside the bare service, for the request of `benches/instructions.rs` (callgrind; see

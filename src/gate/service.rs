@@ -68,7 +68,7 @@ where
     #[inline(never)] // what is returned is then written where the caller wants it, and not copied there
     fn call(&mut self, mut request: Request<ReqB>) -> Self::Future {
         let shard = self.sharded.local();
-        let mut in_flight = InFlight::new(&request);
+        let mut in_flight = InFlight::new(&request, shard.rejected_request::<_, ResB>(&request));
         match shard.decide(&mut request, &mut in_flight) {
             Ok(None) => {
                 let shard = Arc::clone(shard);

@@ -91,6 +91,10 @@ impl<B: Default, D: Reject<B>> Reject<B> for Grpc<D> {
         response
     }
 
+    fn sees_request(&self) -> bool {
+        self.otherwise.sees_request()
+    }
+
     fn constant_body(&self, denial: &Denial) -> Option<B> {
         if denial.answers_grpc() { Some(B::default()) } else { self.otherwise.constant_body(denial) }
     }

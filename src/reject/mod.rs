@@ -1,4 +1,8 @@
 //! Renders a denial as the response that a client gets.
+//!
+//! A rejection sees the denial alone, which costs nothing for requests that are admitted. One that is wrapped in
+//! [`WithRequest`] also sees the request, without its credentials: for a request id in the body, a page for browsers, or a
+//! message in the language of the client.
 
 mod empty;
 mod grpc;
@@ -6,6 +10,7 @@ mod logic64;
 mod logik;
 mod problem;
 mod scayle;
+mod with_request;
 
 use bytes::Bytes;
 use http::{
@@ -14,7 +19,11 @@ use http::{
 };
 use serde::Serialize;
 
-pub use self::{empty::Empty, grpc::Grpc, logic64::Logic64, logik::Logik, problem::Problem, scayle::Scayle};
+pub use self::{
+    empty::Empty, grpc::Grpc, logic64::Logic64, logik::Logik, problem::Problem, scayle::Scayle,
+    with_request::WithRequest,
+};
+pub use crate::denial::RejectedRequest;
 use crate::{
     denial::{Cause, Denial},
     key::KeyId,
@@ -42,18 +51,28 @@ use crate::{
 /// An implementation of your own must follow two rules: a 401 does not disclose its cause, because that would show an
 /// attacker which keys exist; and a [concealed](Denial::is_concealed) denial looks like a route that does not exist.
 ///
+/// A rejection that looks at the request as well, its `Accept` or its `X-Request-Id`, is wrapped in [`WithRequest`].
+///
 /// In every dialect a refusal has `Cache-Control: no-store`. With the feature `axum` it also has two headers that axum
 /// would otherwise add on the paths of routes only, which would disclose the routes that exist: `Content-Length` (for
 /// a `HEAD`, that of the `GET`) and `Allow`, which is the same for all routes unless it is that of a 405. An outer
 /// layer that replaces the body of a refusal must replace its `Content-Length` as well.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot render denials into responses with body `{B}`",
-    note = "`Problem` needs a body that is `From<bytes::Bytes>`, `Empty` one that is `Default`, as does `Grpc::new().otherwise(Empty)`; a closure is `Fn(&Denial) -> Response<{B}>`"
+    note = "`Problem` needs a body that is `From<bytes::Bytes>`, `Empty` one that is `Default`, as does `Grpc::new().otherwise(Empty)`; a closure is `Fn(&Denial) -> Response<{B}>`, and in `WithRequest::new(closure)` it has `denial.request()`"
 )]
 pub trait Reject<B>: Send + Sync + 'static {
     /// Renders the response. Afterwards the headers that every refusal has are added, and the denial is put into the
     /// extensions.
     fn reject(&self, denial: &Denial) -> Response<B>;
+
+    /// Whether the rejection looks at [`Denial::request`]. The default is `false`: the request is then not kept. Overriding
+    /// this is for types; a closure, and any other rejection, is wrapped in [`WithRequest`].
+    ///
+    /// It is asked for each request, before anything is decided, and has to return the same each time.
+    fn sees_request(&self) -> bool {
+        false
+    }
 
     /// The body of that response, if the whole of it is the same each time for this denial: a flood of bad keys is then
     /// answered with copies. Only dialects of this crate know that; a response of your own is rendered each time.
@@ -128,7 +147,8 @@ pub(crate) fn refuse<B: 'static>(reject: &impl Reject<B>, denial: Denial) -> Res
     record(&denial);
     let mut response = reject.reject(&denial);
     complete(&mut response, &denial);
-    response.extensions_mut().insert(denial);
+    // A layer that logs refusals has the request, and the copy would live as long as the response.
+    response.extensions_mut().insert(denial.without_request());
     response
 }
 

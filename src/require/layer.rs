@@ -4,7 +4,8 @@ use http::Response;
 use tower_layer::Layer;
 
 use crate::{
-    denial::Denial,
+    denial::{Denial, RejectedRequest},
+    head::Head,
     reject::{self, Problem, Reject},
     require::Require,
 };
@@ -83,6 +84,17 @@ pub(crate) struct Config<C, R> {
 }
 
 impl<C, R> Config<C, R> {
+    /// The part of the request that the rejection sees, if it asks for it. No sources are known here: the gate outside has
+    /// marked their headers.
+    #[inline]
+    pub(crate) fn rejected_request<B>(&self, head: &Head<'_>) -> Option<Arc<RejectedRequest>>
+    where
+        R: Reject<B>,
+    {
+        let keep = || RejectedRequest::new(head.method(), head.uri(), head.headers(), |_| false).into();
+        self.reject.sees_request().then(keep)
+    }
+
     pub(crate) fn refuse<B: 'static>(&self, denial: Denial) -> Response<B>
     where
         R: Reject<B>,

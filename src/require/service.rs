@@ -71,7 +71,8 @@ where
         let head = Head::new(&request);
         let admitted = self.config.check.evaluate(&head);
         let known = head.principal().map(Principal::context).unwrap_or_default();
-        let context = DenialContext { form: Form::from_request(&request), ..known };
+        let kept = self.config.rejected_request::<ResB>(&head);
+        let context = DenialContext { form: Form::from_request(&request), request: kept, ..known };
         match admitted {
             Ok(obligation) => {
                 if let Some(principal) = head.principal() {

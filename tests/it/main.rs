@@ -34,6 +34,7 @@ mod policy_file;
 mod policy_round_trip;
 mod quickstart;
 mod refusals;
+mod rejection_request;
 mod rewritten;
 mod secrets;
 mod seed_apis;
