@@ -150,6 +150,14 @@ impl<R: Clone> Authz<R> {
         self
     }
 
+    /// Accepts the [`Principal`](crate::Principal) that middleware further outside has inserted, for a session or a JWT say,
+    /// where a request carries no credential: see
+    /// [`AuthenticateLayer`](crate::AuthenticateLayer::keep_principal_without_credential). By default it is dropped.
+    pub fn keep_principal_without_credential(mut self) -> Self {
+        self.authenticate = self.authenticate.keep_principal_without_credential();
+        self
+    }
+
     /// Puts no [`Principal`](crate::Principal) into the extensions of requests, for services that do not ask who calls:
     /// a gateway, say. It spares each request the only allocation of ours.
     ///

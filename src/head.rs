@@ -8,6 +8,7 @@ use percent_encoding::percent_decode_str;
 use crate::{
     bytes::{holds, is_plain_path},
     client_address::ClientAddress,
+    name::Name,
     principal::Principal,
     route::{
         PathParams, Pattern,
@@ -188,6 +189,11 @@ impl<'a> Head<'a> {
     /// The pattern that a router has matched, whichever pattern a policy has matched.
     pub(crate) const fn matched(&self) -> Option<&'a str> {
         self.matched
+    }
+
+    /// The same, for denials.
+    pub(crate) fn matched_name(&self) -> Option<Name> {
+        self.matched.map(|route| Name::from(route.to_owned()))
     }
 
     /// Creates the head of an operation in the body of a request.

@@ -31,7 +31,11 @@ use crate::{key::KeyId, name::Name};
 ///
 /// A custom check creates one with [`refused`](Self::refused).
 #[derive(Clone, Debug)]
-pub struct Denial(Arc<Inner>);
+pub struct Denial {
+    inner: Arc<Inner>,
+    /// Beside what clones share: a refusal that is sent many times is about many routes.
+    route: Option<Name>,
+}
 
 #[derive(Clone, Debug)]
 struct Inner {
@@ -46,7 +50,6 @@ struct Inner {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Context {
     pub(crate) key: Option<KeyId>,
-    pub(crate) route: Option<Name>,
     /// The value of `WWW-Authenticate` in a 401.
     pub(crate) challenge: Option<HeaderValue>,
     /// Whether the key was sent as a bearer token.
@@ -54,6 +57,8 @@ pub(crate) struct Context {
     pub(crate) form: Form,
     /// The request, if the rejection asks for it.
     pub(crate) request: Option<Arc<RejectedRequest>>,
+    /// The pattern of a rule that would cover the route, were it not for what the route has in front of it.
+    pub(crate) unprefixed: Option<Name>,
 }
 
 impl Context {
@@ -91,19 +96,19 @@ impl Denial {
 
     /// All causes, in the fixed order.
     pub fn causes(&self) -> impl Iterator<Item = &Cause> + Clone {
-        std::iter::once(&self.0.first).chain(&self.0.rest)
+        std::iter::once(&self.inner.first).chain(&self.inner.rest)
     }
 
     /// The first cause, which is the one that is shown.
     #[must_use]
     pub fn cause(&self) -> &Cause {
-        &self.0.first
+        &self.inner.first
     }
 
     /// The status of the response: that of the first cause, or 404 if a rule hides a 400, 403 or 405.
     #[must_use]
     pub fn status(&self) -> StatusCode {
-        if self.is_concealed() { StatusCode::NOT_FOUND } else { self.0.first.status() }
+        if self.is_concealed() { StatusCode::NOT_FOUND } else { self.inner.first.status() }
     }
 
     /// Whether a rule hides the refusal behind a 404. The response must then disclose no more than that.
@@ -111,22 +116,23 @@ impl Denial {
     pub fn is_concealed(&self) -> bool {
         // A 400 for a malformed id and a 405 for a method would disclose the route as a 403 would.
         let telling = matches!(
-            self.0.first.status(),
+            self.inner.first.status(),
             StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST | StatusCode::METHOD_NOT_ALLOWED
         );
-        self.0.concealed && telling
+        self.inner.concealed && telling
     }
 
     /// The id of the key that was used, once it has been found.
     #[must_use]
     pub fn key_id(&self) -> Option<&KeyId> {
-        self.0.context.key.as_ref()
+        self.inner.context.key.as_ref()
     }
 
-    /// The pattern of the route, once it is known.
+    /// The pattern of the route, once it is known: that of the rule, or else that which axum has matched. It is for logs: a
+    /// response with it would disclose which routes exist.
     #[must_use]
     pub fn route(&self) -> Option<&str> {
-        self.0.context.route.as_ref().map(Name::as_str)
+        self.route.as_ref().map(Name::as_str)
     }
 
     /// The request that is refused, without its credentials, for rejections that ask for it: see
@@ -134,7 +140,7 @@ impl Denial {
     /// that logs a refusal has the request itself.
     #[must_use]
     pub fn request(&self) -> Option<&RejectedRequest> {
-        self.0.context.request.as_deref()
+        self.inner.context.request.as_deref()
     }
 
     /// A message that a client may see. It does not disclose why a key is invalid, what a concealed rule hides, or how
@@ -146,26 +152,26 @@ impl Denial {
             StatusCode::NOT_FOUND => "not found".into(),
             StatusCode::SERVICE_UNAVAILABLE => "API key verification is temporarily unavailable".into(),
             StatusCode::INTERNAL_SERVER_ERROR if !self.is_for_the_developer() => "the server cannot decide".into(),
-            _ => self.0.first.to_string().into(),
+            _ => self.inner.first.to_string().into(),
         }
     }
 
     /// Whether the request was a `HEAD`. The response must then have no body.
     #[must_use]
     pub fn answers_head(&self) -> bool {
-        self.0.context.form == Form::Head
+        self.inner.context.form == Form::Head
     }
 
     /// Whether the request was a gRPC call (a `POST` whose content type begins with `application/grpc`). Its client
     /// then understands no other response than that of [`Grpc`](crate::reject::Grpc).
     #[must_use]
     pub fn answers_grpc(&self) -> bool {
-        self.0.context.form == Form::Grpc
+        self.inner.context.form == Form::Grpc
     }
 
     /// Whether the server is misconfigured, and this is a debug build, in which the developer may see the cause.
     fn is_for_the_developer(&self) -> bool {
-        cfg!(debug_assertions) && matches!(self.0.first, Cause::Misconfigured(_) | Cause::ObligationUnmet(_))
+        cfg!(debug_assertions) && matches!(self.inner.first, Cause::Misconfigured(_) | Cause::ObligationUnmet(_))
     }
 
     /// A [code](Cause::code) that a client may see, and that programs can rely on.
@@ -176,7 +182,7 @@ impl Denial {
             StatusCode::NOT_FOUND => "not_found",
             StatusCode::SERVICE_UNAVAILABLE => "unavailable",
             StatusCode::INTERNAL_SERVER_ERROR if !self.is_for_the_developer() => "internal",
-            _ => self.0.first.code(),
+            _ => self.inner.first.code(),
         }
     }
 
@@ -187,9 +193,9 @@ impl Denial {
         match self.status() {
             StatusCode::UNAUTHORIZED => {
                 let default = || HeaderValue::from_static(r#"Bearer realm="api""#);
-                Some(self.0.context.challenge.clone().unwrap_or_else(default))
+                Some(self.inner.context.challenge.clone().unwrap_or_else(default))
             }
-            StatusCode::FORBIDDEN if self.0.context.bearer => Some(insufficient_scope(&self.0.first)),
+            StatusCode::FORBIDDEN if self.inner.context.bearer => Some(insufficient_scope(&self.inner.first)),
             _ => None,
         }
     }
@@ -197,7 +203,7 @@ impl Denial {
     /// The time that a client should wait before it tries again: for `Retry-After` with a 503.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
-        (self.status() == StatusCode::SERVICE_UNAVAILABLE).then_some(self.0.retry_after)
+        (self.status() == StatusCode::SERVICE_UNAVAILABLE).then_some(self.inner.retry_after)
     }
 
     /// Adds a cause at its position in the fixed order.
@@ -213,11 +219,12 @@ impl Denial {
 
     /// Clones are shared until one of them is changed: a ready refusal is sent many times.
     fn inner_mut(&mut self) -> &mut Inner {
-        Arc::make_mut(&mut self.0)
+        Arc::make_mut(&mut self.inner)
     }
 
     pub(crate) fn merge(mut self, other: Self) -> Self {
-        let Inner { first, rest, concealed, .. } = Arc::unwrap_or_clone(other.0);
+        let Inner { first, rest, concealed, .. } = Arc::unwrap_or_clone(other.inner);
+        self.route = self.route.take().or(other.route);
         self.inner_mut().concealed |= concealed;
         rest.into_iter().fold(self.and(first), Self::and)
     }
@@ -232,18 +239,29 @@ impl Denial {
         self
     }
 
+    /// Adds the pattern of the route, if the denial does not name one yet.
+    pub(crate) fn on_route(mut self, route: Option<Name>) -> Self {
+        self.route = self.route.take().or(route);
+        self
+    }
+
+    /// The same denial without a route, to be sent for any.
+    pub(crate) fn on_any_route(self) -> Self {
+        Self { route: None, ..self }
+    }
+
     /// Adds the facts about the request that the denial does not have yet.
     #[cold]
     pub(crate) fn in_context(mut self, context: Context) -> Self {
         let known = &mut self.inner_mut().context;
         known.key = known.key.take().or(context.key);
-        known.route = known.route.take().or(context.route);
         known.challenge = known.challenge.take().or(context.challenge);
         known.bearer |= context.bearer;
         if known.form == Form::Usual {
             known.form = context.form;
         }
         known.request = known.request.take().or(context.request);
+        known.unprefixed = known.unprefixed.take().or(context.unprefixed);
         self
     }
 
@@ -274,13 +292,14 @@ fn insufficient_scope(cause: &Cause) -> HeaderValue {
 impl From<Cause> for Denial {
     #[cold]
     fn from(first: Cause) -> Self {
-        Self(Arc::new(Inner {
+        let inner = Inner {
             first,
             rest: Vec::new(),
             context: Context::default(),
             concealed: false,
             retry_after: Duration::from_secs(1),
-        }))
+        };
+        Self { inner: Arc::new(inner), route: None }
     }
 }
 
@@ -290,8 +309,11 @@ impl fmt::Display for Denial {
         if let Some(key) = self.key_id() {
             write!(f, "key {key}: ")?;
         }
-        write!(f, "{}", self.0.first)?;
-        self.0.rest.iter().try_for_each(|cause| write!(f, "; {cause}"))
+        write!(f, "{}", self.inner.first)?;
+        if let Some(pattern) = &self.inner.context.unprefixed {
+            write!(f, "; there is one for {pattern}: does it lack the prefix of a nested router?")?;
+        }
+        self.inner.rest.iter().try_for_each(|cause| write!(f, "; {cause}"))
     }
 }
 

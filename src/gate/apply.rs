@@ -19,6 +19,7 @@ use crate::{
     },
     head::Head,
     key::{Digest, KeyRecord},
+    name::Name,
     policy::RouteMatch,
     principal::{Caller, Obligation, Principal},
     route::PathParams,
@@ -34,6 +35,8 @@ pub(crate) struct PresentedCredential {
     pub(super) notice: Option<Arc<Notice>>,
     /// The obligations of an outer gate.
     obligations: Vec<Obligation>,
+    /// The principal that middleware further outside has inserted, if it may stand in for a credential.
+    other: Option<Box<Principal>>,
 }
 
 /// A request that cannot be decided before the store has answered.
@@ -54,6 +57,7 @@ impl<R> Config<R> {
     ) -> Result<Digest, Refused> {
         if let Some(outer) = request.extensions_mut().remove::<Principal>() {
             // The new principal takes over the obligations of an outer gate, so that the handler still has to meet them.
+            presented.other = self.keeps_principal.then(|| Box::new(outer.clone()));
             presented.obligations = outer.into_obligations();
         }
         let tenant = self.tenants.as_ref().map(|hosts| hosts.tenant(&Head::new(request))).transpose();
@@ -88,9 +92,19 @@ impl<R: Send + Sync + 'static> Shard<R> {
         let mut head = self.head(request);
         let route = self.find_route(&head, &mut params)?;
         in_flight.is_optional = route.as_ref().is_some_and(RouteMatch::is_optional);
-        let is_anonymous = || matches!(credential, Err(Refused::Constant(Constant::Missing)));
-        if route.as_ref().is_some_and(RouteMatch::is_public) || (in_flight.is_optional && is_anonymous()) {
+        let named = |refused: Refused, head: &Head<'_>| refused.on_route(route_name(route.as_ref(), head));
+        let is_anonymous = matches!(credential, Err(Refused::Constant(Constant::Missing, _)));
+        let other = presented.other.take().filter(|_| is_anonymous);
+        if route.as_ref().is_some_and(RouteMatch::is_public) || (in_flight.is_optional && is_anonymous && other.is_none()) {
             self.admit_public(request, (route.as_ref(), &params), in_flight)?;
+            if let Some(other) = other {
+                request.extensions_mut().insert(*other);
+            }
+            return Ok(None);
+        }
+        if let Some(other) = other {
+            let now = self.now(other.record());
+            self.admit_principal(&presented, *other, now, request, (route.as_ref(), &params), in_flight)?;
             return Ok(None);
         }
         // Borrowed: to move what was just written would stall the processor.
@@ -98,15 +112,15 @@ impl<R: Send + Sync + 'static> Shard<R> {
             Ok(digest) => digest,
             Err(_) => {
                 in_flight.notice = self.sources.notice(request.headers()).cloned();
-                return credential.map(|_| None);
+                return credential.map(|_| None).map_err(|refused| named(refused, &self.head(request)));
             }
         };
         in_flight.set_credential(&presented);
         let Some(keys) = self.keys.as_ref().filter(|_| !self.changes_request_early()) else {
             return match self.store.lookup(digest).0 {
                 Answer::Ready(found, directory) => {
-                    let record = resolve_lookup(found, digest)?;
-                    self.admit_found(&presented, (record, directory), request, (route.as_ref(), &params), in_flight)?;
+                    let found = (found, directory);
+                    self.admit_found((digest, &presented), found, request, (route.as_ref(), &params), in_flight)?;
                     Ok(None)
                 }
                 Answer::Pending(answer) => Ok(Some(Box::new(Undecided { answer, digest: *digest, presented }))),
@@ -128,8 +142,12 @@ impl<R: Send + Sync + 'static> Shard<R> {
             }
             Ok::<(), Denial>(())
         });
-        let Some(judged) = judged.map_err(no_answer)? else { return Err(Cause::UnknownKey.into()) };
-        judged?;
+        match judged {
+            Ok(Some(Ok(()))) => {}
+            Ok(Some(Err(denial))) => return Err(named(denial.into(), &head)),
+            Ok(None) => return Err(named(Cause::UnknownKey.into(), &head)),
+            Err(error) => return Err(named(no_answer(error).into(), &head)),
+        }
         if let Some((record, directory, now)) = found {
             let mut principal = self.principal((record, directory), now, client, &presented);
             if let Some(obligation) = &in_flight.obligation {
@@ -143,17 +161,33 @@ impl<R: Send + Sync + 'static> Shard<R> {
     /// Decides about the key that the store has found, also where the request is changed before it is decided.
     pub(super) fn admit_found<B>(
         self: &Arc<Self>,
-        presented: &PresentedCredential,
-        (record, directory): (Option<Arc<KeyRecord>>, Option<Directory>),
+        (digest, presented): (&Digest, &PresentedCredential),
+        (found, directory): (Found, Option<Directory>),
         request: &mut Request<B>,
         (route, params): (Option<&RouteMatch<'_>>, &PathParams),
         in_flight: &mut InFlight,
     ) -> Result<(), Refused> {
-        let record = record.ok_or(Cause::UnknownKey)?;
+        let record = match resolve_lookup(found, digest) {
+            Ok(Some(record)) => record,
+            Ok(None) => return Err(Refused::from(Cause::UnknownKey).on_route(route_name(route, &self.head(request)))),
+            Err(denial) => return Err(denial.on_route(route_name(route, &self.head(request))).into()),
+        };
         let directory = directory.unwrap_or_else(|| self.store.directory());
         let now = self.now(&record);
-        let mut principal =
-            self.principal((Arc::clone(&record), directory), now, self.client_address(request), presented);
+        let principal = self.principal((record, directory), now, self.client_address(request), presented);
+        self.admit_principal(presented, principal, now, request, (route, params), in_flight)
+    }
+
+    /// Decides about a principal, which code of the user's own sees if it is asked.
+    fn admit_principal<B>(
+        self: &Arc<Self>,
+        presented: &PresentedCredential,
+        mut principal: Principal,
+        now: SystemTime,
+        request: &mut Request<B>,
+        (route, params): (Option<&RouteMatch<'_>>, &PathParams),
+        in_flight: &mut InFlight,
+    ) -> Result<(), Refused> {
         // Remove the credential before user checks run, so that they cannot see it.
         if self.remove_credential {
             self.sources.remove(request.headers_mut());
@@ -165,8 +199,9 @@ impl<R: Send + Sync + 'static> Shard<R> {
         if let Some(route) = route {
             route.tell(&mut head, params);
         }
-        in_flight.obligation = self.judge(presented, principal.caller(), now, &mut head, route)?;
-        in_flight.watch_key(self, record);
+        let judged = self.judge(presented, principal.caller(), now, &mut head, route);
+        in_flight.obligation = judged.map_err(|denial| denial.on_route(route_name(route, &head)))?;
+        in_flight.watch_key(self, principal.shared_record());
         if let Some(obligation) = &in_flight.obligation {
             principal.add_obligation(obligation);
         }
@@ -211,4 +246,10 @@ impl<R: Send + Sync + 'static> Shard<R> {
         in_flight.obligation = self.authorize(&head, route, None)?;
         Ok(())
     }
+}
+
+/// The route as the log names it.
+#[cold]
+fn route_name(route: Option<&RouteMatch<'_>>, head: &Head<'_>) -> Option<Name> {
+    route.and_then(|route| route.name(head)).or_else(|| head.matched_name())
 }

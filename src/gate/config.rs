@@ -32,6 +32,8 @@ pub(crate) struct Config<R> {
     pub(super) remove_credential: bool,
     /// Whether the request that the handler gets carries a `Principal`.
     pub(super) inserts_principal: bool,
+    /// Whether a principal that was inserted further outside stands in for a missing credential.
+    pub(super) keeps_principal: bool,
     pub(super) pre_check: Option<Arc<dyn Check>>,
     pub(super) policy: Option<Arc<Policy>>,
     /// Whether the policy is enforced here, or only says which routes are public.

@@ -11,10 +11,9 @@ use tower::Service;
 
 use crate::{
     denial::Cause,
-    gate::{apply::Undecided, in_flight::InFlight, ready::Refused, sharded::Shard},
+    gate::{apply::Undecided, in_flight::InFlight, sharded::Shard},
     reject::Reject,
     route::PathParams,
-    store::resolve_lookup,
 };
 
 pin_project! {
@@ -114,12 +113,8 @@ where
                     let mut params = PathParams::default();
                     let route = shard.match_route(&shard.head(&request), &mut params);
                     let route = (route.as_ref(), &params);
-                    let admitted =
-                        resolve_lookup(found.0, &undecided.digest).map_err(Refused::from).and_then(|record| {
-                            let found = (record, found.1);
-                            shard.admit_found(&undecided.presented, found, &mut request, route, &mut in_flight)
-                        });
-                    match admitted {
+                    let credential = (&undecided.digest, &undecided.presented);
+                    match shard.admit_found(credential, found, &mut request, route, &mut in_flight) {
                         Ok(()) => State::Forward { future: inner.call(request), in_flight, shard },
                         Err(refused) => State::Denied { response: Some(in_flight.refuse_undecided(&shard, refused)) },
                     }

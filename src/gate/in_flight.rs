@@ -83,8 +83,8 @@ impl InFlight {
     {
         match refused {
             // A rejection that sees the request may answer each in its own way.
-            Refused::Constant(constant) if self.notice.is_none() && self.request.is_none() => {
-                shard.ready.refuse(shard, constant, self.form)
+            Refused::Constant(constant, route) if self.notice.is_none() && self.request.is_none() => {
+                shard.ready.refuse(shard, (constant, route), self.form)
             }
             refused => self.refuse(shard, refused.into_denial()),
         }

@@ -64,6 +64,7 @@ impl AuthenticateLayer {
             clock: None,
             remove_credential: false,
             inserts_principal: true,
+            keeps_principal: false,
             pre_check: None,
             policy: None,
             enforces_policy: false,
@@ -100,6 +101,42 @@ impl<R> AuthenticateLayer<R> {
         R: Clone,
     {
         self.change(|config| config.remove_credential = true)
+    }
+
+    /// Accepts the [`Principal`](crate::Principal) that middleware further outside has inserted (for a session, a JWT, a client
+    /// certificate), where a request carries no credential. The policy holds for it as for a key: it must be active, belong
+    /// to the tenant of the host, and meet the rule of the route. A credential that is there decides, whoever else has
+    /// authenticated the request: a bad one is 401. On a public route the handler gets the principal.
+    ///
+    /// By default it is dropped, so that nothing but a key admits.
+    ///
+    /// # Example
+    /// ```
+    /// use std::sync::Arc;
+    /// use http::{Request, header::COOKIE};
+    /// use tower::ServiceBuilder;
+    /// use tower_authz::{AuthenticateLayer, ClientAddress, Digest, Directory, Grant, KeyRecord, Principal, store::MemoryStore};
+    ///
+    /// let grant = Arc::new(Grant::builder().read("orders").build()?);
+    /// // Who has logged in is known to the layer around; it describes the user as a record.
+    /// let session = move |mut request: Request<()>| {
+    ///     if request.headers().contains_key(COOKIE) {
+    ///         let record = KeyRecord::builder("user-7".parse().unwrap(), Digest::from_key(b"")).grant(grant.clone()).build();
+    ///         request.extensions_mut().insert(Principal::new(record.into(), Directory::default(), ClientAddress::UNKNOWN));
+    ///     }
+    ///     request
+    /// };
+    /// let stack = ServiceBuilder::new()
+    ///     .map_request(session)
+    ///     .layer(AuthenticateLayer::new(MemoryStore::new()).keep_principal_without_credential());
+    /// # drop(stack);
+    /// # Ok::<(), tower_authz::ConfigError>(())
+    /// ```
+    pub fn keep_principal_without_credential(self) -> Self
+    where
+        R: Clone,
+    {
+        self.change(|config| config.keeps_principal = true)
     }
 
     /// Puts no `Principal` into the request. Layers inside of this one could not check anything then, so this is for
@@ -205,6 +242,7 @@ impl<R> AuthenticateLayer<R> {
             clock,
             remove_credential,
             inserts_principal,
+            keeps_principal,
             pre_check,
             policy,
             enforces_policy,
@@ -223,6 +261,7 @@ impl<R> AuthenticateLayer<R> {
             clock: clock.clone(),
             remove_credential: *remove_credential,
             inserts_principal: *inserts_principal,
+            keeps_principal: *keeps_principal,
             pre_check: pre_check.clone(),
             policy: policy.clone(),
             enforces_policy: *enforces_policy,

@@ -8,12 +8,14 @@ use http::{HeaderMap, Response, StatusCode};
 use crate::{
     denial::{Cause, Denial, Form},
     gate::config::Config,
+    name::Name,
     reject::{self, Reject},
 };
 
 /// Why a request is refused before or after its key is known.
 pub(super) enum Refused {
-    Constant(Constant),
+    /// The cause, and the route.
+    Constant(Constant, Option<Name>),
     Denied(Denial),
 }
 
@@ -48,21 +50,31 @@ impl From<Denial> for Refused {
 impl From<Cause> for Refused {
     #[cold]
     fn from(cause: Cause) -> Self {
-        Self::Constant(match cause {
+        let constant = match cause {
             Cause::MissingCredential => Constant::Missing,
             Cause::MalformedCredential => Constant::Malformed,
             Cause::DuplicateCredential => Constant::Duplicate,
             Cause::UnknownKey => Constant::Unknown,
             cause => return Self::Denied(cause.into()),
-        })
+        };
+        Self::Constant(constant, None)
     }
 }
 
 impl Refused {
     pub(super) fn into_denial(self) -> Denial {
         match self {
-            Self::Constant(constant) => constant.cause().into(),
+            Self::Constant(constant, route) => Denial::from(constant.cause()).on_route(route),
             Self::Denied(denial) => denial,
+        }
+    }
+
+    /// The same, about this route if it names none yet.
+    #[cold]
+    pub(super) fn on_route(self, found: Option<Name>) -> Self {
+        match self {
+            Self::Constant(constant, route) => Self::Constant(constant, route.or(found)),
+            Self::Denied(denial) => Self::Denied(denial.on_route(found)),
         }
     }
 }
@@ -86,7 +98,7 @@ impl ReadyRefusals {
     pub(super) fn refuse<R: Reject<B>, B: 'static>(
         &self,
         config: &Config<R>,
-        constant: Constant,
+        (constant, route): (Constant, Option<Name>),
         form: Form,
     ) -> Response<B> {
         let slot = self.0.get(constant as usize).and_then(|forms| forms.get(form as usize));
@@ -94,21 +106,23 @@ impl ReadyRefusals {
             && ready.body == TypeId::of::<B>()
             && let Some(body) = config.reject.constant_body(&ready.denial)
         {
-            reject::record(&ready.denial);
+            let denial = ready.denial.clone().on_route(route);
+            reject::record(&denial);
             let mut response = Response::new(body);
             *response.status_mut() = ready.status;
             *response.headers_mut() = ready.headers.clone();
-            response.extensions_mut().insert(ready.denial.clone());
+            response.extensions_mut().insert(denial);
             return response;
         }
-        let response = config.refuse(constant.cause().into(), form);
+        let response = config.refuse(Refused::Constant(constant, route).into_denial(), form);
         if let (Some(slot), Some(denial)) = (slot, response.extensions().get::<Denial>())
             && slot.get().is_none()
             && config.reject.constant_body(denial).is_some()
         {
             let (status, headers) = (response.status(), response.headers().clone());
             // Another thread may have been first, with the same response.
-            let _ = slot.set(Ready { body: TypeId::of::<B>(), status, headers, denial: denial.clone() });
+            let denial = denial.clone().on_any_route();
+            let _ = slot.set(Ready { body: TypeId::of::<B>(), status, headers, denial });
         }
         response
     }
@@ -135,7 +149,7 @@ mod tests {
                 for form in [Form::Usual, Form::Head, Form::Grpc] {
                     let ready = ReadyRefusals::default();
                     let [first, second]: [Response<Bytes>; 2] =
-                        std::array::from_fn(|_| ready.refuse(shard, constant, form));
+                        std::array::from_fn(|_| ready.refuse(shard, (constant, None), form));
                     let rendered: Response<Bytes> = shard.refuse(constant.cause().into(), form);
                     for response in [&first, &second] {
                         assert_eq!(response.status(), rendered.status());

@@ -30,7 +30,7 @@ use crate::{
     bytes::holds,
     check::{self, Check},
     clean_path::CleanPath,
-    denial::{Cause, Denial},
+    denial::{Cause, Context, Denial},
     head::Head,
     principal::{Caller, Obligation, Principal},
     route::{PathParams, RouteTree, matched::Rewriting},
@@ -207,6 +207,17 @@ impl Policy {
         }
     }
 
+    /// Tells of a rule whose pattern lacks the prefix of the routers around it: the likely reason why it does not apply.
+    #[cold]
+    fn hint(&self, denial: Denial, route: &RouteMatch<'_>, head: &Head<'_>) -> Denial {
+        let (RouteMatch::NoRoute, Some(matched)) = (route, head.matched()) else { return denial };
+        let lacks_prefix = |entry: &&RouteEntry| entry.pattern.as_str() != "/" && matched.ends_with(entry.pattern.as_str());
+        match self.entries.iter().find(lacks_prefix) {
+            Some(entry) => denial.in_context(Context { unprefixed: Some(entry.pattern.name()), ..Context::default() }),
+            None => denial,
+        }
+    }
+
     /// The rule for a request, and the pattern that it was found by.
     fn find(&self, head: &Head<'_>, params: &mut PathParams) -> RouteMatch<'_> {
         let entry = match head.matched() {
@@ -248,7 +259,7 @@ impl Policy {
         head: &Head<'_>,
         caller: Option<Caller<'_>>,
     ) -> Result<Option<Obligation>, Denial> {
-        let admitted = route.evaluate(head, caller);
+        let admitted = route.evaluate(head, caller).map_err(|denial| self.hint(denial, route, head));
         if let Some(shadow) = &self.shadow {
             shadow.compare(head, admitted.as_ref());
         }

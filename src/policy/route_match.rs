@@ -1,5 +1,5 @@
 use crate::{
-    denial::{Cause, Context, Denial},
+    denial::{Cause, Denial},
     head::Head,
     name::Name,
     policy::{RouteAction, entry::RouteEntry},
@@ -47,27 +47,23 @@ impl<'p> RouteMatch<'p> {
     pub(super) fn evaluate(&self, head: &Head<'_>, caller: Option<Caller<'_>>) -> Result<Option<Obligation>, Denial> {
         match self {
             Self::Preflight => Ok(None),
-            Self::Rule { action, pattern } => action.evaluate(head, caller).map_err(|denial| {
-                let route = pattern.map(Pattern::name);
-                denial.in_context(Context { route, ..Context::default() })
-            }),
-            Self::NoRoute | Self::NoMethod(_) => {
-                let denial =
-                    Denial::from(self.cause()).in_context(Context { route: self.route(head), ..Context::default() });
-                match self {
-                    // A 405 reveals the methods that have a rule, so it is concealed where they are.
-                    Self::NoMethod(entry) if entry.is_concealed() => Err(denial.concealed()),
-                    _ => Err(denial),
-                }
+            Self::Rule { action, .. } => action.evaluate(head, caller).map_err(|denial| denial.on_route(self.name(head))),
+            Self::NoRoute => Err(Denial::from(self.cause()).on_route(self.name(head))),
+            Self::NoMethod(entry) => {
+                let denial = Denial::from(self.cause()).on_route(self.name(head));
+                // A 405 reveals the methods that have a rule, so it is concealed where they are.
+                Err(if entry.is_concealed() { denial.concealed() } else { denial })
             }
         }
     }
 
-    /// The route that has no rule for the request, for the log: that of the policy, or the one that axum has matched.
-    fn route(&self, head: &Head<'_>) -> Option<Name> {
+    /// The route as the log names it: the pattern of the rule, or the one that axum has matched.
+    #[cold]
+    pub(crate) fn name(&self, head: &Head<'_>) -> Option<Name> {
         match self {
+            Self::Rule { pattern: Some(pattern), .. } => Some(pattern.name()),
             Self::NoMethod(entry) => Some(entry.pattern.name()),
-            _ => head.matched().map(|route| Name::from(route.to_owned())),
+            _ => head.matched_name(),
         }
     }
 

@@ -180,6 +180,10 @@ impl Principal {
         Caller { record: &self.record, directory: &self.directory, client: self.client }
     }
 
+    pub(crate) fn shared_record(&self) -> Arc<KeyRecord> {
+        Arc::clone(&self.record)
+    }
+
     /// The record of the key.
     #[must_use]
     pub fn record(&self) -> &KeyRecord {

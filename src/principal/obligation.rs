@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use crate::{
-    denial::{Cause, Context, Denial},
+    denial::{Cause, Denial},
     dimension::Dimension,
     key::Grant,
     name::Name,
@@ -69,7 +69,7 @@ impl Obligation {
     /// Adds the route to a denial, and conceals it if the rule says so.
     pub(crate) fn describe(&self, denial: Denial) -> Denial {
         let Some(left) = &self.left else { return denial };
-        let denial = denial.in_context(Context { route: left.route.clone(), ..Context::default() });
+        let denial = denial.on_route(left.route.clone());
         if left.concealed { denial.concealed() } else { denial }
     }
 
