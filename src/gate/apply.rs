@@ -20,6 +20,7 @@ use crate::{
     },
     head::Head,
     key::{Digest, KeyRecord},
+    policy::{Policy, PolicyGuard, PolicySource},
     principal::{Caller, Obligation, Principal},
     store::{Answer, Found, KeyStore as _, no_answer, resolve_lookup},
 };
@@ -39,6 +40,8 @@ pub(crate) struct PresentedCredential {
 pub(crate) struct Undecided {
     pub(super) answer: BoxFuture<'static, (Found, Option<Directory>)>,
     pub(super) presented: PresentedCredential,
+    /// The policy that the request began with, if it could be replaced meanwhile.
+    policy: Option<Arc<Policy>>,
 }
 
 impl<R> Config<R> {
@@ -63,6 +66,13 @@ impl<R> Config<R> {
     }
 }
 
+impl Undecided {
+    /// The policy that the request began with.
+    pub(super) fn policy<'p, R>(&'p self, config: &'p Config<R>) -> Option<&'p Policy> {
+        self.policy.as_deref().or_else(|| config.policy.as_ref()?.fixed())
+    }
+}
+
 impl<R: Send + Sync + 'static> Shard<R> {
     /// Decides about a request, and prepares it for the handler if it is admitted. Where the store has to be waited for, it
     /// returns what is not decided yet; then [`admit_found`](Self::admit_found) decides.
@@ -77,8 +87,11 @@ impl<R: Send + Sync + 'static> Shard<R> {
         // Start hashing first, although the digest is needed last: the CPU overlaps it with the path and route checks.
         let credential = self.extract_credential(request);
         let head = self.head(request);
-        let target = self.find_target(&head)?;
-        in_flight.is_optional = target.is_optional();
+        // Loaded once, so that the request is judged by one policy.
+        let guard = self.policy.as_ref().map(PolicySource::load);
+        let policy = guard.as_deref();
+        let target = self.find_target(&head, policy)?;
+        (in_flight.is_optional, in_flight.finishes) = (target.is_optional(), self.finishes_in_flight(policy));
         let is_anonymous = || matches!(credential, Err(Refused::Constant(Constant::Missing)));
         if target.is_public() || (in_flight.is_optional && is_anonymous()) {
             self.admit_public(request, &target, in_flight)?;
@@ -90,13 +103,16 @@ impl<R: Send + Sync + 'static> Shard<R> {
             return credential.map(|_| None);
         };
         in_flight.set_credential(presented);
-        let Some(keys) = self.keys.as_ref().filter(|_| !self.changes_request_early()) else {
+        let Some(keys) = self.keys.as_ref().filter(|_| !self.changes_request_early(&target)) else {
             return match self.store.lookup(&presented.digest).0 {
                 Answer::Ready(found, directory) => {
                     self.admit_found(presented, (found, directory), request, &target, in_flight)?;
                     Ok(None)
                 }
-                Answer::Pending(answer) => credential.map(|presented| Some(Box::new(Undecided { answer, presented }))),
+                Answer::Pending(answer) => {
+                    let policy = guard.as_ref().and_then(PolicyGuard::kept);
+                    credential.map(|presented| Some(Box::new(Undecided { answer, presented, policy })))
+                }
             };
         };
         let client = self.client_address(request);
@@ -141,7 +157,7 @@ impl<R: Send + Sync + 'static> Shard<R> {
         if self.remove_credential {
             self.sources.remove(request.headers_mut());
         }
-        if self.inserts_principal && self.runs_user_code() {
+        if self.inserts_principal && self.runs_user_code(target) {
             request.extensions_mut().insert(principal.clone());
         }
         let head = self.head(request).with_principal(&principal);

@@ -8,19 +8,27 @@ use crate::{
     gate::{apply::PresentedCredential, config::Config},
     head::Head,
     key::KeyRecord,
-    policy::RouteMatch,
+    policy::{Policy, RouteMatch},
     principal::{Caller, Obligation},
     route::PathParams,
     telemetry,
 };
 
 /// The rule that the policy has for a request, if there is a policy, and the parameters of the route.
-pub(super) struct Target<'c> {
-    route: Option<RouteMatch<'c>>,
+pub(super) struct Target<'p> {
+    policy: Option<&'p Policy>,
+    route: Option<RouteMatch<'p>>,
     params: PathParams,
 }
 
-impl Target<'_> {
+impl<'p> Target<'p> {
+    /// Matches the route.
+    #[inline]
+    pub(super) fn new(head: &Head<'_>, policy: Option<&'p Policy>) -> Self {
+        let mut params = PathParams::default();
+        Self { policy, route: policy.map(|policy| policy.match_route(head, &mut params)), params }
+    }
+
     /// Whether no key is looked at.
     pub(super) fn is_public(&self) -> bool {
         self.route.as_ref().is_some_and(RouteMatch::is_public)
@@ -35,28 +43,21 @@ impl Target<'_> {
 impl<R> Config<R> {
     /// Runs the pre-check, and matches the route.
     #[inline]
-    pub(super) fn find_target(&self, head: &Head<'_>) -> Result<Target<'_>, Denial> {
+    pub(super) fn find_target<'p>(&self, head: &Head<'_>, policy: Option<&'p Policy>) -> Result<Target<'p>, Denial> {
         if let Some(check) = &self.pre_check {
-            check.check(head)?;
+            check.pre_check(head, policy)?;
         }
-        Ok(self.match_route(head))
-    }
-
-    /// Matches the route.
-    #[inline]
-    pub(super) fn match_route(&self, head: &Head<'_>) -> Target<'_> {
-        let mut params = PathParams::default();
-        Target { route: self.policy.as_ref().map(|policy| policy.match_route(head, &mut params)), params }
+        Ok(Target::new(head, policy))
     }
 
     /// Whether code of the user's own looks at a request before its handler does, and so may look for its principal.
-    pub(super) fn runs_user_code(&self) -> bool {
-        self.enforces_policy && self.policy.as_ref().is_some_and(|policy| policy.runs_user_code())
+    pub(super) fn runs_user_code(&self, target: &Target<'_>) -> bool {
+        self.enforces_policy && target.policy.is_some_and(Policy::runs_user_code)
     }
 
     /// Whether the checks of the policy are to see a request that has lost its credential or got its principal.
-    pub(super) fn changes_request_early(&self) -> bool {
-        self.remove_credential || self.runs_user_code()
+    pub(super) fn changes_request_early(&self, target: &Target<'_>) -> bool {
+        self.remove_credential || self.runs_user_code(target)
     }
 
     /// Admits the key that the store has found, or denies: by its tenant, by its status at `now`, and by the policy.
@@ -102,7 +103,7 @@ impl<R> Config<R> {
             return Ok(None);
         }
         // INVARIANT: `route` is `Some` whenever `policy` is. If not, deny.
-        let (Some(policy), Some(route)) = (&self.policy, &target.route) else { return Err(Cause::NoRule.into()) };
+        let (Some(policy), Some(route)) = (target.policy, &target.route) else { return Err(Cause::NoRule.into()) };
         let admitted = policy.evaluate_match(route, &target.params, head, caller)?;
         // A handler that gets no `Principal` could not meet an obligation.
         if let (false, Some(_), Some(obligation)) = (self.inserts_principal, caller, &admitted)

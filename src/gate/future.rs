@@ -11,7 +11,7 @@ use tower::Service;
 
 use crate::{
     denial::Cause,
-    gate::{apply::Undecided, in_flight::InFlight, sharded::Shard},
+    gate::{apply::Undecided, decide::Target, in_flight::InFlight, sharded::Shard},
     reject::Reject,
 };
 
@@ -94,7 +94,7 @@ where
                                 }
                                 return polled;
                             }
-                            match in_flight.watch(shard) {
+                            match in_flight.watch() {
                                 Some(watch) => ready!(watch.poll_end(cx)),
                                 None => return Poll::Pending,
                             }
@@ -109,7 +109,7 @@ where
                     let found = ready!(waiting.undecided.answer.as_mut().poll(cx));
                     let Some(waiting) = pending.take() else { return Poll::Pending };
                     let PendingRequest { mut inner, mut request, undecided, mut in_flight, shard } = *waiting;
-                    let target = shard.match_route(&shard.head(&request));
+                    let target = Target::new(&shard.head(&request), undecided.policy(&shard));
                     match shard.admit_found(&undecided.presented, found, &mut request, &target, &mut in_flight) {
                         Ok(()) => State::Forward { future: inner.call(request), in_flight, shard },
                         Err(refused) => State::Denied { response: Some(in_flight.refuse_undecided(&shard, refused)) },

@@ -53,8 +53,10 @@ mod decide;
 mod future;
 mod in_flight;
 mod layer;
+mod pre_check;
 mod ready;
 mod service;
 mod sharded;
 
+pub(crate) use self::pre_check::PreCheck;
 pub use self::{future::ResponseFuture, layer::AuthenticateLayer, service::Authenticate};

@@ -5,9 +5,12 @@ mod builder;
 mod entry;
 mod explain;
 mod file;
+mod reload;
+mod requirements;
 mod route_match;
 mod rule;
 mod shadow;
+mod source;
 
 use std::{collections::HashMap, iter};
 
@@ -22,10 +25,12 @@ pub use self::{
     audit::Audit,
     builder::PolicyBuilder,
     explain::{Explanation, Finding},
+    reload::PolicyHandle,
     rule::Rule,
     shadow::Difference,
+    source::PolicySource,
 };
-pub(crate) use self::{entry::RouteAction, route_match::RouteMatch};
+pub(crate) use self::{entry::RouteAction, requirements::Requirements, route_match::RouteMatch, source::PolicyGuard};
 use crate::{
     bytes::holds,
     check::{self, Check},
