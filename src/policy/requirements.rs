@@ -25,7 +25,7 @@ impl Requirements {
     }
 
     /// The policy must have rules for the same routes as this one.
-    #[cfg(feature = "axum")]
+    #[cfg_attr(not(feature = "axum"), allow(dead_code, reason = "only a GuardedRouter knows its routes"))]
     pub(crate) fn with_routes_of(mut self, policy: &Policy) -> Self {
         let patterns = policy.patterns().map(str::to_owned).collect();
         self.routes = Some(Routes { patterns, has_fallback: policy.fallback.is_some() });
