@@ -20,7 +20,7 @@ use crate::{
     },
     head::Head,
     key::{Digest, KeyRecord},
-    policy::{Policy, PolicyGuard, PolicySource},
+    policy::{Policy, PolicySource},
     principal::{Caller, Obligation, Principal},
     store::{Answer, Found, KeyStore as _, no_answer, resolve_lookup},
 };
@@ -41,10 +41,16 @@ pub(crate) struct Undecided {
     pub(super) answer: BoxFuture<'static, (Found, Option<Directory>)>,
     pub(super) presented: PresentedCredential,
     /// The policy that the request began with, if it could be replaced meanwhile.
-    policy: Option<Arc<Policy>>,
+    pub(super) policy: Option<Arc<Policy>>,
 }
 
 impl<R> Config<R> {
+    /// The policy that a request is judged by: the one that was loaded when it began, if it can be replaced.
+    #[inline]
+    pub(super) fn policy_of<'p>(&'p self, loaded: Option<&'p Arc<Policy>>) -> Option<&'p Policy> {
+        loaded.map(|policy| &**policy).or_else(|| self.policy.as_ref()?.fixed())
+    }
+
     /// Extracts, parses and hashes the credential. After this, `Debug` of the request prints no key, and a `Principal`
     /// that other code has inserted is gone.
     #[inline]
@@ -66,13 +72,6 @@ impl<R> Config<R> {
     }
 }
 
-impl Undecided {
-    /// The policy that the request began with.
-    pub(super) fn policy<'p, R>(&'p self, config: &'p Config<R>) -> Option<&'p Policy> {
-        self.policy.as_deref().or_else(|| config.policy.as_ref()?.fixed())
-    }
-}
-
 impl<R: Send + Sync + 'static> Shard<R> {
     /// Decides about a request, and prepares it for the handler if it is admitted. Where the store has to be waited for, it
     /// returns what is not decided yet; then [`admit_found`](Self::admit_found) decides.
@@ -88,8 +87,8 @@ impl<R: Send + Sync + 'static> Shard<R> {
         let credential = self.extract_credential(request);
         let head = self.head(request);
         // Loaded once, so that the request is judged by one policy.
-        let guard = self.policy.as_ref().map(PolicySource::load);
-        let policy = guard.as_deref();
+        let loaded = self.policy.as_ref().and_then(PolicySource::load);
+        let policy = self.policy_of(loaded.as_deref());
         let target = self.find_target(&head, policy)?;
         (in_flight.is_optional, in_flight.finishes) = (target.is_optional(), self.finishes_in_flight(policy));
         let is_anonymous = || matches!(credential, Err(Refused::Constant(Constant::Missing)));
@@ -110,7 +109,7 @@ impl<R: Send + Sync + 'static> Shard<R> {
                     Ok(None)
                 }
                 Answer::Pending(answer) => {
-                    let policy = guard.as_ref().and_then(PolicyGuard::kept);
+                    let policy = loaded.as_deref().cloned();
                     credential.map(|presented| Some(Box::new(Undecided { answer, presented, policy })))
                 }
             };

@@ -109,7 +109,7 @@ where
                     let found = ready!(waiting.undecided.answer.as_mut().poll(cx));
                     let Some(waiting) = pending.take() else { return Poll::Pending };
                     let PendingRequest { mut inner, mut request, undecided, mut in_flight, shard } = *waiting;
-                    let target = Target::new(&shard.head(&request), undecided.policy(&shard));
+                    let target = Target::new(&shard.head(&request), shard.policy_of(undecided.policy.as_ref()));
                     match shard.admit_found(&undecided.presented, found, &mut request, &target, &mut in_flight) {
                         Ok(()) => State::Forward { future: inner.call(request), in_flight, shard },
                         Err(refused) => State::Denied { response: Some(in_flight.refuse_undecided(&shard, refused)) },

@@ -30,7 +30,7 @@ pub use self::{
     shadow::Difference,
     source::PolicySource,
 };
-pub(crate) use self::{entry::RouteAction, requirements::Requirements, route_match::RouteMatch, source::PolicyGuard};
+pub(crate) use self::{entry::RouteAction, requirements::Requirements, route_match::RouteMatch};
 use crate::{
     bytes::holds,
     check::{self, Check},

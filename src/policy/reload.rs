@@ -102,7 +102,7 @@ pub struct PolicyHandle(Arc<Shared>);
 type Callback = dyn Fn(&Policy, &Policy) -> Result<(), ConfigError> + Send + Sync;
 
 /// A policy that stays as long as it is held, whatever replaces it.
-pub(super) type Loaded = arc_swap::Guard<Arc<Policy>>;
+pub(crate) type LoadedPolicy = arc_swap::Guard<Arc<Policy>>;
 
 struct Shared {
     current: ArcSwap<Policy>,
@@ -205,7 +205,7 @@ impl PolicyHandle {
 
     /// The policy for a request that begins now. It is not inlined, so that it costs nothing where the policy is fixed.
     #[inline(never)]
-    pub(super) fn load(&self) -> Loaded {
+    pub(super) fn load(&self) -> LoadedPolicy {
         self.0.current.load()
     }
 

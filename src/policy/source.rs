@@ -1,8 +1,8 @@
-use std::{ops::Deref, sync::Arc};
+use std::sync::Arc;
 
 use crate::{
     error::ConfigError,
-    policy::{Policy, PolicyHandle, reload::Loaded, requirements::Requirements},
+    policy::{Policy, PolicyHandle, reload::LoadedPolicy, requirements::Requirements},
 };
 
 /// Where [`Authz`](crate::Authz) takes its rules from: a [`Policy`], which is then fixed, or a [`PolicyHandle`], whose policy
@@ -70,48 +70,21 @@ impl PolicySource {
         matches!(self.0, Kind::Reloadable { .. })
     }
 
-    /// The policy for a request that begins now.
+    /// The policy for a request that begins now, if it can be replaced.
     #[inline]
-    pub(crate) fn load(&self) -> PolicyGuard<'_> {
+    pub(crate) fn load(&self) -> Option<LoadedPolicy> {
         match &self.0 {
-            Kind::Fixed(policy) => PolicyGuard::Fixed(policy),
-            Kind::Reloadable { handle, .. } => PolicyGuard::Loaded(handle.load()),
+            Kind::Fixed(_) => None,
+            Kind::Reloadable { handle, .. } => Some(handle.load()),
         }
     }
 
     /// The policy, if it cannot be replaced.
+    #[inline]
     pub(crate) fn fixed(&self) -> Option<&Policy> {
         match &self.0 {
             Kind::Fixed(policy) => Some(policy),
             Kind::Reloadable { .. } => None,
-        }
-    }
-}
-
-/// The policy that a request is judged by. A fixed one is borrowed, so that it costs no reference count.
-pub(crate) enum PolicyGuard<'a> {
-    Fixed(&'a Policy),
-    Loaded(Loaded),
-}
-
-impl PolicyGuard<'_> {
-    /// The policy for a request that has to wait, if it could be replaced meanwhile.
-    pub(crate) fn kept(&self) -> Option<Arc<Policy>> {
-        match self {
-            Self::Fixed(_) => None,
-            Self::Loaded(policy) => Some(Arc::clone(policy)),
-        }
-    }
-}
-
-impl Deref for PolicyGuard<'_> {
-    type Target = Policy;
-
-    #[inline]
-    fn deref(&self) -> &Policy {
-        match self {
-            Self::Fixed(policy) => policy,
-            Self::Loaded(policy) => policy,
         }
     }
 }
