@@ -1,18 +1,18 @@
-use std::{fmt, sync::Arc, time::SystemTime};
+use std::{fmt, ptr, sync::Arc, time::SystemTime};
 
 use tower_layer::Layer;
 
 use crate::{
-    check::Check,
+    check::Check as _,
     clean_path::CleanPath,
     client_address::TrustedProxies,
     credential::Sources,
     denial::{Cause, Denial},
     error::ConfigError,
-    gate::{Authenticate, AuthenticateLayer},
+    gate::{Authenticate, AuthenticateLayer, PreCheck},
     head::Head,
     https::require_https,
-    policy::Policy,
+    policy::{Policy, PolicySource, Requirements},
     reject::Problem,
     store::KeyStore,
     tenant::TenantHosts,
@@ -60,22 +60,23 @@ use crate::{
 /// ```
 #[must_use = "a layer does nothing until it is applied"]
 pub struct Authz<R = Problem> {
-    pre_check: PreCheck,
+    pre_check: PreChecks,
     /// Whether the policy is that of a router which this will be given to.
     awaits_router: bool,
     authenticate: AuthenticateLayer<R>,
 }
 
 impl Authz {
-    /// Keys from the store, rules from the policy, and a sensible default for all else.
+    /// Keys from the store, rules from the policy, and a sensible default for all else. A
+    /// [`PolicyHandle`](crate::PolicyHandle) in place of a policy can replace it while services run.
     ///
     /// If the two spell the ids of a dimension by different grammars, an exclude list of a key cannot be kept: then
     /// every request is refused with 500 and a message for the developer. [`try_new`](Self::try_new) says so at
     /// start-up.
-    pub fn new(store: impl KeyStore, policy: impl Into<Arc<Policy>>) -> Self {
-        let policy = policy.into();
-        let disagrees = store.dimensions().is_some_and(|known| policy.disagreement_with(&known).is_some());
-        Self::assemble(store, policy, disagrees)
+    pub fn new(store: impl KeyStore, policy: impl Into<PolicySource>) -> Self {
+        let mut policy = policy.into();
+        let (current, fits) = policy.require(Requirements::new(store.dimensions()));
+        Self::assemble(store, policy, fits.is_err().then_some(current))
     }
 
     /// The same, where a store and a policy that do not fit each other are an error.
@@ -98,12 +99,10 @@ impl Authz {
     /// # drop(authz);
     /// # Ok::<(), tower_authz::ConfigError>(())
     /// ```
-    pub fn try_new(store: impl KeyStore, policy: impl Into<Arc<Policy>>) -> Result<Self, ConfigError> {
-        let policy = policy.into();
-        match store.dimensions().and_then(|known| policy.disagreement_with(&known)) {
-            Some(error) => Err(error),
-            None => Ok(Self::assemble(store, policy, false)),
-        }
+    pub fn try_new(store: impl KeyStore, policy: impl Into<PolicySource>) -> Result<Self, ConfigError> {
+        let mut policy = policy.into();
+        let (_, fits) = policy.require(Requirements::new(store.dimensions()));
+        fits.map(|()| Self::assemble(store, policy, None))
     }
 
     /// Keys from the store, and rules from a [`GuardedRouter`](crate::GuardedRouter), which this is given to. Around anything
@@ -120,19 +119,18 @@ impl Authz {
     /// # Ok::<(), tower_authz::ConfigError>(())
     /// ```
     pub fn from_store(store: impl KeyStore) -> Self {
-        Self { awaits_router: true, ..Self::assemble(store, Arc::new(Policy::default()), false) }
+        Self { awaits_router: true, ..Self::assemble(store, Policy::default().into(), None) }
     }
 
-    fn assemble(store: impl KeyStore, policy: Arc<Policy>, disagrees: bool) -> Self {
-        let pre_check = PreCheck {
+    fn assemble(store: impl KeyStore, policy: PolicySource, disagreeing: Option<Arc<Policy>>) -> Self {
+        let pre_check = PreChecks {
             clean_path: CleanPath::new(),
             https_only: false,
             plain: Arc::default(),
             proxies: None,
-            policy: Arc::clone(&policy),
-            disagrees,
+            disagreeing,
         };
-        let authenticate = AuthenticateLayer::new(store).with_pre_check(pre_check.clone()).enforce(policy);
+        let authenticate = AuthenticateLayer::new(store).with_policy_pre_check(pre_check.clone()).enforce(policy);
         Self { authenticate, pre_check, awaits_router: false }
     }
 }
@@ -207,24 +205,25 @@ impl<R: Clone> Authz<R> {
     /// The same settings for the policy of the router that is wrapped.
     #[cfg(feature = "axum")]
     pub(crate) fn for_own_router(mut self, policy: Policy) -> Result<Self, ConfigError> {
-        if !self.awaits_router {
-            return Err(ConfigError::new(
-                "the rules of a GuardedRouter are those of its routes, and this Authz has a policy of its own: make it with \
-                 Authz::from_store",
-            ));
-        }
-        let known = self.authenticate.store().dimensions();
-        if let Some(error) = known.and_then(|known| policy.disagreement_with(&known)) {
-            return Err(error);
-        }
-        let policy = Arc::new(policy);
-        self.authenticate = self.authenticate.enforce(Arc::clone(&policy)).own_router();
-        Ok(self.with_pre_check(|pre_check| (pre_check.policy, pre_check.disagrees) = (policy, false)))
+        let required = Requirements::new(self.authenticate.store().dimensions()).with_routes_of(&policy);
+        let mut policy = match self.authenticate.reloadable_policy() {
+            Some(reloadable) => reloadable.clone(),
+            None if self.awaits_router => policy.into(),
+            None => {
+                return Err(ConfigError::new(
+                    "the rules of a GuardedRouter are those of its routes, and this Authz has a policy of its own: make it \
+                     with Authz::from_store",
+                ));
+            }
+        };
+        policy.require(required).1?;
+        self.authenticate = self.authenticate.enforce(policy).own_router();
+        Ok(self.with_pre_check(|pre_check| pre_check.disagreeing = None))
     }
 
-    fn with_pre_check(mut self, change: impl FnOnce(&mut PreCheck)) -> Self {
+    fn with_pre_check(mut self, change: impl FnOnce(&mut PreChecks)) -> Self {
         change(&mut self.pre_check);
-        self.authenticate = self.authenticate.with_pre_check(self.pre_check.clone());
+        self.authenticate = self.authenticate.with_policy_pre_check(self.pre_check.clone());
         self
     }
 
@@ -275,15 +274,14 @@ impl<S, R> Layer<S> for Authz<R> {
 
 /// The checks that run before a key is looked up, on public routes too.
 #[derive(Clone, Debug)]
-struct PreCheck {
+struct PreChecks {
     clean_path: CleanPath,
     https_only: bool,
     /// The patterns of public routes that plain HTTP may come to.
     plain: Arc<[String]>,
     proxies: Option<TrustedProxies>,
-    policy: Arc<Policy>,
-    /// Whether store and policy do not fit each other.
-    disagrees: bool,
+    /// The policy that does not fit the store, if there is one. It stays here when a policy that fits has replaced it.
+    disagreeing: Option<Arc<Policy>>,
 }
 
 const DISAGREEMENT: Cause = Cause::Misconfigured(
@@ -291,15 +289,17 @@ const DISAGREEMENT: Cause = Cause::Misconfigured(
      be kept: give both the same `Dimension`; `Authz::try_new` tells which one it is",
 );
 
-impl Check for PreCheck {
-    fn check(&self, head: &Head<'_>) -> Result<(), Denial> {
-        if self.disagrees {
+impl PreCheck for PreChecks {
+    fn pre_check(&self, head: &Head<'_>, policy: Option<&Policy>) -> Result<(), Denial> {
+        if let Some(disagreeing) = &self.disagreeing
+            && policy.is_none_or(|policy| ptr::eq(policy, &**disagreeing))
+        {
             return Err(DISAGREEMENT.into());
         }
         self.clean_path.check(head)?;
         if self.https_only
             && let Err(plain) = require_https(head, self.proxies.as_ref())
-            && !self.policy.is_public_at(head, &self.plain)
+            && !policy.is_some_and(|policy| policy.is_public_at(head, &self.plain))
         {
             return Err(plain.into());
         }

@@ -67,7 +67,7 @@ pub use crate::{
         Access, Alphabet, ApiKey, Digest, Grant, GrantBuilder, KeyFile, KeyFormat, KeyId, KeyRecord, KeyRecordBuilder,
         Network, Networks, Permission, Restriction, Status, StructuredFormat,
     },
-    policy::{Audit, Difference, Explanation, Finding, Policy, PolicyBuilder, Rule},
+    policy::{Audit, Difference, Explanation, Finding, Policy, PolicyBuilder, PolicyHandle, PolicySource, Rule},
     principal::{Filter, Principal, Scope},
     reject::Reject,
     require::{Require, RequireLayer},

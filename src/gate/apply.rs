@@ -13,16 +13,15 @@ use crate::{
     directory::Directory,
     gate::{
         config::Config,
+        decide::Target,
         in_flight::InFlight,
         ready::{Constant, Refused},
         sharded::Shard,
     },
     head::Head,
     key::{Digest, KeyRecord},
-    name::Name,
-    policy::RouteMatch,
+    policy::{Policy, PolicySource},
     principal::{Caller, Obligation, Principal},
-    route::PathParams,
     store::{Answer, Found, KeyStore as _, no_answer, resolve_lookup},
 };
 
@@ -44,9 +43,17 @@ pub(crate) struct Undecided {
     pub(super) answer: BoxFuture<'static, (Found, Option<Directory>)>,
     pub(super) digest: Digest,
     pub(super) presented: PresentedCredential,
+    /// The policy that the request began with, if it could be replaced meanwhile.
+    pub(super) policy: Option<Arc<Policy>>,
 }
 
 impl<R> Config<R> {
+    /// The policy that a request is judged by: the one that was loaded when it began, if it can be replaced.
+    #[inline]
+    pub(super) fn policy_of<'p>(&'p self, loaded: Option<&'p Arc<Policy>>) -> Option<&'p Policy> {
+        loaded.map(|policy| &**policy).or_else(|| self.policy.as_ref()?.fixed())
+    }
+
     /// Extracts, parses and hashes the credential. After this, `Debug` of the request prints no key, and a `Principal`
     /// that other code has inserted is gone.
     #[inline]
@@ -88,15 +95,17 @@ impl<R: Send + Sync + 'static> Shard<R> {
         // Start hashing first, although the digest is needed last: the CPU overlaps it with the path and route checks.
         let mut presented = PresentedCredential::default();
         let credential = self.extract_credential(request, &mut presented);
-        let mut params = PathParams::default();
+        let mut target = Target::default();
         let mut head = self.head(request);
-        let route = self.find_route(&head, &mut params)?;
-        in_flight.is_optional = route.as_ref().is_some_and(RouteMatch::is_optional);
-        let named = |refused: Refused, head: &Head<'_>| refused.on_route(route_name(route.as_ref(), head));
+        // Loaded once, so that the request is judged by one policy.
+        let loaded = self.policy.as_ref().and_then(PolicySource::load);
+        let policy = self.policy_of(loaded.as_deref());
+        self.find_target(&head, policy, &mut target)?;
+        (in_flight.is_optional, in_flight.finishes) = (target.is_optional(), self.finishes_in_flight(policy));
         let is_anonymous = matches!(credential, Err(Refused::Constant(Constant::Missing, _)));
         let other = presented.other.take().filter(|_| is_anonymous);
-        if route.as_ref().is_some_and(RouteMatch::is_public) || (in_flight.is_optional && is_anonymous && other.is_none()) {
-            self.admit_public(request, (route.as_ref(), &params), in_flight)?;
+        if target.is_public() || (in_flight.is_optional && is_anonymous && other.is_none()) {
+            self.admit_public(request, &target, in_flight)?;
             if let Some(other) = other {
                 request.extensions_mut().insert(*other);
             }
@@ -104,7 +113,7 @@ impl<R: Send + Sync + 'static> Shard<R> {
         }
         if let Some(other) = other {
             let now = self.now(other.record());
-            self.admit_principal(&presented, *other, now, request, (route.as_ref(), &params), in_flight)?;
+            self.admit_principal(&presented, *other, now, request, &target, in_flight)?;
             return Ok(None);
         }
         // Borrowed: to move what was just written would stall the processor.
@@ -112,30 +121,31 @@ impl<R: Send + Sync + 'static> Shard<R> {
             Ok(digest) => digest,
             Err(_) => {
                 in_flight.notice = self.sources.notice(request.headers()).cloned();
-                return credential.map(|_| None).map_err(|refused| named(refused, &self.head(request)));
+                return credential.map(|_| None).map_err(|refused| refused.on_route(target.name(&self.head(request))));
             }
         };
         in_flight.set_credential(&presented);
-        let Some(keys) = self.keys.as_ref().filter(|_| !self.changes_request_early()) else {
+        let Some(keys) = self.keys.as_ref().filter(|_| !self.changes_request_early(&target)) else {
             return match self.store.lookup(digest).0 {
                 Answer::Ready(found, directory) => {
                     let found = (found, directory);
-                    self.admit_found((digest, &presented), found, request, (route.as_ref(), &params), in_flight)?;
+                    self.admit_found((digest, &presented), found, request, &target, in_flight)?;
                     Ok(None)
                 }
-                Answer::Pending(answer) => Ok(Some(Box::new(Undecided { answer, digest: *digest, presented }))),
+                Answer::Pending(answer) => {
+                    let (digest, policy) = (*digest, loaded.as_deref().cloned());
+                    Ok(Some(Box::new(Undecided { answer, digest, presented, policy })))
+                }
             };
         };
-        if let Some(route) = &route {
-            route.tell(&mut head, &params);
-        }
+        target.tell(&mut head);
         let client = self.client_address(request);
         let mut found = None;
         // The index has compared the whole digest, in constant time.
         let judged = keys.0.find(digest, |record, directory| {
             let caller = Caller { record, directory, client };
             let now = self.now(record);
-            in_flight.obligation = self.judge(&presented, caller, now, &mut head, route.as_ref())?;
+            in_flight.obligation = self.judge(&presented, caller, now, &mut head, &target)?;
             in_flight.watch_key(self, Arc::clone(record));
             if self.inserts_principal {
                 found = Some((Arc::clone(record), directory.clone(), now));
@@ -144,9 +154,9 @@ impl<R: Send + Sync + 'static> Shard<R> {
         });
         match judged {
             Ok(Some(Ok(()))) => {}
-            Ok(Some(Err(denial))) => return Err(named(denial.into(), &head)),
-            Ok(None) => return Err(named(Cause::UnknownKey.into(), &head)),
-            Err(error) => return Err(named(no_answer(error).into(), &head)),
+            Ok(Some(Err(denial))) => return Err(Refused::from(denial).on_route(target.name(&head))),
+            Ok(None) => return Err(Refused::from(Cause::UnknownKey).on_route(target.name(&head))),
+            Err(error) => return Err(Refused::from(no_answer(error)).on_route(target.name(&head))),
         }
         if let Some((record, directory, now)) = found {
             let mut principal = self.principal((record, directory), now, client, &presented);
@@ -164,18 +174,18 @@ impl<R: Send + Sync + 'static> Shard<R> {
         (digest, presented): (&Digest, &PresentedCredential),
         (found, directory): (Found, Option<Directory>),
         request: &mut Request<B>,
-        (route, params): (Option<&RouteMatch<'_>>, &PathParams),
+        target: &Target<'_>,
         in_flight: &mut InFlight,
     ) -> Result<(), Refused> {
         let record = match resolve_lookup(found, digest) {
             Ok(Some(record)) => record,
-            Ok(None) => return Err(Refused::from(Cause::UnknownKey).on_route(route_name(route, &self.head(request)))),
-            Err(denial) => return Err(denial.on_route(route_name(route, &self.head(request))).into()),
+            Ok(None) => return Err(Refused::from(Cause::UnknownKey).on_route(target.name(&self.head(request)))),
+            Err(denial) => return Err(denial.on_route(target.name(&self.head(request))).into()),
         };
         let directory = directory.unwrap_or_else(|| self.store.directory());
         let now = self.now(&record);
         let principal = self.principal((record, directory), now, self.client_address(request), presented);
-        self.admit_principal(presented, principal, now, request, (route, params), in_flight)
+        self.admit_principal(presented, principal, now, request, target, in_flight)
     }
 
     /// Decides about a principal, which code of the user's own sees if it is asked.
@@ -185,22 +195,20 @@ impl<R: Send + Sync + 'static> Shard<R> {
         mut principal: Principal,
         now: SystemTime,
         request: &mut Request<B>,
-        (route, params): (Option<&RouteMatch<'_>>, &PathParams),
+        target: &Target<'_>,
         in_flight: &mut InFlight,
     ) -> Result<(), Refused> {
         // Remove the credential before user checks run, so that they cannot see it.
         if self.remove_credential {
             self.sources.remove(request.headers_mut());
         }
-        if self.inserts_principal && self.runs_user_code() {
+        if self.inserts_principal && self.runs_user_code(target) {
             request.extensions_mut().insert(principal.clone());
         }
         let mut head = self.head(request).with_principal(&principal);
-        if let Some(route) = route {
-            route.tell(&mut head, params);
-        }
-        let judged = self.judge(presented, principal.caller(), now, &mut head, route);
-        in_flight.obligation = judged.map_err(|denial| denial.on_route(route_name(route, &head)))?;
+        target.tell(&mut head);
+        let judged = self.judge(presented, principal.caller(), now, &mut head, target);
+        in_flight.obligation = judged.map_err(|denial| denial.on_route(target.name(&head)))?;
         in_flight.watch_key(self, principal.shared_record());
         if let Some(obligation) = &in_flight.obligation {
             principal.add_obligation(obligation);
@@ -229,7 +237,7 @@ impl<R: Send + Sync + 'static> Shard<R> {
     fn admit_public<B>(
         &self,
         request: &mut Request<B>,
-        (route, params): (Option<&RouteMatch<'_>>, &PathParams),
+        target: &Target<'_>,
         in_flight: &mut InFlight,
     ) -> Result<(), Denial> {
         if self.remove_credential {
@@ -240,16 +248,8 @@ impl<R: Send + Sync + 'static> Shard<R> {
             request.extensions_mut().insert(client);
         }
         let mut head = self.head(request);
-        if let Some(route) = route {
-            route.tell(&mut head, params);
-        }
-        in_flight.obligation = self.authorize(&head, route, None)?;
+        target.tell(&mut head);
+        in_flight.obligation = self.authorize(&head, target, None)?;
         Ok(())
     }
-}
-
-/// The route as the log names it.
-#[cold]
-fn route_name(route: Option<&RouteMatch<'_>>, head: &Head<'_>) -> Option<Name> {
-    route.and_then(|route| route.name(head)).or_else(|| head.matched_name())
 }

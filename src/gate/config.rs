@@ -5,14 +5,14 @@ use std::{sync::Arc, time::SystemTime};
 use http::{HeaderName, HeaderValue, Request, Response};
 
 use crate::{
-    check::Check,
     client_address::{ClientAddress, TrustedProxies},
     clock::{self, Clock},
     credential::Sources,
     denial::{Context, Denial, Form, RejectedRequest},
+    gate::PreCheck,
     head::Head,
     key::{KeyFormat, KeyRecord},
-    policy::Policy,
+    policy::{Policy, PolicySource},
     reject::{self, Reject},
     store::{InMemory, KeyStore},
     tenant::TenantHosts,
@@ -34,12 +34,13 @@ pub(crate) struct Config<R> {
     pub(super) inserts_principal: bool,
     /// Whether a principal that was inserted further outside stands in for a missing credential.
     pub(super) keeps_principal: bool,
-    pub(super) pre_check: Option<Arc<dyn Check>>,
-    pub(super) policy: Option<Arc<Policy>>,
+    pub(super) pre_check: Option<Arc<dyn PreCheck>>,
+    pub(super) policy: Option<PolicySource>,
     /// Whether the policy is enforced here, or only says which routes are public.
     pub(crate) enforces_policy: bool,
     /// Whether the service inside is the router that the policy was made with.
     pub(super) owns_router: bool,
+    /// Whether requests in flight run to their end, whatever the policy says of them.
     pub(super) finish_in_flight: bool,
     pub(super) proxies: Option<TrustedProxies>,
     pub(super) tenants: Option<TenantHosts>,
@@ -84,6 +85,12 @@ impl<R> Config<R> {
             let is_credential = |name: &HeaderName| self.sources.reads(name);
             RejectedRequest::new(head.method(), head.uri(), head.headers(), is_credential).into()
         })
+    }
+
+    /// Whether a request that is judged by this policy runs to its end when its key is revoked.
+    #[inline]
+    pub(super) fn finishes_in_flight(&self, policy: Option<&Policy>) -> bool {
+        self.finish_in_flight || policy.is_some_and(Policy::finishes_in_flight)
     }
 
     #[cold]

@@ -8,40 +8,82 @@ use crate::{
     gate::{apply::PresentedCredential, config::Config},
     head::Head,
     key::KeyRecord,
-    policy::RouteMatch,
+    name::Name,
+    policy::{Policy, RouteMatch},
     principal::{Caller, Obligation},
     route::PathParams,
     telemetry,
 };
 
+/// The rule that the policy has for a request, if there is a policy, and the parameters of the route. It is filled in where it
+/// stands: a value that is moved right after it was written stalls the processor.
+#[derive(Default)]
+pub(super) struct Target<'p> {
+    policy: Option<&'p Policy>,
+    route: Option<RouteMatch<'p>>,
+    params: PathParams,
+}
+
+impl<'p> Target<'p> {
+    /// Matches the route.
+    #[inline]
+    pub(super) fn find(&mut self, head: &Head<'_>, policy: Option<&'p Policy>) {
+        self.policy = policy;
+        self.route = policy.map(|policy| policy.match_route(head, &mut self.params));
+    }
+
+    /// Whether no key is looked at.
+    pub(super) fn is_public(&self) -> bool {
+        self.route.as_ref().is_some_and(RouteMatch::is_public)
+    }
+
+    /// Whether a request without a credential is admitted.
+    pub(super) fn is_optional(&self) -> bool {
+        self.route.as_ref().is_some_and(RouteMatch::is_optional)
+    }
+
+    /// Tells a head of the route.
+    #[inline]
+    pub(super) fn tell<'h>(&'h self, head: &mut Head<'h>)
+    where
+        'p: 'h,
+    {
+        if let Some(route) = &self.route {
+            route.tell(head, &self.params);
+        }
+    }
+
+    /// The route as the log names it.
+    #[cold]
+    pub(super) fn name(&self, head: &Head<'_>) -> Option<Name> {
+        self.route.as_ref().and_then(|route| route.name(head)).or_else(|| head.matched_name())
+    }
+}
+
 impl<R> Config<R> {
     /// Runs the pre-check, and matches the route, whose parameters are then known by their positions.
     #[inline]
-    pub(super) fn find_route(
+    pub(super) fn find_target<'p>(
         &self,
         head: &Head<'_>,
-        params: &mut PathParams,
-    ) -> Result<Option<RouteMatch<'_>>, Denial> {
+        policy: Option<&'p Policy>,
+        target: &mut Target<'p>,
+    ) -> Result<(), Denial> {
         if let Some(check) = &self.pre_check {
-            check.check(head)?;
+            check.pre_check(head, policy)?;
         }
-        Ok(self.match_route(head, params))
-    }
-
-    /// Matches the route, if there is a policy.
-    #[inline]
-    pub(super) fn match_route(&self, head: &Head<'_>, params: &mut PathParams) -> Option<RouteMatch<'_>> {
-        self.policy.as_ref().map(|policy| policy.match_route(head, params))
+        target.find(head, policy);
+        Ok(())
     }
 
     /// Whether code of the user's own looks at a request before its handler does, and so may look for its principal.
-    pub(super) fn runs_user_code(&self) -> bool {
-        self.enforces_policy && self.policy.as_ref().is_some_and(|policy| policy.runs_user_code())
+    pub(super) fn runs_user_code(&self, target: &Target<'_>) -> bool {
+        self.enforces_policy && target.policy.is_some_and(Policy::runs_user_code)
     }
 
     /// Whether the checks of the policy are to see a request that has lost its credential or got its principal.
-    pub(super) fn changes_request_early(&self) -> bool {
-        self.remove_credential || self.runs_user_code()
+    pub(super) fn changes_request_early(&self, target: &Target<'_>) -> bool {
+        self.remove_credential || self.runs_user_code(target)
     }
 
     /// Admits the key that the store has found, or denies: by its tenant, by its status at `now`, and by the policy.
@@ -52,13 +94,13 @@ impl<R> Config<R> {
         caller: Caller<'_>,
         now: SystemTime,
         head: &mut Head<'_>,
-        route: Option<&RouteMatch<'_>>,
+        target: &Target<'_>,
     ) -> Result<Option<Obligation>, Denial> {
         let judged = match self.check_status(presented, caller.record, now) {
             Ok(()) => {
                 caller.record.mark_used(now);
                 head.set_now(now);
-                self.authorize(head, route, Some(caller))
+                self.authorize(head, target, Some(caller))
             }
             Err(cause) => Err(cause.into()),
         };
@@ -81,14 +123,14 @@ impl<R> Config<R> {
     pub(super) fn authorize(
         &self,
         head: &Head<'_>,
-        route: Option<&RouteMatch<'_>>,
+        target: &Target<'_>,
         caller: Option<Caller<'_>>,
     ) -> Result<Option<Obligation>, Denial> {
         if !self.enforces_policy {
             return Ok(None);
         }
         // INVARIANT: `route` is `Some` whenever `policy` is. If not, deny.
-        let (Some(policy), Some(route)) = (&self.policy, route) else { return Err(Cause::NoRule.into()) };
+        let (Some(policy), Some(route)) = (target.policy, &target.route) else { return Err(Cause::NoRule.into()) };
         let admitted = policy.evaluate_match(route, head, caller)?;
         // A handler that gets no `Principal` could not meet an obligation.
         if let (false, Some(_), Some(obligation)) = (self.inserts_principal, caller, &admitted)

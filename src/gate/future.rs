@@ -11,9 +11,8 @@ use tower::Service;
 
 use crate::{
     denial::Cause,
-    gate::{apply::Undecided, in_flight::InFlight, sharded::Shard},
+    gate::{apply::Undecided, decide::Target, in_flight::InFlight, sharded::Shard},
     reject::Reject,
-    route::PathParams,
 };
 
 pin_project! {
@@ -95,7 +94,7 @@ where
                                 }
                                 return polled;
                             }
-                            match in_flight.watch(shard) {
+                            match in_flight.watch() {
                                 Some(watch) => ready!(watch.poll_end(cx)),
                                 None => return Poll::Pending,
                             }
@@ -110,11 +109,10 @@ where
                     let found = ready!(waiting.undecided.answer.as_mut().poll(cx));
                     let Some(waiting) = pending.take() else { return Poll::Pending };
                     let PendingRequest { mut inner, mut request, undecided, mut in_flight, shard } = *waiting;
-                    let mut params = PathParams::default();
-                    let route = shard.match_route(&shard.head(&request), &mut params);
-                    let route = (route.as_ref(), &params);
+                    let mut target = Target::default();
+                    target.find(&shard.head(&request), shard.policy_of(undecided.policy.as_ref()));
                     let credential = (&undecided.digest, &undecided.presented);
-                    match shard.admit_found(credential, found, &mut request, route, &mut in_flight) {
+                    match shard.admit_found(credential, found, &mut request, &target, &mut in_flight) {
                         Ok(()) => State::Forward { future: inner.call(request), in_flight, shard },
                         Err(refused) => State::Denied { response: Some(in_flight.refuse_undecided(&shard, refused)) },
                     }

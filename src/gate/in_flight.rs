@@ -24,6 +24,8 @@ pub(super) struct InFlight {
     bearer: bool,
     /// Whether the handler answers requests without a key, too.
     pub(super) is_optional: bool,
+    /// Whether the request runs to its end when its key is revoked.
+    pub(super) finishes: bool,
     form: Form,
     /// The request, if the rejection asks for it.
     request: Option<Arc<RejectedRequest>>,
@@ -34,7 +36,16 @@ impl InFlight {
     #[inline]
     pub(super) fn new<B>(request: &Request<B>, kept: Option<Arc<RejectedRequest>>) -> Self {
         let form = Form::from_request(request);
-        Self { watch: None, obligation: None, notice: None, bearer: false, is_optional: false, form, request: kept }
+        Self {
+            watch: None,
+            obligation: None,
+            notice: None,
+            bearer: false,
+            is_optional: false,
+            finishes: false,
+            form,
+            request: kept,
+        }
     }
 
     pub(super) fn set_credential(&mut self, presented: &PresentedCredential) {
@@ -49,13 +60,13 @@ impl InFlight {
     }
 
     /// The watch, unless requests may finish after their key has ended.
-    pub(super) fn watch<R>(&mut self, config: &Config<R>) -> Option<&mut RevocationWatch> {
-        self.watch.as_mut().filter(|_| !config.finish_in_flight)
+    pub(super) fn watch(&mut self) -> Option<&mut RevocationWatch> {
+        self.watch.as_mut().filter(|_| !self.finishes)
     }
 
     #[inline]
     pub(super) fn end<R>(&self, config: &Config<R>) -> Option<EndReason> {
-        let watch = self.watch.as_ref().filter(|_| !config.finish_in_flight)?;
+        let watch = self.watch.as_ref().filter(|_| !self.finishes)?;
         watch.end_by(|record| config.now(record))
     }
 
@@ -106,7 +117,7 @@ impl InFlight {
             *response = self.refuse(config, denial);
             return;
         }
-        if !config.finish_in_flight {
+        if !self.finishes {
             body::end_stream(response, &mut self.watch);
         }
         if self.is_optional {

@@ -10,8 +10,8 @@ use crate::{
     check::Check,
     client_address::TrustedProxies,
     credential::Sources,
-    gate::{Authenticate, config::Config, sharded::Sharded},
-    policy::Policy,
+    gate::{Authenticate, PreCheck, config::Config, sharded::Sharded},
+    policy::{Policy, PolicySource},
     reject::Problem,
     store::KeyStore,
     tenant::TenantHosts,
@@ -155,28 +155,28 @@ impl<R> AuthenticateLayer<R> {
     where
         R: Clone,
     {
-        self.change(|config| {
-            config.finish_in_flight |= policy.finishes_in_flight();
-            (config.policy, config.enforces_policy) = (Some(policy), false);
-        })
+        self.change(|config| (config.policy, config.enforces_policy) = (Some(policy.into()), false))
     }
 
     /// Enforces the policy, as a [`RequireLayer`](crate::RequireLayer) inside would. Here the route is matched once,
     /// and no further service wraps the handler.
-    pub(crate) fn enforce(self, policy: Arc<Policy>) -> Self
+    pub(crate) fn enforce(self, policy: PolicySource) -> Self
     where
         R: Clone,
     {
-        self.change(|config| {
-            config.finish_in_flight |= policy.finishes_in_flight();
-            (config.policy, config.enforces_policy) = (Some(policy), true);
-        })
+        self.change(|config| (config.policy, config.enforces_policy) = (Some(policy), true))
     }
 
     /// The store.
     #[cfg(feature = "axum")]
     pub(crate) fn store(&self) -> &dyn KeyStore {
         &*self.0.config.store
+    }
+
+    /// The policy, if it can be replaced.
+    #[cfg(feature = "axum")]
+    pub(crate) fn reloadable_policy(&self) -> Option<&PolicySource> {
+        self.0.config.policy.as_ref().filter(|policy| policy.is_reloadable())
     }
 
     /// The service that is wrapped is the router that the enforced policy was made with.
@@ -209,6 +209,14 @@ impl<R> AuthenticateLayer<R> {
     /// Runs a check before all else, on public routes too: [`CleanPath`](crate::clean_path::CleanPath) say. It
     /// sees no principal, and the credential headers, marked sensitive.
     pub fn with_pre_check(self, check: impl Check) -> Self
+    where
+        R: Clone,
+    {
+        self.with_policy_pre_check(check)
+    }
+
+    /// The same for a check of ours, which sees the policy of the request.
+    pub(crate) fn with_policy_pre_check(self, check: impl PreCheck) -> Self
     where
         R: Clone,
     {

@@ -6,8 +6,9 @@
 //!
 //! 1. Extract the credential, hash it, and mark its headers as sensitive (`apply::extract_credential`). An error counts
 //!    only if the route demands a key.
-//! 2. Run the pre-check, and match the route (`decide::find_target`). A request for a public route is admitted here, and one
-//!    without a credential where the rule says that the key is optional.
+//! 2. Load the policy, once for the whole request. Run the pre-check, and match the route (`decide::find_target`). A
+//!    request for a public route is admitted here, and one without a credential where the rule says that the key is
+//!    optional.
 //! 3. Look the digest up. Keys in memory are judged where they stand (`apply::decide`), so that only an admitted request
 //!    counts references up; other stores hand out a record (`apply::admit_found`), and so does a store in memory if the
 //!    request has to be changed before the policy is evaluated: the credential is removed then, and a principal inserted
@@ -54,8 +55,10 @@ mod decide;
 mod future;
 mod in_flight;
 mod layer;
+mod pre_check;
 mod ready;
 mod service;
 mod sharded;
 
+pub(crate) use self::pre_check::PreCheck;
 pub use self::{future::ResponseFuture, layer::AuthenticateLayer, service::Authenticate};

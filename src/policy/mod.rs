@@ -5,9 +5,12 @@ mod builder;
 mod entry;
 mod explain;
 mod file;
+mod reload;
+mod requirements;
 mod route_match;
 mod rule;
 mod shadow;
+mod source;
 
 use std::{collections::HashMap, iter};
 
@@ -22,10 +25,12 @@ pub use self::{
     audit::Audit,
     builder::PolicyBuilder,
     explain::{Explanation, Finding},
+    reload::PolicyHandle,
     rule::Rule,
     shadow::Difference,
+    source::PolicySource,
 };
-pub(crate) use self::{entry::RouteAction, route_match::RouteMatch};
+pub(crate) use self::{entry::RouteAction, requirements::Requirements, route_match::RouteMatch};
 use crate::{
     bytes::holds,
     check::{self, Check},
@@ -211,7 +216,8 @@ impl Policy {
     #[cold]
     fn hint(&self, denial: Denial, route: &RouteMatch<'_>, head: &Head<'_>) -> Denial {
         let (RouteMatch::NoRoute, Some(matched)) = (route, head.matched()) else { return denial };
-        let lacks_prefix = |entry: &&RouteEntry| entry.pattern.as_str() != "/" && matched.ends_with(entry.pattern.as_str());
+        let lacks_prefix =
+            |entry: &&RouteEntry| entry.pattern.as_str() != "/" && matched.ends_with(entry.pattern.as_str());
         match self.entries.iter().find(lacks_prefix) {
             Some(entry) => denial.in_context(Context { unprefixed: Some(entry.pattern.name()), ..Context::default() }),
             None => denial,

@@ -47,7 +47,9 @@ impl<'p> RouteMatch<'p> {
     pub(super) fn evaluate(&self, head: &Head<'_>, caller: Option<Caller<'_>>) -> Result<Option<Obligation>, Denial> {
         match self {
             Self::Preflight => Ok(None),
-            Self::Rule { action, .. } => action.evaluate(head, caller).map_err(|denial| denial.on_route(self.name(head))),
+            Self::Rule { action, .. } => {
+                action.evaluate(head, caller).map_err(|denial| denial.on_route(self.name(head)))
+            }
             Self::NoRoute => Err(Denial::from(self.cause()).on_route(self.name(head))),
             Self::NoMethod(entry) => {
                 let denial = Denial::from(self.cause()).on_route(self.name(head));

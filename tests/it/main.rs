@@ -31,6 +31,7 @@ mod model;
 mod obligations;
 mod policies;
 mod policy_file;
+mod policy_reload;
 mod policy_round_trip;
 mod quickstart;
 mod refusals;

@@ -276,9 +276,31 @@ fn tree_patterns(prefix: &str) -> Vec<String> {
 impl GuardedRouter {
     /// Puts the gate around the router.
     ///
+    /// The rules can be replaced while the router is served if the `Authz` has a [`PolicyHandle`](crate::PolicyHandle). Then
+    /// the policy of the handle decides from the beginning: make it of [`policy`](Self::policy), or the rules that were
+    /// given with the routes say no more than which routes there are. A policy that lacks a rule for one of these routes, or
+    /// has a rule for any other, is refused, and so is one that has a rule for the fallback where the router has none, or the
+    /// other way round.
+    ///
+    /// ```
+    /// use axum::routing::get;
+    /// use tower_authz::{Authz, GuardedRouter, Policy, PolicyHandle, Rule, store::MemoryStore};
+    ///
+    /// let routes = GuardedRouter::new().route("/prices", Rule::resource("prices").unscoped(), get(|| async { "prices" }));
+    /// let policy = PolicyHandle::new(routes.policy()?);
+    /// let app = routes.guard(Authz::new(MemoryStore::new(), &policy))?;
+    ///
+    /// policy.replace(Policy::builder().public("/prices").build()?)?;
+    /// let error = policy.replace(Policy::builder().public("/price").build()?).unwrap_err();
+    /// assert!(error.to_string().contains("the route /prices has no rule"));
+    /// # drop(app);
+    /// # Ok::<(), tower_authz::ConfigError>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`PolicyBuilder::build`]: a pattern that could never match, a rule that does not fit its route. And as
     /// [`Authz::try_new`]: if a rule reads the ids of a dimension by another grammar than the keys of the store spell them.
+    /// And if the policy of a handle does not cover the routes.
     pub fn guard<R>(self, authz: Authz<R>) -> Result<Guarded<Authenticate<Router, R>>, ConfigError>
     where
         R: Reject<Body> + Clone,
