@@ -25,17 +25,39 @@ impl Check for Permission {
     }
 }
 
-/// Requires read or write access to a resource, depending on the method. Without a resource, any valid key will do.
+/// Requires read or write access to a resource, depending on the method, or one of several other permissions. Without a
+/// resource, any valid key will do.
 #[derive(Clone, Debug)]
 pub(crate) struct PermissionDemand {
     resource: Option<Name>,
+    alternatives: Vec<Alternative>,
     /// Methods whose access differs from the default.
     methods: Vec<(Method, Access)>,
 }
 
+/// A permission that will do as well.
+#[derive(Clone, Debug)]
+struct Alternative {
+    resource: Name,
+    /// None for the access that the method needs.
+    access: Option<Access>,
+}
+
 impl PermissionDemand {
     pub(crate) fn new(resource: Option<Name>) -> Self {
-        Self { resource, methods: Vec::new() }
+        Self { resource, alternatives: Vec::new(), methods: Vec::new() }
+    }
+
+    /// Another permission will do as well; without an access, that which the method needs.
+    pub(crate) fn or(&mut self, resource: Name, access: Option<Access>) {
+        self.alternatives.push(Alternative { resource, access });
+    }
+
+    /// The permissions that will do where the method needs this access.
+    fn permissions(&self, needed: Access) -> impl Iterator<Item = Permission> {
+        let first = self.resource.iter().map(move |resource| Permission::from_parts(resource.clone(), needed));
+        let others = self.alternatives.iter();
+        first.chain(others.map(move |it| Permission::from_parts(it.resource.clone(), it.access.unwrap_or(needed))))
     }
 
     pub(crate) fn set_method(&mut self, method: Method, access: Access) {
@@ -62,9 +84,22 @@ impl PermissionDemand {
             (None, _) => Err(Cause::MethodNotAllowed { allow: allowed_methods(&self.methods) }),
             (Some(_), None) => Ok(()),
             (Some(access), Some(resource)) if grant.allows(resource.as_str(), access) => Ok(()),
-            (Some(access), Some(resource)) => {
-                Err(Cause::MissingPermission(Permission::from_parts(resource.clone(), access)))
+            (Some(access), Some(_)) => {
+                let allows = |it: &Alternative| grant.allows(it.resource.as_str(), it.access.unwrap_or(access));
+                if self.alternatives.iter().any(allows) { Ok(()) } else { Err(self.missing(access)) }
             }
+        }
+    }
+}
+
+impl PermissionDemand {
+    /// The cause for a key that has none of the permissions.
+    #[cold]
+    fn missing(&self, access: Access) -> Cause {
+        let mut permissions = self.permissions(access);
+        match (permissions.next(), self.alternatives.is_empty()) {
+            (Some(permission), true) => Cause::MissingPermission(permission),
+            (first, _) => Cause::MissingAnyPermission(first.into_iter().chain(permissions).collect()),
         }
     }
 }
@@ -77,14 +112,26 @@ pub(crate) const ONE_OF_THREE: &str = "give exactly one of `\"public\": true` (a
 #[serde(transparent)]
 struct Methods(#[serde(with = "json::unique")] Vec<(String, Access)>);
 
+/// Another permission as a policy file writes it.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AlternativeFile {
+    resource: String,
+    #[serde(default, deserialize_with = "json::given", skip_serializing_if = "Option::is_none")]
+    access: Option<Access>,
+}
+
 impl Demand for PermissionDemand {
-    const FIELDS: &'static [&'static str] = &["resource", "authenticated", "methods"];
+    const FIELDS: &'static [&'static str] = &["resource", "authenticated", "or", "methods"];
 
     #[inline]
     fn evaluate(&self, head: &Head<'_>, caller: Caller<'_>, findings: &mut impl Findings) {
         let access = access(head.method(), &self.methods);
         let name = || match (&self.resource, access) {
-            (Some(resource), Some(access)) => format!("permission {resource}:{access}"),
+            (Some(_), Some(access)) => {
+                let permissions: Vec<_> = self.permissions(access).map(|permission| permission.to_string()).collect();
+                format!("permission {}", permissions.join(" or "))
+            }
             (Some(resource), None) => format!("permission {resource}"),
             (None, _) => "method".to_owned(),
         };
@@ -95,8 +142,14 @@ impl Demand for PermissionDemand {
         if let Some((method, _)) = self.methods.iter().find(|(method, _)| has_wrong_case(method)) {
             return Err(wrong_case_error(method));
         }
+        if self.resource.is_none() && !self.alternatives.is_empty() {
+            return Err(ConfigError::new(
+                "its rule demands no permission, so there is nothing that another would do instead of",
+            ));
+        }
         let is_odd = |name: &&str| name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_graphic());
-        match self.resource.as_ref().map(Name::as_str).filter(is_odd) {
+        let mut names = self.resource.iter().chain(self.alternatives.iter().map(|it| &it.resource)).map(Name::as_str);
+        match names.find(is_odd) {
             Some(name) => Err(ConfigError::new(format!("no key has a resource named {name:?}"))),
             None => Ok(()),
         }
@@ -106,6 +159,12 @@ impl Demand for PermissionDemand {
         match &self.resource {
             Some(resource) => fields.serialize_entry("resource", resource.as_str())?,
             None => fields.serialize_entry("authenticated", &true)?,
+        }
+        if !self.alternatives.is_empty() {
+            let files = self.alternatives.iter();
+            let files: Vec<_> =
+                files.map(|it| AlternativeFile { resource: it.resource.to_string(), access: it.access }).collect();
+            fields.serialize_entry("or", &files)?;
         }
         let mut methods: Vec<(String, Access)> = Vec::new();
         for (method, access) in &self.methods {
@@ -124,6 +183,9 @@ impl Demand for PermissionDemand {
             return Err(ConfigError::new(ONE_OF_THREE));
         }
         let mut demand = Self::new(resource.map(Name::from));
+        for Object(file) in fields.take_or_default::<Vec<Object<AlternativeFile>>>("or")? {
+            demand.or(file.resource.into(), file.access);
+        }
         let methods = fields.take::<Object<Methods>>("methods")?;
         for (name, access) in methods.map(|Object(Methods(methods))| methods).unwrap_or_default() {
             demand.set_method(parse_method(&name).map_err(|error| error.at("methods"))?, access);

@@ -69,6 +69,8 @@ pub enum Cause {
     },
     /// The key lacks a permission.
     MissingPermission(Permission),
+    /// The key lacks each of these permissions, one of which would do.
+    MissingAnyPermission(Arc<[Permission]>),
     /// The rule requires a key that is bound to networks, and this one is not.
     NetworksRequired,
     /// The key is bound to networks, and the address of the client is not known.
@@ -120,7 +122,7 @@ impl Cause {
             Self::NoRule => (18, StatusCode::NOT_FOUND, "no_rule"),
             Self::MethodNotAllowed { .. } => (19, StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::WrongKind { .. } => (20, FORBIDDEN, "wrong_kind"),
-            Self::MissingPermission(_) => (21, FORBIDDEN, "missing_permission"),
+            Self::MissingPermission(_) | Self::MissingAnyPermission(_) => (21, FORBIDDEN, "missing_permission"),
             Self::NetworksRequired => (22, FORBIDDEN, "networks_required"),
             Self::UnknownAddress => (23, FORBIDDEN, "unknown_address"),
             Self::AddressNotAllowed => (24, FORBIDDEN, "address_not_allowed"),
@@ -183,6 +185,13 @@ impl fmt::Display for Cause {
             Self::WrongKind { expected } => write!(f, "a key of kind {expected} is required"),
             Self::GrantNarrowed => f.write_str("the grant of the key was narrowed during the request; try again"),
             Self::MissingPermission(permission) => write!(f, "the key lacks the permission {permission}"),
+            Self::MissingAnyPermission(permissions) => {
+                f.write_str("the key lacks every permission that would do: ")?;
+                for (index, permission) in permissions.iter().enumerate() {
+                    write!(f, "{}{permission}", if index == 0 { "" } else { ", " })?;
+                }
+                Ok(())
+            }
             Self::NetworksRequired => f.write_str("a key that is bound to networks is required"),
             Self::UnknownAddress => f.write_str(
                 "the client address is unknown: the server does not provide the peer address, or the proxy does not forward that of the client",

@@ -13,7 +13,7 @@ use crate::{
     error::ConfigError,
     head::Head,
     json::Fields,
-    key::Access,
+    key::{Access, Permission},
     principal::{Caller, Handling, Obligation, Principal},
     route::Pattern,
 };
@@ -83,6 +83,29 @@ impl Rule {
     /// Demands read or write access to the resource, by the method of the request.
     pub fn resource(resource: impl Into<Cow<'static, str>>) -> Self {
         Self { permission: PermissionDemand::new(Some(resource.into().into())), ..Self::authenticated() }
+    }
+
+    /// Another resource will do as well, with the access that the method needs: a rule for `orders` or `fulfilment` admits a
+    /// key that has either. The rule demands the rest of the key in any case.
+    ///
+    /// # Example
+    /// ```
+    /// use tower_authz::{Permission, Rule};
+    ///
+    /// // GET /orders/{id}: for who reads orders or shipments, and for who may write refunds
+    /// let rule = Rule::resource("orders").or_resource("shipments").or_permission(Permission::write("refunds"));
+    /// # drop(rule);
+    /// ```
+    pub fn or_resource(mut self, resource: impl Into<Cow<'static, str>>) -> Self {
+        self.permission.or(resource.into().into(), None);
+        self
+    }
+
+    /// This very permission will do as well, whatever the method.
+    pub fn or_permission(mut self, permission: Permission) -> Self {
+        let access = permission.access();
+        self.permission.or(permission.resource().to_owned().into(), Some(access));
+        self
     }
 
     /// Demands a valid key and no permission: for routes like `GET /whoami`.

@@ -9,11 +9,11 @@ use axum::{
 use http::{Request, StatusCode};
 use tower::ServiceExt as _;
 use tower_authz::{
-    Authz, Denial, Dimension, Directory, Filter, Grant, Head, Policy, Principal, Rule, Scope, check::EntityRef,
-    reject::Empty,
+    Authz, Denial, Dimension, Directory, Filter, Grant, Head, KeyRecord, Policy, Principal, Rule, Scope,
+    check::EntityRef, reject::Empty,
 };
 
-use crate::support::{KEY, record, send, store, store_of};
+use crate::support::{KEY, Mood, MoodyStore, record, send, store, store_of};
 
 fn request(path: &str) -> Request<Body> {
     Request::get(path).header("x-api-key", KEY).body(Body::empty()).unwrap()
@@ -364,24 +364,60 @@ async fn a_mocked_connection_counts_where_there_is_no_real_one() {
     }
 }
 
-/// A refusal for want of a rule names the route that axum has matched, so that whoever forgot a prefix sees it in the log.
+/// Every refusal names the route of the rule, or the one that axum has matched, and for want of a rule points out one that lacks
+/// only the prefix of a nested router. The client sees none of it.
 #[tokio::test]
-async fn a_route_without_a_rule_names_itself() {
+async fn a_refusal_names_its_route_in_the_log() {
     let policy = Policy::builder()
         .route("/orders", Rule::authenticated())
-        .method_route(http::Method::GET, "/api/products", Rule::authenticated())
+        .method_route(http::Method::GET, "/api/products", Rule::authenticated().unscoped())
         .build()
         .unwrap();
-    let inner = Router::new().route("/orders", get(async || "")).route("/products", any(async || ""));
-    let app = Router::new().nest("/api", inner).layer(Authz::new(store(clerk()), policy));
-    for (method, path, status, route) in [
-        ("GET", "/api/orders", 404, Some("/api/orders")),
-        ("POST", "/api/products", 405, Some("/api/products")),
-        ("GET", "/nowhere", 404, None),
+    let inner = || Router::new().route("/orders", get(async || "")).route("/products", any(async || ""));
+    let expired = KeyRecord::builder("old".parse().unwrap(), tower_authz::ApiKey::new("a-key-that-is-over").digest())
+        .grant(clerk())
+        .expires_at(std::time::UNIX_EPOCH)
+        .build();
+    let unavailable = MoodyStore { mood: Mood::Unavailable, keys: store(clerk()) };
+    let later =
+        MoodyStore { mood: Mood::Later, keys: store_of([record("k", KEY, clerk()), expired], Directory::default()) };
+    for (keys, method, path, key, status, route, hint) in [
+        (&later, "GET", "/api/orders", KEY, 404, Some("/api/orders"), Some("/orders")),
+        (&later, "POST", "/api/products", KEY, 405, Some("/api/products"), None),
+        (&later, "GET", "/nowhere", KEY, 404, None, None),
+        (&later, "GET", "/api/products", "a-key-that-is-over", 401, Some("/api/products"), None),
+        (&later, "GET", "/api/products", "a-key-of-nobody-else", 401, Some("/api/products"), None),
+        (&later, "GET", "/api/products", "short", 401, Some("/api/products"), None),
+        (&later, "GET", "/api/products", "", 401, Some("/api/products"), None),
+        (&later, "GET", "/api/orders", "short", 401, Some("/api/orders"), None),
+        (&unavailable, "GET", "/api/products", KEY, 503, Some("/api/products"), None),
     ] {
-        let request = Request::builder().method(method).uri(path).header("authorization", format!("Bearer {KEY}"));
-        let response = app.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
-        assert_eq!(response.status(), status, "{method} {path}");
-        assert_eq!(response.extensions().get::<Denial>().unwrap().route(), route, "{method} {path}");
+        for ready in [false, true] {
+            // The same twice: the second of the constant refusals is a copy.
+            let keys = MoodyStore {
+                mood: if ready && keys.mood == Mood::Later { Mood::AtOnce } else { keys.mood },
+                ..keys.clone()
+            };
+            let app = Router::new().nest("/api", inner()).layer(Authz::new(keys, policy.clone()));
+            for path in ["/api/orders", path, path] {
+                let request = Request::builder().method(method).uri(path).header("x-api-key", key);
+                let mut request = request.body(Body::empty()).unwrap();
+                if key.is_empty() {
+                    request.headers_mut().clear();
+                }
+                let response = app.clone().oneshot(request).await.unwrap();
+                let denial = response.extensions().get::<Denial>().unwrap().clone();
+                let log = denial.to_string();
+                let body = axum::body::to_bytes(response.into_body(), 10_000).await.unwrap();
+                assert!(!String::from_utf8_lossy(&body).contains("/api"), "{body:?}");
+                if path == "/api/orders" && route != Some("/api/orders") {
+                    continue;
+                }
+                assert_eq!(denial.status(), status, "{method} {path} {key}");
+                assert_eq!(denial.route(), route, "{method} {path} {key}");
+                assert_eq!(log.contains("prefix of a nested router"), hint.is_some(), "{log}");
+                assert!(hint.is_none_or(|hint| log.contains(&format!("one for {hint}:"))), "{log}");
+            }
+        }
     }
 }

@@ -29,6 +29,7 @@ mod in_flight_ends;
 mod key_file;
 mod model;
 mod obligations;
+mod other_principals;
 mod policies;
 mod policy_file;
 mod policy_reload;

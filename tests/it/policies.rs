@@ -9,10 +9,10 @@ use std::{
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use http_body_util::Full;
-use tower::Layer as _;
+use tower::{Layer as _, ServiceExt as _};
 use tower_authz::{
-    Access, Authz, CleanPath, ClientAddress, Digest, Dimension, Directory, Grant, Head, IdGrammar, KeyFile, KeyRecord,
-    Policy, Principal, Rule,
+    Access, Authz, CleanPath, ClientAddress, Denial, Digest, Dimension, Directory, Grant, Head, IdGrammar, KeyFile,
+    KeyRecord, Permission, Policy, Principal, Rule,
     check::EntityRef,
     store::{MemoryStore, StoreSettings},
 };
@@ -380,4 +380,63 @@ async fn a_store_and_a_policy_that_spell_ids_differently_admit_nobody() {
     let store = MemoryStore::from_file(key(grant), format()).unwrap();
     let error = Authz::try_new(store, policy.build().unwrap()).unwrap_err().to_string();
     assert!(error.contains("the rule of /listed reads ids of the dimension project as opaque"), "{error}");
+}
+
+/// One of several permissions will do, each with the access that the method needs, or with its own. The explanation names all of
+/// them, and the file says so and is read back.
+#[tokio::test]
+async fn one_of_several_permissions_will_do() {
+    let rule = || Rule::resource("orders").or_resource("shipments").or_permission(Permission::read("audit")).unscoped();
+    let policy = Policy::builder().route("/a", rule()).build().unwrap();
+    let text = policy.export().unwrap();
+    assert!(text.contains(r#""or":"#), "{text}");
+    let policy = Policy::parse(&text, "policy.json").unwrap();
+    assert_eq!(policy.export().unwrap(), text);
+    for (grant, reading, writing) in [
+        (Grant::builder().read("orders"), 200, 403),
+        (Grant::builder().write("orders"), 200, 200),
+        (Grant::builder().read("shipments"), 200, 403),
+        (Grant::builder().write("shipments").read("orders"), 200, 200),
+        (Grant::builder().read("audit"), 200, 200),
+        (Grant::builder().write("audit"), 200, 200),
+        (Grant::builder().write("order").write("products"), 403, 403),
+        (Grant::builder(), 403, 403),
+    ] {
+        let grant = grant.build().unwrap();
+        for (method, expected) in
+            [(Method::GET, reading), (Method::POST, writing), (Method::from_bytes(b"BREW").unwrap(), 405)]
+        {
+            let app = Authz::new(store(grant.clone()), policy.clone()).layer(Handler::default());
+            let mut request = get("/a");
+            *request.method_mut() = method.clone();
+            let response = app.oneshot(request).await.unwrap();
+            assert_eq!(response.status(), expected, "{method} {grant:?}");
+            if expected == 403 {
+                let denial = response.extensions().get::<Denial>().unwrap();
+                let access = if method == Method::GET { "read" } else { "write" };
+                let lacks = format!("every permission that would do: orders:{access}, shipments:{access}, audit:read");
+                assert!(denial.to_string().contains(&lacks), "{denial}");
+                assert_eq!(denial.cause().code(), "missing_permission");
+            }
+        }
+    }
+    for (rule, wrong) in [
+        (Rule::authenticated().or_resource("orders"), "demands no permission"),
+        (Rule::resource("orders").or_resource("two words"), "no key has a resource"),
+        (Rule::resource("orders").or_resource(""), "no key has a resource"),
+    ] {
+        let error = Policy::builder().route("/a", rule).build().unwrap_err().to_string();
+        assert!(error.contains(wrong), "{error}");
+    }
+    for (field, wrong) in [
+        (r#""or": [{}]"#, "resource"),
+        (r#""or": [{"resource": "a", "access": null}]"#, "access"),
+        (r#""or": [{"resource": "a", "acess": "read"}]"#, "acess"),
+        (r#""or": "a""#, "or"),
+        (r#""authenticated": true, "or": [{"resource": "a"}]"#, "exactly one of"),
+    ] {
+        let text = format!(r#"{{"routes": [{{"path": "/a", "resource": "orders", {field}}}]}}"#);
+        let error = Policy::parse(&text, "policy.json").unwrap_err().to_string();
+        assert!(error.contains(wrong), "{error}");
+    }
 }
