@@ -79,6 +79,7 @@ impl Worker {
         file: Identity,
         SqliteOptions { own, report, stale_after, is_cached }: SqliteOptions,
     ) -> Result<Self, StoreError> {
+        let asked = clock::now();
         // Both read the whole file, in parallel.
         let (settings, (known, version), Rows { entries, invalid }) = thread::scope(|scope| {
             if !is_cached {
@@ -101,7 +102,7 @@ impl Worker {
         // The file must still be the one that was opened.
         let stamp = file.check().and_then(|()| file.stamp()).map_err(unsure)?;
         let now = Instant::now();
-        Ok(Self {
+        let worker = Self {
             connection,
             view,
             stamp,
@@ -112,7 +113,9 @@ impl Worker {
             next_tick: now + TICK,
             next_flush: now + FLUSH,
             used_since: a_second_before(SystemTime::now()),
-        })
+        };
+        worker.renew(asked);
+        Ok(worker)
     }
 
     /// Runs until the last handle of the store is dropped.
@@ -123,7 +126,8 @@ impl Worker {
             (self.view.report)(&format!("the key store cannot be set up: {error}"));
             return;
         }
-        self.renew();
+        // To read the file may have taken longer than look-ups are answered by what was read.
+        self.tick();
         loop {
             match jobs.recv_timeout(self.next_tick.saturating_duration_since(Instant::now())) {
                 Ok(job) => job(&mut self),
@@ -177,12 +181,13 @@ impl Worker {
     /// Polls for changes of other processes. A locked file keeps the index as it is; a file that cannot be read for a
     /// while makes it stale.
     fn tick(&mut self) {
+        let asked = clock::now();
         let looked = self.look();
         let now = Instant::now();
         // Nothing is written to a file that is in doubt: it would overwrite what others have changed.
         let may_write = looked.is_ok();
         if looked.is_ok() {
-            self.renew();
+            self.renew(asked);
         }
         match looked {
             Ok(Looked::Locked) => {}
@@ -217,9 +222,11 @@ impl Worker {
 
     /// Extends the time for which look-ups are answered without another poll, so that a process that was paused polls
     /// first. It exceeds `stale_after`, so that a fault is reported before requests are refused.
-    fn renew(&self) {
+    ///
+    /// It counts from before the poll: a process that was paused in the middle of one knows what was true then.
+    fn renew(&self, asked: u64) {
         let nanos = u64::try_from((self.stale_after + 3 * TICK).as_nanos()).unwrap_or(u64::MAX);
-        self.view.index.set_deadline(clock::now().saturating_add(nanos));
+        self.view.index.set_deadline(asked.saturating_add(nanos));
     }
 
     /// Applies the changes of others, read in one transaction.
@@ -353,7 +360,7 @@ impl Worker {
         // long the change takes.
         self.view.index.set_deadline(u64::MAX);
         let applied = self.write(who, change);
-        self.renew();
+        self.renew(clock::now());
         applied
     }
 
