@@ -29,13 +29,27 @@ pub(crate) struct UnreadableEntry {
     pub(crate) why: Box<str>,
 }
 
+impl UnreadableEntry {
+    const fn digest(&self) -> &Digest {
+        &self.digest
+    }
+}
+
 impl Entry {
     pub(crate) fn unreadable(digest: Digest, why: &str) -> Self {
         Self::Unreadable(Arc::new(UnreadableEntry { digest, why: why.into() }))
     }
+}
 
-    #[inline]
-    fn digest(&self) -> &Digest {
+/// An entry of a snapshot.
+#[derive(Clone, Copy)]
+pub(crate) enum EntryRef<'s> {
+    Record(&'s Arc<KeyRecord>),
+    Unreadable(&'s Arc<UnreadableEntry>),
+}
+
+impl<'s> EntryRef<'s> {
+    fn digest(self) -> &'s Digest {
         match self {
             Self::Record(record) => record.digest(),
             Self::Unreadable(unreadable) => &unreadable.digest,
@@ -43,11 +57,19 @@ impl Entry {
     }
 
     /// Whether both are the same entry.
-    pub(crate) fn is(&self, other: &Self) -> bool {
+    fn is(self, other: Self) -> bool {
         match (self, other) {
             (Self::Record(one), Self::Record(other)) => Arc::ptr_eq(one, other),
             (Self::Unreadable(one), Self::Unreadable(other)) => one == other,
             _ => false,
+        }
+    }
+
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn to_entry(self) -> Entry {
+        match self {
+            Self::Record(record) => Entry::Record(Arc::clone(record)),
+            Self::Unreadable(unreadable) => Entry::Unreadable(Arc::clone(unreadable)),
         }
     }
 }
@@ -65,38 +87,70 @@ struct Branch([Arc<Part>; PARTS]);
 
 /// Entries by their digests, which stand in the records: a key takes no more room here than a pointer.
 #[derive(Clone, Default)]
-pub(crate) struct Part(HashTable<Entry>);
+pub(crate) struct Part {
+    records: HashTable<Arc<KeyRecord>>,
+    /// These are in a table of their own because there are hardly any: an entry that may be either takes twice the room.
+    unreadable: HashTable<Arc<UnreadableEntry>>,
+}
 
 impl Part {
     fn with_capacity(room: usize) -> Self {
-        Self(HashTable::with_capacity(room))
+        Self { records: HashTable::with_capacity(room), unreadable: HashTable::new() }
     }
 
     /// The digest is compared whole, in constant time.
     #[inline]
-    pub(crate) fn get(&self, digest: &Digest) -> Option<&Entry> {
-        self.0.find(hash(digest), |entry| entry.digest() == digest)
+    pub(crate) fn get(&self, digest: &Digest) -> Option<EntryRef<'_>> {
+        match self.records.find(hash(digest), |record| record.digest() == digest) {
+            Some(record) => Some(EntryRef::Record(record)),
+            None if self.unreadable.is_empty() => None,
+            None => self.unreadable.find(hash(digest), |known| known.digest == *digest).map(EntryRef::Unreadable),
+        }
     }
 
     pub(crate) fn insert(&mut self, entry: Entry) {
-        match self.0.entry(hash(entry.digest()), |known| known.digest() == entry.digest(), |it| hash(it.digest())) {
-            hash_table::Entry::Occupied(mut known) => *known.get_mut() = entry,
-            hash_table::Entry::Vacant(free) => drop(free.insert(entry)),
+        match entry {
+            Entry::Record(record) => {
+                remove(&mut self.unreadable, UnreadableEntry::digest, record.digest());
+                insert(&mut self.records, KeyRecord::digest, record);
+            }
+            Entry::Unreadable(unreadable) => {
+                remove(&mut self.records, KeyRecord::digest, &unreadable.digest);
+                insert(&mut self.unreadable, UnreadableEntry::digest, unreadable);
+            }
         }
     }
 
     pub(crate) fn remove(&mut self, digest: &Digest) {
-        if let Ok(known) = self.0.find_entry(hash(digest), |entry| entry.digest() == digest) {
-            known.remove();
-        }
+        remove(&mut self.records, KeyRecord::digest, digest);
+        remove(&mut self.unreadable, UnreadableEntry::digest, digest);
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.0.len()
+        self.records.len() + self.unreadable.len()
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Digest, &Entry)> {
-        self.0.iter().map(|entry| (entry.digest(), entry))
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Digest, EntryRef<'_>)> {
+        let entries = self.records.iter().map(EntryRef::Record);
+        entries.chain(self.unreadable.iter().map(EntryRef::Unreadable)).map(|entry| (entry.digest(), entry))
+    }
+
+    fn bytes(&self) -> usize {
+        size_of::<Self>() + self.records.allocation_size() + self.unreadable.allocation_size()
+    }
+}
+
+fn insert<T>(table: &mut HashTable<Arc<T>>, digest_of: fn(&T) -> &Digest, new: Arc<T>) {
+    let digest = digest_of(&new);
+    match table.entry(hash(digest), |known| digest_of(known) == digest, |known| hash(digest_of(known))) {
+        hash_table::Entry::Occupied(mut known) => *known.get_mut() = new,
+        hash_table::Entry::Vacant(free) => drop(free.insert(new)),
+    }
+}
+
+fn remove<T>(table: &mut HashTable<Arc<T>>, digest_of: fn(&T) -> &Digest, digest: &Digest) {
+    if let Ok(known) = table.find_entry(hash(digest), |known| digest_of(known) == digest) {
+        known.remove();
     }
 }
 
@@ -135,7 +189,7 @@ impl Snapshot {
         }
     }
 
-    pub(crate) fn get(&self, digest: &Digest) -> Option<&Entry> {
+    pub(crate) fn get(&self, digest: &Digest) -> Option<EntryRef<'_>> {
         let (branch, part) = position(digest);
         self.branches.get(branch)?.0.get(part)?.get(digest)
     }
@@ -148,7 +202,7 @@ impl Snapshot {
 
     /// Its size in memory, without the records.
     pub(crate) fn bytes(&self) -> usize {
-        let parts: usize = self.parts().map(|part| size_of::<Part>() + part.0.allocation_size()).sum();
+        let parts: usize = self.parts().map(Part::bytes).sum();
         size_of::<Self>() + BRANCHES * size_of::<Branch>() + parts
     }
 
