@@ -4,11 +4,8 @@ use ecow::EcoString;
 
 use crate::{
     key::{
-        Digest, Grant, KeyId, KeyRecord,
-        last_used::LastUsed,
-        packed_time::PackedTime,
-        record::{Cold, KindAndTenant},
-        revocation::SignalCell,
+        Digest, Grant, KeyId, KeyRecord, cold::Cold, last_used::LastUsed, packed_time::PackedTime,
+        record::KindAndTenant, revocation::SignalCell,
     },
     name::Name,
 };

@@ -286,7 +286,7 @@ impl KeyEntry {
             ));
         };
         let grant = grants.read(GrantFile { permissions, restrictions, ip_ranges, origins })?;
-        Ok(KeyRecord::builder(columns.id, columns.digest)
+        let mut record = KeyRecord::builder(columns.id, columns.digest)
             .created_at(columns.created_at)
             .not_before(columns.not_before)
             .expires_at(columns.expires_at)
@@ -300,7 +300,9 @@ impl KeyEntry {
             .replaces(replaces)
             .replaced_by(replaced_by)
             .grant(grant)
-            .build())
+            .build();
+        grants.share_kind_and_tenant(&mut record);
+        Ok(record)
     }
 
     /// For people and tools that have no use for the digest.

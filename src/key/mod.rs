@@ -2,6 +2,7 @@
 
 mod api_key;
 mod builder;
+mod cold;
 mod coverage;
 mod digest;
 mod expiry;

@@ -8,7 +8,7 @@ use ecow::EcoString;
 
 use crate::{
     key::{
-        Digest, Grant, KeyId, KeyRecordBuilder, Status, last_used::LastUsed, packed_time::PackedTime,
+        Digest, Grant, KeyId, KeyRecordBuilder, Status, cold::Cold, last_used::LastUsed, packed_time::PackedTime,
         revocation::SignalCell,
     },
     name::Name,
@@ -55,20 +55,6 @@ pub struct KeyRecord {
 pub(super) struct KindAndTenant {
     pub(super) kind: Option<Name>,
     pub(super) tenant: Option<Name>,
-}
-
-/// The fields that most records lack, and that no request with an ordinary key reads.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Cold {
-    /// Only if the record says that it is elsewhere.
-    pub(super) created_at: Option<SystemTime>,
-    pub(super) not_before: Option<SystemTime>,
-    /// Only if the record says that its end is elsewhere.
-    pub(super) expires_at: Option<SystemTime>,
-    pub(super) revoked_at: Option<SystemTime>,
-    pub(super) revocation_reason: Option<Box<str>>,
-    pub(super) replaces: Option<KeyId>,
-    pub(super) replaced_by: Option<KeyId>,
 }
 
 impl KeyRecord {
@@ -118,7 +104,7 @@ impl KeyRecord {
 
     /// Every text of the record beside its grant, with the name of its field. None may contain a whole key.
     pub(crate) fn texts(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        // INVARIANT: every field is named here and below, so that a new text cannot be forgotten.
+        // INVARIANT: every field is named here, so that a new text cannot be forgotten.
         let Self {
             id,
             name,
@@ -132,7 +118,8 @@ impl KeyRecord {
             created_at: _,
             version: _,
         } = self;
-        let texts = [("id", Some(id.as_str())), ("name", Some(&**name)), ("kind", self.kind()), ("tenant", self.tenant())];
+        let texts =
+            [("id", Some(id.as_str())), ("name", Some(&**name)), ("kind", self.kind()), ("tenant", self.tenant())];
         let cold = cold.iter().flat_map(|cold| cold.texts());
         texts.into_iter().chain(cold).filter_map(|(field, text)| Some((field, text?)))
     }
@@ -272,38 +259,6 @@ impl KeyRecord {
             (PackedTime::ELSEWHERE, None) => Status::Expired,
             (end, _) if end.time().is_none_or(|end| end <= now) => Status::Expired,
             _ => Status::Active,
-        }
-    }
-}
-
-impl Cold {
-    /// The texts among its fields, with their names.
-    fn texts(&self) -> [(&'static str, Option<&str>); 3] {
-        let Self {
-            created_at: _,
-            not_before: _,
-            expires_at: _,
-            revoked_at: _,
-            revocation_reason,
-            replaces,
-            replaced_by,
-        } = self;
-        [
-            ("revocation_reason", revocation_reason.as_deref()),
-            ("replaces", replaces.as_ref().map(KeyId::as_str)),
-            ("replaced_by", replaced_by.as_ref().map(KeyId::as_str)),
-        ]
-    }
-
-    fn status(&self, now: SystemTime) -> Status {
-        if self.revoked_at.is_some() {
-            Status::Revoked
-        } else if self.expires_at.is_some_and(|end| end <= now) {
-            Status::Expired
-        } else if self.not_before.is_some_and(|start| now < start) {
-            Status::NotYetValid
-        } else {
-            Status::Active
         }
     }
 }

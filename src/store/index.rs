@@ -12,7 +12,8 @@ use crate::{
     key::{Digest, EndReason, KeyRecord, SignalCell},
     store::{
         Lookup, StoreError,
-        snapshot::{Entry, EntryRef, Part, Snapshot, SnapshotCell},
+        part::{Entry, EntryRef, Part},
+        snapshot::{Snapshot, SnapshotCell},
     },
 };
 
