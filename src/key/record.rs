@@ -236,11 +236,13 @@ impl KeyRecord {
 
     /// Whether the status may be another one within a few seconds of this moment: then it matters what time it is
     /// exactly.
+    #[inline]
     pub(crate) fn is_turning(&self, now: SystemTime) -> bool {
+        self.end != PackedTime::NONE && self.has_date_near(now)
+    }
+
+    fn has_date_near(&self, now: SystemTime) -> bool {
         const FEW: Duration = Duration::from_secs(3);
-        if self.end == PackedTime::NONE {
-            return false;
-        }
         let apart = |date: SystemTime| date.duration_since(now).unwrap_or_else(|ago| ago.duration());
         [self.expires_at(), self.not_before()].into_iter().flatten().any(|date| apart(date) <= FEW)
     }

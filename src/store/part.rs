@@ -83,8 +83,13 @@ impl Part {
         match self.records.find(hash(digest), |record| record.digest() == digest) {
             Some(record) => Some(EntryRef::Record(record)),
             None if self.unreadable.is_empty() => None,
-            None => self.unreadable.find(hash(digest), |known| known.digest == *digest).map(EntryRef::Unreadable),
+            None => self.get_unreadable(digest),
         }
+    }
+
+    #[cold]
+    fn get_unreadable(&self, digest: &Digest) -> Option<EntryRef<'_>> {
+        self.unreadable.find(hash(digest), |known| known.digest == *digest).map(EntryRef::Unreadable)
     }
 
     pub(crate) fn insert(&mut self, entry: Entry) {

@@ -56,6 +56,7 @@ impl Snapshot {
         }
     }
 
+    #[inline]
     pub(crate) fn get(&self, digest: &Digest) -> Option<EntryRef<'_>> {
         let (branch, part) = position(digest);
         self.branches.get(branch)?.0.get(part)?.get(digest)
