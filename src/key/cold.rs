@@ -1,4 +1,4 @@
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::key::{KeyId, Status};
 
@@ -48,5 +48,12 @@ impl Cold {
         } else {
             Status::Active
         }
+    }
+
+    /// Whether the status may be another one within so many seconds of this moment.
+    pub(super) fn is_turning(&self, now: SystemTime, seconds: u64) -> bool {
+        let apart = |date: SystemTime| date.duration_since(now).unwrap_or_else(|ago| ago.duration());
+        let dates = [self.expires_at, self.not_before].into_iter().flatten();
+        dates.map(apart).any(|apart| apart <= Duration::from_secs(seconds))
     }
 }

@@ -1,8 +1,4 @@
-use std::{
-    fmt,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{fmt, sync::Arc, time::SystemTime};
 
 use ecow::EcoString;
 
@@ -238,13 +234,12 @@ impl KeyRecord {
     /// exactly.
     #[inline]
     pub(crate) fn is_turning(&self, now: SystemTime) -> bool {
-        self.end != PackedTime::NONE && self.has_date_near(now)
-    }
-
-    fn has_date_near(&self, now: SystemTime) -> bool {
-        const FEW: Duration = Duration::from_secs(3);
-        let apart = |date: SystemTime| date.duration_since(now).unwrap_or_else(|ago| ago.duration());
-        [self.expires_at(), self.not_before()].into_iter().flatten().any(|date| apart(date) <= FEW)
+        const FEW: u64 = 3; // seconds
+        match (self.end, &self.cold) {
+            (PackedTime::NONE, _) => false,
+            (PackedTime::ELSEWHERE, cold) => cold.as_ref().is_none_or(|cold| cold.is_turning(now, FEW)),
+            (end, _) => end.is_near(now, FEW),
+        }
     }
 
     /// Whether the key can be used at this moment.
@@ -259,7 +254,7 @@ impl KeyRecord {
             (PackedTime::ELSEWHERE, Some(cold)) => cold.status(now),
             // Without its dates a record admits nobody. It never is without.
             (PackedTime::ELSEWHERE, None) => Status::Expired,
-            (end, _) if end.time().is_none_or(|end| end <= now) => Status::Expired,
+            (end, _) if end.has_come(now) => Status::Expired,
             _ => Status::Active,
         }
     }
