@@ -4,8 +4,12 @@ use ecow::EcoString;
 
 use crate::{
     key::{
-        Digest, Grant, KeyId, KeyRecord, cold::Cold, last_used::LastUsed, packed_time::PackedTime,
-        record::KindAndTenant, revocation::SignalCell,
+        Digest, Grant, KeyId, KeyRecord,
+        cold::Cold,
+        last_used::LastUsed,
+        packed_time::PackedTime,
+        record::{End, KindAndTenant},
+        revocation::SignalCell,
     },
     name::Name,
 };
@@ -153,14 +157,15 @@ impl KeyRecordBuilder {
             last_used,
         } = self;
         let packed_creation = PackedTime::new(created_at);
-        let end = match (not_before, revoked_at) {
-            (None, None) => PackedTime::new(expires_at),
-            _ => PackedTime::ELSEWHERE,
+        let end = match (not_before, revoked_at, expires_at) {
+            (None, None, None) => End::Never,
+            (None, None, Some(end)) => End::At(end),
+            _ => End::Elsewhere,
         };
         let cold = Cold {
             created_at: created_at.filter(|_| packed_creation == PackedTime::ELSEWHERE),
             not_before,
-            expires_at: expires_at.filter(|_| end == PackedTime::ELSEWHERE),
+            expires_at: expires_at.filter(|_| end == End::Elsewhere),
             revoked_at,
             revocation_reason,
             replaces,

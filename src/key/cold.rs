@@ -1,4 +1,4 @@
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use crate::key::{KeyId, Status};
 
@@ -37,7 +37,7 @@ impl Cold {
         ]
     }
 
-    /// The status of a key that has a beginning, was revoked, or ends at a date that is kept here.
+    /// The status of a key that has a beginning or was revoked.
     pub(super) fn status(&self, now: SystemTime) -> Status {
         if self.revoked_at.is_some() {
             Status::Revoked
@@ -48,12 +48,5 @@ impl Cold {
         } else {
             Status::Active
         }
-    }
-
-    /// Whether the status may be another one within so many seconds of this moment.
-    pub(super) fn is_turning(&self, now: SystemTime, seconds: u64) -> bool {
-        let apart = |date: SystemTime| date.duration_since(now).unwrap_or_else(|ago| ago.duration());
-        let dates = [self.expires_at, self.not_before].into_iter().flatten();
-        dates.map(apart).any(|apart| apart <= Duration::from_secs(seconds))
     }
 }

@@ -1,4 +1,8 @@
-use std::{fmt, sync::Arc, time::SystemTime};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use ecow::EcoString;
 
@@ -33,9 +37,7 @@ pub struct KeyRecord {
     pub(super) grant: Arc<Grant>,
     pub(super) last_used: LastUsed,
     pub(super) signal: SignalCell,
-    /// When the key expires, if nothing else decides about its status. [`PackedTime::ELSEWHERE`] if it has a beginning
-    /// or was revoked: then the dates in `cold` decide.
-    pub(super) end: PackedTime,
+    pub(super) end: End,
     pub(super) digest: Digest,
     pub(super) kind_and_tenant: Option<Arc<KindAndTenant>>,
     /// INVARIANT: `None` if it would be empty, so that records with equal fields are equal.
@@ -44,6 +46,15 @@ pub struct KeyRecord {
     pub(super) name: EcoString,
     pub(super) created_at: PackedTime,
     pub(super) version: u64,
+}
+
+/// When a key can no longer be used. It is not packed, because most requests compare it with the time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    Never,
+    At(SystemTime),
+    /// The key has a beginning or was revoked: the dates in the cold part decide.
+    Elsewhere,
 }
 
 /// The names that requests are compared with. Many keys have the same, and share them when a store has loaded them.
@@ -169,8 +180,9 @@ impl KeyRecord {
     #[must_use]
     pub fn expires_at(&self) -> Option<SystemTime> {
         match self.end {
-            PackedTime::ELSEWHERE => self.cold.as_ref()?.expires_at,
-            packed => packed.time(),
+            End::Never => None,
+            End::At(end) => Some(end),
+            End::Elsewhere => self.cold.as_ref()?.expires_at,
         }
     }
 
@@ -234,12 +246,13 @@ impl KeyRecord {
     /// exactly.
     #[inline]
     pub(crate) fn is_turning(&self, now: SystemTime) -> bool {
-        const FEW: u64 = 3; // seconds
-        match (self.end, &self.cold) {
-            (PackedTime::NONE, _) => false,
-            (PackedTime::ELSEWHERE, cold) => cold.as_ref().is_none_or(|cold| cold.is_turning(now, FEW)),
-            (end, _) => end.is_near(now, FEW),
-        }
+        self.end != End::Never && self.has_date_near(now)
+    }
+
+    fn has_date_near(&self, now: SystemTime) -> bool {
+        const FEW: Duration = Duration::from_secs(3);
+        let apart = |date: SystemTime| date.duration_since(now).unwrap_or_else(|ago| ago.duration());
+        [self.expires_at(), self.not_before()].into_iter().flatten().any(|date| apart(date) <= FEW)
     }
 
     /// Whether the key can be used at this moment.
@@ -250,12 +263,12 @@ impl KeyRecord {
     #[inline]
     pub fn status(&self, now: SystemTime) -> Status {
         match (self.end, &self.cold) {
-            (PackedTime::NONE, _) => Status::Active,
-            (PackedTime::ELSEWHERE, Some(cold)) => cold.status(now),
-            // Without its dates a record admits nobody. It never is without.
-            (PackedTime::ELSEWHERE, None) => Status::Expired,
-            (end, _) if end.has_come(now) => Status::Expired,
-            _ => Status::Active,
+            (End::Never, _) => Status::Active,
+            (End::At(end), _) if end <= now => Status::Expired,
+            (End::At(_), _) => Status::Active,
+            (End::Elsewhere, Some(cold)) => cold.status(now),
+            // INVARIANT: the cold part is there. If not, nobody is admitted.
+            (End::Elsewhere, None) => Status::Expired,
         }
     }
 }
