@@ -20,30 +20,19 @@ use crate::{
 /// ```
 #[derive(Clone)]
 pub struct Dimension {
-    name: Name,
-    standard: Standard,
+    name: DimensionName,
     ids: IdGrammar,
 }
 
-/// Which standard dimension this is, so that requests compare one byte instead of names.
-#[derive(Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-enum Standard {
-    Company = 1,
-    Shop = 2,
-    ShopCountry = 4,
-    None = 0,
-}
-
-impl Standard {
-    const fn named(name: &str) -> Self {
-        match name.as_bytes() {
-            b"company" => Self::Company,
-            b"shop" => Self::Shop,
-            b"shop_country" => Self::ShopCountry,
-            _ => Self::None,
-        }
-    }
+/// The standard dimensions are variants of their own, so that requests compare a tag instead of names.
+///
+/// INVARIANT: the name of a standard dimension is never an `Own` one.
+#[derive(Clone, PartialEq, Eq)]
+enum DimensionName {
+    Company,
+    Shop,
+    ShopCountry,
+    Own(Name),
 }
 
 impl Dimension {
@@ -63,7 +52,13 @@ impl Dimension {
     /// A dimension of your own.
     #[must_use]
     pub const fn new(name: &'static str, ids: IdGrammar) -> Self {
-        Self { name: Name::Static(name), standard: Standard::named(name), ids }
+        let name = match name.as_bytes() {
+            b"company" => DimensionName::Company,
+            b"shop" => DimensionName::Shop,
+            b"shop_country" => DimensionName::ShopCountry,
+            _ => DimensionName::Own(Name::Static(name)),
+        };
+        Self { name, ids }
     }
 
     /// A dimension as settings and commands write it: a name of `[a-z0-9_-]` and `number`, `slug` or
@@ -102,7 +97,8 @@ impl Dimension {
 
     /// The dimension that a policy file declares.
     pub(crate) fn declared(name: String, ids: IdGrammar) -> Self {
-        Self { standard: Standard::named(&name), name: name.into(), ids }
+        let standard = Self::STANDARD.into_iter().find(|known| known.name() == name);
+        Self { name: standard.map_or_else(|| DimensionName::Own(name.into()), |known| known.name), ids }
     }
 
     pub(crate) const fn ids(&self) -> IdGrammar {
@@ -112,12 +108,22 @@ impl Dimension {
     /// Its name, as key files write it.
     #[must_use]
     pub fn name(&self) -> &str {
-        self.name.as_str()
+        match &self.name {
+            DimensionName::Company => "company",
+            DimensionName::Shop => "shop",
+            DimensionName::ShopCountry => "shop_country",
+            DimensionName::Own(name) => name.as_str(),
+        }
     }
 
     /// A bit of its own for each standard dimension, none for others.
     pub(crate) const fn bit(&self) -> u8 {
-        self.standard as u8
+        match self.name {
+            DimensionName::Company => 1,
+            DimensionName::Shop => 2,
+            DimensionName::ShopCountry => 4,
+            DimensionName::Own(_) => 0,
+        }
     }
 
     /// Whether every id that this grammar accepts is accepted by the other as well. None where that cannot be told, of
@@ -142,7 +148,7 @@ impl Dimension {
 /// Two dimensions are one if their names are.
 impl PartialEq for Dimension {
     fn eq(&self, other: &Self) -> bool {
-        self.standard == other.standard && (self.standard != Standard::None || self.name == other.name)
+        self.name == other.name
     }
 }
 
@@ -150,13 +156,13 @@ impl Eq for Dimension {}
 
 impl fmt::Debug for Dimension {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Dimension({})", self.name)
+        write!(f, "Dimension({})", self.name())
     }
 }
 
 impl fmt::Display for Dimension {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.name, f)
+        fmt::Display::fmt(self.name(), f)
     }
 }
 

@@ -10,52 +10,57 @@ use crate::{bytes::head, dimension::Dimension, error::ConfigError};
 /// A sorted set of ids. A look-up costs the same however many there are.
 #[derive(Clone)]
 pub struct Ids {
-    list: Box<[Box<str>]>,
-    positions: Positions,
+    /// All ids in order, one behind the other.
+    text: Box<str>,
+    known: KnownIds,
 }
 
-/// How an id is found in the list.
 #[derive(Clone)]
-enum Positions {
-    /// In turn.
+enum KnownIds {
+    /// Searched in turn.
     Few(Box<[KnownId]>),
-    /// By hash.
-    Many(HashTable<KnownId>, RandomState),
+    /// Searched by hash.
+    Many(Box<HashedIds>),
 }
 
 /// More are found by hash.
 const FEW: usize = 16;
 
-/// Ids of so many bytes are no more than their ends.
-const SHORT: usize = 16;
-
-/// The ends and the length of an id, which are compared first: for short ids that is all.
-#[derive(Clone, Copy)]
+/// What of an id is compared first: for short ids that is all.
+#[derive(Clone, Copy, PartialEq, Eq)]
 struct KnownId {
-    ends: (u64, u64),
+    /// The first eight bytes.
+    head: u64,
+    /// Where in the text it begins.
+    start: u32,
     length: u32,
-    /// Its index in the list.
-    position: u32,
 }
 
-/// The first eight bytes and the last eight, which are none if the first are all.
-fn ends(id: &str) -> (u64, u64) {
-    let last = id.as_bytes().last_chunk().filter(|_| id.len() > 8);
-    (head(id.as_bytes()), last.map_or(0, |last| u64::from_le_bytes(*last)))
+#[derive(Clone)]
+struct HashedIds {
+    list: Box<[KnownId]>,
+    positions: HashTable<u32>,
+    hasher: RandomState,
 }
 
-/// Of a long one all of it counts: such ids may all begin and end alike.
+/// Of a long id all of it counts: such ids may all begin and end alike.
 fn hash(hasher: &RandomState, id: &str) -> u64 {
-    if id.len() > SHORT { hasher.hash_one(id) } else { hasher.hash_one(ends(id)) }
+    match id.as_bytes().last_chunk::<8>() {
+        Some(last) if id.len() <= 16 => hasher.hash_one((head(id.as_bytes()), u64::from_le_bytes(*last))),
+        None => hasher.hash_one((head(id.as_bytes()), 0_u64)),
+        _ => hasher.hash_one(id),
+    }
 }
 
 impl KnownId {
-    fn new(id: &str, position: usize) -> Option<Self> {
-        Some(Self { ends: ends(id), length: id.len().try_into().ok()?, position: position.try_into().ok()? })
+    fn bytes<'t>(&self, text: &'t str) -> &'t [u8] {
+        let start = self.start as usize;
+        text.as_bytes().get(start..start + self.length as usize).unwrap_or_default()
     }
 
-    fn id<'l>(&self, list: &'l [Box<str>]) -> Option<&'l str> {
-        list.get(self.position as usize).map(|id| &**id)
+    fn id<'t>(&self, text: &'t str) -> &'t str {
+        let start = self.start as usize;
+        text.get(start..start + self.length as usize).unwrap_or_default()
     }
 }
 
@@ -79,21 +84,22 @@ impl Ids {
     pub(crate) fn from_list(mut list: Vec<Box<str>>) -> Result<Self, ConfigError> {
         list.sort_unstable();
         list.dedup();
-        let known =
-            list.iter().enumerate().map(|(position, id)| KnownId::new(id, position)).collect::<Option<Vec<_>>>();
-        let known = known.ok_or_else(|| ConfigError::new("the list has more ids than can be counted"))?;
-        let positions = if list.len() <= FEW {
-            Positions::Few(known.into())
-        } else {
-            let hasher = RandomState::default();
-            let hash_of = |known: &KnownId| known.id(&list).map_or(0, |id| hash(&hasher, id));
-            let mut table = HashTable::with_capacity(list.len());
-            for known in known {
-                table.insert_unique(hash_of(&known), known, hash_of);
-            }
-            Positions::Many(table, hasher)
+        let text: Box<str> = list.concat().into();
+        // Every position and every length is less than this.
+        u32::try_from(text.len().max(list.len()))
+            .map_err(|_| ConfigError::new("the list has more ids than can be counted"))?;
+        let mut start = 0;
+        let known = list.iter().map(|id| {
+            let known = KnownId { head: head(id.as_bytes()), start, length: id.len() as u32 };
+            start += known.length;
+            known
+        });
+        let known: Box<[KnownId]> = known.collect();
+        let known = match known.len() {
+            ..=FEW => KnownIds::Few(known),
+            _ => KnownIds::Many(Box::new(HashedIds::new(known, &text))),
         };
-        Ok(Self { list: list.into(), positions })
+        Ok(Self { text, known })
     }
 
     /// Whether the id is one of them.
@@ -105,34 +111,63 @@ impl Ids {
     /// The position of the id among them, in order.
     #[inline]
     pub(crate) fn position(&self, id: &str) -> Option<usize> {
-        let (ends, length) = (ends(id), id.len());
-        let is = |known: &&KnownId| {
-            known.ends == ends
-                && known.length as usize == length
-                && (length <= SHORT || known.id(&self.list).is_some_and(|known| known == id))
+        let (first, length) = (head(id.as_bytes()), id.len());
+        let is = |known: &KnownId| {
+            known.head == first && known.length as usize == length && (length <= 8 || self.ends_alike(known, id))
         };
-        let known = match &self.positions {
-            Positions::Few(known) => known.iter().find(is),
-            Positions::Many(table, hasher) => table.find(hash(hasher, id), |known| is(&known)),
-        };
-        known.map(|known| known.position as usize)
+        match &self.known {
+            KnownIds::Few(known) => known.iter().position(is),
+            KnownIds::Many(many) => many.position(id, is),
+        }
+    }
+
+    /// Whether the id is the known one, with which it has the length and the first eight bytes in common.
+    fn ends_alike(&self, known: &KnownId, id: &str) -> bool {
+        let (known, id) = (known.bytes(&self.text), id.as_bytes());
+        // Up to sixteen bytes are covered by the first eight and the last eight.
+        known.last_chunk::<8>() == id.last_chunk() && (id.len() <= 16 || known == id)
     }
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.list.is_empty()
+        self.list().is_empty()
     }
 
     /// The ids in order.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
-        self.list.iter().map(AsRef::as_ref)
+        self.list().iter().map(|known| known.id(&self.text))
+    }
+
+    fn list(&self) -> &[KnownId] {
+        match &self.known {
+            KnownIds::Few(known) => known,
+            KnownIds::Many(many) => &many.list,
+        }
+    }
+}
+
+impl HashedIds {
+    fn new(list: Box<[KnownId]>, text: &str) -> Self {
+        let hasher = RandomState::default();
+        let hash_of = |&position: &u32| list.get(position as usize).map_or(0, |known| hash(&hasher, known.id(text)));
+        let mut positions = HashTable::with_capacity(list.len());
+        for position in 0..list.len() as u32 {
+            positions.insert_unique(hash_of(&position), position, hash_of);
+        }
+        Self { positions, list, hasher }
+    }
+
+    #[inline]
+    fn position(&self, id: &str, is: impl Fn(&KnownId) -> bool) -> Option<usize> {
+        let is_at = |&position: &u32| self.list.get(position as usize).is_some_and(&is);
+        self.positions.find(hash(&self.hasher, id), is_at).map(|&position| position as usize)
     }
 }
 
 impl PartialEq for Ids {
     fn eq(&self, other: &Self) -> bool {
-        self.list == other.list
+        self.text == other.text && self.list() == other.list()
     }
 }
 
@@ -140,7 +175,7 @@ impl Eq for Ids {}
 
 impl fmt::Debug for Ids {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.list.fmt(f)
+        f.debug_list().entries(self.iter()).finish()
     }
 }
 

@@ -254,7 +254,9 @@ impl Denial {
     #[cold]
     pub(crate) fn in_context(mut self, context: Context) -> Self {
         let known = &mut self.inner_mut().context;
-        known.key = known.key.take().or(context.key);
+        if known.key.is_none() {
+            known.key = context.key;
+        }
         known.challenge = known.challenge.take().or(context.challenge);
         known.bearer |= context.bearer;
         if known.form == Form::Usual {

@@ -9,7 +9,7 @@ use crate::{
     error::ConfigError,
     json::{self, Object},
     key::{
-        Access, Digest, KeyId, KeyRecord, Network,
+        Access, Digest, KeyId, KeyRecord, KeyRecordBuilder, Network,
         grant_file::{GrantFile, Grants},
         restriction::RestrictionFile,
     },
@@ -286,7 +286,7 @@ impl KeyEntry {
             ));
         };
         let grant = grants.read(GrantFile { permissions, restrictions, ip_ranges, origins })?;
-        Ok(KeyRecord::builder(columns.id, columns.digest)
+        let mut record = KeyRecord::builder(columns.id, columns.digest)
             .created_at(columns.created_at)
             .not_before(columns.not_before)
             .expires_at(columns.expires_at)
@@ -300,7 +300,9 @@ impl KeyEntry {
             .replaces(replaces)
             .replaced_by(replaced_by)
             .grant(grant)
-            .build())
+            .build();
+        grants.share_kind_and_tenant(&mut record);
+        Ok(record)
     }
 
     /// For people and tools that have no use for the digest.
@@ -328,38 +330,37 @@ impl KeyEntry {
 
     fn from_record(record: &KeyRecord) -> Self {
         // INVARIANT: every field is named here, so that a new one cannot be left out.
-        let KeyRecord {
-            grant,
-            last_used: _,
-            signal: _,
-            revoked_at,
-            expires_at,
-            not_before,
-            digest,
-            tenant,
-            kind,
+        let KeyRecordBuilder {
             id,
+            digest,
             name,
+            kind,
+            tenant,
             created_at,
+            not_before,
+            expires_at,
+            revoked_at,
             revocation_reason,
             replaces,
             replaced_by,
+            grant,
             version: _,
-        } = record;
-        let GrantFile { permissions, restrictions, ip_ranges, origins } = GrantFile::from_grant(grant);
+            last_used: _,
+        } = record.to_builder();
+        let GrantFile { permissions, restrictions, ip_ranges, origins } = GrantFile::from_grant(&grant);
         Self {
-            id: Some(id.clone()),
-            name: name.to_string(),
-            digest: Some(*digest),
+            id: Some(id),
+            name: name.into(),
+            digest: Some(digest),
             kind: kind.as_ref().map(ToString::to_string),
             tenant: tenant.as_ref().map(ToString::to_string),
-            created_at: *created_at,
-            not_before: *not_before,
-            expires_at: *expires_at,
-            revoked_at: *revoked_at,
-            revocation_reason: revocation_reason.as_ref().map(ToString::to_string),
-            replaces: replaces.clone(),
-            replaced_by: replaced_by.clone(),
+            created_at,
+            not_before,
+            expires_at,
+            revoked_at,
+            revocation_reason: revocation_reason.map(Into::into),
+            replaces,
+            replaced_by,
             permissions,
             restrictions,
             ip_ranges,

@@ -1,4 +1,4 @@
-use std::{borrow::Cow, net::IpAddr};
+use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
 use crate::{
     bytes::same,
@@ -32,6 +32,14 @@ use crate::{
 pub struct Grant {
     permissions: Box<[Permission]>,
     restrictions: Box<[(Dimension, Restriction)]>,
+    /// INVARIANT: `None` if there is neither, so that equal grants are equal.
+    pub(super) networks_and_origins: Option<Arc<NetworksAndOrigins>>,
+}
+
+/// Where requests may come from. Most keys may be used from anywhere, and the lists of the others are often the same:
+/// grants that a store has loaded share them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct NetworksAndOrigins {
     networks: Option<Networks>,
     origins: Option<Box<[Box<str>]>>,
 }
@@ -88,15 +96,15 @@ impl Grant {
 
     /// The networks that the key may be used from; `None` means anywhere, an empty list nowhere.
     #[must_use]
-    pub const fn networks(&self) -> Option<&Networks> {
-        self.networks.as_ref()
+    pub fn networks(&self) -> Option<&Networks> {
+        self.networks_and_origins.as_ref()?.networks.as_ref()
     }
 
     /// Whether the key may be used from this address. An unknown address is allowed only where the
     /// key has no list.
     #[must_use]
     pub fn allows_address(&self, address: Option<IpAddr>) -> bool {
-        match (&self.networks, address) {
+        match (self.networks(), address) {
             (None, _) => true,
             (Some(networks), Some(address)) => networks.contains(address),
             (Some(_), None) => false,
@@ -106,13 +114,13 @@ impl Grant {
     /// The web origins that the key may be used from, where a rule asks.
     #[must_use]
     pub fn origins(&self) -> Option<&[Box<str>]> {
-        self.origins.as_deref()
+        self.networks_and_origins.as_ref()?.origins.as_deref()
     }
 
     /// Whether this origin, compared byte for byte, is one of the key's.
     #[must_use]
     pub fn allows_origin(&self, origin: &[u8]) -> bool {
-        self.origins.iter().flatten().any(|known| known.as_bytes() == origin)
+        self.origins().into_iter().flatten().any(|known| known.as_bytes() == origin)
     }
 }
 
@@ -121,21 +129,23 @@ impl Grant {
 #[must_use = "a grant is made by `build`"]
 pub struct GrantBuilder {
     grant: Grant,
+    networks_and_origins: NetworksAndOrigins,
     error: Option<ConfigError>,
 }
 
 impl GrantBuilder {
     /// May read the resource.
     pub fn read(self, resource: impl Into<Cow<'static, str>>) -> Self {
-        self.permission(resource.into(), Access::Read)
+        self.permission(resource.into().into(), Access::Read)
     }
 
     /// May write the resource, and so read it.
     pub fn write(self, resource: impl Into<Cow<'static, str>>) -> Self {
-        self.permission(resource.into(), Access::Write)
+        self.permission(resource.into().into(), Access::Write)
     }
 
-    pub(crate) fn permission(mut self, resource: Cow<'static, str>, access: Access) -> Self {
+    pub(crate) fn permission(mut self, name: Name, access: Access) -> Self {
+        let resource = name.as_str();
         if resource.is_empty() || !resource.bytes().all(|byte| byte.is_ascii_graphic()) {
             return self
                 .fail(ConfigError::new(format!("{resource:?} is not a resource name: visible ASCII, no spaces")));
@@ -145,7 +155,7 @@ impl GrantBuilder {
                 .fail(ConfigError::new(format!("the resource {resource:?} is granted twice; write implies read")));
         }
         let mut permissions = std::mem::take(&mut self.grant.permissions).into_vec();
-        permissions.push(Permission::from_parts(Name::from(resource), access));
+        permissions.push(Permission::from_parts(name, access));
         permissions.sort_unstable_by(|a, b| a.resource().cmp(b.resource()));
         self.grant.permissions = permissions.into();
         self
@@ -190,7 +200,7 @@ impl GrantBuilder {
     pub fn from_networks<T: AsRef<str>>(mut self, networks: impl IntoIterator<Item = T>) -> Self {
         match Networks::parse(networks) {
             Ok(networks) => {
-                self.grant.networks = Some(networks);
+                self.networks_and_origins.networks = Some(networks);
                 self
             }
             Err(error) => self.fail(error.at("networks")),
@@ -198,7 +208,7 @@ impl GrantBuilder {
     }
 
     pub(crate) fn networks(mut self, networks: Option<Networks>) -> Self {
-        self.grant.networks = networks;
+        self.networks_and_origins.networks = networks;
         self
     }
 
@@ -216,7 +226,7 @@ impl GrantBuilder {
     /// Those of a key that is in a database already: one that no browser sends lets nobody in, and must not keep the key
     /// from being read.
     pub(crate) fn stored_origins(mut self, origins: impl IntoIterator<Item = impl Into<Box<str>>>) -> Self {
-        self.grant.origins = Some(origins.into_iter().map(Into::into).collect());
+        self.networks_and_origins.origins = Some(origins.into_iter().map(Into::into).collect());
         self
     }
 
@@ -231,9 +241,11 @@ impl GrantBuilder {
     /// The first of: a malformed resource, id, network or origin; a resource granted twice; two lists
     /// over one dimension; a list of shop countries.
     pub fn build(self) -> Result<Grant, ConfigError> {
-        match self.error {
+        let Self { mut grant, networks_and_origins: both, error } = self;
+        grant.networks_and_origins = (both != NetworksAndOrigins::default()).then(|| Arc::new(both));
+        match error {
             Some(error) => Err(error),
-            None => Ok(self.grant.without_void_lists()),
+            None => Ok(grant.without_void_lists()),
         }
     }
 }

@@ -1,4 +1,8 @@
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    hash::Hash,
+    sync::Arc,
+};
 
 use foldhash::fast::RandomState;
 
@@ -6,7 +10,11 @@ use crate::{
     dimension::Dimension,
     error::ConfigError,
     json::Object,
-    key::{Access, Grant, GrantBuilder, Network, Networks, restriction::RestrictionFile},
+    key::{
+        Access, Grant, GrantBuilder, KeyRecord, Network, Networks, grant::NetworksAndOrigins, record::KindAndTenant,
+        restriction::RestrictionFile,
+    },
+    name::Name,
 };
 
 /// The fields of a key that are its grant.
@@ -36,22 +44,18 @@ impl GrantFile {
 
     /// A dimension that is neither a standard one nor among `dimensions` is an error.
     pub(crate) fn read(self, dimensions: &[Dimension]) -> Result<Grant, ConfigError> {
-        self.read_with(dimensions, |grant, origins| grant.from_origins(origins))
-    }
-
-    /// The same of a grant that a store has taken already.
-    fn read_stored(self, dimensions: &[Dimension]) -> Result<Grant, ConfigError> {
-        self.read_with(dimensions, |grant, origins| grant.stored_origins(origins))
+        self.read_with(dimensions, Name::from, |grant, origins| grant.from_origins(origins))
     }
 
     fn read_with(
         self,
         dimensions: &[Dimension],
+        mut name: impl FnMut(String) -> Name,
         with_origins: impl FnOnce(GrantBuilder, Vec<String>) -> GrantBuilder,
     ) -> Result<Grant, ConfigError> {
         let mut grant = Grant::builder().networks(self.ip_ranges.map(Networks::from_iter));
         for (resource, access) in self.permissions {
-            grant = grant.permission(resource.into(), access);
+            grant = grant.permission(name(resource), access);
         }
         for (dimension, lists) in self.restrictions {
             let Some(Object(lists)) = lists else { continue };
@@ -69,18 +73,28 @@ impl GrantFile {
     }
 }
 
-/// Reads grants, and lets records that have the same one share it.
+/// Reads grants, and lets records share what they have in common: a grant, or parts of it, or their kind and tenant.
 pub(crate) struct Grants<'d> {
     dimensions: &'d [Dimension],
     /// Whether the grants are in a store already, which has checked them.
     stored: bool,
     known: HashMap<GrantFile, Arc<Grant>, RandomState>,
+    resources: HashSet<Name, RandomState>,
+    networks_and_origins: HashSet<Arc<NetworksAndOrigins>, RandomState>,
+    kinds_and_tenants: HashSet<Arc<KindAndTenant>, RandomState>,
 }
 
 impl<'d> Grants<'d> {
     /// For grants of a file that somebody writes.
     pub(super) fn new(dimensions: &'d [Dimension]) -> Self {
-        Self { dimensions, stored: false, known: HashMap::default() }
+        Self {
+            dimensions,
+            stored: false,
+            known: HashMap::default(),
+            resources: HashSet::default(),
+            networks_and_origins: HashSet::default(),
+            kinds_and_tenants: HashSet::default(),
+        }
     }
 
     /// For grants of a database.
@@ -92,9 +106,58 @@ impl<'d> Grants<'d> {
         if let Some(known) = self.known.get(&file) {
             return Ok(Arc::clone(known));
         }
-        let read = if self.stored { GrantFile::read_stored } else { GrantFile::read };
-        let grant = Arc::new(read(file.clone(), self.dimensions)?);
+        let stored = self.stored;
+        let name = |resource: String| shared(&mut self.resources, resource.into());
+        let mut grant = file.clone().read_with(self.dimensions, name, |grant, origins| match stored {
+            true => grant.stored_origins(origins),
+            false => grant.from_origins(origins),
+        })?;
+        grant.networks_and_origins =
+            grant.networks_and_origins.map(|both| shared(&mut self.networks_and_origins, both));
+        let grant = Arc::new(grant);
         self.known.insert(file, Arc::clone(&grant));
         Ok(grant)
+    }
+
+    /// Lets the record share its kind and tenant with those that were read before.
+    pub(super) fn share_kind_and_tenant(&mut self, record: &mut KeyRecord) {
+        let own = record.kind_and_tenant.take();
+        record.kind_and_tenant = own.map(|both| shared(&mut self.kinds_and_tenants, both));
+    }
+}
+
+/// Returns the equal value that is known, or makes this one known.
+fn shared<T: Clone + Eq + Hash>(known: &mut HashSet<T, RandomState>, new: T) -> T {
+    if let Some(known) = known.get(&new) {
+        return known.clone();
+    }
+    known.insert(new.clone());
+    new
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::KeyFile;
+
+    /// Keys with grants of their own share the parts that are equal, and the names.
+    #[test]
+    fn what_repeats_in_a_file_is_kept_once() {
+        let key = |number: u8| {
+            format!(
+                r#"{{"id": "k{number}", "digest": "{number:064x}", "kind": "admin", "permissions": {{"orders": "write"}},
+                    "restrictions": {{"shop": {{"include": ["s{number}"]}}}}, "ip_ranges": ["10.0.0.0/8"]}}"#
+            )
+        };
+        let text = format!(r#"{{"keys": [{}, {}]}}"#, key(1), key(2));
+        let file = KeyFile::parse(&text, "keys.json").unwrap();
+        let [one, other] = file.records() else { panic!("there are two") };
+        assert_ne!(one.grant(), other.grant());
+        let resource = |record: &KeyRecord| record.grant().permissions()[0].resource().as_ptr();
+        assert_eq!(resource(one), resource(other));
+        let networks = |record: &KeyRecord| record.grant().networks_and_origins.clone().unwrap();
+        assert!(Arc::ptr_eq(&networks(one), &networks(other)));
+        let kind = |record: &KeyRecord| record.kind_and_tenant.clone().unwrap();
+        assert!(Arc::ptr_eq(&kind(one), &kind(other)));
     }
 }

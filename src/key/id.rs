@@ -1,5 +1,6 @@
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{fmt, str::FromStr};
 
+use ecow::EcoString;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use crate::{
@@ -9,8 +10,10 @@ use crate::{
 
 /// The public part of a key, `l64_abc12345`: it names the key in logs, lists and commands, and opens
 /// nothing.
+///
+/// An id of up to 15 bytes needs no allocation; the clones of a longer one share its text.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct KeyId(Arc<str>);
+pub struct KeyId(EcoString);
 
 impl KeyId {
     /// Its text.

@@ -1,6 +1,8 @@
 //! API keys: the record of a key, and the grant that says what it may do.
 
 mod api_key;
+mod builder;
+mod cold;
 mod coverage;
 mod digest;
 mod expiry;
@@ -13,6 +15,7 @@ mod id;
 mod last_used;
 mod network;
 mod origin;
+mod packed_time;
 mod permission;
 mod record;
 mod restriction;
@@ -23,6 +26,7 @@ mod template;
 
 pub use self::{
     api_key::ApiKey,
+    builder::KeyRecordBuilder,
     digest::Digest,
     file::KeyFile,
     format::{Alphabet, KeyFormat, StructuredFormat},
@@ -30,7 +34,7 @@ pub use self::{
     id::KeyId,
     network::{Network, Networks},
     permission::{Access, Permission},
-    record::{KeyRecord, KeyRecordBuilder},
+    record::KeyRecord,
     restriction::Restriction,
     status::Status,
 };

@@ -1,4 +1,4 @@
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::{fmt, hash, net::IpAddr, str::FromStr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -163,6 +163,13 @@ impl Networks {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.listed.is_empty()
+    }
+}
+
+/// Lists that are equal as they were given are equal.
+impl hash::Hash for Networks {
+    fn hash<H: hash::Hasher>(&self, state: &mut H) {
+        self.listed.hash(state);
     }
 }
 

@@ -1,8 +1,8 @@
-use std::fmt;
+use std::{fmt, hash, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::name::Name;
+use crate::{bytes::same, name::Name};
 
 /// How far a permission reaches. `Write` implies `Read`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -37,10 +37,14 @@ impl fmt::Display for Access {
 /// assert_eq!(Permission::write("products").to_string(), "products:write");
 /// # let _: RequireLayer<Permission> = layer;
 /// ```
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Permission {
-    resource: Name,
-    access: Access,
+#[derive(Clone)]
+pub struct Permission(Parts);
+
+/// The access stands beside the name in both forms, where it takes no room of its own; a grant holds many permissions.
+#[derive(Clone)]
+enum Parts {
+    Static(&'static str, Access),
+    Shared(Arc<str>, Access),
 }
 
 impl Permission {
@@ -59,26 +63,48 @@ impl Permission {
         Self::from_parts(Name::from(resource.into()), access)
     }
 
-    pub(crate) const fn from_parts(resource: Name, access: Access) -> Self {
-        Self { resource, access }
+    pub(crate) fn from_parts(resource: Name, access: Access) -> Self {
+        Self(match resource {
+            Name::Static(resource) => Parts::Static(resource, access),
+            Name::Shared(resource) => Parts::Shared(resource, access),
+        })
     }
 
     /// The resource's name.
     #[must_use]
     pub fn resource(&self) -> &str {
-        self.resource.as_str()
+        match &self.0 {
+            Parts::Static(resource, _) => resource,
+            Parts::Shared(resource, _) => resource,
+        }
     }
 
     /// The access level.
     #[must_use]
     pub const fn access(&self) -> Access {
-        self.access
+        match self.0 {
+            Parts::Static(_, access) | Parts::Shared(_, access) => access,
+        }
+    }
+}
+
+impl PartialEq for Permission {
+    fn eq(&self, other: &Self) -> bool {
+        self.access() == other.access() && same(self.resource(), other.resource())
+    }
+}
+
+impl Eq for Permission {}
+
+impl hash::Hash for Permission {
+    fn hash<H: hash::Hasher>(&self, state: &mut H) {
+        (self.resource(), self.access()).hash(state);
     }
 }
 
 impl fmt::Display for Permission {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.resource, self.access)
+        write!(f, "{}:{}", self.resource(), self.access())
     }
 }
 

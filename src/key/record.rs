@@ -1,10 +1,16 @@
 use std::{
+    fmt,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
+use ecow::EcoString;
+
 use crate::{
-    key::{Digest, Grant, KeyId, Status, last_used::LastUsed, revocation::SignalCell},
+    key::{
+        Digest, Grant, KeyId, KeyRecordBuilder, Status, cold::Cold, last_used::LastUsed, packed_time::PackedTime,
+        revocation::SignalCell,
+    },
     name::Name,
 };
 
@@ -25,56 +31,70 @@ use crate::{
 /// assert_eq!(record.status(SystemTime::now()), Status::Active);
 /// # Ok::<(), tower_authz::ConfigError>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[repr(C)] // in this order: what every request reads comes first, close together, as each cache line is waited for
 pub struct KeyRecord {
     pub(super) grant: Arc<Grant>,
     pub(super) last_used: LastUsed,
     pub(super) signal: SignalCell,
-    pub(super) revoked_at: Option<SystemTime>,
-    pub(super) expires_at: Option<SystemTime>,
-    pub(super) not_before: Option<SystemTime>,
+    pub(super) end: End,
     pub(super) digest: Digest,
-    pub(super) tenant: Option<Name>,
-    pub(super) kind: Option<Name>,
+    pub(super) kind_and_tenant: Option<Arc<KindAndTenant>>,
+    /// INVARIANT: `None` if it would be empty, so that records with equal fields are equal.
+    pub(super) cold: Option<Box<Cold>>,
     pub(super) id: KeyId,
-    pub(super) name: Box<str>,
-    pub(super) created_at: Option<SystemTime>,
-    pub(super) revocation_reason: Option<Box<str>>,
-    pub(super) replaces: Option<KeyId>,
-    pub(super) replaced_by: Option<KeyId>,
+    pub(super) name: EcoString,
+    pub(super) created_at: PackedTime,
     pub(super) version: u64,
+}
+
+/// When a key can no longer be used. It is not packed, because most requests compare it with the time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    Never,
+    At(SystemTime),
+    /// The key has a beginning or was revoked: the dates in the cold part decide.
+    Elsewhere,
+}
+
+/// The names that requests are compared with. Many keys have the same, and share them when a store has loaded them.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(super) struct KindAndTenant {
+    pub(super) kind: Option<Name>,
+    pub(super) tenant: Option<Name>,
 }
 
 impl KeyRecord {
     /// A record to fill, with an empty grant.
     pub fn builder(id: KeyId, digest: Digest) -> KeyRecordBuilder {
-        KeyRecordBuilder(Self {
-            id,
-            digest,
-            name: Box::default(),
-            kind: None,
-            tenant: None,
-            created_at: None,
-            not_before: None,
-            expires_at: None,
-            revoked_at: None,
-            revocation_reason: None,
-            replaces: None,
-            replaced_by: None,
-            grant: Arc::default(),
-            version: 1,
-            last_used: LastUsed::default(),
-            signal: SignalCell::default(),
-        })
+        KeyRecordBuilder::new(id, digest)
+    }
+
+    /// A copy to change, of the same version.
+    pub(super) fn to_builder(&self) -> KeyRecordBuilder {
+        KeyRecordBuilder {
+            id: self.id.clone(),
+            digest: self.digest,
+            name: self.name.clone(),
+            kind: self.kind_and_tenant.as_ref().and_then(|both| both.kind.clone()),
+            tenant: self.kind_and_tenant.as_ref().and_then(|both| both.tenant.clone()),
+            created_at: self.created_at(),
+            not_before: self.not_before(),
+            expires_at: self.expires_at(),
+            revoked_at: self.revoked_at(),
+            revocation_reason: self.revocation_reason().map(Into::into),
+            replaces: self.replaces().cloned(),
+            replaced_by: self.replaced_by().cloned(),
+            grant: self.shared_grant(),
+            version: self.version,
+            last_used: self.last_used.clone(),
+        }
     }
 
     /// A copy to change, one version newer.
     pub(crate) fn revise(&self) -> KeyRecordBuilder {
-        let mut copy = self.clone();
         // The last version has none after it: a store then finds that nothing is newer, and refuses the change.
-        copy.version = copy.version.saturating_add(1);
-        KeyRecordBuilder(copy)
+        self.to_builder().version(self.version.saturating_add(1))
     }
 
     /// The same record as another store has it: its first version, in which `date` changes every date.
@@ -82,11 +102,11 @@ impl KeyRecord {
         &self,
         date: impl Fn(Option<SystemTime>) -> Result<Option<SystemTime>, E>,
     ) -> Result<Self, E> {
-        let mut copy = Self { version: 1, ..self.clone() };
+        let mut copy = self.to_builder().version(1);
         for each in [&mut copy.created_at, &mut copy.not_before, &mut copy.expires_at, &mut copy.revoked_at] {
             *each = date(*each)?;
         }
-        Ok(copy)
+        Ok(copy.build())
     }
 
     /// Every text of the record beside its grant, with the name of its field. None may contain a whole key.
@@ -95,31 +115,20 @@ impl KeyRecord {
         let Self {
             id,
             name,
-            kind,
-            tenant,
-            revocation_reason,
+            kind_and_tenant: _, // by their getters
+            cold,
             grant: _,
             last_used: _,
             signal: _,
-            revoked_at: _,
-            expires_at: _,
-            not_before: _,
+            end: _,
             digest: _,
             created_at: _,
-            replaces,
-            replaced_by,
             version: _,
         } = self;
-        let texts = [
-            ("id", Some(id.as_str())),
-            ("name", Some(&**name)),
-            ("kind", kind.as_ref().map(Name::as_str)),
-            ("tenant", tenant.as_ref().map(Name::as_str)),
-            ("revocation_reason", revocation_reason.as_deref()),
-            ("replaces", replaces.as_ref().map(KeyId::as_str)),
-            ("replaced_by", replaced_by.as_ref().map(KeyId::as_str)),
-        ];
-        texts.into_iter().filter_map(|(field, text)| Some((field, text?)))
+        let texts =
+            [("id", Some(id.as_str())), ("name", Some(&**name)), ("kind", self.kind()), ("tenant", self.tenant())];
+        let cold = cold.iter().flat_map(|cold| cold.texts());
+        texts.into_iter().chain(cold).filter_map(|(field, text)| Some((field, text?)))
     }
 
     /// The key's public id.
@@ -143,55 +152,62 @@ impl KeyRecord {
     /// Its kind (`admin`, `runtime`), if it has one. Kinds are not interchangeable.
     #[must_use]
     pub fn kind(&self) -> Option<&str> {
-        self.kind.as_ref().map(Name::as_str)
+        self.kind_and_tenant.as_ref()?.kind.as_ref().map(Name::as_str)
     }
 
     /// The tenant that it belongs to, if any.
     #[must_use]
     pub fn tenant(&self) -> Option<&str> {
-        self.tenant.as_ref().map(Name::as_str)
+        self.kind_and_tenant.as_ref()?.tenant.as_ref().map(Name::as_str)
     }
 
     /// When the key was issued, if that is known.
     #[must_use]
-    pub const fn created_at(&self) -> Option<SystemTime> {
-        self.created_at
+    pub fn created_at(&self) -> Option<SystemTime> {
+        match self.created_at {
+            PackedTime::ELSEWHERE => self.cold.as_ref()?.created_at,
+            packed => packed.time(),
+        }
     }
 
     /// From when on it can be used.
     #[must_use]
-    pub const fn not_before(&self) -> Option<SystemTime> {
-        self.not_before
+    pub fn not_before(&self) -> Option<SystemTime> {
+        self.cold.as_ref()?.not_before
     }
 
     /// From when on it can no longer be used.
     #[must_use]
-    pub const fn expires_at(&self) -> Option<SystemTime> {
-        self.expires_at
+    pub fn expires_at(&self) -> Option<SystemTime> {
+        match self.end {
+            End::Never => None,
+            End::At(end) => Some(end),
+            End::Elsewhere => self.cold.as_ref()?.expires_at,
+        }
     }
 
     /// When it was revoked.
     #[must_use]
-    pub const fn revoked_at(&self) -> Option<SystemTime> {
-        self.revoked_at
+    pub fn revoked_at(&self) -> Option<SystemTime> {
+        self.cold.as_ref()?.revoked_at
     }
 
     /// Why it was revoked, in the words of whoever did.
     #[must_use]
     pub fn revocation_reason(&self) -> Option<&str> {
-        self.revocation_reason.as_deref()
+        self.cold.as_ref()?.revocation_reason.as_deref()
     }
 
     /// The key whose place it took, if it came of a rotation.
     #[must_use]
-    pub const fn replaces(&self) -> Option<&KeyId> {
-        self.replaces.as_ref()
+    pub fn replaces(&self) -> Option<&KeyId> {
+        self.cold.as_ref()?.replaces.as_ref()
     }
 
     /// The key that took its place, if it was rotated.
     #[must_use]
-    pub const fn replaced_by(&self) -> Option<&KeyId> {
-        self.replaced_by.as_ref()
+    pub fn replaced_by(&self) -> Option<&KeyId> {
+        self.cold.as_ref()?.replaced_by.as_ref()
     }
 
     /// The access that the key has.
@@ -228,10 +244,15 @@ impl KeyRecord {
 
     /// Whether the status may be another one within a few seconds of this moment: then it matters what time it is
     /// exactly.
+    #[inline]
     pub(crate) fn is_turning(&self, now: SystemTime) -> bool {
+        self.end != End::Never && self.has_date_near(now)
+    }
+
+    fn has_date_near(&self, now: SystemTime) -> bool {
         const FEW: Duration = Duration::from_secs(3);
         let apart = |date: SystemTime| date.duration_since(now).unwrap_or_else(|ago| ago.duration());
-        [self.expires_at, self.not_before].into_iter().flatten().any(|date| apart(date) <= FEW)
+        [self.expires_at(), self.not_before()].into_iter().flatten().any(|date| apart(date) <= FEW)
     }
 
     /// Whether the key can be used at this moment.
@@ -239,109 +260,23 @@ impl KeyRecord {
     /// A revoked key is revoked whatever the clock says: a clock that is set back brings nothing to
     /// life again.
     #[must_use]
+    #[inline]
     pub fn status(&self, now: SystemTime) -> Status {
-        if self.revoked_at.is_some() {
-            Status::Revoked
-        } else if self.expires_at.is_some_and(|end| end <= now) {
-            Status::Expired
-        } else if self.not_before.is_some_and(|start| now < start) {
-            Status::NotYetValid
-        } else {
-            Status::Active
+        match (self.end, &self.cold) {
+            (End::Never, _) => Status::Active,
+            (End::At(end), _) if end <= now => Status::Expired,
+            (End::At(_), _) => Status::Active,
+            (End::Elsewhere, Some(cold)) => cold.status(now),
+            // INVARIANT: the cold part is there. If not, nobody is admitted.
+            (End::Elsewhere, None) => Status::Expired,
         }
     }
 }
 
-/// Fills a [`KeyRecord`].
-#[derive(Clone, Debug)]
-#[must_use = "a record is made by `build`"]
-pub struct KeyRecordBuilder(KeyRecord);
-
-impl KeyRecordBuilder {
-    /// A name for people.
-    pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.0.name = name.into().into();
-        self
-    }
-
-    /// The kind of key.
-    pub fn kind(mut self, kind: impl Into<Option<String>>) -> Self {
-        self.0.kind = kind.into().map(Name::from);
-        self
-    }
-
-    /// The tenant that the key belongs to.
-    pub fn tenant(mut self, tenant: impl Into<Option<String>>) -> Self {
-        self.0.tenant = tenant.into().map(Name::from);
-        self
-    }
-
-    /// When it was issued.
-    pub fn created_at(mut self, time: impl Into<Option<SystemTime>>) -> Self {
-        self.0.created_at = time.into();
-        self
-    }
-
-    /// When it begins.
-    pub fn not_before(mut self, time: impl Into<Option<SystemTime>>) -> Self {
-        self.0.not_before = time.into();
-        self
-    }
-
-    /// When it ends; at that very moment it is expired.
-    pub fn expires_at(mut self, time: impl Into<Option<SystemTime>>) -> Self {
-        self.0.expires_at = time.into();
-        self
-    }
-
-    /// When it was revoked. Once set it stays: `None`, or another time, changes nothing.
-    pub fn revoked_at(mut self, time: impl Into<Option<SystemTime>>) -> Self {
-        self.0.revoked_at = self.0.revoked_at.or(time.into());
-        self
-    }
-
-    /// Why it was revoked.
-    pub fn revocation_reason(mut self, reason: impl Into<Option<String>>) -> Self {
-        self.0.revocation_reason = reason.into().map(Into::into);
-        self
-    }
-
-    /// The key whose place it takes.
-    pub fn replaces(mut self, id: impl Into<Option<KeyId>>) -> Self {
-        self.0.replaces = id.into();
-        self
-    }
-
-    /// The key that took its place.
-    pub fn replaced_by(mut self, id: impl Into<Option<KeyId>>) -> Self {
-        self.0.replaced_by = id.into();
-        self
-    }
-
-    /// Sets the access that the key has. Keys with the same grant can share it, as an `Arc`.
-    pub fn grant(mut self, grant: impl Into<Arc<Grant>>) -> Self {
-        self.0.grant = grant.into();
-        self
-    }
-
-    /// When it was last used.
-    pub fn last_used(self, time: impl Into<Option<SystemTime>>) -> Self {
-        if let Some(time) = time.into() {
-            self.0.last_used.mark(time);
-        }
-        self
-    }
-
-    /// Which version of the record this is; a new one is the first.
-    pub(crate) const fn version(mut self, version: u64) -> Self {
-        self.0.version = version;
-        self
-    }
-
-    /// The record.
-    #[must_use]
-    pub fn build(self) -> KeyRecord {
-        self.0
+/// Shows the fields as they were given.
+impl fmt::Debug for KeyRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("KeyRecord").field(&self.to_builder()).finish()
     }
 }
 
@@ -372,5 +307,46 @@ mod tests {
             assert_eq!(revoked.status(at(now)), Status::Revoked);
         }
         assert_eq!(revoked.revise().revoked_at(None).build().status(at(120)), Status::Revoked, "terminal");
+    }
+
+    /// Whatever the form in which a record keeps its fields, they come back as they were given.
+    #[test]
+    fn what_was_given_is_what_is_read() {
+        let far = UNIX_EPOCH + Duration::from_secs(253_402_300_799);
+        let dates = [
+            None,
+            Some(UNIX_EPOCH),
+            Some(UNIX_EPOCH - Duration::new(1, 5)),
+            Some(UNIX_EPOCH + Duration::new(1_800_000_000, 123_456_789)),
+            Some(far),
+        ];
+        let builder = || KeyRecord::builder("k".parse().unwrap(), Digest::from_key(b"k"));
+        for created in dates {
+            for start in dates {
+                for end in dates {
+                    let fresh = || builder().created_at(created).not_before(start).expires_at(end);
+                    for revoked in [None, Some(far)] {
+                        let record = fresh().revoked_at(revoked).build();
+                        let read = (record.created_at(), record.not_before(), record.expires_at(), record.revoked_at());
+                        assert_eq!(read, (created, start, end, revoked));
+                        assert_eq!(record.to_builder().build(), record);
+                        assert_eq!(record == fresh().build(), revoked.is_none());
+                        let expected = match (revoked, end, start) {
+                            (Some(_), ..) => Status::Revoked,
+                            (_, Some(end), _) if end <= UNIX_EPOCH => Status::Expired,
+                            (_, _, Some(start)) if start > UNIX_EPOCH => Status::NotYetValid,
+                            _ => Status::Active,
+                        };
+                        assert_eq!(record.status(UNIX_EPOCH), expected, "{record:?}");
+                    }
+                }
+            }
+        }
+        let full = builder().kind("admin".to_owned()).revocation_reason("lost".to_owned());
+        let full = full.name("a name that is longer than fifteen bytes").replaces("a".parse::<KeyId>().unwrap());
+        let full = full.replaced_by("b".parse::<KeyId>().unwrap()).build();
+        let texts: Vec<_> = full.texts().map(|(field, _)| field).collect();
+        assert_eq!(texts, ["id", "name", "kind", "revocation_reason", "replaces", "replaced_by"]);
+        assert_eq!(full.to_builder().build(), full);
     }
 }

@@ -2,12 +2,14 @@
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU8, Ordering},
     },
     task::{Context, Poll, Waker},
     time::SystemTime,
 };
+
+use once_cell::race::OnceBox;
 
 use crate::key::{
     KeyRecord,
@@ -18,9 +20,9 @@ use crate::key::{
 /// The signal that all versions of a record share, until one takes something away from the one before.
 ///
 /// The signal is created when the first request waits for it, or when a new version replaces the record. A record that no
-/// request waits for has none.
+/// request waits for has none, so its record has room for a pointer only.
 #[derive(Debug, Default)]
-pub(crate) struct SignalCell(OnceLock<Arc<RevocationSignal>>);
+pub(crate) struct SignalCell(OnceBox<Arc<RevocationSignal>>);
 
 #[derive(Debug, Default)]
 pub(super) struct RevocationSignal {
@@ -120,7 +122,7 @@ impl SignalCell {
         }
         // A record that already has a signal cannot take over the old one. The requests of the old record end, because a
         // later end of the new record would not reach them.
-        if new.signal_cell().0.set(Arc::clone(signal)).is_err() && !Arc::ptr_eq(signal, new.signal()) {
+        if new.signal_cell().0.set(Box::new(Arc::clone(signal))).is_err() && !Arc::ptr_eq(signal, new.signal()) {
             return Some(EndReason::Narrowed);
         }
         signal.set_expiry(new.expires_at());
@@ -140,7 +142,7 @@ impl KeyRecord {
         self.signal_cell().0.get_or_init(|| {
             let waiting = Waiting { expires_at: self.expires_at(), ..Waiting::default() };
             let has_expiry = AtomicBool::new(waiting.expires_at.is_some());
-            Arc::new(RevocationSignal { end: AtomicU8::new(0), has_expiry, waiting: Mutex::new(waiting) })
+            Box::new(Arc::new(RevocationSignal { end: AtomicU8::new(0), has_expiry, waiting: Mutex::new(waiting) }))
         })
     }
 }

@@ -25,8 +25,8 @@ use crate::{
         delegate::{IndexedKeys, delegate},
         index::{Index, MarkStaleOnDrop},
         join::JoinOnDrop,
+        part::Entry,
         report::{self, Report},
-        snapshot::Entry,
     },
 };
 

@@ -12,7 +12,8 @@ use crate::{
     key::{Digest, EndReason, KeyRecord, SignalCell},
     store::{
         Lookup, StoreError,
-        snapshot::{Entry, Part, Snapshot, SnapshotCell},
+        part::{Entry, EntryRef, Part},
+        snapshot::{Snapshot, SnapshotCell},
     },
 };
 
@@ -69,8 +70,8 @@ impl Index {
             return Err(StoreError::unavailable(why));
         }
         self.newest.read_with_directory(|keys, directory| match keys.get(digest) {
-            Some(Entry::Record(record)) => Ok(Some(look(record, directory))),
-            Some(Entry::Unreadable(entry)) => Err(StoreError::unreadable(&*entry.why)),
+            Some(EntryRef::Record(record)) => Ok(Some(look(record, directory))),
+            Some(EntryRef::Unreadable(entry)) => Err(StoreError::unreadable(&*entry.why)),
             None => Ok(None),
         })
     }
@@ -165,7 +166,7 @@ impl Index {
     /// Whether the index holds what the store held before this edit. If not, it has missed a change and must be
     /// reloaded.
     pub(crate) fn holds_state_before(&self, edit: &crate::store::audit::Edit) -> bool {
-        let entry = edit.digest.and_then(|digest| self.newest.read(|keys| keys.get(&digest).cloned()));
+        let entry = edit.digest.and_then(|digest| self.newest.read(|keys| keys.get(&digest).map(EntryRef::to_entry)));
         match (&edit.key, &edit.before, entry) {
             (None, ..) => true,
             (Some(id), Some(_), Some(Entry::Record(known))) => known.id() == id,
@@ -198,8 +199,8 @@ impl Directories {
         if self.difference.is_none() {
             return Vec::new();
         }
-        let narrowed = |entry: &Entry| match entry {
-            Entry::Record(record) if self.revokes_access(record, record) => Some(Entry::Record(Arc::clone(record))),
+        let narrowed = |entry: EntryRef<'_>| match entry {
+            EntryRef::Record(record) if self.revokes_access(record, record) => Some(Entry::Record(Arc::clone(record))),
             _ => None,
         };
         keys.parts().flat_map(Part::iter).filter_map(|(digest, entry)| Some((*digest, narrowed(entry)?))).collect()
@@ -250,12 +251,12 @@ impl Replaced {
 /// Chooses the entry to store, and notes the record that it replaces. It is the old entry if nothing has changed and
 /// the key loses no access, or if the old record is revoked and the new one is not.
 fn merge_entry(
-    old: &Entry,
+    old: EntryRef<'_>,
     new: Option<Entry>,
     directories: Option<&Directories>,
     replaced: &mut Vec<Replaced>,
 ) -> Option<Entry> {
-    let Entry::Record(old) = old else { return new };
+    let EntryRef::Record(old) = old else { return new };
     let Some(Entry::Record(record)) = new else {
         replaced.push(Replaced { old: Arc::clone(old), new: None, end: Some(EndReason::Gone) });
         return new;
@@ -282,7 +283,7 @@ impl Index {
     pub(crate) fn add_uses<'r>(&self, records: impl IntoIterator<Item = &'r Arc<KeyRecord>>) {
         for record in records {
             let used = self.newest.read(|keys| match keys.get(record.digest()) {
-                Some(Entry::Record(known)) => known.last_used(),
+                Some(EntryRef::Record(known)) => known.last_used(),
                 _ => None,
             });
             used.into_iter().for_each(|time| record.mark_used(time));
@@ -291,8 +292,8 @@ impl Index {
 
     /// The keys that were used at this time or later.
     pub(crate) fn used_since(&self, time: std::time::SystemTime) -> Vec<Arc<KeyRecord>> {
-        let used = |entry: &Entry| match entry {
-            Entry::Record(record) if record.last_used().is_some_and(|last| last >= time) => Some(Arc::clone(record)),
+        let used = |entry: EntryRef<'_>| match entry {
+            EntryRef::Record(record) if record.last_used().is_some_and(|last| last >= time) => Some(Arc::clone(record)),
             _ => None,
         };
         self.newest.read(|keys| keys.parts().flat_map(Part::iter).filter_map(|(_, entry)| used(entry)).collect())

@@ -11,7 +11,7 @@ use crate::{
         Action, NewKey, Overlap, StoreError, StoreSettings,
         audit::{self, Edit},
         change::{Applied, Change},
-        snapshot::Entry,
+        part::Entry,
         source::{KeySource, Row},
         validate::{
             date, invalid, validate_grant, validate_label, validate_name, validate_no_secret,

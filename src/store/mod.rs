@@ -10,6 +10,7 @@ mod index;
 mod join;
 mod lifecycle;
 mod memory;
+mod part;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod query;

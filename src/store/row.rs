@@ -6,7 +6,7 @@ use crate::{
     dimension::Dimension,
     error::ConfigError,
     key::{Digest, Grants, KeyColumns, KeyEntry, KeyRecord},
-    store::{StoreError, UnreadableKey, report::Report, snapshot::Entry, source::Row},
+    store::{StoreError, UnreadableKey, part::Entry, report::Report, source::Row},
 };
 
 /// The columns in the order in which [`KeyRow::columns`] and every statement take them. `record` is the JSON.

@@ -9,48 +9,12 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use hashbrown::{HashTable, hash_table};
 
 use crate::{
     directory::Directory,
-    key::{Digest, KeyRecord},
+    key::Digest,
+    store::part::{Entry, EntryRef, Part},
 };
-
-#[derive(Clone, Debug)]
-pub(crate) enum Entry {
-    Record(Arc<KeyRecord>),
-    /// The record cannot be read: this one key is refused, the others go on.
-    Unreadable(Arc<UnreadableEntry>),
-}
-
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct UnreadableEntry {
-    digest: Digest,
-    pub(crate) why: Box<str>,
-}
-
-impl Entry {
-    pub(crate) fn unreadable(digest: Digest, why: &str) -> Self {
-        Self::Unreadable(Arc::new(UnreadableEntry { digest, why: why.into() }))
-    }
-
-    #[inline]
-    fn digest(&self) -> &Digest {
-        match self {
-            Self::Record(record) => record.digest(),
-            Self::Unreadable(unreadable) => &unreadable.digest,
-        }
-    }
-
-    /// Whether both are the same entry.
-    pub(crate) fn is(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Record(one), Self::Record(other)) => Arc::ptr_eq(one, other),
-            (Self::Unreadable(one), Self::Unreadable(other)) => one == other,
-            _ => false,
-        }
-    }
-}
 
 /// Divided into branches of parts: a change copies one branch and one part, and shares all others. With a million keys
 /// a part holds about a thousand.
@@ -62,49 +26,6 @@ pub(crate) struct Snapshot {
 
 #[derive(Clone)]
 struct Branch([Arc<Part>; PARTS]);
-
-/// Entries by their digests, which stand in the records: a key takes no more room here than a pointer.
-#[derive(Clone, Default)]
-pub(crate) struct Part(HashTable<Entry>);
-
-impl Part {
-    fn with_capacity(room: usize) -> Self {
-        Self(HashTable::with_capacity(room))
-    }
-
-    /// The digest is compared whole, in constant time.
-    #[inline]
-    pub(crate) fn get(&self, digest: &Digest) -> Option<&Entry> {
-        self.0.find(hash(digest), |entry| entry.digest() == digest)
-    }
-
-    pub(crate) fn insert(&mut self, entry: Entry) {
-        match self.0.entry(hash(entry.digest()), |known| known.digest() == entry.digest(), |it| hash(it.digest())) {
-            hash_table::Entry::Occupied(mut known) => *known.get_mut() = entry,
-            hash_table::Entry::Vacant(free) => drop(free.insert(entry)),
-        }
-    }
-
-    pub(crate) fn remove(&mut self, digest: &Digest) {
-        if let Ok(known) = self.0.find_entry(hash(digest), |entry| entry.digest() == digest) {
-            known.remove();
-        }
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Digest, &Entry)> {
-        self.0.iter().map(|entry| (entry.digest(), entry))
-    }
-}
-
-/// Digests are uniformly distributed, so the last eight bytes of one serve as its hash: the first two have chosen the part.
-/// Only issued keys are in the table, so nobody can fill a bucket at will.
-fn hash(digest: &Digest) -> u64 {
-    digest.as_bytes().last_chunk().map_or(0, |last| u64::from_le_bytes(*last))
-}
 
 const BRANCHES: usize = 32;
 const PARTS: usize = 32;
@@ -135,7 +56,8 @@ impl Snapshot {
         }
     }
 
-    pub(crate) fn get(&self, digest: &Digest) -> Option<&Entry> {
+    #[inline]
+    pub(crate) fn get(&self, digest: &Digest) -> Option<EntryRef<'_>> {
         let (branch, part) = position(digest);
         self.branches.get(branch)?.0.get(part)?.get(digest)
     }
@@ -148,7 +70,7 @@ impl Snapshot {
 
     /// Its size in memory, without the records.
     pub(crate) fn bytes(&self) -> usize {
-        let parts: usize = self.parts().map(|part| size_of::<Part>() + part.0.allocation_size()).sum();
+        let parts: usize = self.parts().map(Part::bytes).sum();
         size_of::<Self>() + BRANCHES * size_of::<Branch>() + parts
     }
 

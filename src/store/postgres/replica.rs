@@ -19,6 +19,7 @@ use crate::{
     store::{
         StoreError, StoreSettings,
         index::Index,
+        part::Entry,
         postgres::{
             connection::{ConnectOptions, ISOLATION, micros, silence, to_store_error},
             rows::digest_of,
@@ -26,7 +27,6 @@ use crate::{
         },
         report::Report,
         row::{COLUMNS, InvalidRow, RowReader, Rows},
-        snapshot::Entry,
     },
 };
 

@@ -9,9 +9,9 @@ use crate::{
     store::{
         StoreError, StoreSettings,
         index::Index,
+        part::Entry,
         report::Report,
         row::{InvalidRow, Rows},
-        snapshot::Entry,
         source::Row,
         sqlite::{
             rows::{self, CommitMark},

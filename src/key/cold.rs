@@ -1,0 +1,52 @@
+use std::time::SystemTime;
+
+use crate::key::{KeyId, Status};
+
+/// The fields of a record that most keys lack and that no request with an ordinary key reads. A field that only people
+/// and programs read belongs here: a record that has none of them keeps one pointer for all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Cold {
+    /// Only if the record says that it is elsewhere.
+    pub(super) created_at: Option<SystemTime>,
+    pub(super) not_before: Option<SystemTime>,
+    /// Only if the record says that its end is elsewhere.
+    pub(super) expires_at: Option<SystemTime>,
+    pub(super) revoked_at: Option<SystemTime>,
+    pub(super) revocation_reason: Option<Box<str>>,
+    pub(super) replaces: Option<KeyId>,
+    pub(super) replaced_by: Option<KeyId>,
+}
+
+impl Cold {
+    /// The texts among its fields, with their names.
+    pub(super) fn texts(&self) -> [(&'static str, Option<&str>); 3] {
+        // INVARIANT: every field is named here, so that a new text cannot be forgotten.
+        let Self {
+            created_at: _,
+            not_before: _,
+            expires_at: _,
+            revoked_at: _,
+            revocation_reason,
+            replaces,
+            replaced_by,
+        } = self;
+        [
+            ("revocation_reason", revocation_reason.as_deref()),
+            ("replaces", replaces.as_ref().map(KeyId::as_str)),
+            ("replaced_by", replaced_by.as_ref().map(KeyId::as_str)),
+        ]
+    }
+
+    /// The status of a key that has a beginning or was revoked.
+    pub(super) fn status(&self, now: SystemTime) -> Status {
+        if self.revoked_at.is_some() {
+            Status::Revoked
+        } else if self.expires_at.is_some_and(|end| end <= now) {
+            Status::Expired
+        } else if self.not_before.is_some_and(|start| now < start) {
+            Status::NotYetValid
+        } else {
+            Status::Active
+        }
+    }
+}
