@@ -17,13 +17,19 @@ pub(crate) fn entity_allowed(
     id: &str,
     named_bits: u8,
 ) -> Result<(), Cause> {
-    if !dimension.accepts(id) {
-        return Err(Cause::MalformedId(dimension.clone()));
+    if allows(grant, directory, dimension, id, named_bits) {
+        Ok(())
+    } else if dimension.accepts(id) {
+        Err(Cause::EntityNotAllowed(dimension.clone()))
+    } else {
+        Err(Cause::MalformedId(dimension.clone()))
     }
-    match is_allowed(grant, directory, dimension, id, named_bits) {
-        true => Ok(()),
-        false => Err(Cause::EntityNotAllowed(dimension.clone())),
-    }
+}
+
+/// The same, without the cause.
+#[inline]
+pub(crate) fn allows(grant: &Grant, directory: &Directory, dimension: &Dimension, id: &str, named_bits: u8) -> bool {
+    dimension.accepts(id) && is_allowed(grant, directory, dimension, id, named_bits)
 }
 
 /// The same for an id that is known to be canonical.
@@ -39,10 +45,10 @@ fn is_allowed(grant: &Grant, directory: &Directory, dimension: &Dimension, id: &
     } else if *dimension == Dimension::SHOP {
         // Looked up only if a company list exists: the directory is large, and a look-up in it costs more than one in a
         // list.
-        allows(grant, dimension, id)
+        list_allows(grant, dimension, id)
             && (grant.restriction(&Dimension::COMPANY).is_none() || company_allows(grant, directory, id, named_bits))
     } else {
-        allows(grant, dimension, id)
+        list_allows(grant, dimension, id)
     }
 }
 
@@ -73,7 +79,7 @@ pub(crate) fn directory_revokes_access(
 }
 
 /// Whether the list of the grant allows an id that was read by the grammar of `dimension`.
-fn allows(grant: &Grant, dimension: &Dimension, id: &str) -> bool {
+fn list_allows(grant: &Grant, dimension: &Dimension, id: &str) -> bool {
     match grant.listed(dimension) {
         None => true,
         Some((_, Restriction::Include(ids))) => ids.contains(id),

@@ -298,15 +298,16 @@ impl<'a> Head<'a> {
     /// The same, for a rule that knows the position of the parameter in the pattern of its route.
     #[inline]
     pub(crate) fn parameter_at(&self, position: Option<usize>, name: &str) -> Option<Cow<'a, str>> {
-        // Nobody has rewritten the paths of most requests, and nothing in them is to be decoded.
-        if self.is_plain
-            && std::ptr::eq(self.inner_uri, self.uri)
-            && let (Some(position), Some(pattern), Some(params)) = (position, self.pattern, self.params)
-            && params.are_all(pattern.parameters())
-        {
-            return params.get(self.path, position).map(Cow::Borrowed);
-        }
-        self.find_parameter(position, name)
+        let plain = position.and_then(|position| self.plain_parameter(position));
+        plain.map(Cow::Borrowed).or_else(|| self.find_parameter(position, name))
+    }
+
+    /// The parameter at this position, if nobody has rewritten the path and nothing in it is to be decoded, as is so of most.
+    #[inline]
+    pub(crate) fn plain_parameter(&self, position: usize) -> Option<&'a str> {
+        let (pattern, params) = (self.pattern?, self.params?);
+        let is_plain = self.is_plain && std::ptr::eq(self.inner_uri, self.uri) && params.are_all(pattern.parameters());
+        if is_plain { params.get(self.path, position) } else { None }
     }
 
     fn find_parameter(&self, position: Option<usize>, name: &str) -> Option<Cow<'a, str>> {

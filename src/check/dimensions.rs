@@ -11,7 +11,7 @@ use crate::{
     },
     denial::Cause,
     dimension::Dimension,
-    entity::entity_allowed,
+    entity::{allows, entity_allowed},
     error::ConfigError,
     head::Head,
     json::{Fields, Object},
@@ -50,9 +50,19 @@ impl DimensionRules {
         self.update(|it| it.rest_unscoped = true);
     }
 
-    /// Prepares the rule for the route of this pattern.
-    pub(crate) fn compile(&mut self, pattern: &Pattern) {
-        self.entities.iter_mut().for_each(|entity| entity.compile(pattern));
+    /// Prepares the rule for the route of this pattern, and returns whether all entities stand in the path.
+    pub(crate) fn compile(&mut self, pattern: &Pattern) -> bool {
+        self.entities.iter_mut().fold(true, |all, entity| entity.compile(pattern) && all)
+    }
+
+    /// Whether the caller may access all entities, and is restricted over no dimension that the rule does not handle.
+    #[inline]
+    pub(crate) fn admits(&self, head: &Head<'_>, caller: Caller<'_>) -> bool {
+        let (grant, directory) = (caller.record.grant(), caller.directory);
+        let allows = |entity: &EntityRef| {
+            entity.plain_id(head).is_some_and(|id| allows(grant, directory, entity.dimension(), id, self.named_bits))
+        };
+        self.entities.iter().all(allows) && grant.restrictions().iter().all(|(over, _)| self.admits_restricted(over))
     }
 
     /// The checks that the rule leaves to the handler.

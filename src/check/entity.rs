@@ -64,10 +64,19 @@ impl EntityRef {
         }
     }
 
-    /// Looks the position of the parameter up in the pattern of the route.
-    pub(super) fn compile(&mut self, pattern: &Pattern) {
-        if let IdSource::Path(name, position) = &mut self.source {
-            *position = pattern.position(name.as_str());
+    /// Looks the position of the parameter up in the pattern of the route, and returns whether there is one.
+    pub(super) fn compile(&mut self, pattern: &Pattern) -> bool {
+        let IdSource::Path(name, position) = &mut self.source else { return false };
+        *position = pattern.position(name.as_str());
+        position.is_some()
+    }
+
+    /// The id in the path, if it stands there as it is.
+    #[inline]
+    pub(super) fn plain_id<'h>(&self, head: &Head<'h>) -> Option<&'h str> {
+        match self.source {
+            IdSource::Path(_, Some(position)) => head.plain_parameter(position),
+            _ => None,
         }
     }
 

@@ -31,8 +31,12 @@ impl Kind {
         Self(kind.into())
     }
 
+    pub(crate) fn admits(&self, caller: Caller<'_>) -> bool {
+        caller.record.kind() == Some(&*self.0)
+    }
+
     fn verdict(&self, caller: Caller<'_>) -> Result<(), Cause> {
-        match caller.record.kind() == Some(&*self.0) {
+        match self.admits(caller) {
             true => Ok(()),
             false => Err(Cause::WrongKind { expected: Arc::clone(&self.0) }),
         }

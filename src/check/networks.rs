@@ -20,6 +20,15 @@ pub(crate) struct NetworksDemand {
 
 impl NetworksDemand {
     pub(crate) const REQUIRED: Self = Self { required: true };
+
+    /// Whether the caller is where its key may be used, and has networks if they are required.
+    #[inline]
+    pub(crate) fn admits(&self, caller: Caller<'_>) -> bool {
+        match caller.record.grant().networks() {
+            None => !self.required,
+            Some(networks) => caller.client.ip().is_some_and(|address| networks.contains(address)),
+        }
+    }
 }
 
 impl Demand for NetworksDemand {

@@ -35,6 +35,10 @@ impl Origin {
         Self { normalized: true }
     }
 
+    pub(crate) fn admits(self, head: &Head<'_>, caller: Caller<'_>) -> bool {
+        self.verdict(head, caller).is_ok()
+    }
+
     fn verdict(self, head: &Head<'_>, caller: Caller<'_>) -> Result<(), Cause> {
         let mut lines = head.headers().get_all(ORIGIN).iter();
         let (Some(origin), None) = (lines.next(), lines.next()) else { return Err(Cause::MissingOrigin) };

@@ -78,16 +78,20 @@ impl PermissionDemand {
         findings.record(|| "method".to_owned(), verdict);
     }
 
-    fn verdict(&self, access: Option<Access>, caller: Caller<'_>) -> Result<(), Cause> {
+    /// Whether the caller has a permission that will do for this method.
+    #[inline]
+    pub(crate) fn admits(&self, method: &Method, caller: Caller<'_>) -> bool {
+        let Some(access) = access(method, &self.methods) else { return false };
         let grant = caller.record.grant();
-        match (access, &self.resource) {
+        self.resource.as_ref().is_none_or(|resource| grant.allows(resource.as_str(), access))
+            || self.alternatives.iter().any(|it| grant.allows(it.resource.as_str(), it.access.unwrap_or(access)))
+    }
+
+    fn verdict(&self, method: &Method, caller: Caller<'_>) -> Result<(), Cause> {
+        match (access(method, &self.methods), &self.resource) {
             (None, _) => Err(Cause::MethodNotAllowed { allow: allowed_methods(&self.methods) }),
-            (Some(_), None) => Ok(()),
-            (Some(access), Some(resource)) if grant.allows(resource.as_str(), access) => Ok(()),
-            (Some(access), Some(_)) => {
-                let allows = |it: &Alternative| grant.allows(it.resource.as_str(), it.access.unwrap_or(access));
-                if self.alternatives.iter().any(allows) { Ok(()) } else { Err(self.missing(access)) }
-            }
+            (Some(access), Some(_)) if !self.admits(method, caller) => Err(self.missing(access)),
+            (Some(_), _) => Ok(()),
         }
     }
 }
@@ -135,7 +139,7 @@ impl Demand for PermissionDemand {
             (Some(resource), None) => format!("permission {resource}"),
             (None, _) => "method".to_owned(),
         };
-        findings.record(name, self.verdict(access, caller));
+        findings.record(name, self.verdict(head.method(), caller));
     }
 
     fn validate(&self, _: Option<&Pattern>) -> Result<(), ConfigError> {

@@ -21,7 +21,7 @@ use crate::{
     head::Head,
     key::{Digest, KeyRecord},
     policy::{Policy, PolicySource},
-    principal::{Caller, Obligation, Principal},
+    principal::{Caller, Obligation, Origin, Principal},
     store::{Answer, Found, KeyStore as _, no_answer, resolve_lookup},
 };
 
@@ -142,13 +142,13 @@ impl<R: Send + Sync + 'static> Shard<R> {
         let client = self.client_address(request);
         let mut found = None;
         // The index has compared the whole digest, in constant time.
-        let judged = keys.0.find(digest, |record, directory| {
-            let caller = Caller { record, directory, client };
+        let judged = keys.0.find(digest, |record, moment| {
+            let caller = Caller { record, directory: &moment.directory, client };
             let now = self.now(record);
             in_flight.obligation = self.judge(&presented, caller, now, &mut head, &target)?;
             in_flight.watch_key(self, Arc::clone(record));
             if self.inserts_principal {
-                found = Some((Arc::clone(record), directory.clone(), now));
+                found = Some((Arc::clone(record), Arc::clone(moment), now));
             }
             Ok::<(), Denial>(())
         });
@@ -158,8 +158,8 @@ impl<R: Send + Sync + 'static> Shard<R> {
             Ok(None) => return Err(Refused::from(Cause::UnknownKey).on_route(target.name(&head))),
             Err(error) => return Err(Refused::from(no_answer(error)).on_route(target.name(&head))),
         }
-        if let Some((record, directory, now)) = found {
-            let mut principal = self.principal((record, directory), now, client, &presented);
+        if let Some((record, moment, now)) = found {
+            let mut principal = self.principal(record, Origin::Memory(moment), now, client, &presented);
             if let Some(obligation) = &in_flight.obligation {
                 principal.add_obligation(obligation);
             }
@@ -184,7 +184,8 @@ impl<R: Send + Sync + 'static> Shard<R> {
         };
         let directory = directory.unwrap_or_else(|| self.store.directory());
         let now = self.now(&record);
-        let principal = self.principal((record, directory), now, self.client_address(request), presented);
+        let origin = Origin::Store(Arc::<Self>::clone(self), directory);
+        let principal = self.principal(record, origin, now, self.client_address(request), presented);
         self.admit_principal(presented, principal, now, request, target, in_flight)
     }
 
@@ -221,14 +222,15 @@ impl<R: Send + Sync + 'static> Shard<R> {
 
     #[inline]
     fn principal(
-        self: &Arc<Self>,
-        key: (Arc<KeyRecord>, Directory),
+        &self,
+        record: Arc<KeyRecord>,
+        origin: Origin,
         now: SystemTime,
         client: ClientAddress,
         presented: &PresentedCredential,
     ) -> Principal {
         let gate_time = self.clock.is_some().then_some(now);
-        let mut principal = Principal::from_store(Arc::<Self>::clone(self), key, client, presented.bearer, gate_time);
+        let mut principal = Principal::from_store(record, origin, client, presented.bearer, gate_time);
         presented.obligations.iter().for_each(|obligation| principal.add_obligation(obligation));
         principal
     }

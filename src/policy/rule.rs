@@ -64,13 +64,16 @@ pub struct Rule {
     custom: CustomChecks,
     concealed: bool,
     optional: bool,
+    /// Whether [`admits`](Self::admits) can tell who is admitted: the rule was compiled for a route, and no code of the user's
+    /// own has a say in it.
+    is_compiled: bool,
 }
 
 /// Runs an expression for each demand of a rule, in the order in which a policy file has them.
 macro_rules! for_each_demand {
     ($rule:expr, $demand:ident => $run:expr) => {{
         // INVARIANT: every demand that is named here is in the list below, and its fields in `Rule::FIELDS`.
-        let Rule { permission, kind, dimensions, networks, origin, custom, concealed: _, optional: _ } = $rule;
+        let Rule { permission, kind, dimensions, networks, origin, custom, concealed: _, optional: _, is_compiled: _ } = $rule;
         for_each_demand!(@ $demand => $run; permission, kind, &**dimensions, networks, origin, custom);
     }};
     (@ $demand:ident => $run:expr; $($each:expr),+) => {$({
@@ -119,6 +122,7 @@ impl Rule {
             custom: CustomChecks::default(),
             concealed: false,
             optional: false,
+            is_compiled: false,
         }
     }
 
@@ -264,7 +268,8 @@ impl Rule {
 
     /// Prepares the rule for the route of this pattern, so that nothing is looked for in it when a request comes.
     pub(super) fn compile(&mut self, pattern: &Pattern) {
-        Arc::make_mut(&mut self.dimensions).compile(pattern);
+        let knows_places = Arc::make_mut(&mut self.dimensions).compile(pattern);
+        self.is_compiled = knows_places && !self.runs_user_code();
     }
 
     /// Whether evaluating the rule runs user code.
@@ -299,6 +304,28 @@ impl Rule {
         head: &Head<'_>,
         caller: Option<Caller<'_>>,
     ) -> Result<Option<Obligation>, Denial> {
+        if let Some(caller) = caller.filter(|caller| self.admits(head, *caller)) {
+            debug_assert!(self.explain(head, Some(caller)).is_ok(), "admitted and denied: {self:?} {head:?}");
+            return Ok(Some(self.dimensions.obligation(head, self.concealed)));
+        }
+        self.explain(head, caller)
+    }
+
+    /// Whether the caller meets every demand, as far as this can be told without code of the user's own. Nothing is named or
+    /// noted down: that is left to [`explain`](Self::explain), which has the last word on whoever is not admitted here.
+    #[inline]
+    fn admits(&self, head: &Head<'_>, caller: Caller<'_>) -> bool {
+        self.is_compiled
+            && self.permission.admits(head.method(), caller)
+            && self.kind.as_ref().is_none_or(|kind| kind.admits(caller))
+            && self.networks.admits(caller)
+            && self.origin.is_none_or(|origin| origin.admits(head, caller))
+            && self.dimensions.admits(head, caller)
+    }
+
+    /// Evaluates every demand to the end, and tells all that are not met.
+    #[inline(never)]
+    fn explain(&self, head: &Head<'_>, caller: Option<Caller<'_>>) -> Result<Option<Obligation>, Denial> {
         let mut denial: Option<Denial> = None;
         match caller {
             Some(caller) => self.evaluate_all(head, caller, &mut denial),
@@ -360,6 +387,7 @@ impl Rule {
             custom: Demand::read(fields, dimension)?,
             concealed: fields.take_or_default("concealed")?,
             optional: fields.take_or_default("optional")?,
+            is_compiled: false,
         })
     }
 }
