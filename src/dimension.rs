@@ -20,19 +20,29 @@ use crate::{
 /// ```
 #[derive(Clone)]
 pub struct Dimension {
-    name: DimensionName,
+    name: Name,
+    standard: Standard,
     ids: IdGrammar,
 }
 
-/// The standard dimensions are variants of their own, so that requests compare a tag instead of names.
-///
-/// INVARIANT: the name of a standard dimension is never an `Own` one.
-#[derive(Clone, PartialEq, Eq)]
-enum DimensionName {
+/// Which standard dimension this is, so that requests compare one byte instead of names.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Standard {
     Company,
     Shop,
     ShopCountry,
-    Own(Name),
+    None,
+}
+
+impl Standard {
+    const fn named(name: &str) -> Self {
+        match name.as_bytes() {
+            b"company" => Self::Company,
+            b"shop" => Self::Shop,
+            b"shop_country" => Self::ShopCountry,
+            _ => Self::None,
+        }
+    }
 }
 
 impl Dimension {
@@ -52,13 +62,7 @@ impl Dimension {
     /// A dimension of your own.
     #[must_use]
     pub const fn new(name: &'static str, ids: IdGrammar) -> Self {
-        let name = match name.as_bytes() {
-            b"company" => DimensionName::Company,
-            b"shop" => DimensionName::Shop,
-            b"shop_country" => DimensionName::ShopCountry,
-            _ => DimensionName::Own(Name::Static(name)),
-        };
-        Self { name, ids }
+        Self { name: Name::Static(name), standard: Standard::named(name), ids }
     }
 
     /// A dimension as settings and commands write it: a name of `[a-z0-9_-]` and `number`, `slug` or
@@ -97,8 +101,7 @@ impl Dimension {
 
     /// The dimension that a policy file declares.
     pub(crate) fn declared(name: String, ids: IdGrammar) -> Self {
-        let standard = Self::STANDARD.into_iter().find(|known| known.name() == name);
-        Self { name: standard.map_or_else(|| DimensionName::Own(name.into()), |known| known.name), ids }
+        Self { standard: Standard::named(&name), name: name.into(), ids }
     }
 
     pub(crate) const fn ids(&self) -> IdGrammar {
@@ -108,21 +111,16 @@ impl Dimension {
     /// Its name, as key files write it.
     #[must_use]
     pub fn name(&self) -> &str {
-        match &self.name {
-            DimensionName::Company => "company",
-            DimensionName::Shop => "shop",
-            DimensionName::ShopCountry => "shop_country",
-            DimensionName::Own(name) => name.as_str(),
-        }
+        self.name.as_str()
     }
 
     /// A bit of its own for each standard dimension, none for others.
     pub(crate) const fn bit(&self) -> u8 {
-        match self.name {
-            DimensionName::Company => 1,
-            DimensionName::Shop => 2,
-            DimensionName::ShopCountry => 4,
-            DimensionName::Own(_) => 0,
+        match self.standard {
+            Standard::Company => 1,
+            Standard::Shop => 2,
+            Standard::ShopCountry => 4,
+            Standard::None => 0,
         }
     }
 
@@ -148,7 +146,7 @@ impl Dimension {
 /// Two dimensions are one if their names are.
 impl PartialEq for Dimension {
     fn eq(&self, other: &Self) -> bool {
-        self.name == other.name
+        self.standard == other.standard && (self.standard != Standard::None || self.name == other.name)
     }
 }
 
@@ -156,13 +154,13 @@ impl Eq for Dimension {}
 
 impl fmt::Debug for Dimension {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Dimension({})", self.name())
+        write!(f, "Dimension({})", self.name)
     }
 }
 
 impl fmt::Display for Dimension {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self.name(), f)
+        fmt::Display::fmt(&self.name, f)
     }
 }
 

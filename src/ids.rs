@@ -10,7 +10,7 @@ use crate::{bytes::head, dimension::Dimension, error::ConfigError};
 /// A sorted set of ids. A look-up costs the same however many there are.
 #[derive(Clone)]
 pub struct Ids {
-    /// All ids in order, one behind the other.
+    /// The ids of more than eight bytes, one behind the other.
     text: Box<str>,
     known: KnownIds,
 }
@@ -26,15 +26,17 @@ enum KnownIds {
 /// More are found by hash.
 const FEW: usize = 16;
 
-/// What of an id is compared first: for short ids that is all.
+/// An id of up to eight bytes, or the beginning of a longer one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct KnownId {
-    /// The first eight bytes.
-    head: u64,
-    /// Where in the text it begins.
+    /// The first eight bytes. Zeros follow if there are fewer.
+    head: [u8; SHORT],
+    /// Where a longer id stands in the text.
     start: u32,
     length: u32,
 }
+
+const SHORT: usize = 8;
 
 #[derive(Clone)]
 struct HashedIds {
@@ -53,14 +55,14 @@ fn hash(hasher: &RandomState, id: &str) -> u64 {
 }
 
 impl KnownId {
-    fn bytes<'t>(&self, text: &'t str) -> &'t [u8] {
-        let start = self.start as usize;
-        text.as_bytes().get(start..start + self.length as usize).unwrap_or_default()
+    fn bytes<'t>(&'t self, text: &'t str) -> &'t [u8] {
+        let (start, length) = (self.start as usize, self.length as usize);
+        let bytes = if length <= SHORT { self.head.get(..length) } else { text.as_bytes().get(start..start + length) };
+        bytes.unwrap_or_default()
     }
 
-    fn id<'t>(&self, text: &'t str) -> &'t str {
-        let start = self.start as usize;
-        text.get(start..start + self.length as usize).unwrap_or_default()
+    fn id<'t>(&'t self, text: &'t str) -> &'t str {
+        std::str::from_utf8(self.bytes(text)).unwrap_or_default()
     }
 }
 
@@ -84,17 +86,19 @@ impl Ids {
     pub(crate) fn from_list(mut list: Vec<Box<str>>) -> Result<Self, ConfigError> {
         list.sort_unstable();
         list.dedup();
-        let text: Box<str> = list.concat().into();
-        // Every position and every length is less than this.
-        u32::try_from(text.len().max(list.len()))
-            .map_err(|_| ConfigError::new("the list has more ids than can be counted"))?;
-        let mut start = 0;
+        let too_long = |_| ConfigError::new("the list has more ids than can be counted");
+        u32::try_from(list.len()).map_err(too_long)?;
+        let mut text = String::new();
         let known = list.iter().map(|id| {
-            let known = KnownId { head: head(id.as_bytes()), start, length: id.len() as u32 };
-            start += known.length;
-            known
+            let start = u32::try_from(text.len()).map_err(too_long)?;
+            if id.len() > SHORT {
+                text.push_str(id);
+            }
+            let length = u32::try_from(id.len()).map_err(too_long)?;
+            Ok(KnownId { head: head(id.as_bytes()).to_le_bytes(), start, length })
         });
-        let known: Box<[KnownId]> = known.collect();
+        let known = known.collect::<Result<Box<[KnownId]>, ConfigError>>()?;
+        let text: Box<str> = text.into();
         let known = match known.len() {
             ..=FEW => KnownIds::Few(known),
             _ => KnownIds::Many(Box::new(HashedIds::new(known, &text))),
@@ -113,7 +117,9 @@ impl Ids {
     pub(crate) fn position(&self, id: &str) -> Option<usize> {
         let (first, length) = (head(id.as_bytes()), id.len());
         let is = |known: &KnownId| {
-            known.head == first && known.length as usize == length && (length <= 8 || self.ends_alike(known, id))
+            u64::from_le_bytes(known.head) == first
+                && known.length as usize == length
+                && (length <= SHORT || self.ends_alike(known, id))
         };
         match &self.known {
             KnownIds::Few(known) => known.iter().position(is),
@@ -125,7 +131,7 @@ impl Ids {
     fn ends_alike(&self, known: &KnownId, id: &str) -> bool {
         let (known, id) = (known.bytes(&self.text), id.as_bytes());
         // Up to sixteen bytes are covered by the first eight and the last eight.
-        known.last_chunk::<8>() == id.last_chunk() && (id.len() <= 16 || known == id)
+        known.last_chunk::<SHORT>() == id.last_chunk() && (id.len() <= 16 || known == id)
     }
 
     /// Whether there is none.

@@ -1,4 +1,4 @@
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::key::{KeyId, Status};
 
@@ -49,4 +49,15 @@ impl Cold {
             Status::Active
         }
     }
+
+    /// Whether the status may be another one within a few seconds of this moment.
+    pub(super) fn is_turning(&self, now: SystemTime) -> bool {
+        [self.expires_at, self.not_before].into_iter().flatten().any(|date| is_near(date, now))
+    }
+}
+
+/// Whether a date is at most a few seconds away from this moment.
+#[inline]
+pub(super) fn is_near(date: SystemTime, now: SystemTime) -> bool {
+    date.duration_since(now).unwrap_or_else(|ago| ago.duration()) <= Duration::from_secs(3)
 }

@@ -1,14 +1,13 @@
-use std::{
-    fmt,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{fmt, sync::Arc, time::SystemTime};
 
 use ecow::EcoString;
 
 use crate::{
     key::{
-        Digest, Grant, KeyId, KeyRecordBuilder, Status, cold::Cold, last_used::LastUsed, packed_time::PackedTime,
+        Digest, Grant, KeyId, KeyRecordBuilder, Status,
+        cold::{Cold, is_near},
+        last_used::LastUsed,
+        packed_time::PackedTime,
         revocation::SignalCell,
     },
     name::Name,
@@ -246,13 +245,21 @@ impl KeyRecord {
     /// exactly.
     #[inline]
     pub(crate) fn is_turning(&self, now: SystemTime) -> bool {
-        self.end != End::Never && self.has_date_near(now)
+        match (self.end, &self.cold) {
+            (End::Never, _) => false,
+            (End::At(end), _) => is_near(end, now),
+            (End::Elsewhere, cold) => cold.as_ref().is_some_and(|cold| cold.is_turning(now)),
+        }
     }
 
-    fn has_date_near(&self, now: SystemTime) -> bool {
-        const FEW: Duration = Duration::from_secs(3);
-        let apart = |date: SystemTime| date.duration_since(now).unwrap_or_else(|ago| ago.duration());
-        [self.expires_at(), self.not_before()].into_iter().flatten().any(|date| apart(date) <= FEW)
+    /// Whether the key has expired, by a clock that is only asked if it expires at all.
+    #[inline]
+    pub(super) fn has_expired(&self, now: impl FnOnce() -> SystemTime) -> bool {
+        match self.end {
+            End::Never => false,
+            End::At(end) => end <= now(),
+            End::Elsewhere => self.expires_at().is_some_and(|end| end <= now()),
+        }
     }
 
     /// Whether the key can be used at this moment.

@@ -249,15 +249,18 @@ impl RevocationWatch {
     /// A rotation may have set one on a key that had none.
     #[inline]
     pub(crate) fn end_by(&self, now: impl FnOnce(&KeyRecord) -> SystemTime) -> Option<EndReason> {
-        let expires_at = match self.record.signal_cell().0.get() {
-            None => self.record.expires_at(),
+        let has_expired = match self.record.signal_cell().0.get() {
+            None => self.record.has_expired(|| now(&self.record)),
             Some(signal) => match signal.end() {
-                None if !signal.has_expiry.load(Ordering::Acquire) => None,
-                None => signal.lock().expires_at,
+                None if !signal.has_expiry.load(Ordering::Acquire) => false,
+                None => {
+                    let end = signal.lock().expires_at;
+                    end.is_some_and(|end| end <= now(&self.record))
+                }
                 end => return end,
             },
         };
-        (expires_at? <= now(&self.record)).then_some(EndReason::Expired)
+        has_expired.then_some(EndReason::Expired)
     }
 
     /// Ready when the request must end; the task is woken then.
