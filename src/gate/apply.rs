@@ -145,7 +145,7 @@ impl<R: Send + Sync + 'static> Shard<R> {
         let judged = keys.0.find(digest, |record, moment| {
             let caller = Caller { record, directory: &moment.directory, client };
             let now = self.now(record);
-            in_flight.obligation = self.judge(&presented, caller, now, &mut head, &target)?;
+            self.judge(&presented, caller, now, &mut head, &target, &mut in_flight.obligation)?;
             in_flight.watch_key(self, Arc::clone(record));
             if self.inserts_principal {
                 found = Some((Arc::clone(record), Arc::clone(moment), now));
@@ -208,8 +208,9 @@ impl<R: Send + Sync + 'static> Shard<R> {
         }
         let mut head = self.head(request).with_principal(&principal);
         target.tell(&mut head);
-        let judged = self.judge(presented, principal.caller(), now, &mut head, target);
-        in_flight.obligation = judged.map_err(|denial| denial.on_route(target.name(&head)))?;
+        let judged =
+            self.judge(presented, principal.caller(), now, &mut head, target, &mut in_flight.obligation);
+        judged.map_err(|denial| denial.on_route(target.name(&head)))?;
         in_flight.watch_key(self, principal.shared_record());
         if let Some(obligation) = &in_flight.obligation {
             principal.add_obligation(obligation);
@@ -251,7 +252,6 @@ impl<R: Send + Sync + 'static> Shard<R> {
         }
         let mut head = self.head(request);
         target.tell(&mut head);
-        in_flight.obligation = self.authorize(&head, target, None)?;
-        Ok(())
+        self.authorize(&head, target, None, &mut in_flight.obligation)
     }
 }

@@ -95,12 +95,13 @@ impl<R> Config<R> {
         now: SystemTime,
         head: &mut Head<'_>,
         target: &Target<'_>,
-    ) -> Result<Option<Obligation>, Denial> {
+        obligation: &mut Option<Obligation>,
+    ) -> Result<(), Denial> {
         let judged = match self.check_status(presented, caller.record, now) {
             Ok(()) => {
                 caller.record.mark_used(now);
                 head.set_now(now);
-                self.authorize(head, target, Some(caller))
+                self.authorize(head, target, Some(caller), obligation)
             }
             Err(cause) => Err(cause.into()),
         };
@@ -116,7 +117,7 @@ impl<R> Config<R> {
         }
     }
 
-    /// Evaluates the policy, and returns what the handler still has to check. It admits everything if the policy is not
+    /// Evaluates the policy, and notes what the handler still has to check. It admits everything if the policy is not
     /// enforced here but only declares public routes, as
     /// [`with_public_routes`](crate::AuthenticateLayer::with_public_routes) has it.
     #[inline]
@@ -125,15 +126,16 @@ impl<R> Config<R> {
         head: &Head<'_>,
         target: &Target<'_>,
         caller: Option<Caller<'_>>,
-    ) -> Result<Option<Obligation>, Denial> {
+        obligation: &mut Option<Obligation>,
+    ) -> Result<(), Denial> {
         if !self.enforces_policy {
-            return Ok(None);
+            return Ok(());
         }
         // INVARIANT: `route` is `Some` whenever `policy` is. If not, deny.
         let (Some(policy), Some(route)) = (target.policy, &target.route) else { return Err(Cause::NoRule.into()) };
-        let admitted = policy.evaluate_match(route, head, caller)?;
+        policy.evaluate_match(route, head, caller, obligation)?;
         // A handler that gets no `Principal` could not meet an obligation.
-        if let (false, Some(_), Some(obligation)) = (self.inserts_principal, caller, &admitted)
+        if let (false, Some(_), Some(obligation)) = (self.inserts_principal, caller, obligation)
             && let Some(denial) = obligation.unmet()
         {
             return Err(denial);
@@ -143,6 +145,6 @@ impl<R> Config<R> {
                 route.pattern().or_else(|| head.route()).unwrap_or_else(|| head.path())
             });
         }
-        Ok(admitted)
+        Ok(())
     }
 }

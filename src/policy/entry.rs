@@ -70,10 +70,15 @@ impl RouteAction {
         self.rule().is_some_and(Rule::is_concealed)
     }
 
-    pub(super) fn evaluate(&self, head: &Head<'_>, caller: Option<Caller<'_>>) -> Result<Option<Obligation>, Denial> {
+    pub(super) fn evaluate(
+        &self,
+        head: &Head<'_>,
+        caller: Option<Caller<'_>>,
+        obligation: &mut Option<Obligation>,
+    ) -> Result<(), Denial> {
         match self {
-            Self::Rule(rule) => rule.evaluate_for(head, caller),
-            Self::Public if check::access(head.method(), &[]).is_some() => Ok(None),
+            Self::Rule(rule) => rule.evaluate_for(head, caller, obligation),
+            Self::Public if check::access(head.method(), &[]).is_some() => Ok(()),
             Self::Public => Err(Cause::MethodNotAllowed { allow: check::allowed_methods(&[]) }.into()),
         }
     }
@@ -83,7 +88,7 @@ impl RouteAction {
         match self {
             Self::Rule(rule) => rule.evaluate_all(head, caller, findings),
             Self::Public => {
-                if let Err(denial) = self.evaluate(head, Some(caller)) {
+                if let Err(denial) = self.evaluate(head, Some(caller), &mut None) {
                     denial.causes().for_each(|cause| findings.record(|| "method".to_owned(), Err(cause.clone())));
                 }
             }

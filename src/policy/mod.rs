@@ -258,16 +258,18 @@ impl Policy {
         }
     }
 
-    /// Evaluates the matched rule for this head, which knows the route.
+    /// Evaluates the matched rule for this head, which knows the route. What is left to the handler is written where the caller
+    /// keeps it: a value that is moved right after it was written stalls the processor.
     pub(crate) fn evaluate_match(
         &self,
         route: &RouteMatch<'_>,
         head: &Head<'_>,
         caller: Option<Caller<'_>>,
-    ) -> Result<Option<Obligation>, Denial> {
-        let admitted = route.evaluate(head, caller).map_err(|denial| self.hint(denial, route, head));
+        obligation: &mut Option<Obligation>,
+    ) -> Result<(), Denial> {
+        let admitted = route.evaluate(head, caller, obligation).map_err(|denial| self.hint(denial, route, head));
         if let Some(shadow) = &self.shadow {
-            shadow.compare(head, admitted.as_ref());
+            shadow.compare(head, admitted.as_ref().err());
         }
         admitted
     }
@@ -285,6 +287,8 @@ impl Check for Policy {
         let mut params = PathParams::default();
         let (route, mut head) = (self.match_route(head, &mut params), *head);
         route.tell(&mut head, &params);
-        self.evaluate_match(&route, &head, head.principal().map(Principal::caller))
+        let mut obligation = None;
+        self.evaluate_match(&route, &head, head.principal().map(Principal::caller), &mut obligation)?;
+        Ok(obligation)
     }
 }

@@ -44,11 +44,16 @@ impl<'p> RouteMatch<'p> {
         }
     }
 
-    pub(super) fn evaluate(&self, head: &Head<'_>, caller: Option<Caller<'_>>) -> Result<Option<Obligation>, Denial> {
+    pub(super) fn evaluate(
+        &self,
+        head: &Head<'_>,
+        caller: Option<Caller<'_>>,
+        obligation: &mut Option<Obligation>,
+    ) -> Result<(), Denial> {
         match self {
-            Self::Preflight => Ok(None),
+            Self::Preflight => Ok(()),
             Self::Rule { action, .. } => {
-                action.evaluate(head, caller).map_err(|denial| denial.on_route(self.name(head)))
+                action.evaluate(head, caller, obligation).map_err(|denial| denial.on_route(self.name(head)))
             }
             Self::NoRoute => Err(Denial::from(self.cause()).on_route(self.name(head))),
             Self::NoMethod(entry) => {

@@ -297,18 +297,23 @@ impl Rule {
         &self.dimensions
     }
 
-    /// Admits the caller, or denies with every demand that he does not meet.
+    /// Admits the caller, and notes what is left to the handler, or denies with every demand that is not met.
     #[inline]
     pub(super) fn evaluate_for(
         &self,
         head: &Head<'_>,
         caller: Option<Caller<'_>>,
-    ) -> Result<Option<Obligation>, Denial> {
+        obligation: &mut Option<Obligation>,
+    ) -> Result<(), Denial> {
         if let Some(caller) = caller.filter(|caller| self.admits(head, *caller)) {
             debug_assert!(self.explain(head, Some(caller)).is_ok(), "admitted and denied: {self:?} {head:?}");
-            return Ok(Some(self.dimensions.obligation(head, self.concealed)));
+        } else {
+            self.explain(head, caller)?;
         }
-        self.explain(head, caller)
+        if caller.is_some() {
+            *obligation = Some(self.dimensions.obligation(head, self.concealed));
+        }
+        Ok(())
     }
 
     /// Whether the caller meets every demand, as far as this can be told without code of the user's own. Nothing is named or
@@ -325,7 +330,7 @@ impl Rule {
 
     /// Evaluates every demand to the end, and tells all that are not met.
     #[inline(never)]
-    fn explain(&self, head: &Head<'_>, caller: Option<Caller<'_>>) -> Result<Option<Obligation>, Denial> {
+    fn explain(&self, head: &Head<'_>, caller: Option<Caller<'_>>) -> Result<(), Denial> {
         let mut denial: Option<Denial> = None;
         match caller {
             Some(caller) => self.evaluate_all(head, caller, &mut denial),
@@ -333,8 +338,7 @@ impl Rule {
             None => return Err(NO_PRINCIPAL.into()),
         }
         match denial {
-            None if caller.is_none() => Ok(None),
-            None => Ok(Some(self.dimensions.obligation(head, self.concealed))),
+            None => Ok(()),
             Some(denial) if self.concealed => Err(denial.concealed()),
             Some(denial) => Err(denial),
         }
@@ -398,6 +402,8 @@ impl Check for Rule {
     }
 
     fn evaluate(&self, head: &Head<'_>) -> Result<Option<Obligation>, Denial> {
-        self.evaluate_for(head, head.principal().map(Principal::caller))
+        let mut obligation = None;
+        self.evaluate_for(head, head.principal().map(Principal::caller), &mut obligation)?;
+        Ok(obligation)
     }
 }

@@ -1,6 +1,6 @@
 use std::{fmt, sync::Arc};
 
-use crate::{check::Check as _, denial::Denial, head::Head, policy::Policy, principal::Obligation};
+use crate::{check::Check as _, denial::Denial, head::Head, policy::Policy};
 
 /// A candidate policy that is evaluated beside the enforced one.
 #[derive(Clone)]
@@ -50,11 +50,10 @@ impl Policy {
 }
 
 impl Shadow {
-    pub(super) fn compare(&self, head: &Head<'_>, enforced: Result<&Option<Obligation>, &Denial>) {
-        let candidate = self.candidate.evaluate(head);
-        let status = |outcome: &Result<_, &Denial>| outcome.as_ref().err().map(|denial| denial.status());
-        if status(&enforced.map(drop)) != status(&candidate.as_ref().map(drop)) {
-            (self.report)(&Difference { head, enforced: enforced.err(), candidate: candidate.as_ref().err() });
+    pub(super) fn compare(&self, head: &Head<'_>, enforced: Option<&Denial>) {
+        let candidate = self.candidate.evaluate(head).err();
+        if enforced.map(Denial::status) != candidate.as_ref().map(Denial::status) {
+            (self.report)(&Difference { head, enforced, candidate: candidate.as_ref() });
         }
     }
 }
