@@ -241,13 +241,20 @@ impl Denial {
 
     /// Adds the pattern of the route, if the denial does not name one yet.
     pub(crate) fn on_route(mut self, route: Option<Name>) -> Self {
-        self.route = self.route.take().or(route);
+        self.set_route(route);
         self
     }
 
-    /// The same denial without a route, to be sent for any.
-    pub(crate) fn on_any_route(self) -> Self {
-        Self { route: None, ..self }
+    /// The same in place.
+    pub(crate) fn set_route(&mut self, route: Option<Name>) {
+        if self.route.is_none() {
+            self.route = route;
+        }
+    }
+
+    /// The same denial for another route.
+    pub(crate) fn about(&self, route: Option<Name>) -> Self {
+        Self { inner: Arc::clone(&self.inner), route }
     }
 
     /// Adds the facts about the request that the denial does not have yet.

@@ -94,7 +94,7 @@ impl<R: Send + Sync + 'static> Shard<R> {
     ) -> Result<Option<Box<Undecided>>, Refused> {
         // Start hashing first, although the digest is needed last: the CPU overlaps it with the path and route checks.
         let mut presented = PresentedCredential::default();
-        let credential = self.extract_credential(request, &mut presented);
+        let mut credential = self.extract_credential(request, &mut presented);
         let mut target = Target::default();
         let mut head = self.head(request);
         // Loaded once, so that the request is judged by one policy.
@@ -117,11 +117,12 @@ impl<R: Send + Sync + 'static> Shard<R> {
             return Ok(None);
         }
         // Borrowed: to move what was just written would stall the processor.
-        let digest = match &credential {
-            Ok(digest) => digest,
-            Err(_) => {
+        let digest = match &mut credential {
+            Ok(digest) => &*digest,
+            Err(refused) => {
                 in_flight.notice = self.sources.notice(request.headers()).cloned();
-                return credential.map(|_| None).map_err(|refused| refused.on_route(target.name(&self.head(request))));
+                refused.name(target.name(&head));
+                return credential.map(|_| None);
             }
         };
         in_flight.set_credential(&presented);
@@ -154,9 +155,9 @@ impl<R: Send + Sync + 'static> Shard<R> {
         });
         match judged {
             Ok(Some(Ok(()))) => {}
-            Ok(Some(Err(denial))) => return Err(Refused::from(denial).on_route(target.name(&head))),
-            Ok(None) => return Err(Refused::from(Cause::UnknownKey).on_route(target.name(&head))),
-            Err(error) => return Err(Refused::from(no_answer(error)).on_route(target.name(&head))),
+            Ok(Some(Err(denial))) => return Err(denial.on_route(target.name(&head)).into()),
+            Ok(None) => return Err(Refused::Constant(Constant::Unknown, target.name(&head))),
+            Err(error) => return Err(no_answer(error).on_route(target.name(&head)).into()),
         }
         if let Some((record, moment, now)) = found {
             let mut principal = self.principal(record, Origin::Memory(moment), now, client, &presented);
@@ -179,7 +180,7 @@ impl<R: Send + Sync + 'static> Shard<R> {
     ) -> Result<(), Refused> {
         let record = match resolve_lookup(found, digest) {
             Ok(Some(record)) => record,
-            Ok(None) => return Err(Refused::from(Cause::UnknownKey).on_route(target.name(&self.head(request)))),
+            Ok(None) => return Err(Refused::Constant(Constant::Unknown, target.name(&self.head(request)))),
             Err(denial) => return Err(denial.on_route(target.name(&self.head(request))).into()),
         };
         let directory = directory.unwrap_or_else(|| self.store.directory());
@@ -208,8 +209,7 @@ impl<R: Send + Sync + 'static> Shard<R> {
         }
         let mut head = self.head(request).with_principal(&principal);
         target.tell(&mut head);
-        let judged =
-            self.judge(presented, principal.caller(), now, &mut head, target, &mut in_flight.obligation);
+        let judged = self.judge(presented, principal.caller(), now, &mut head, target, &mut in_flight.obligation);
         judged.map_err(|denial| denial.on_route(target.name(&head)))?;
         in_flight.watch_key(self, principal.shared_record());
         if let Some(obligation) = &in_flight.obligation {

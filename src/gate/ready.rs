@@ -69,12 +69,11 @@ impl Refused {
         }
     }
 
-    /// The same, about this route if it names none yet.
-    #[cold]
-    pub(super) fn on_route(self, found: Option<Name>) -> Self {
+    /// Names the route that it is about.
+    pub(super) fn name(&mut self, found: Option<Name>) {
         match self {
-            Self::Constant(constant, route) => Self::Constant(constant, route.or(found)),
-            Self::Denied(denial) => Self::Denied(denial.on_route(found)),
+            Self::Constant(_, route) => *route = found,
+            Self::Denied(denial) => denial.set_route(found),
         }
     }
 }
@@ -106,7 +105,7 @@ impl ReadyRefusals {
             && ready.body == TypeId::of::<B>()
             && let Some(body) = config.reject.constant_body(&ready.denial)
         {
-            let denial = ready.denial.clone().on_route(route);
+            let denial = ready.denial.about(route);
             reject::record(&denial);
             let mut response = Response::new(body);
             *response.status_mut() = ready.status;
@@ -121,7 +120,7 @@ impl ReadyRefusals {
         {
             let (status, headers) = (response.status(), response.headers().clone());
             // Another thread may have been first, with the same response.
-            let denial = denial.clone().on_any_route();
+            let denial = denial.about(None);
             let _ = slot.set(Ready { body: TypeId::of::<B>(), status, headers, denial });
         }
         response
