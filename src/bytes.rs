@@ -1,15 +1,4 @@
-//! Compares and classifies the bytes of names, ids, keys and paths.
-
-/// Whether two short texts are equal. For names and parts of paths, this takes half as long as the call that `==`
-/// compiles to. It is not for secrets, because it stops at the first difference.
-pub(crate) fn same(one: impl AsRef<[u8]>, other: impl AsRef<[u8]>) -> bool {
-    let (one, other) = (one.as_ref(), other.as_ref());
-    if one.len() != other.len() || head(one) != head(other) {
-        return false;
-    }
-    // Up to sixteen bytes are covered by the first eight and the last eight.
-    one.len() <= 8 || one.last_chunk::<8>() == other.last_chunk() && (one.len() <= 16 || one == other)
-}
+//! Classifies the bytes of names, ids, keys and paths.
 
 /// The first eight bytes as a number, as if zeros followed.
 pub(crate) fn head(text: &[u8]) -> u64 {
@@ -20,11 +9,6 @@ pub(crate) fn head(text: &[u8]) -> u64 {
         (None, 4..) => part(text.first_chunk()) | part(text.last_chunk()) << (8 * (text.len() - 4)),
         (None, _) => text.iter().rev().fold(0, |all, &byte| all << 8 | u64::from(byte)),
     }
-}
-
-/// Whether the byte is in the text.
-pub(crate) fn holds(text: &str, wanted: u8) -> bool {
-    !all(text.as_bytes(), |byte| byte != wanted)
 }
 
 /// Classes of bytes.
@@ -125,28 +109,8 @@ mod tests {
                     let mut text = vec![b'0'; length];
                     text[position] = byte;
                     assert_eq!(every(&text, class), accepts(byte), "{text:?}");
-                    let text: String = text.iter().map(|byte| char::from(byte & 0x7f)).collect();
-                    assert_eq!(holds(&text, b'%'), text.contains('%'));
                 }
             }
-        }
-    }
-
-    #[test]
-    fn the_same_is_the_same() {
-        let long = b"abcdefghijklmnopqrstuvwxyz";
-        let mut texts = vec![b"a\0".to_vec()];
-        for length in 0..long.len() {
-            let text = long.get(..length).unwrap().to_vec();
-            texts.extend((0..length).map(|position| {
-                let mut other = text.clone();
-                other[position] = b'!';
-                other
-            }));
-            texts.push(text);
-        }
-        for (one, other) in texts.iter().flat_map(|one| texts.iter().map(move |other| (one, other))) {
-            assert_eq!(same(one, other), one == other, "{one:?} {other:?}");
         }
     }
 

@@ -6,7 +6,7 @@ use http::{Extensions, HeaderMap, HeaderName, Method, Request, Uri};
 use percent_encoding::percent_decode_str;
 
 use crate::{
-    bytes::{holds, is_plain_path},
+    bytes::is_plain_path,
     client_address::ClientAddress,
     name::Name,
     principal::Principal,
@@ -328,7 +328,7 @@ impl<'a> Head<'a> {
         if self.is_cut(raw) {
             return None;
         }
-        if !self.is_plain && holds(raw, b'%') { percent_decode_str(raw).decode_utf8().ok() } else { Some(raw.into()) }
+        percent_decode_str(raw).decode_utf8().ok()
     }
 }
 

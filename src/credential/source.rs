@@ -12,7 +12,7 @@ use http::{
 };
 
 use super::deprecation::Notice;
-use crate::{bytes::same, denial::Cause, error::ConfigError};
+use crate::{denial::Cause, error::ConfigError};
 
 /// One place in a request where an API key may stand: a header, a scheme of `Authorization`, a cookie, or what a type of
 /// your own finds in a header.
@@ -244,7 +244,7 @@ impl Source {
                     return Err(Cause::MalformedCredential);
                 };
                 // The spelling that nearly all clients use is compared first.
-                if same(found, BEARER) || (!is_exact && found.eq_ignore_ascii_case(BEARER)) {
+                if found == BEARER || (!is_exact && found.eq_ignore_ascii_case(BEARER)) {
                     Ok(if *is_exact { key } else { without_spaces(key) })
                 } else {
                     Err(Cause::MalformedCredential)

@@ -1,7 +1,7 @@
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use sha2::{Digest as _, block_api::compress256};
+use sha2::Digest as _;
 
 use crate::error::ConfigError;
 
@@ -29,7 +29,7 @@ impl Digest {
     /// Hashes the bytes of a key as they were sent.
     #[must_use]
     pub fn from_key(key: &[u8]) -> Self {
-        Self(one_block(key).unwrap_or_else(|| sha2::Sha256::digest(key).into()))
+        Self(sha2::Sha256::digest(key).into())
     }
 
     /// Takes a digest that was computed elsewhere.
@@ -43,27 +43,6 @@ impl Digest {
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
-}
-
-/// The hash of a text that fills one block at most with its padding, which keys do (FIPS 180-4, sections 5.1.1 and
-/// 6.2): a hasher that could go on costs more.
-fn one_block(text: &[u8]) -> Option<[u8; 32]> {
-    /// Section 5.3.3: what the hash begins with.
-    const BEGIN: [u32; 8] =
-        [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
-    let mut block = [0; 64];
-    let (body, length) = block.split_last_chunk_mut::<8>()?;
-    let (own, padding) = body.split_at_mut_checked(text.len())?;
-    own.copy_from_slice(text);
-    *padding.first_mut()? = 0x80;
-    *length = (u64::try_from(text.len()).ok()? * 8).to_be_bytes();
-    let mut state = BEGIN;
-    compress256(&mut state, &[block]);
-    let mut digest = [0; 32];
-    for (bytes, word) in digest.as_chunks_mut::<4>().0.iter_mut().zip(state) {
-        *bytes = word.to_be_bytes();
-    }
-    Some(digest)
 }
 
 /// In constant time: how long a comparison takes says nothing about where two digests differ.
@@ -125,19 +104,5 @@ impl Serialize for Digest {
 impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn texts_of_every_length_are_hashed_as_by_the_library() {
-        for length in 0..200_u8 {
-            let text: Vec<u8> = (0..length).map(|byte| byte.wrapping_mul(37) ^ 0x5a).collect();
-            assert_eq!(Digest::from_key(&text).as_bytes()[..], sha2::Sha256::digest(&text)[..], "{length}");
-            assert_eq!(one_block(&text).is_some(), length <= 55);
-        }
     }
 }

@@ -1,5 +1,5 @@
 use crate::{
-    bytes::{Class, every, same},
+    bytes::{Class, every},
     error::ConfigError,
     key::{ApiKey, generate},
 };
@@ -127,7 +127,7 @@ impl StructuredFormat {
         let id_end = self.prefix.len() + 1 + self.id.1;
         let (public, secret) = key.split_at_checked(id_end)?;
         let (prefix, id) = public.split_at_checked(self.prefix.len())?;
-        let id = id.strip_prefix(b"_").filter(|_| same(prefix, self.prefix.as_bytes()))?;
+        let id = id.strip_prefix(b"_").filter(|_| prefix == self.prefix.as_bytes())?;
         let secret = secret.strip_prefix(b"_")?;
         let (body, checksum) = secret.split_at_checked(self.secret.1)?;
         let is_valid = self.id.0.accepts_all(id)

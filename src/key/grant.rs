@@ -1,7 +1,6 @@
 use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
 use crate::{
-    bytes::same,
     dimension::Dimension,
     error::ConfigError,
     key::{Access, Networks, Permission, Restriction, origin},
@@ -68,7 +67,7 @@ impl Grant {
     }
 
     pub(crate) fn allows(&self, resource: &str, access: Access) -> bool {
-        self.permissions.iter().any(|held| held.access() >= access && same(held.resource(), resource))
+        self.permissions.iter().any(|held| held.access() >= access && held.resource() == resource)
     }
 
     /// The permissions in order of their resources.

@@ -2,7 +2,7 @@ use std::{fmt, hash, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{bytes::same, name::Name};
+use crate::name::Name;
 
 /// How far a permission reaches. `Write` implies `Read`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -90,7 +90,7 @@ impl Permission {
 
 impl PartialEq for Permission {
     fn eq(&self, other: &Self) -> bool {
-        self.access() == other.access() && same(self.resource(), other.resource())
+        self.access() == other.access() && self.resource() == other.resource()
     }
 }
 

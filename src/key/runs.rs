@@ -42,8 +42,6 @@ struct Index {
     before: Box<[u32]>,
 }
 
-/// So few are looked at in turn.
-const FEW: usize = 16;
 /// Shorter lists are searched as they are.
 const LONG: usize = 64;
 /// So many buckets for each run, as a power of two.
@@ -65,16 +63,7 @@ where
         Self { runs: runs.into(), index }
     }
 
-    #[inline]
     pub(super) fn contains(&self, number: T) -> bool {
-        // A search waits for the outcome of each of its steps; to look at a few runs takes no longer than one.
-        if self.runs.len() <= FEW {
-            return self.runs.iter().fold(false, |any, &(first, last)| any | ((first <= number) & (number <= last)));
-        }
-        self.search(number)
-    }
-
-    fn search(&self, number: T) -> bool {
         let runs = match (&self.index, self.runs.first()) {
             (Some(index), Some(&(first, _))) if number >= first => index.part(&self.runs, number, first),
             (Some(_), _) => return false,

@@ -32,7 +32,6 @@ pub use self::{
 };
 pub(crate) use self::{entry::RouteAction, requirements::Requirements, route_match::RouteMatch};
 use crate::{
-    bytes::holds,
     check::{self, Check},
     clean_path::CleanPath,
     denial::{Cause, Context, Denial},
@@ -138,7 +137,7 @@ impl Policy {
         let path = head.path();
         let index = self.tree.find(path, params);
         let entry = |index: Option<usize>| index.and_then(|index| self.entries.get(index));
-        if !head.is_plain() && holds(path, b'%') {
+        if !head.is_plain() && path.contains('%') {
             let decoded = percent_decode_str(path).decode_utf8().map_err(|_| Ambiguous)?;
             let other = self.tree.find(&decoded, &mut PathParams::default());
             let is_ambiguous = match entry(index) {

@@ -9,7 +9,6 @@ use super::{
     params::PathParams,
     pattern::{OwnPart, Segment, measure, parts, segment_length, segments},
 };
-use crate::bytes::same;
 
 /// A prefix tree over the segments of all patterns.
 #[derive(Clone, Debug, Default)]
@@ -45,7 +44,7 @@ impl Literals {
     fn position(&self, segment: &[u8]) -> Option<usize> {
         match self.list.len() {
             0 => None,
-            1..=FEW => self.list.iter().position(|(known, _)| same(&**known, segment)),
+            1..=FEW => self.list.iter().position(|(known, _)| known.as_bytes() == segment),
             _ => self.positions.get(segment).copied(),
         }
     }
