@@ -71,11 +71,15 @@ impl Cedar {
             return None;
         }
         let entities = named(rule, route, &request);
-        let allowed = if entities.is_empty() {
-            self.is_allowed(asked.key, rule, write, asked.client.ip(), None)
-        } else {
-            entities.into_iter().all(|entity| self.is_allowed(asked.key, rule, write, asked.client.ip(), Some(entity)))
-        };
+        let first = (rule.resource.as_ref(), write);
+        let others = rule.or.iter().map(|(resource, fixed)| (Some(resource), fixed.unwrap_or(write)));
+        let allowed = std::iter::once(first).chain(others).any(|wanted| {
+            let client = asked.client.ip();
+            match entities.is_empty() {
+                true => self.is_allowed(asked.key, wanted, client, None),
+                false => entities.iter().all(|entity| self.is_allowed(asked.key, wanted, client, Some(entity.clone()))),
+            }
+        });
         let principal = self.enforced.principal(asked.key, asked.client);
         let enforced = evaluate(&self.enforced.policy, ask, &principal);
         (self.asked, self.allowed) = (true, allowed);
@@ -86,12 +90,11 @@ impl Cedar {
     fn is_allowed(
         &self,
         key: &Key,
-        rule: &Rule,
-        write: bool,
+        (resource, write): (Option<&String>, bool),
         address: Option<IpAddr>,
         entity: Option<EntityUid>,
     ) -> bool {
-        let resource = rule.resource.as_ref().map_or_else(|| uid("Anything", "*"), |name| uid("Resource", name));
+        let resource = resource.map_or_else(|| uid("Anything", "*"), |name| uid("Resource", name));
         let mut context = Vec::new();
         if let Some(entity) = entity {
             context.push(("entity".to_owned(), RestrictedExpression::new_entity_uid(entity)));

@@ -31,6 +31,7 @@ pub fn all() -> Vec<Fault> {
         fault("an empty exclude list is a restriction", &grants::EmptyExcludeRestricts),
         fault("write does not imply read", &grants::WriteWithoutRead),
         fault("a resource matches by its beginning", &grants::ResourcePrefix),
+        fault("no other permission will do", &grants::NothingElseWillDo),
         fault("a shop country does not inherit", &grants::CountryInheritsNothing),
         fault("a shop does not obey company lists", &grants::ShopObeysNoCompany),
         fault("a gap in the directory opens", &grants::GapOpens),

@@ -95,6 +95,11 @@ pub trait Reading {
         rule::writes(rule, method)
     }
 
+    /// The permissions that will do in place of the first.
+    fn alternatives<'r>(&self, rule: &'r Rule) -> &'r [(String, Option<bool>)] {
+        &rule.or
+    }
+
     /// S7: whether the key has the permission. Write implies read, and names compare exactly.
     fn permits(&self, key: &Key, resource: &str, write: bool) -> bool {
         match key.permissions.get(resource) {

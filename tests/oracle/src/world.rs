@@ -113,6 +113,8 @@ pub struct Rule {
     pub method: Option<String>,
     pub public: bool,
     pub resource: Option<String>,
+    /// Other resources that will do, and whether they must be written; `None` if the method says so.
+    pub or: Vec<(String, Option<bool>)>,
     /// Methods with another access than the usual one, and whether they write.
     pub methods: Vec<(String, bool)>,
     pub kind: Option<String>,

@@ -45,6 +45,14 @@ impl Reading for ResourcePrefix {
     }
 }
 
+pub(super) struct NothingElseWillDo;
+
+impl Reading for NothingElseWillDo {
+    fn alternatives<'r>(&self, _: &'r Rule) -> &'r [(String, Option<bool>)] {
+        &[]
+    }
+}
+
 pub(super) struct CountryInheritsNothing;
 
 impl Reading for CountryInheritsNothing {

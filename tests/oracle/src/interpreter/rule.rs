@@ -62,7 +62,11 @@ where
     match reading.writes(rule, &request.ask.method) {
         None => causes.push(Cause::MethodNotAllowed),
         Some(write) => {
-            if rule.resource.as_ref().is_some_and(|resource| !reading.permits(key, resource, write)) {
+            let others = reading.alternatives(rule).iter();
+            let mut others = others.map(|(resource, fixed)| (resource, fixed.unwrap_or(write)));
+            if rule.resource.as_ref().is_some_and(|resource| !reading.permits(key, resource, write))
+                && !others.any(|(resource, write)| reading.permits(key, resource, write))
+            {
                 causes.push(Cause::MissingPermission);
             }
         }

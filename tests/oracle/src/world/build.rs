@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::{HeaderName, Method};
 use tower_authz::{
-    Access, ApiKey, Authz, ConfigError, Dimension, Directory, Grant, Head, IdGrammar, KeyFile, KeyRecord, Policy,
-    Source, Sources, TenantHosts, TrustedProxies, check::EntityRef,
+    Access, ApiKey, Authz, ConfigError, Dimension, Directory, Grant, Head, IdGrammar, KeyFile, KeyRecord, Permission,
+    Policy, Source, Sources, TenantHosts, TrustedProxies, check::EntityRef,
 };
 
 use super::{Dim, Grammar, Handling, Key, List, Place, ProxyHeader, Rule, SourceSet, World, store};
@@ -65,6 +65,13 @@ fn rule(rule: &Rule, project: Grammar) -> tower_authz::Rule {
         Some(resource) => tower_authz::Rule::resource(resource.clone()),
         None => tower_authz::Rule::authenticated(),
     };
+    let access = |write: bool| if write { Access::Write } else { Access::Read };
+    for (resource, write) in &rule.or {
+        built = match write {
+            Some(write) => built.or_permission(Permission::new(resource.clone(), access(*write))),
+            None => built.or_resource(resource.clone()),
+        };
+    }
     for (name, write) in &rule.methods {
         built = built.method(method(name), if *write { Access::Write } else { Access::Read });
     }

@@ -155,6 +155,10 @@ fn rule(random: &mut Random, world: &World) -> Rule {
         return rule;
     }
     rule.resource = some(random, 85, |random| (*random.pick(&RESOURCES)).to_owned());
+    while rule.resource.is_some() && random.chance(20) {
+        let access = some(random, 50, |random| random.chance(50));
+        rule.or.push(((*random.pick(&RESOURCES)).to_owned(), access));
+    }
     for method in METHODS {
         // A rule for one unusual method alone has to say what the method does.
         if random.chance(6) || (rule.method.as_deref() == Some(method) && ["PURGE", "TRACE"].contains(&method)) {
