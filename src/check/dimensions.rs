@@ -52,7 +52,8 @@ impl DimensionRules {
 
     /// Prepares the rule for the route of this pattern, and returns whether all entities stand in the path.
     pub(crate) fn compile(&mut self, pattern: &Pattern) -> bool {
-        self.entities.iter_mut().fold(true, |all, entity| entity.compile(pattern) && all)
+        let places: Vec<bool> = self.entities.iter_mut().map(|entity| entity.compile(pattern)).collect();
+        !places.contains(&false)
     }
 
     /// Whether the caller may access all entities, and is restricted over no dimension that the rule does not handle.

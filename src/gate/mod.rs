@@ -26,28 +26,24 @@
 //!
 //! | part | instructions |
 //! |---|--:|
-//! | the rule: permission, networks, the shop of the path, shop and company lists with the directory | 900 |
-//! | the route: six segments of a path, compared with the pieces of a pattern | 420 |
+//! | the rule: permission, networks, the shop of the path, shop and company lists with the directory | 760 |
+//! | the route: six segments of a path, compared with the pieces of a pattern | 400 |
 //! | the credential: found and marked in one pass over the headers, parsed | 430 |
-//! | the look-up, with its snapshot, and the comparison of the digests | 180 |
+//! | the look-up, with its snapshot, and the comparison of the digests | 230 |
 //! | the clean path | 160 |
-//! | all else: the principal, its place in the extensions, the watch, moves of request and response | 1,550 |
+//! | all else: the principal, its place in the extensions, the watch, moves of request and response | 1,420 |
 //! | SHA-256 of the key, where the processor has no instructions for it | 3,440 |
 //!
-//! Instructions are not time. Among the rest are ten atomic operations (the record twice, the configuration twice and the
-//! directory once, up and down), for each of which a processor stops: a sixth of the time, together. Moves of what was just
+//! Instructions are not time. Among the rest are eight atomic operations (the record twice, the configuration and the moment of
+//! the store once, up and down), for each of which a processor stops: an eighth of the time, together. Moves of what was just
 //! written, in pieces that are smaller than those that it is read in, are another: so the decision fills in by reference what
 //! its caller keeps, and what it was made of is borrowed. A neighbour on the same core makes all of
 //! it slower by half, and SHA-256 by nothing: what is read and run does not fit beside the neighbour's.
 //!
-//! Tried and dropped, as no faster: a single loop for the clean path; segments of a path cut out and compared in one go;
-//! polling not inlined; an `ArcSwap` for each part of the keys (two atomic operations for each look, where a snapshot that
-//! a thread keeps has none); the decision inlined into `call`, or `call` into its caller (up to a tenth slower); the hash by
-//! the library's one-shot function (a quarter slower than one block that is padded here).
-//!
-//! Worth it: names and segments compared by their first and last eight bytes and not by `memcmp`; what is only said in
-//! explanations not even named while requests are served; the hash beginning first, as the processor goes on to route
-//! and path while it lasts.
+//! Tried and dropped: a single loop for the clean path; where the slashes of a path are as bits, found in one look; segments of
+//! a path cut out and compared in one go; the pieces of a pattern with their ends worked out before; polling not inlined; an
+//! `ArcSwap` for each part of the keys; the decision inlined into `call`, or `call` into its caller (up to a tenth slower).
+//! `benches/MARKS.md` has what each trick that was weighed gains.
 
 mod apply;
 mod config;

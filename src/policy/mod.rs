@@ -3,6 +3,7 @@
 mod audit;
 mod builder;
 mod entry;
+mod evaluate;
 mod explain;
 mod file;
 mod reload;

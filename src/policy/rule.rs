@@ -4,17 +4,12 @@ use http::Method;
 use serde::ser::SerializeMap;
 
 use crate::{
-    check::{
-        Check, CustomChecks, Demand, DimensionRules, EntityRef, Findings, Kind, NO_PRINCIPAL, NetworksDemand, Origin,
-        PermissionDemand, without_obligation,
-    },
-    denial::Denial,
+    check::{Check, CustomChecks, Demand, DimensionRules, EntityRef, Kind, NetworksDemand, Origin, PermissionDemand},
     dimension::Dimension,
     error::ConfigError,
-    head::Head,
     json::Fields,
     key::{Access, Permission},
-    principal::{Caller, Handling, Obligation, Principal},
+    principal::Handling,
     route::Pattern,
 };
 
@@ -55,18 +50,18 @@ use crate::{
 #[derive(Clone, Debug)]
 #[must_use = "a rule does nothing until it is in a policy or a RequireLayer"]
 pub struct Rule {
-    permission: PermissionDemand,
-    kind: Option<Kind>,
+    pub(super) permission: PermissionDemand,
+    pub(super) kind: Option<Kind>,
     /// In an `Arc`, because rules are cloned often and this is their largest part.
-    dimensions: Arc<DimensionRules>,
-    networks: NetworksDemand,
-    origin: Option<Origin>,
-    custom: CustomChecks,
-    concealed: bool,
-    optional: bool,
+    pub(super) dimensions: Arc<DimensionRules>,
+    pub(super) networks: NetworksDemand,
+    pub(super) origin: Option<Origin>,
+    pub(super) custom: CustomChecks,
+    pub(super) concealed: bool,
+    pub(super) optional: bool,
     /// Whether [`admits`](Self::admits) can tell who is admitted: the rule was compiled for a route, and no code of the user's
     /// own has a say in it.
-    is_compiled: bool,
+    pub(super) is_compiled: bool,
 }
 
 /// Runs an expression for each demand of a rule, in the order in which a policy file has them.
@@ -81,6 +76,8 @@ macro_rules! for_each_demand {
         $run;
     })+};
 }
+
+pub(super) use for_each_demand;
 
 impl Rule {
     /// Demands read or write access to the resource, by the method of the request.
@@ -129,6 +126,7 @@ impl Rule {
     /// The route is about this entity.
     pub fn scoped(mut self, entity: EntityRef) -> Self {
         Arc::make_mut(&mut self.dimensions).scope(entity);
+        self.is_compiled = false;
         self
     }
 
@@ -208,6 +206,7 @@ impl Rule {
     /// Adds a check of your own. All checks run, so that a denial names everything that is wrong.
     pub fn check(mut self, check: impl Check) -> Self {
         self.custom.add(check);
+        self.is_compiled = false;
         self
     }
 
@@ -266,12 +265,6 @@ impl Rule {
         }
     }
 
-    /// Prepares the rule for the route of this pattern, so that nothing is looked for in it when a request comes.
-    pub(super) fn compile(&mut self, pattern: &Pattern) {
-        let knows_places = Arc::make_mut(&mut self.dimensions).compile(pattern);
-        self.is_compiled = knows_places && !self.runs_user_code();
-    }
-
     /// Whether evaluating the rule runs user code.
     pub(crate) fn runs_user_code(&self) -> bool {
         let mut runs = false;
@@ -295,66 +288,6 @@ impl Rule {
 
     pub(super) fn dimensions(&self) -> &DimensionRules {
         &self.dimensions
-    }
-
-    /// Admits the caller, and notes what is left to the handler, or denies with every demand that is not met.
-    #[inline]
-    pub(super) fn evaluate_for(
-        &self,
-        head: &Head<'_>,
-        caller: Option<Caller<'_>>,
-        obligation: &mut Option<Obligation>,
-    ) -> Result<(), Denial> {
-        if let Some(caller) = caller.filter(|caller| self.admits(head, *caller)) {
-            debug_assert!(self.explain(head, Some(caller)).is_ok(), "admitted and denied: {self:?} {head:?}");
-        } else {
-            self.explain(head, caller)?;
-        }
-        if caller.is_some() {
-            *obligation = Some(self.dimensions.obligation(head, self.concealed));
-        }
-        Ok(())
-    }
-
-    /// Whether the caller meets every demand, as far as this can be told without code of the user's own. Nothing is named or
-    /// noted down: that is left to [`explain`](Self::explain), which has the last word on whoever is not admitted here.
-    #[inline]
-    fn admits(&self, head: &Head<'_>, caller: Caller<'_>) -> bool {
-        self.is_compiled
-            && self.permission.admits(head.method(), caller)
-            && self.kind.as_ref().is_none_or(|kind| kind.admits(caller))
-            && self.networks.admits(caller)
-            && self.origin.is_none_or(|origin| origin.admits(head, caller))
-            && self.dimensions.admits(head, caller)
-    }
-
-    /// Evaluates every demand to the end, and tells all that are not met.
-    #[inline(never)]
-    fn explain(&self, head: &Head<'_>, caller: Option<Caller<'_>>) -> Result<(), Denial> {
-        let mut denial: Option<Denial> = None;
-        match caller {
-            Some(caller) => self.evaluate_all(head, caller, &mut denial),
-            None if self.optional => self.evaluate_anonymous(head, &mut denial),
-            None => return Err(NO_PRINCIPAL.into()),
-        }
-        match denial {
-            None => Ok(()),
-            Some(denial) if self.concealed => Err(denial.concealed()),
-            Some(denial) => Err(denial),
-        }
-    }
-
-    /// Evaluates what holds for a request without a key as well.
-    #[cold]
-    fn evaluate_anonymous(&self, head: &Head<'_>, findings: &mut impl Findings) {
-        self.permission.evaluate_method(head, findings);
-        self.custom.evaluate_all(head, findings);
-    }
-
-    /// Evaluates every demand, also after one has failed, and records each result.
-    #[inline]
-    pub(super) fn evaluate_all(&self, head: &Head<'_>, caller: Caller<'_>, findings: &mut impl Findings) {
-        for_each_demand!(self, demand => demand.evaluate(head, caller, findings));
     }
 
     /// The fields that a policy file may have for a rule.
@@ -393,17 +326,5 @@ impl Rule {
             optional: fields.take_or_default("optional")?,
             is_compiled: false,
         })
-    }
-}
-
-impl Check for Rule {
-    fn check(&self, head: &Head<'_>) -> Result<(), Denial> {
-        without_obligation(self.evaluate(head)?)
-    }
-
-    fn evaluate(&self, head: &Head<'_>) -> Result<Option<Obligation>, Denial> {
-        let mut obligation = None;
-        self.evaluate_for(head, head.principal().map(Principal::caller), &mut obligation)?;
-        Ok(obligation)
     }
 }

@@ -59,7 +59,8 @@ use crate::{
 /// layer that replaces the body of a refusal must replace its `Content-Length` as well.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot render denials into responses with body `{B}`",
-    note = "`Problem` needs a body that is `From<bytes::Bytes>`, `Empty` one that is `Default`, as does `Grpc::new().otherwise(Empty)`; a closure is `Fn(&Denial) -> Response<{B}>`, and in `WithRequest::new(closure)` it has `denial.request()`"
+    note = "`Problem` needs a body that is `From<bytes::Bytes>`, `Empty` one that is `Default`, as does `Grpc::new().otherwise(Empty)`; a closure is `Fn(&Denial) -> Response<{B}>`, and in `WithRequest::new(closure)` it has `denial.request()`",
+    note = "a layer that changes the body, as compression does, belongs outside of the gate; or put `MapResponseBodyLayer::new(axum::body::Body::new)` of tower-http between the two, which makes it the body of the server again"
 )]
 pub trait Reject<B>: Send + Sync + 'static {
     /// Renders the response. Afterwards the headers that every refusal has are added, and the denial is put into the

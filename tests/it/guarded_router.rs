@@ -352,3 +352,21 @@ async fn no_spelling_reaches_a_tree_through_a_wider_one() {
         assert_eq!(ask(&app, "GET", path, key).await.0, status, "{path} {key:?}");
     }
 }
+
+/// A layer inside of the router may change the type of the body, as compression does.
+#[tokio::test]
+async fn a_layer_inside_may_change_the_body() {
+    let changing = || {
+        let change = |response: Response| response.map(|body| http_body_util::Limited::new(body, 1000));
+        tower::util::MapResponseLayer::new(change)
+    };
+    let routes = GuardedRouter::new()
+        .route("/products", Rule::resource("products"), get(async || "products"))
+        .layer(changing())
+        .route_layer(changing());
+    let app = routes.guard(Authz::from_store(store(Grant::builder().read("products").build().unwrap()))).unwrap();
+    for (key, status) in [(KEY, 200), ("a-key-of-nobody-else", 401)] {
+        let request = Request::get("/products").header("x-api-key", key).body(Body::empty()).unwrap();
+        assert_eq!(app.clone().oneshot(request).await.unwrap().status(), status);
+    }
+}
