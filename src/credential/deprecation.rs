@@ -1,3 +1,5 @@
+use std::sync::{Arc, LazyLock};
+
 use http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{CACHE_CONTROL, VARY},
@@ -24,6 +26,13 @@ impl Notice {
                 headers.entry(HeaderName::from_static(name)).or_insert_with(|| value.clone());
             }
         }
+    }
+
+    /// For an answer to somebody who was authenticated otherwise: it varies by what nobody here knows.
+    pub(crate) fn of_others() -> Arc<Self> {
+        static OTHERS: LazyLock<Arc<Notice>> =
+            LazyLock::new(|| Arc::new(Notice { vary: Some(HeaderValue::from_static("*")), ..Notice::default() }));
+        Arc::clone(&OTHERS)
     }
 
     /// Keeps the answer of a handler from whoever asks a shared cache without the key.

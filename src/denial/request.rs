@@ -15,7 +15,7 @@ use http::{
 ///
 /// # Headers that are left out
 /// * every header that is one of the [`Sources`](crate::Sources) of the gate, with everything else that it holds;
-/// * `Authorization`, `Cookie` and `Proxy-Authorization`;
+/// * `Authorization`, `Cookie`, `Proxy-Authorization`, `X-API-Key` and `X-Access-Token`, whatever the sources are;
 /// * every value that is marked as sensitive.
 ///
 /// A [`RequireLayer`](crate::RequireLayer) knows no sources. It relies on the marks of the gate around it, or of the
@@ -40,7 +40,10 @@ impl RejectedRequest {
         is_credential: impl Fn(&HeaderName) -> bool,
     ) -> Self {
         let is_secret = |name: &HeaderName, value: &HeaderValue| {
-            value.is_sensitive() || [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION].contains(name) || is_credential(name)
+            // Clients send keys in these also where nobody looks for one.
+            let is_usual = matches!(name.as_str(), "x-api-key" | "x-access-token")
+                || [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION].contains(name);
+            value.is_sensitive() || is_usual || is_credential(name)
         };
         let mut kept = HeaderMap::new();
         for (name, value) in headers.iter().filter(|(name, value)| !is_secret(name, value)) {

@@ -21,7 +21,7 @@ use crate::{
     head::Head,
     key::{Digest, KeyRecord},
     policy::{Policy, PolicySource},
-    principal::{Caller, Obligation, Origin, Principal},
+    principal::{Caller, Obligation, Principal},
     store::{Answer, Found, KeyStore as _, no_answer, resolve_lookup},
 };
 
@@ -100,18 +100,25 @@ impl<R: Send + Sync + 'static> Shard<R> {
         // Loaded once, so that the request is judged by one policy.
         let loaded = self.policy.as_ref().and_then(PolicySource::load);
         let policy = self.policy_of(loaded.as_deref());
-        self.find_target(&head, policy, &mut target)?;
+        self.find_target(&head, policy, &mut target).map_err(|denial| denial.on_route(head.matched_name()))?;
         (in_flight.is_optional, in_flight.finishes) = (target.is_optional(), self.finishes_in_flight(policy));
         let is_anonymous = matches!(credential, Err(Refused::Constant(Constant::Missing, _)));
         let other = presented.other.take().filter(|_| is_anonymous);
         if target.is_public() || (in_flight.is_optional && is_anonymous && other.is_none()) {
             self.admit_public(request, &target, in_flight)?;
-            if let Some(other) = other {
+            // A handler trusts a principal, on a public route as well: one whose time is over is none.
+            if let Some(other) = other.filter(|other| self.inserts_principal && self.is_live(&presented, other)) {
+                in_flight.set_other();
                 request.extensions_mut().insert(*other);
             }
             return Ok(None);
         }
         if let Some(other) = other {
+            in_flight.set_other();
+            // The record may be one that a store has replaced since.
+            if let Some(end) = other.end() {
+                return Err(Denial::from(Cause::from(end)).on_route(target.name(&head)).into());
+            }
             let now = self.now(other.record());
             self.admit_principal(&presented, *other, now, request, &target, in_flight)?;
             return Ok(None);
@@ -143,13 +150,13 @@ impl<R: Send + Sync + 'static> Shard<R> {
         let client = self.client_address(request);
         let mut found = None;
         // The index has compared the whole digest, in constant time.
-        let judged = keys.0.find(digest, |record, moment| {
-            let caller = Caller { record, directory: &moment.directory, client };
+        let judged = keys.0.find(digest, |record, directory| {
+            let caller = Caller { record, directory, client };
             let now = self.now(record);
             self.judge(&presented, caller, now, &mut head, &target, &mut in_flight.obligation)?;
             in_flight.watch_key(self, Arc::clone(record));
             if self.inserts_principal {
-                found = Some((Arc::clone(record), Arc::clone(moment), now));
+                found = Some((Arc::clone(record), directory.clone(), now));
             }
             Ok::<(), Denial>(())
         });
@@ -159,8 +166,8 @@ impl<R: Send + Sync + 'static> Shard<R> {
             Ok(None) => return Err(Refused::Constant(Constant::Unknown, target.name(&head))),
             Err(error) => return Err(no_answer(error).on_route(target.name(&head)).into()),
         }
-        if let Some((record, moment, now)) = found {
-            let mut principal = self.principal(record, Origin::Memory(moment), now, client, &presented);
+        if let Some((record, directory, now)) = found {
+            let mut principal = self.principal((record, directory), now, client, &presented);
             if let Some(obligation) = &in_flight.obligation {
                 principal.add_obligation(obligation);
             }
@@ -185,8 +192,7 @@ impl<R: Send + Sync + 'static> Shard<R> {
         };
         let directory = directory.unwrap_or_else(|| self.store.directory());
         let now = self.now(&record);
-        let origin = Origin::Store(Arc::<Self>::clone(self), directory);
-        let principal = self.principal(record, origin, now, self.client_address(request), presented);
+        let principal = self.principal((record, directory), now, self.client_address(request), presented);
         self.admit_principal(presented, principal, now, request, target, in_flight)
     }
 
@@ -221,17 +227,21 @@ impl<R: Send + Sync + 'static> Shard<R> {
         Ok(())
     }
 
+    /// Whether a principal that other middleware has made is active, and of the tenant of the host.
+    fn is_live(&self, presented: &PresentedCredential, other: &Principal) -> bool {
+        other.end().is_none() && self.check_status(presented, other.record(), self.now(other.record())).is_ok()
+    }
+
     #[inline]
     fn principal(
-        &self,
-        record: Arc<KeyRecord>,
-        origin: Origin,
+        self: &Arc<Self>,
+        key: (Arc<KeyRecord>, Directory),
         now: SystemTime,
         client: ClientAddress,
         presented: &PresentedCredential,
     ) -> Principal {
         let gate_time = self.clock.is_some().then_some(now);
-        let mut principal = Principal::from_store(record, origin, client, presented.bearer, gate_time);
+        let mut principal = Principal::from_store(Arc::<Self>::clone(self), key, client, presented.bearer, gate_time);
         presented.obligations.iter().for_each(|obligation| principal.add_obligation(obligation));
         principal
     }

@@ -110,7 +110,12 @@ impl<R> Config<R> {
 
     /// Checks that the key belongs to the tenant of the host, and that it is active at `now`.
     #[inline]
-    fn check_status(&self, presented: &PresentedCredential, record: &KeyRecord, now: SystemTime) -> Result<(), Cause> {
+    pub(super) fn check_status(
+        &self,
+        presented: &PresentedCredential,
+        record: &KeyRecord,
+        now: SystemTime,
+    ) -> Result<(), Cause> {
         match presented.tenant.is_some() && record.tenant() != presented.tenant.as_deref() {
             true => Err(Cause::TenantNotAllowed),
             false => status(record.status(now)),

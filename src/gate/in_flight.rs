@@ -52,6 +52,11 @@ impl InFlight {
         (self.bearer, self.notice) = (presented.bearer, presented.notice.clone());
     }
 
+    /// The answer depends on what middleware further outside has read, and caches that many share do not know what that is.
+    pub(super) fn set_other(&mut self) {
+        self.notice = Some(Notice::of_others());
+    }
+
     /// The request is admitted for as long as this key lives.
     #[inline]
     pub(super) fn watch_key<R>(&mut self, config: &Config<R>, record: Arc<KeyRecord>) {
@@ -120,12 +125,12 @@ impl InFlight {
         if !self.finishes {
             body::end_stream(response, &mut self.watch);
         }
-        if self.is_optional {
-            credential::vary(response.headers_mut(), config.sources.names());
-        }
         if let Some(notice) = &self.notice {
             notice.write(response.headers_mut());
             notice.keep_from_caches(response.headers_mut());
+        }
+        if self.is_optional {
+            credential::vary(response.headers_mut(), config.sources.names());
         }
     }
 }

@@ -17,8 +17,8 @@ use crate::{
     dimension::Dimension,
     directory::Directory,
     entity::{directory_revokes_access, entity_allowed},
-    key::{KeyId, KeyRecord, RevocationWatch, revokes_access},
-    store::{Found, KeyStore, Moment, resolve_lookup},
+    key::{EndReason, KeyId, KeyRecord, RevocationWatch, revokes_access},
+    store::{Found, KeyStore, resolve_lookup},
 };
 
 /// The authenticated key of a request. Handlers find it in the request's extensions, or as an axum
@@ -41,24 +41,16 @@ use crate::{
 #[derive(Clone)]
 pub struct Principal {
     record: Arc<KeyRecord>,
-    origin: Origin,
+    /// The directory of the same moment as the record.
+    directory: Directory,
     client: ClientAddress,
     bearer: bool,
+    /// The store, to ask for the current record; `None` if other middleware has created the principal.
+    store: Option<Arc<dyn KeyStore>>,
     /// The bits of the dimensions that every rule so far has named; `None` if there was no rule.
     named_bits: Option<u8>,
     /// `None` for most requests, so that the principal, which each request moves, stays small.
     rare: Option<Box<Rare>>,
-}
-
-/// Where a principal comes from, with the directory of the same moment as its record.
-#[derive(Clone)]
-pub(crate) enum Origin {
-    /// Other middleware has made it.
-    Elsewhere(Directory),
-    /// It was found among keys in memory.
-    Memory(Arc<Moment>),
-    /// Another store has found it, which is asked for the current record.
-    Store(Arc<dyn KeyStore>, Directory),
 }
 
 #[derive(Clone, Default)]
@@ -83,20 +75,20 @@ impl Principal {
     /// [`RequireLayer`](crate::RequireLayer) judges it as any other.
     #[must_use]
     pub fn new(record: Arc<KeyRecord>, directory: Directory, client: ClientAddress) -> Self {
-        Self { record, origin: Origin::Elsewhere(directory), client, bearer: false, named_bits: None, rare: None }
+        Self { record, directory, client, bearer: false, store: None, named_bits: None, rare: None }
     }
 
     /// The principal of a key that was found in this store.
     #[inline]
     pub(crate) fn from_store(
-        record: Arc<KeyRecord>,
-        origin: Origin,
+        store: Arc<dyn KeyStore>,
+        (record, directory): (Arc<KeyRecord>, Directory),
         client: ClientAddress,
         bearer: bool,
         gate_time: Option<SystemTime>,
     ) -> Self {
         let rare = gate_time.map(|time| Box::new(Rare { gate_time: Some(time), ..Rare::default() }));
-        Self { record, origin, client, bearer, named_bits: None, rare }
+        Self { record, directory, client, bearer, store: Some(store), named_bits: None, rare }
     }
 
     pub(crate) fn gate_time(&self) -> Option<SystemTime> {
@@ -136,24 +128,20 @@ impl Principal {
     /// }
     /// ```
     pub async fn ensure_live(&self) -> Result<(), Denial> {
-        let (lookup, store) = match &self.origin {
-            Origin::Elsewhere(_) => return Ok(()),
-            Origin::Memory(moment) => (moment.keys.lookup(self.record.digest()), None),
-            Origin::Store(store, _) => (store.lookup(self.record.digest()), Some(store)),
-        };
-        let (found, directory) = lookup.answer().await;
-        let directory = directory.or_else(|| Some(store?.directory())).unwrap_or_default();
+        let Some(store) = &self.store else { return Ok(()) };
+        let (found, directory) = store.lookup(self.record.digest()).answer().await;
+        let directory = directory.unwrap_or_else(|| store.directory());
         self.check_live(found, &directory).map_err(|denial| denial.in_context(self.context()))
     }
 
     fn check_live(&self, found: Found, directory: &Directory) -> Result<(), Denial> {
         let now = resolve_lookup(found, self.record.digest())?.ok_or(Cause::UnknownKey)?;
         status(now.status(SystemTime::now()))?;
-        let (before, after) = ((self.record.grant(), self.directory()), (now.grant(), directory));
+        let (before, after) = ((self.record.grant(), &self.directory), (now.grant(), directory));
         match self.record.signal_cell().end() {
             Some(end) => Err(Cause::from(end).into()),
             None if revokes_access(&self.record, &now) => Err(Cause::GrantNarrowed.into()),
-            None if directory_revokes_access(before, after, &self.directory().difference(directory)) => {
+            None if directory_revokes_access(before, after, &self.directory.difference(directory)) => {
                 Err(Cause::GrantNarrowed.into())
             }
             None => Ok(()),
@@ -189,7 +177,12 @@ impl Principal {
 
     /// The key as demands see it.
     pub(crate) fn caller(&self) -> Caller<'_> {
-        Caller { record: &self.record, directory: self.directory(), client: self.client }
+        Caller { record: &self.record, directory: &self.directory, client: self.client }
+    }
+
+    /// Why its requests must end, if they must: whoever keeps a principal may keep one whose key was revoked since.
+    pub(crate) fn end(&self) -> Option<EndReason> {
+        self.record.signal_cell().end()
     }
 
     pub(crate) fn shared_record(&self) -> Arc<KeyRecord> {
@@ -216,11 +209,8 @@ impl Principal {
 
     /// Which entity belongs to which, at the moment at which the key was looked up.
     #[must_use]
-    pub fn directory(&self) -> &Directory {
-        match &self.origin {
-            Origin::Elsewhere(directory) | Origin::Store(_, directory) => directory,
-            Origin::Memory(moment) => &moment.directory,
-        }
+    pub const fn directory(&self) -> &Directory {
+        &self.directory
     }
 
     /// Demands that the key may touch this entity: for ids that only the handler knows. Where a
@@ -235,7 +225,7 @@ impl Principal {
     /// is not canonical, 403 for one that the key may not touch. Return it from the handler.
     pub fn require(&self, dimension: impl Into<Dimension>, id: &str) -> Result<(), Denial> {
         let dimension = dimension.into();
-        entity_allowed(self.record.grant(), self.directory(), &dimension, id, self.named_bits())
+        entity_allowed(self.record.grant(), &self.directory, &dimension, id, self.named_bits())
             .map_err(|cause| self.deny(cause))?;
         self.mark_checked(&dimension, Handling::Deferred);
         Ok(())

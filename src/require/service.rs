@@ -85,7 +85,10 @@ where
                 }
                 ResponseFuture::forward(self.inner.call(request), obligation, context, Arc::clone(&self.config))
             }
-            Err(denial) => ResponseFuture::denied(self.config.refuse(denial.in_context(context))),
+            Err(denial) => {
+                let denial = denial.on_route(head.matched_name()).in_context(context);
+                ResponseFuture::denied(self.config.refuse(denial))
+            }
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     store::{
         Lookup, StoreError,
         part::{Entry, EntryRef, Part},
-        snapshot::{Moment, Snapshot, SnapshotCell},
+        snapshot::{Snapshot, SnapshotCell},
     },
 };
 
@@ -43,8 +43,8 @@ impl Index {
         Self::new(records.into_iter().map(entry), directory)
     }
 
-    pub(crate) fn lookup(self: &Arc<Self>, digest: &Digest) -> Lookup {
-        match self.find(digest, |record, moment| (Arc::clone(record), moment.directory.clone())) {
+    pub(crate) fn lookup(&self, digest: &Digest) -> Lookup {
+        match self.find(digest, |record, directory| (Arc::clone(record), directory.clone())) {
             Ok(Some((record, directory))) => Lookup::ready(Ok(Some(record))).with_directory(directory),
             Ok(None) => Lookup::ready(Ok(None)),
             Err(error) => Lookup::ready(Err(error)),
@@ -54,9 +54,9 @@ impl Index {
     /// Finds a key, and looks at its record and at the directory of the same moment without counting up either.
     #[inline]
     pub(crate) fn find<T>(
-        self: &Arc<Self>,
+        &self,
         digest: &Digest,
-        mut look: impl FnMut(&Arc<KeyRecord>, &Arc<Moment>) -> T,
+        mut look: impl FnMut(&Arc<KeyRecord>, &Directory) -> T,
     ) -> Result<Option<T>, StoreError> {
         if self.stale.load(Ordering::Acquire) {
             return Err(StoreError::unavailable("the keys in memory may be out of date"));
@@ -69,8 +69,8 @@ impl Index {
             let why = "the lease has run out: what others have changed since is not known";
             return Err(StoreError::unavailable(why));
         }
-        self.newest.read_moment(self, |keys, moment| match keys.get(digest) {
-            Some(EntryRef::Record(record)) => Ok(Some(look(record, moment))),
+        self.newest.read_with_directory(|keys, directory| match keys.get(digest) {
+            Some(EntryRef::Record(record)) => Ok(Some(look(record, directory))),
             Some(EntryRef::Unreadable(entry)) => Err(StoreError::unreadable(&*entry.why)),
             None => Ok(None),
         })

@@ -27,6 +27,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use futures::future::{BoxFuture, FutureExt as _};
 
+pub(crate) use self::delegate::delegate;
 #[cfg(feature = "file")]
 pub use self::file::{FileStatus, FileStore};
 #[cfg(feature = "postgres")]
@@ -41,7 +42,6 @@ pub use self::{
     query::{KeyQuery, Page, UnreadableKey},
     settings::StoreSettings,
 };
-pub(crate) use self::{delegate::delegate, snapshot::Moment};
 use crate::{
     denial::{Cause, Denial},
     dimension::Dimension,

@@ -144,3 +144,26 @@ fn remove<T>(table: &mut HashTable<Arc<T>>, digest_of: fn(&T) -> &Digest, digest
 fn hash(digest: &Digest) -> u64 {
     digest.as_bytes().last_chunk().map_or(0, |last| u64::from_le_bytes(*last))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A digest has one entry, whatever it was before: a record that cannot be read any more is served no longer.
+    #[test]
+    fn what_becomes_unreadable_is_served_no_longer() {
+        let digest = Digest::from_key(b"k");
+        let record = || Entry::Record(KeyRecord::builder("k".parse().unwrap(), digest).build().into());
+        let mut part = Part::default();
+        for (entry, is_readable) in
+            [(record(), true), (Entry::unreadable(digest, "odd"), false), (record(), true), (record(), true)]
+        {
+            part.insert(entry);
+            assert_eq!(matches!(part.get(&digest), Some(EntryRef::Record(_))), is_readable);
+            assert_eq!((part.len(), part.iter().count()), (1, 1));
+        }
+        part.insert(Entry::unreadable(digest, "odd"));
+        part.remove(&digest);
+        assert!(part.get(&digest).is_none() && part.len() == 0);
+    }
+}

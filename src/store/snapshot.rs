@@ -1,7 +1,7 @@
 //! Immutable snapshots of all keys by digest, and the cell from which threads read the newest one.
 
 use std::{
-    cell::{OnceCell, RefCell},
+    cell::RefCell,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -13,10 +13,7 @@ use arc_swap::ArcSwap;
 use crate::{
     directory::Directory,
     key::Digest,
-    store::{
-        index::Index,
-        part::{Entry, EntryRef, Part},
-    },
+    store::part::{Entry, EntryRef, Part},
 };
 
 /// Divided into branches of parts: a change copies one branch and one part, and shares all others. With a million keys
@@ -110,21 +107,8 @@ struct Cached {
     number: u64,
     generation: u64,
     snapshot: Arc<Snapshot>,
-    moment: OnceCell<Arc<Moment>>,
-}
-
-/// The keys of a store, and the directory as it was when a key was found. Every request that is admitted holds on to it, so each
-/// thread has one of its own, with its own reference count.
-pub(crate) struct Moment {
-    pub(crate) directory: Directory,
-    pub(crate) keys: Arc<Index>,
-}
-
-impl Moment {
-    #[cold]
-    fn new(keys: &Arc<Index>, directory: &Directory) -> Arc<Self> {
-        Arc::new(Self { directory: directory.local(), keys: Arc::clone(keys) })
-    }
+    /// The directory of the snapshot. Every request clones it, so each thread has a reference count of its own.
+    directory: Directory,
 }
 
 thread_local! {
@@ -145,29 +129,24 @@ impl SnapshotCell {
     /// Reads the newest snapshot: that of the last change that has returned, or a newer one.
     #[inline]
     pub(crate) fn read<T>(&self, mut look: impl FnMut(&Snapshot) -> T) -> T {
-        self.read_with(|snapshot, _| look(snapshot))
+        self.read_with_directory(|snapshot, _| look(snapshot))
     }
 
-    /// The same, with the moment of the snapshot, which is cheap to clone on this thread. The cell is that of these keys.
+    /// The same, with the directory of the snapshot, which is cheap to clone on this thread.
     #[inline]
-    pub(crate) fn read_moment<T>(&self, keys: &Arc<Index>, mut look: impl FnMut(&Snapshot, &Arc<Moment>) -> T) -> T {
-        self.read_with(|snapshot, moment| look(snapshot, moment.get_or_init(|| Moment::new(keys, &snapshot.directory))))
-    }
-
-    #[inline]
-    fn read_with<T>(&self, mut look: impl FnMut(&Snapshot, &OnceCell<Arc<Moment>>) -> T) -> T {
+    pub(crate) fn read_with_directory<T>(&self, mut look: impl FnMut(&Snapshot, &Directory) -> T) -> T {
         // Read the version before the snapshot: a snapshot that was read earlier could be older than the version.
         let generation = self.generation.load(Ordering::Acquire);
         let known = SEEN.try_with(|seen| {
             let seen = seen.try_borrow().ok()?;
             let seen = seen.as_ref().filter(|seen| seen.number == self.number && seen.generation == generation)?;
-            Some(look(&seen.snapshot, &seen.moment))
+            Some(look(&seen.snapshot, &seen.directory))
         });
         match known {
             Ok(Some(found)) => found,
             _ => {
                 let snapshot = self.load(generation);
-                look(&snapshot, &OnceCell::new())
+                look(&snapshot, &snapshot.directory)
             }
         }
     }
@@ -175,8 +154,8 @@ impl SnapshotCell {
     #[cold]
     fn load(&self, generation: u64) -> Arc<Snapshot> {
         let snapshot = self.snapshot.load_full();
-        let moment = OnceCell::new();
-        let seen = Cached { number: self.number, generation, snapshot: Arc::clone(&snapshot), moment };
+        let directory = snapshot.directory.local();
+        let seen = Cached { number: self.number, generation, snapshot: Arc::clone(&snapshot), directory };
         let old = SEEN.try_with(|cell| cell.try_borrow_mut().ok().map(|mut cell| cell.replace(seen)));
         // Dropped here, where nothing is borrowed: dropping the last reference to a record may run code that looks
         // something up.

@@ -398,7 +398,12 @@ async fn a_refusal_names_its_route_in_the_log() {
                 mood: if ready && keys.mood == Mood::Later { Mood::AtOnce } else { keys.mood },
                 ..keys.clone()
             };
-            let app = Router::new().nest("/api", inner()).layer(Authz::new(keys, policy.clone()));
+            let authz = match keys.mood {
+                // Keys in memory are judged where they stand.
+                Mood::AtOnce => Authz::new(keys.keys, policy.clone()),
+                _ => Authz::new(keys, policy.clone()),
+            };
+            let app = Router::new().nest("/api", inner()).layer(authz);
             for path in ["/api/orders", path, path] {
                 let request = Request::builder().method(method).uri(path).header("x-api-key", key);
                 let mut request = request.body(Body::empty()).unwrap();

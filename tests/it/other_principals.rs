@@ -10,7 +10,7 @@ use http::{Request, Response};
 use tower::{Layer as _, Service, ServiceExt as _, util::BoxCloneSyncService};
 use tower_authz::{
     AuthenticateLayer, Authz, ClientAddress, Denial, Digest, Dimension, Directory, Grant, GuardedRouter, Head,
-    KeyRecord, Policy, Principal, Rule, check::EntityRef,
+    KeyRecord, Policy, Principal, Rule, TenantHosts, check::EntityRef, store::KeyAdmin as _,
 };
 
 use crate::support::{KEY, Mood, MoodyStore, store};
@@ -144,4 +144,85 @@ async fn a_handler_ends_when_the_record_expires() {
     let other = Arc::new(user(|it| it.expires_at(soon)));
     let (status, _) = send(app, "/shops/de", None, Some(Principal::clone(&other))).await;
     assert_eq!(status, 401);
+}
+
+/// A handler trusts a principal, on a public route as well: one that is over, or of another tenant, does not get there.
+#[tokio::test]
+async fn a_principal_that_is_over_or_of_another_tenant_is_none() {
+    let long_ago = SystemTime::now() - Duration::from_secs(60);
+    let hosts = || TenantHosts::new("{tenant}.example.com").unwrap();
+    let gate = || Authz::new(store(Grant::default()), policy()).keep_principal_without_credential();
+    for (other, tenants, public, ruled) in [
+        (user(|it| it), false, "user-7", 200),
+        (user(|it| it.revoked_at(long_ago)), false, "nobody", 401),
+        (user(|it| it.expires_at(long_ago)), false, "nobody", 401),
+        (user(|it| it), true, "nobody", 401),
+        (user(|it| it.tenant("umbrella".to_owned())), true, "nobody", 401),
+        (user(|it| it.tenant("acme".to_owned())), true, "user-7", 200),
+    ] {
+        let gate = if tenants { gate().with_tenant_hosts(hosts()) } else { gate() };
+        for (path, expected) in
+            [("/health", (200, public)), ("/shops/de", (ruled, if ruled == 200 { "user-7" } else { "" }))]
+        {
+            let mut request = Request::get(path).header("host", "acme.example.com").body(Body::empty()).unwrap();
+            request.extensions_mut().insert(other.clone());
+            let (status, caller) = crate::support::send(router().layer(gate.clone()), request).await;
+            let caller = if status == 200 { caller } else { String::new() };
+            assert_eq!((status.as_u16(), &*caller), expected, "{path} {other:?}");
+        }
+    }
+    // Who publishes no principal publishes none that others have made.
+    let silent = router().layer(gate().without_principal());
+    assert_eq!(send(silent, "/health", None, Some(user(|it| it))).await, (200, "nobody".to_owned()));
+}
+
+/// A principal that was taken out of a request, and is shown again after its key was revoked, is the key's no more: also where
+/// requests in flight may finish.
+#[tokio::test]
+async fn a_principal_of_a_revoked_key_is_not_kept() {
+    let keys = store(Grant::builder().read("orders").build().unwrap());
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let taken = Router::new().route(
+        "/shops/{shop}",
+        get(async move |caller: Principal| {
+            sender.send(caller).unwrap();
+            ""
+        }),
+    );
+    let taken = taken.layer(Authz::new(keys.clone(), policy()));
+    assert_eq!(send(taken, "/shops/de", Some(KEY), None).await.0, 200);
+    let principal = receiver.recv().unwrap();
+    for finishes in [false, true] {
+        let policy = Policy::builder().route("/shops/{shop}", Rule::resource("orders").unscoped());
+        let policy = if finishes { policy.finish_in_flight() } else { policy }.build().unwrap();
+        let app = || router().layer(Authz::new(keys.clone(), policy.clone()).keep_principal_without_credential());
+        if !finishes {
+            assert_eq!(send(app(), "/shops/de", None, Some(principal.clone())).await.0, 200);
+            keys.as_actor("test").revoke(principal.key_id(), "lost").await.unwrap();
+        }
+        assert_eq!(send(app(), "/shops/de", None, Some(principal.clone())).await.0, 401, "{finishes}");
+    }
+}
+
+/// What a session was shown is kept from caches that do not know sessions.
+#[tokio::test]
+async fn caches_keep_no_answer_of_a_session() {
+    let app = router().layer(Authz::new(store(Grant::default()), policy()).keep_principal_without_credential());
+    for (path, other, is_kept) in [
+        ("/shops/de", true, false),
+        ("/optional/de", true, false),
+        ("/health", true, false),
+        ("/health", false, true),
+        ("/optional/de", false, true),
+    ] {
+        let mut request = Request::get(path).body(Body::empty()).unwrap();
+        if other {
+            request.extensions_mut().insert(user(|it| it));
+        }
+        let response = app.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.status(), 200, "{path}");
+        let vary: Vec<_> = response.headers().get_all("vary").iter().map(|line| line.to_str().unwrap()).collect();
+        assert_eq!(response.headers().get("cache-control").is_none_or(|it| it != "private"), is_kept, "{path}");
+        assert_eq!(vary.contains(&"*"), !is_kept, "{path} {vary:?}");
+    }
 }

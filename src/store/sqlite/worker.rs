@@ -225,8 +225,7 @@ impl Worker {
     ///
     /// It counts from before the poll: a process that was paused in the middle of one knows what was true then.
     fn renew(&self, asked: u64) {
-        let nanos = u64::try_from((self.stale_after + 3 * TICK).as_nanos()).unwrap_or(u64::MAX);
-        self.view.index.set_deadline(asked.saturating_add(nanos));
+        self.view.index.set_deadline(deadline(asked, self.stale_after));
     }
 
     /// Applies the changes of others, read in one transaction.
@@ -360,13 +359,16 @@ impl Worker {
         // long the change takes.
         self.view.index.set_deadline(u64::MAX);
         let applied = self.write(who, change);
-        self.renew(clock::now());
+        if applied.is_err() {
+            // Nothing was committed, so this process still holds the lock.
+            self.renew(clock::now());
+        }
         applied
     }
 
     /// Writes a change, commits it, and publishes it.
     fn write(&mut self, who: &str, change: Change) -> Result<Applied, StoreError> {
-        let Self { connection, view, .. } = self;
+        let Self { connection, view, stale_after, .. } = self;
         // Tell the triggers that these changes are not made by hand.
         connection.execute_batch("UPDATE writer SET busy = 1").map_err(to_store_error)?;
         let now = SystemTime::now();
@@ -383,15 +385,19 @@ impl Worker {
                 .map_err(to_store_error)?;
         }
         let newest = rows::newest(connection).map_err(to_store_error)?;
+        let asked = clock::now();
         connection.execute_batch("UPDATE writer SET busy = 0; COMMIT").map_err(to_store_error)?;
-        view.known = newest.clone();
+        // From here on others may write: a process that is paused now looks at the file before it admits anybody.
+        view.index.set_deadline(deadline(asked, *stale_after));
         let as_known = !view.is_cached || edits.iter().all(|edit| view.index.holds_state_before(edit));
         let directory = settings.as_ref().map(|settings| settings.directory.clone());
         view.index.publish(lifecycle::entries(&edits).filter(|_| view.is_cached), directory);
         if let Some(settings) = settings {
             view.settings = settings;
         }
-        if !as_known {
+        if as_known {
+            view.known = newest;
+        } else {
             // The index differs from the file, so reload all of it. The change is committed; if the reload fails, deny
             // everything.
             let moment = connection.unchecked_transaction();
@@ -402,6 +408,12 @@ impl Worker {
         }
         Ok(applied)
     }
+}
+
+/// Until when look-ups are answered by what was true at `asked`.
+fn deadline(asked: u64, stale_after: Duration) -> u64 {
+    let nanos = u64::try_from((stale_after + 3 * TICK).as_nanos()).unwrap_or(u64::MAX);
+    asked.saturating_add(nanos)
 }
 
 /// Uses are recorded in whole seconds: a use within this second has the time of its beginning.
