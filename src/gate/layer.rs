@@ -108,6 +108,10 @@ impl<R> AuthenticateLayer<R> {
     /// to the tenant of the host, and meet the rule of the route. A credential that is there decides, whoever else has
     /// authenticated the request: a bad one is 401. On a public route the handler gets the principal.
     ///
+    /// A JWT in `Authorization: Bearer` is a credential that is there: give the gate [`Sources`] without it, `X-API-Key` say.
+    /// The answers to such requests carry `Vary: *` and, unless the handler has set its own, `Cache-Control: private`, as a
+    /// shared cache does not know what the principal was made of.
+    ///
     /// By default it is dropped, so that nothing but a key admits.
     ///
     /// # Example

@@ -34,8 +34,9 @@
 //! | all else: the principal, its place in the extensions, the watch, moves of request and response | 1,420 |
 //! | SHA-256 of the key, where the processor has no instructions for it | 3,440 |
 //!
-//! Instructions are not time. Among the rest are eight atomic operations (the record twice, the configuration and the moment of
-//! the store once, up and down), for each of which a processor stops: an eighth of the time, together. Moves of what was just
+//! Instructions are not time. Among the rest are ten atomic operations (the record twice, the configuration twice and the
+//! directory once, up and down), for each of which a processor stops: a sixth of the time, together. (One count for directory
+//! and store would be two fewer; but what it counted would keep a store open for as long as a thread remembers it.) Moves of what was just
 //! written, in pieces that are smaller than those that it is read in, are another: so the decision fills in by reference what
 //! its caller keeps, and what it was made of is borrowed. A neighbour on the same core makes all of
 //! it slower by half, and SHA-256 by nothing: what is read and run does not fit beside the neighbour's.

@@ -127,7 +127,7 @@ impl PolicyHandle {
     ///
     /// It is the place for the audit that an application does at start-up, and for a record of the change. It is not called
     /// for the first policy, nor for one that a service cannot enforce. It runs on the thread that replaces the policy, while
-    /// requests are served by the old one, and it must not replace the policy itself.
+    /// requests are served by the old one, and it must not replace the policy itself, nor wait for a thread that does.
     ///
     /// # Example
     /// ```

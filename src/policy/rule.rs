@@ -101,7 +101,7 @@ impl Rule {
         self
     }
 
-    /// This very permission will do as well, whatever the method.
+    /// This very permission will do as well, whatever the method: one to read then admits writing methods, too.
     pub fn or_permission(mut self, permission: Permission) -> Self {
         let access = permission.access();
         self.permission.or(permission.resource().to_owned().into(), Some(access));

@@ -23,7 +23,8 @@ use crate::{
 
 /// The authenticated key of a request. Handlers find it in the request's extensions, or as an axum
 /// extractor. No header that a client sends can put one there, and what stands there already is
-/// taken out by [`AuthenticateLayer`](crate::AuthenticateLayer).
+/// taken out by [`AuthenticateLayer`](crate::AuthenticateLayer), unless it was told
+/// [otherwise](crate::AuthenticateLayer::keep_principal_without_credential).
 ///
 /// A clone costs a few reference counts.
 ///
