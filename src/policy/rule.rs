@@ -143,16 +143,16 @@ impl Rule {
     }
 
     /// The route lists entities of the dimension, and its handler filters them by [`Scope`](crate::Scope) or
-    /// [`Principal::scope`]. If the handler succeeds (its response is no 4xx or 5xx) without having asked for the scope, the
+    /// [`Principal::scope`](crate::Principal::scope). If the handler succeeds (its response is no 4xx or 5xx) without having asked for the scope, the
     /// response is replaced by a 500. To check single ids does not count. A scope of shop countries is one of shops, too.
     pub fn filtered(self, dimension: impl Into<Dimension>) -> Self {
         self.handling(dimension.into(), Handling::Filtered)
     }
 
     /// Only the handler finds out which entities of the dimension the request is about, for example from the body, and
-    /// calls [`Principal::require`] for each. If the handler succeeds and no such call
+    /// calls [`Principal::require`](crate::Principal::require) for each. If the handler succeeds and no such call
     /// (or [`Scope::allows`](crate::Scope::allows)) has answered yes, the response is replaced by a 500. A handler that
-    /// reports denials in a successful response uses [`Principal::require_or_report`].
+    /// reports denials in a successful response uses [`Principal::require_or_report`](crate::Principal::require_or_report).
     pub fn deferred(self, dimension: impl Into<Dimension>) -> Self {
         self.handling(dimension.into(), Handling::Deferred)
     }
@@ -210,7 +210,7 @@ impl Rule {
         self
     }
 
-    /// Admits requests without a credential, too: their handler gets no [`Principal`], and none of the demands on a key are
+    /// Admits requests without a credential, too: their handler gets no [`Principal`](crate::Principal), and none of the demands on a key are
     /// made of them, though the method must be one that the rule knows, and checks of your own are run. A credential that
     /// is there must be valid, and its key must meet the whole rule: a revoked key is 401 here as anywhere.
     ///
@@ -243,8 +243,8 @@ impl Rule {
     ///
     /// The two are the same to the byte: status, headers and their order, body. The responses of your own code must be
     /// the same, too, or a client could distinguish the project of another tenant from a missing one: where it finds
-    /// nothing, the handler returns [`Principal::not_found`], and the fallback of the router, if requests reach it,
-    /// [`Denial::not_found`], which the layer around them renders. The rule of that
+    /// nothing, the handler returns [`Principal::not_found`](crate::Principal::not_found), and the fallback of the router, if requests reach it,
+    /// [`Denial::not_found`](crate::Denial::not_found), which the layer around them renders. The rule of that
     /// [fallback](crate::PolicyBuilder::fallback) is concealed as well. With axum every such response (and every
     /// 401) has an `Allow` that names all methods, as axum would otherwise name those of the route.
     ///
