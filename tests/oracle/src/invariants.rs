@@ -221,7 +221,7 @@ mod tests {
     fn a_policy_that_demands_less_is_found() {
         let said = said(|invariants, world| {
             let mut less = world.clone();
-            less.rules.iter_mut().for_each(|rule| rule.resource = None);
+            less.rules.iter_mut().for_each(|rule| (rule.resource, rule.or) = (None, Vec::new()));
             invariants.enforced = Enforced::new(&less);
         });
         assert!(said.contains("Policy::evaluate says 200, the interpreter 403"), "{said}");
@@ -232,7 +232,7 @@ mod tests {
     fn a_file_that_demands_less_is_found() {
         let said = said(|invariants, world| {
             let mut less = world.clone();
-            less.rules.iter_mut().for_each(|rule| rule.resource = None);
+            less.rules.iter_mut().for_each(|rule| (rule.resource, rule.or) = (None, Vec::new()));
             invariants.parsed = invariants.parsed.take().and_then(|_| Invariants::new(&less).parsed);
         });
         assert!(said.contains("the policy says 403, and by way of its file 200"), "{said}");
