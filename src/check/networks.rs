@@ -24,10 +24,7 @@ impl NetworksDemand {
     /// Whether the caller is where its key may be used, and has networks if they are required.
     #[inline]
     pub(crate) fn admits(&self, caller: Caller<'_>) -> bool {
-        match caller.record.grant().networks() {
-            None => !self.required,
-            Some(networks) => caller.client.ip().is_some_and(|address| networks.contains(address)),
-        }
+        verdict(caller, self.required).is_ok()
     }
 }
 

@@ -94,9 +94,7 @@ impl PermissionDemand {
             (Some(_), _) => Ok(()),
         }
     }
-}
 
-impl PermissionDemand {
     /// The cause for a key that has none of the permissions.
     #[cold]
     fn missing(&self, access: Access) -> Cause {

@@ -32,7 +32,7 @@ use crate::{
 /// An [`AuthenticateLayer`](crate::AuthenticateLayer) and a [`RequireLayer`](crate::RequireLayer) that are applied
 /// separately take no handle, because the two could judge one request by two policies.
 ///
-/// A policy that can be replaced costs each request a few nanoseconds more than a fixed one.
+/// For a policy that can be replaced each request loads it from an `ArcSwap`, which a fixed one spares.
 ///
 /// # Example
 /// A policy file that is read again on SIGHUP. A file that is wrong changes nothing:

@@ -143,8 +143,9 @@ impl Rule {
     }
 
     /// The route lists entities of the dimension, and its handler filters them by [`Scope`](crate::Scope) or
-    /// [`Principal::scope`](crate::Principal::scope). If the handler succeeds (its response is no 4xx or 5xx) without having asked for the scope, the
-    /// response is replaced by a 500. To check single ids does not count. A scope of shop countries is one of shops, too.
+    /// [`Principal::scope`](crate::Principal::scope). If the handler succeeds (its response is no 4xx or 5xx) without having
+    /// asked for the scope, the response is replaced by a 500. To check single ids does not count. A scope of shop countries
+    /// is one of shops, too.
     pub fn filtered(self, dimension: impl Into<Dimension>) -> Self {
         self.handling(dimension.into(), Handling::Filtered)
     }
@@ -210,9 +211,9 @@ impl Rule {
         self
     }
 
-    /// Admits requests without a credential, too: their handler gets no [`Principal`](crate::Principal), and none of the demands on a key are
-    /// made of them, though the method must be one that the rule knows, and checks of your own are run. A credential that
-    /// is there must be valid, and its key must meet the whole rule: a revoked key is 401 here as anywhere.
+    /// Admits requests without a credential, too: their handler gets no [`Principal`](crate::Principal), and none of the
+    /// demands on a key are made of them, though the method must be one that the rule knows, and checks of your own are run.
+    /// A credential that is there must be valid, and its key must meet the whole rule: a revoked key is 401 here as anywhere.
     ///
     /// Whether there is a credential is for the [`AuthenticateLayer`](crate::AuthenticateLayer) or [`Authz`](crate::Authz)
     /// around to tell, which refuses bad ones: a [`RequireLayer`](crate::RequireLayer) with such a rule and nothing around it
@@ -243,8 +244,8 @@ impl Rule {
     ///
     /// The two are the same to the byte: status, headers and their order, body. The responses of your own code must be
     /// the same, too, or a client could distinguish the project of another tenant from a missing one: where it finds
-    /// nothing, the handler returns [`Principal::not_found`](crate::Principal::not_found), and the fallback of the router, if requests reach it,
-    /// [`Denial::not_found`](crate::Denial::not_found), which the layer around them renders. The rule of that
+    /// nothing, the handler returns [`Principal::not_found`](crate::Principal::not_found), and the fallback of the router, if
+    /// requests reach it, [`Denial::not_found`](crate::Denial::not_found), which the layer around them renders. The rule of that
     /// [fallback](crate::PolicyBuilder::fallback) is concealed as well. With axum every such response (and every
     /// 401) has an `Allow` that names all methods, as axum would otherwise name those of the route.
     ///

@@ -334,7 +334,7 @@ mod tests {
     #[test]
     fn what_is_replaced_ends_and_what_is_not_is_shared() {
         let records: Vec<_> = (0..3000).map(record).collect();
-        let index = Arc::new(Index::from_records(&records, Directory::default()));
+        let index = Index::from_records(&records, Directory::default());
         let before = index.newest.read(Snapshot::clone);
         let watches: Vec<_> = records.iter().take(3).map(|record| RevocationWatch::new(Arc::clone(record))).collect();
         // The same once more, but for one that is revoked and one that is gone.
@@ -359,7 +359,7 @@ mod tests {
     fn a_change_that_takes_nothing_away_ends_nothing_under_load() {
         let first = record(1);
         let digest = *first.digest();
-        let index = Arc::new(Index::from_records([&first], Directory::default()));
+        let index = Index::from_records([&first], Directory::default());
         let waker = std::task::Waker::noop();
         std::thread::scope(|scope| {
             let readers: Vec<_> = (0..2)
@@ -390,7 +390,7 @@ mod tests {
             (Arc::new(KeyRecord::builder("k".parse().unwrap(), Digest::from_key(b"k")).grant(grant).build()), directory)
         };
         let [(first, directory), second] = [of(1), of(2)];
-        let index = Arc::new(Index::from_records([&first], directory.clone()));
+        let index = Index::from_records([&first], directory.clone());
         let moments = [(first, directory), second];
         std::thread::scope(|scope| {
             let reader = scope.spawn(|| {

@@ -35,8 +35,8 @@ use crate::{
 /// A rule has a `path`, a `method` unless it is for all that have no rule of their own, and exactly one of
 /// `"public": true`, `"resource": ".."` and `"authenticated": true`. The rest is what a [`Rule`](crate::Rule) says
 /// by the same name: `or` (what will do in place of `resource`: a list of objects with a `resource` and, if it is not the one
-/// that the method needs, an `access`), `methods`, `kind`, `scoped` (to a `dimension`, by `path` or `header`), `filtered`, `deferred`,
-/// `unscoped_for`, `unscoped`, `require_networks`, `origin` (`exact` or `normalized`), `concealed`, `optional`.
+/// that the method needs, an `access`), `methods`, `kind`, `scoped` (to a `dimension`, by `path` or `header`), `filtered`,
+/// `deferred`, `unscoped_for`, `unscoped`, `require_networks`, `origin` (`exact` or `normalized`), `concealed`, `optional`.
 /// A false says as much as nothing; null is an error.
 ///
 /// Code cannot be written. It is shown, so that a review sees it come and go: `"function": true` in place of what a

@@ -16,6 +16,7 @@ use peers::{
     request::{FOREIGN_PATH, KNOWN, PATH, UNKNOWN, key, networks_with_loopback},
 };
 use tokio::{net::TcpListener, runtime};
+use tower_authz::{Authenticate, Guarded, reject::Empty};
 
 const USAGE: &str = "\
 usage: server bare|ours|hand-rolled|bearer PORT   answers on 127.0.0.1:PORT
@@ -25,8 +26,8 @@ fn main() -> ExitCode {
     let arguments: Vec<_> = env::args().skip(1).collect();
     match arguments.as_slice() {
         [word] if word == "requests" => requests(),
-        [variant, port] => match (router(variant), port.parse::<NonZero<u16>>()) {
-            (Some(router), Ok(port)) => serve(variant, router, port.get()),
+        [variant, port] => match (application(variant), port.parse::<NonZero<u16>>()) {
+            (Some(application), Ok(port)) => serve(application, port.get()),
             _ => return usage(),
         },
         _ => return usage(),
@@ -39,16 +40,21 @@ fn usage() -> ExitCode {
     ExitCode::from(2)
 }
 
-fn router(variant: &str) -> Option<Router> {
+enum Application {
+    Router(Router),
+    /// One list of routes, as the README shows it.
+    OneList(Guarded<Authenticate<Router, Empty>>),
+}
+
+fn application(variant: &str) -> Option<Application> {
     let networks = networks_with_loopback();
-    Some(match variant {
+    Some(Application::Router(match variant {
+        "ours" => return Some(Application::OneList(gates::ours::one_list(&networks))),
         "bare" => gates::bare(),
-        // One list of routes, as the README shows it; `serve` puts the gate around it.
-        "ours" => gates::bare(),
         "hand-rolled" => gates::hand_rolled::router(&networks),
         "bearer" => gates::bearer::router(),
         _ => return None,
-    })
+    }))
 }
 
 fn requests() {
@@ -59,18 +65,19 @@ fn requests() {
 }
 
 /// Serves on one thread, so that the CPU time of the process is the CPU time of the requests.
-fn serve(variant: &str, router: Router, port: u16) {
+fn serve(application: Application, port: u16) {
     let runtime = runtime::Builder::new_current_thread().enable_all().build().expect("the runtime starts");
     runtime.block_on(async {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.expect("the port is free");
         let listener = listener.tap_io(|stream| stream.set_nodelay(true).expect("the option can be set"));
         println!("listening");
-        let served = match variant {
-            "ours" => {
-                let routes = gates::ours::one_list(&networks_with_loopback());
+        let served = match application {
+            Application::Router(router) => {
+                axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>()).await
+            }
+            Application::OneList(routes) => {
                 axum::serve(listener, routes.into_make_service_with_connect_info::<SocketAddr>()).await
             }
-            _ => axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>()).await,
         };
         served.expect("it goes on for ever");
     });
