@@ -26,20 +26,21 @@
 //!
 //! | part | instructions |
 //! |---|--:|
-//! | the rule: permission, networks, the shop of the path, shop and company lists with the directory | 760 |
+//! | the rule: permission, networks, the shop of the path, shop and company lists with the directory | 790 |
 //! | the route: six segments of a path, compared with the pieces of a pattern | 400 |
 //! | the credential: found and marked in one pass over the headers, parsed | 430 |
-//! | the look-up, with its snapshot, and the comparison of the digests | 230 |
+//! | the look-up, with its snapshot, and the comparison of the digests | 220 |
 //! | the clean path | 160 |
-//! | all else: the principal, its place in the extensions, the watch, moves of request and response | 1,420 |
+//! | all else: the principal, its place in the extensions, the watch, moves of request and response | 1,400 |
 //! | SHA-256 of the key, where the processor has no instructions for it | 3,440 |
 //!
 //! Instructions are not time. Among the rest are ten atomic operations (the record twice, the configuration twice and the
 //! directory once, up and down), for each of which a processor stops: a sixth of the time, together. (One count for directory
-//! and store would be two fewer; but what it counted would keep a store open for as long as a thread remembers it.) Moves of what was just
-//! written, in pieces that are smaller than those that it is read in, are another: so the decision fills in by reference what
-//! its caller keeps, and what it was made of is borrowed. A neighbour on the same core makes all of
-//! it slower by half, and SHA-256 by nothing: what is read and run does not fit beside the neighbour's.
+//! and store would be two fewer; but what it counted would keep a store open for as long as a thread remembers it, or let one be
+//! closed that a principal still asks.) Moves of what was just written, in pieces that are smaller than those that it is read in,
+//! are another: so the decision fills in by reference what its caller keeps, and what it was made of is borrowed. A neighbour on
+//! the same core makes all of it slower by half, and SHA-256 by nothing: what is read and run does not fit beside the
+//! neighbour's.
 //!
 //! Tried and dropped: a single loop for the clean path; where the slashes of a path are as bits, found in one look; segments of
 //! a path cut out and compared in one go; the pieces of a pattern with their ends worked out before; polling not inlined; an
