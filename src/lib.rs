@@ -44,6 +44,7 @@ mod route;
 pub mod store;
 mod telemetry;
 mod tenant;
+mod text;
 mod timestamp;
 
 #[cfg(feature = "axum")]
@@ -65,7 +66,7 @@ pub use crate::{
     ids::Ids,
     key::{
         Access, Alphabet, ApiKey, Digest, Grant, GrantBuilder, KeyFile, KeyFormat, KeyId, KeyRecord, KeyRecordBuilder,
-        Network, Networks, Permission, Restriction, Status, StructuredFormat,
+        Metadata, Network, Networks, Permission, Restriction, Status, StructuredFormat,
     },
     policy::{Audit, Difference, Explanation, Finding, Policy, PolicyBuilder, PolicyHandle, PolicySource, Rule},
     principal::{Filter, Principal, Scope},

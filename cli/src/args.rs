@@ -21,6 +21,7 @@ Examples:
   authz issue --name prod-2026-05 --write products --read orders --include shop=de,ch --expires 90d
   authz list --status active
   authz rotate key_3jWz9Qb2Lx --overlap 24h
+  authz suspend key_3jWz9Qb2Lx --reason 'under investigation'
   authz revoke key_3jWz9Qb2Lx --reason 'the laptop was lost'";
 
 /// Issues, lists, changes, rotates and revokes API keys.
@@ -54,6 +55,7 @@ pub(crate) enum Command {
 Examples:
   authz issue --name ci --read bundles | vault kv put secret/ci key=-
   authz issue --name office --write ledger --ip 10.0.0.0/8 --expires 2027-01-01
+  authz issue --name erp --owner acct-7 --label env=prod --role shop-partner
   authz issue --name partner --read orders --exclude company=3 --kind runtime --origin https://shop.example")]
     Issue(Issue),
     /// List keys
@@ -62,6 +64,12 @@ Examples:
     Show(Show),
     /// Rename a key
     Rename { id: KeyId, name: String },
+    /// Change the owner, the note or the labels of a key; parts that are not named are kept
+    #[command(after_help = "\
+Examples:
+  authz meta key_3jWz9Qb2Lx --owner acct-7 --label env=prod --label team=search
+  authz meta key_3jWz9Qb2Lx --no-note --remove-label team")]
+    Meta(Meta),
     /// Change what a key may do; parts that are not named are kept
     #[command(after_help = "\
 Examples:
@@ -69,12 +77,54 @@ Examples:
   authz grant key_3jWz9Qb2Lx --remove orders --all shop
   authz grant key_3jWz9Qb2Lx --replace --read products")]
     Grant(Grant),
+    /// Make, change, list, show or delete roles: named grants that keys refer to
+    #[command(after_help = "\
+Examples:
+  authz role set shop-partner --read products --write orders --exclude company=3
+  authz issue --name erp --role shop-partner --include shop=de
+  authz role list")]
+    Role {
+        #[command(subcommand)]
+        command: RoleCommand,
+    },
+    /// Let a key expire at another time, or never
+    #[command(after_help = "\
+Examples:
+  authz expiry key_3jWz9Qb2Lx 90d
+  authz expiry key_3jWz9Qb2Lx 2027-01-01T12:00:00Z
+  authz expiry key_3jWz9Qb2Lx never")]
+    Expiry {
+        id: KeyId,
+        /// When it expires: 90d, 12h, 1y, 2027-01-01, 2027-01-01T12:00:00Z or never
+        #[arg(value_name = "TIME")]
+        expires: String,
+    },
     /// Issue a new secret with the same grant; it is printed once, alone on standard output
     Rotate(Rotate),
-    /// Revoke keys permanently
-    Revoke {
+    /// Switch keys off until they are resumed
+    Suspend {
         #[arg(required = true)]
         ids: Vec<KeyId>,
+        /// The reason, for the audit log
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Let suspended keys be used again
+    Resume {
+        #[arg(required = true)]
+        ids: Vec<KeyId>,
+    },
+    /// Revoke keys permanently
+    #[command(after_help = "\
+Examples:
+  authz revoke key_3jWz9Qb2Lx --reason 'the laptop was lost'
+  authz revoke --owner acct-7 --reason 'the contract ended'")]
+    Revoke {
+        #[arg(required_unless_present = "owner")]
+        ids: Vec<KeyId>,
+        /// All keys of this owner, by one change
+        #[arg(long, value_parser = NonEmptyStringValueParser::new(), conflicts_with = "ids")]
+        owner: Option<String>,
         /// The reason, for the audit log
         #[arg(long, default_value = "")]
         reason: String,
@@ -94,8 +144,9 @@ Examples:
     Audit(Audit),
     /// Import existing keys: a key file, or a CSV file of plain keys, which are hashed
     #[command(after_help = "\
-The first line of a CSV file names its columns: key (required), id, name, kind, tenant, not_before, expires_at,
-read, write, include, exclude, ip, origin. Separate the values of a cell by spaces: \"shop=de,ch company=1\".
+The first line of a CSV file names its columns: key (required), id, name, owner, note, labels, kind, tenant, not_before,
+expires_at, roles, read, write, include, exclude, ip, origin. Separate the values of a cell by spaces:
+\"shop=de,ch company=1\", \"env=prod team=search\".
 Options apply to lines that do not set the same themselves, and not to key files.
 
 Examples:
@@ -108,6 +159,9 @@ Examples:
         /// The output file [default: standard output]
         #[arg(value_hint = ValueHint::FilePath)]
         file: Option<PathBuf>,
+        /// Write into each key what it may do with its roles, in place of their names
+        #[arg(long)]
+        expand: bool,
     },
     /// Explain whether a request would be allowed, with the result of every check
     #[command(after_help = "\
@@ -143,6 +197,9 @@ pub(crate) struct Settings {
     /// A key file whose `directory` says which company a shop belongs to
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) directory: Option<PathBuf>,
+    /// How old the secret of an expired key may be for `authz expiry` to renew the key: 400d, or never
+    #[arg(long, value_name = "TIME")]
+    pub(crate) renew_expired_for: Option<String>,
 }
 
 #[derive(Group)]
@@ -158,6 +215,11 @@ pub(crate) struct Issue {
 #[derive(Clone, Group)]
 pub(crate) struct KeyArgs {
     #[command(flatten)]
+    pub(crate) meta: MetaArgs,
+    /// Roles that it refers to, beside the grant of its own
+    #[arg(long = "role", value_name = "ROLE", value_delimiter = ',')]
+    pub(crate) roles: Vec<String>,
+    #[command(flatten)]
     pub(crate) may: GrantArgs,
     /// The kind of the key, for routes that require one
     #[arg(long)]
@@ -165,12 +227,58 @@ pub(crate) struct KeyArgs {
     /// The tenant that it belongs to
     #[arg(long)]
     pub(crate) tenant: Option<String>,
-    /// When it expires: 90d, 12h, 1y, 2027-01-01 or 2027-01-01T12:00:00Z
+    /// When it expires: 90d, 12h, 1y, 2027-01-01, 2027-01-01T12:00:00Z or never
     #[arg(long, value_name = "TIME")]
     pub(crate) expires: Option<String>,
     /// When it becomes valid, written the same way
     #[arg(long, value_name = "TIME")]
     pub(crate) not_before: Option<String>,
+}
+
+/// What is said about a key.
+#[derive(Clone, Group)]
+pub(crate) struct MetaArgs {
+    /// Who it belongs to: an account, a customer or a user of the application
+    #[arg(long)]
+    pub(crate) owner: Option<String>,
+    /// A note for people
+    #[arg(long)]
+    pub(crate) note: Option<String>,
+    /// A label: env=prod
+    #[arg(long = "label", value_name = "NAME=VALUE")]
+    pub(crate) labels: Vec<String>,
+}
+
+#[derive(Clone, Group)]
+pub(crate) struct Meta {
+    pub(crate) id: KeyId,
+    #[command(flatten)]
+    pub(crate) set: MetaArgs,
+    /// It belongs to nobody in particular
+    #[arg(long, conflicts_with = "owner")]
+    pub(crate) no_owner: bool,
+    /// Remove the note
+    #[arg(long, conflicts_with = "note")]
+    pub(crate) no_note: bool,
+    /// Labels to remove
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) remove_label: Vec<String>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum RoleCommand {
+    /// Make a role, or replace its grant for all keys that refer to it
+    Set {
+        name: String,
+        #[command(flatten)]
+        may: GrantArgs,
+    },
+    /// List the roles, and how many keys refer to each
+    List,
+    /// Show one role
+    Show { name: String },
+    /// Delete a role that no key refers to
+    Delete { name: String },
 }
 
 /// The grant of a key.
@@ -201,6 +309,12 @@ pub(crate) struct Grant {
     pub(crate) id: KeyId,
     #[command(flatten)]
     pub(crate) may: GrantArgs,
+    /// Roles that it refers to from now on as well
+    #[arg(long = "role", value_name = "ROLE", value_delimiter = ',', conflicts_with_all = ["may", "remove", "all", "replace"])]
+    pub(crate) roles: Vec<String>,
+    /// Roles that it refers to no longer
+    #[arg(long, value_name = "ROLE", value_delimiter = ',', conflicts_with_all = ["may", "remove", "all", "replace"])]
+    pub(crate) remove_role: Vec<String>,
     /// Resources that it may neither read nor write any more
     #[arg(long, value_name = "RESOURCE", value_delimiter = ',', conflicts_with = "replace")]
     pub(crate) remove: Vec<String>,
@@ -227,6 +341,14 @@ pub(crate) struct List {
     pub(crate) kind: Option<String>,
     #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     pub(crate) tenant: Option<String>,
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) owner: Option<String>,
+    /// Only keys with this label: env=prod, or env for any value
+    #[arg(long, value_name = "NAME[=VALUE]", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) label: Option<String>,
+    /// Only keys that refer to this role
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) role: Option<String>,
     #[arg(long)]
     pub(crate) status: Option<StatusName>,
     /// Only keys with a permission for this resource
@@ -250,6 +372,7 @@ pub(crate) struct List {
 pub(crate) enum StatusName {
     Active,
     NotYetValid,
+    Suspended,
     Expired,
     Revoked,
 }
@@ -259,6 +382,7 @@ impl From<StatusName> for Status {
         match name {
             StatusName::Active => Self::Active,
             StatusName::NotYetValid => Self::NotYetValid,
+            StatusName::Suspended => Self::Suspended,
             StatusName::Expired => Self::Expired,
             StatusName::Revoked => Self::Revoked,
         }
@@ -292,6 +416,9 @@ pub(crate) struct Rotate {
     /// How long the old key stays valid: 24h [default: until it is revoked]
     #[arg(long, value_name = "TIME")]
     pub(crate) overlap: Option<String>,
+    /// When the new key expires: 90d, 2027-01-01 or never [default: it lives as long as the old one was issued for]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) expires: Option<String>,
 }
 
 #[derive(Group)]
@@ -319,6 +446,9 @@ pub(crate) struct Import {
     /// Import the directory of a key file as well; it replaces that of the store
     #[arg(long)]
     pub(crate) with_directory: bool,
+    /// Import the roles of a key file as well; those of the same name are replaced
+    #[arg(long)]
+    pub(crate) with_roles: bool,
     #[command(flatten)]
     pub(crate) like: KeyArgs,
 }

@@ -10,8 +10,8 @@ use std::{
 use clap::CommandFactory as _;
 use serde_json::{Value, json};
 use tower_authz::{
-    ConfigError, KeyId, KeyRecord, Status,
-    store::{AuditQuery, Imported, KeyQuery, NewKey, Overlap, Propagation, StoreError},
+    ConfigError, KeyId, KeyRecord, Metadata, Status,
+    store::{AuditQuery, Imported, KeyQuery, NewKey, Overlap, Propagation, Rotation, StoreError},
 };
 
 use crate::{
@@ -56,13 +56,19 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
         Command::Show(show) => context.show(&show).await,
         Command::Rename { id, name } => context.rename(&id, name).await,
         Command::Grant(change) => context.grant(&change).await,
+        Command::Meta(meta) => context.meta(meta).await,
+        Command::Role { command } => context.role(command).await,
+        Command::Expiry { id, expires } => context.expiry(&id, &expires).await,
+        Command::Suspend { ids, reason } => context.suspend(&ids, &reason).await,
+        Command::Resume { ids } => context.resume(&ids).await,
         Command::Rotate(rotate) => context.rotate(&rotate).await,
-        Command::Revoke { ids, reason } => context.revoke(&ids, &reason).await,
+        Command::Revoke { owner: Some(owner), reason, .. } => context.revoke_owner(&owner, &reason).await,
+        Command::Revoke { ids, reason, .. } => context.revoke(&ids, &reason).await,
         Command::Delete { ids } => context.delete(&ids).await,
         Command::Purge { dead_for } => context.purge(&dead_for).await,
         Command::Audit(audit) => context.audit(&audit).await,
         Command::Import(import) => context.import(&import).await,
-        Command::Export { file } => context.export(file.as_deref()).await,
+        Command::Export { file, expand } => context.export(file.as_deref(), expand).await,
         Command::Check(check) => check::run(&context, &check).await,
         Command::Init(_) | Command::Replicas | Command::Migrate | Command::Completions { .. } => Ok(()),
     }
@@ -71,13 +77,15 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
 /// The number of keys of a list that are in memory at a time.
 const PAGE: usize = 1000;
 
-fn to_config_error(failure: Failure) -> ConfigError {
+pub(crate) fn to_config_error(failure: Failure) -> ConfigError {
     ConfigError::new(failure.message().unwrap_or_default())
 }
 
 impl Context {
     async fn settings(&self, change: &args::Settings) -> Result<(), Failure> {
-        if !change.dimensions.is_empty() || !change.require_networks.is_empty() || change.directory.is_some() {
+        let args::Settings { dimensions, require_networks, directory, renew_expired_for } = change;
+        if !dimensions.is_empty() || !require_networks.is_empty() || directory.is_some() || renew_expired_for.is_some()
+        {
             // Try the change first, so that a wrong argument has its own exit code. The store then applies it to the
             // settings that are current at that time.
             let _ = settings::with(self.store.settings().await?, change)?;
@@ -99,10 +107,7 @@ impl Context {
         output::assert_read()?;
         let issued = self.store.as_actor(&self.actor).issue(new).await?;
         if !self.json {
-            let ends = issued
-                .record
-                .expires_at()
-                .map_or("never expires".to_owned(), |end| format!("expires {}", time::shown(Some(end))));
+            let ends = time::ends(issued.record.expires_at());
             note(format!("issued {} ({}, {ends}); it is shown only once:", issued.record.id(), issue.name));
         }
         output::secret(&issued, self.json)
@@ -164,13 +169,48 @@ impl Context {
         self.changed("renamed", changed.record.as_deref(), &changed.warnings)
     }
 
+    async fn meta(&self, meta: args::Meta) -> Result<(), Failure> {
+        let args::Meta { id, set, no_owner, no_note, remove_label } = meta;
+        self.assert_no_secret(&id).await?;
+        // Try the change first, so that a wrong argument has its own exit code.
+        grant::metadata(Metadata::new(), &set)?;
+        let change = move |old: &Metadata| {
+            let mut metadata = remove_label.iter().fold(old.clone(), |metadata, name| metadata.without_label(name));
+            if no_owner {
+                metadata = metadata.with_owner("");
+            }
+            if no_note {
+                metadata = metadata.with_note("");
+            }
+            grant::metadata(metadata, &set).map_err(to_config_error)
+        };
+        let changed = self.store.as_actor(&self.actor).change_metadata(&id, change).await?;
+        self.changed("changed", changed.record.as_deref(), &changed.warnings)
+    }
+
+    async fn expiry(&self, id: &KeyId, expires: &str) -> Result<(), Failure> {
+        self.assert_no_secret(id).await?;
+        let end = time::end(expires)?;
+        let before = self.store.show(id).await?;
+        let changed = self.store.as_actor(&self.actor).set_expiry(id, end).await?;
+        if !self.json {
+            note(format!("before: {}", time::ends(before.expires_at())));
+            note(format!("now:    {}", time::ends(end)));
+        }
+        report_propagation(&changed.propagation);
+        self.changed("changed", changed.record.as_deref(), &changed.warnings)
+    }
+
     async fn grant(&self, change: &args::Grant) -> Result<(), Failure> {
         self.assert_no_secret(&change.id).await?;
         let old = self.store.show(&change.id).await?;
+        if !change.roles.is_empty() || !change.remove_role.is_empty() {
+            return self.set_roles(&old, change).await;
+        }
         let settings = self.store.settings().await?;
         // Try the change first, so that a wrong argument has its own exit code. The store then applies it to the grant
         // that is current at that time.
-        grant::changed(old.grant(), change, &settings)?;
+        grant::changed(old.own_grant(), change, &settings)?;
         let (id, delta) = (change.id.clone(), change.clone());
         let changed = self
             .store
@@ -200,7 +240,7 @@ impl Context {
         }
     }
 
-    fn changed(&self, what: &str, record: Option<&KeyRecord>, warnings: &[String]) -> Result<(), Failure> {
+    pub(crate) fn changed(&self, what: &str, record: Option<&KeyRecord>, warnings: &[String]) -> Result<(), Failure> {
         output::warn(warnings);
         match record {
             Some(record) if self.json => output::json(&output::record_json(record)?),
@@ -211,20 +251,71 @@ impl Context {
 
     async fn rotate(&self, rotate: &args::Rotate) -> Result<(), Failure> {
         self.assert_no_secret(&rotate.id).await?;
-        let overlap = match &rotate.overlap {
+        let mut rotation = Rotation::new(match &rotate.overlap {
             Some(time) => Overlap::For(time::length(time)?),
             None => Overlap::UntilRevoked,
-        };
+        });
+        if let Some(text) = &rotate.expires {
+            rotation = match time::end(text)? {
+                Some(time) => rotation.expires_at(time),
+                None => rotation.never_expires(),
+            };
+        }
         output::assert_read()?;
-        let issued = self.store.as_actor(&self.actor).rotate(&rotate.id, overlap).await?;
+        let issued = self.store.as_actor(&self.actor).rotate(&rotate.id, rotation).await?;
         // Print the secret first, so that no later failure loses it.
         let printed = output::secret(&issued, self.json);
         if !self.json {
-            let until = match (overlap, self.store.show(&rotate.id).await) {
-                (Overlap::For(_), Ok(old)) => format!("expires {}", time::shown(old.expires_at())),
-                _ => format!("is valid until `authz revoke {}`", rotate.id),
+            let until = match issued.replaced.as_ref().and_then(|old| old.expires_at()) {
+                Some(end) => time::ends(Some(end)),
+                None => format!("is valid until `authz revoke {}`", rotate.id),
             };
-            note(format!("issued {}, shown this once; the old key {} {until}", issued.record.id(), rotate.id));
+            let (new, ends) = (issued.record.id(), time::ends(issued.record.expires_at()));
+            note(format!("issued {new} ({ends}), shown this once; the old key {} {until}", rotate.id));
+        }
+        printed
+    }
+
+    async fn suspend(&self, ids: &[KeyId], reason: &str) -> Result<(), Failure> {
+        let actor = self.store.as_actor(&self.actor);
+        self.each(ids, async |id| {
+            let changed = actor.suspend(id, reason).await?;
+            report_propagation(&changed.propagation);
+            Ok((if changed.changed { "suspended" } else { "already suspended:" }, changed.record))
+        })
+        .await
+    }
+
+    async fn resume(&self, ids: &[KeyId]) -> Result<(), Failure> {
+        let actor = self.store.as_actor(&self.actor);
+        self.each(ids, async |id| {
+            let changed = actor.resume(id).await?;
+            report_propagation(&changed.propagation);
+            output::warn(&changed.warnings);
+            Ok((if changed.changed { "resumed" } else { "not suspended:" }, changed.record))
+        })
+        .await
+    }
+
+    async fn revoke_owner(&self, owner: &str, reason: &str) -> Result<(), Failure> {
+        let revoked = self.store.as_actor(&self.actor).revoke_all_of(owner, reason).await?;
+        report_propagation(&revoked.propagation);
+        if revoked.unreadable > 0 {
+            note(format!("note: {} of the keys cannot be read, and are revoked as well", revoked.unreadable));
+        }
+        if self.json {
+            let records =
+                revoked.records.iter().map(|record| output::record_json(record)).collect::<Result<Vec<_>, _>>()?;
+            return output::json(
+                &json!({ "revoked": records, "unreadable": revoked.unreadable, "unchanged": revoked.unchanged }),
+            );
+        }
+        let mut printed = Ok(());
+        for record in &revoked.records {
+            printed = printed.and(output::line(format!("revoked {} ({})", record.id(), output::plain(record.name()))));
+        }
+        if revoked.unchanged > 0 {
+            note(format!("{} were revoked before", revoked.unchanged));
         }
         printed
     }
@@ -355,8 +446,9 @@ impl Context {
         })
     }
 
-    async fn export(&self, file: Option<&Path>) -> Result<(), Failure> {
-        let text = self.store.export().await?.to_json()?;
+    async fn export(&self, file: Option<&Path>, expand: bool) -> Result<(), Failure> {
+        let keys = self.store.export().await?;
+        let text = if expand { keys.expanded() } else { keys }.to_json()?;
         let Some(path) = file else { return output::line(text) };
         let to_failure = |error: io::Error| Failure::Other(format!("{}: {error}", path.display()));
         let mut options = std::fs::OpenOptions::new();
@@ -372,7 +464,7 @@ impl Context {
 }
 
 /// Reports the replicas that did not acknowledge a change.
-fn report_propagation(propagation: &Propagation) {
+pub(crate) fn report_propagation(propagation: &Propagation) {
     if !propagation.unacknowledged.is_empty() {
         let (replicas, waited) = (propagation.unacknowledged.join(", "), propagation.waited.as_millis());
         note(format!("note: {replicas} did not acknowledge; waited {waited} ms for its lease to expire"));
@@ -389,6 +481,18 @@ fn to_query(list: &args::List) -> Result<KeyQuery, Failure> {
     }
     if let Some(tenant) = &list.tenant {
         query = query.tenant(tenant);
+    }
+    if let Some(owner) = &list.owner {
+        query = query.owner(owner);
+    }
+    if let Some(label) = &list.label {
+        query = match label.split_once('=') {
+            Some((name, value)) => query.label(name, value),
+            None => query.has_label(label),
+        };
+    }
+    if let Some(role) = &list.role {
+        query = query.role(role);
     }
     if let Some(status) = list.status {
         query = query.status(status.into());

@@ -1,19 +1,20 @@
 //! Builds grants from arguments, and formats them.
 
 use tower_authz::{
-    Access, Dimension, Grant, GrantBuilder, Restriction,
+    Access, Dimension, Grant, GrantBuilder, Metadata, Restriction,
     store::{NewKey, StoreSettings},
 };
 
 use crate::{
     Failure,
-    args::{Grant as Change, GrantArgs, KeyArgs},
+    args::{Grant as Change, GrantArgs, KeyArgs, MetaArgs},
     time,
 };
 
 /// Builds the key that is to be issued.
 pub(crate) fn new_key(name: &str, like: &KeyArgs, settings: &StoreSettings) -> Result<NewKey, Failure> {
-    let mut new = NewKey::new(name, grant_of(&like.may, settings)?);
+    let new = NewKey::new(name, grant_of(&like.may, settings)?).metadata(metadata(Metadata::new(), &like.meta)?);
+    let mut new = new.roles(like.roles.iter().cloned());
     if let Some(kind) = &like.kind {
         new = new.kind(kind);
     }
@@ -23,10 +24,26 @@ pub(crate) fn new_key(name: &str, like: &KeyArgs, settings: &StoreSettings) -> R
     if let Some(time) = &like.not_before {
         new = new.not_before(time::from_now(time)?);
     }
-    if let Some(time) = &like.expires {
-        new = new.expires_at(time::from_now(time)?);
+    if let Some(time) = like.expires.as_deref().map(time::end).transpose()?.flatten() {
+        new = new.expires_at(time);
     }
     Ok(new)
+}
+
+/// Applies the arguments to the metadata.
+pub(crate) fn metadata(mut metadata: Metadata, args: &MetaArgs) -> Result<Metadata, Failure> {
+    if let Some(owner) = &args.owner {
+        metadata = metadata.with_owner(owner);
+    }
+    if let Some(note) = &args.note {
+        metadata = metadata.with_note(note);
+    }
+    for label in &args.labels {
+        let wrong = || Failure::Usage(format!("--label {label}: expected NAME=VALUE, like env=prod"));
+        let (name, value) = label.split_once('=').ok_or_else(wrong)?;
+        metadata = metadata.with_label(name, value);
+    }
+    Ok(metadata)
 }
 
 pub(crate) fn grant_of(may: &GrantArgs, settings: &StoreSettings) -> Result<Grant, Failure> {

@@ -9,13 +9,13 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 use tower_authz::{
-    ApiKey, KeyFile, KeyId, KeyRecord,
+    ApiKey, KeyFile, KeyId, KeyRecord, Metadata,
     store::{Imported, StoreSettings},
 };
 
 use crate::{
     Failure,
-    args::{GrantArgs, Import, KeyArgs},
+    args::{GrantArgs, Import, KeyArgs, MetaArgs},
     context::Context,
     grant,
     output::note,
@@ -25,10 +25,14 @@ use crate::{
 /// The number of keys that are written together.
 const BATCH: usize = 5000;
 
-const COLUMNS: [&str; 13] = [
+const COLUMNS: [&str; 17] = [
     "key",
     "id",
     "name",
+    "owner",
+    "note",
+    "labels",
+    "roles",
     "kind",
     "tenant",
     "not_before",
@@ -55,11 +59,19 @@ pub(crate) async fn run(context: &Context, args: &Import) -> Result<Imported, Fa
         }
         let file = KeyFile::parse_with(&text, &name, settings.dimensions());
         let file = file.map_err(|error| Failure::Other(error.to_string()))?;
+        let actor = context.store.as_actor(&context.actor);
+        for (name, grant) in file.roles() {
+            // A key whose role is not there is an error, which names the role.
+            if args.with_roles {
+                actor.set_role(name, grant.clone()).await?;
+            } else if settings.role(name) != Some(grant) {
+                note(format!("note: the role {name} of the file was not imported; use --with-roles"));
+            }
+        }
         let done = write(context, file.records().to_vec()).await?;
         let directory = file.directory().clone();
         let has_directory = directory.is_declared();
         if has_directory && args.with_directory {
-            let actor = context.store.as_actor(&context.actor);
             actor.change_settings(move |old| Ok(old.clone().with_directory(directory))).await?;
         } else if has_directory {
             note("note: the directory of the file was not imported; use --with-directory");
@@ -70,10 +82,10 @@ pub(crate) async fn run(context: &Context, args: &Import) -> Result<Imported, Fa
 }
 
 fn is_unset(like: &KeyArgs) -> bool {
-    let KeyArgs { may: GrantArgs { write, read, include, exclude, ip, origin }, kind, tenant, expires, not_before } =
-        like;
-    [write, read, include, exclude, ip, origin].iter().all(|list| list.is_empty())
-        && [kind, tenant, expires, not_before].iter().all(|value| value.is_none())
+    let KeyArgs { meta, roles, may, kind, tenant, expires, not_before } = like;
+    let (MetaArgs { owner, note, labels }, GrantArgs { write, read, include, exclude, ip, origin }) = (meta, may);
+    [roles, labels, write, read, include, exclude, ip, origin].iter().all(|list| list.is_empty())
+        && [owner, note, kind, tenant, expires, not_before].iter().all(|value| value.is_none())
 }
 
 fn read(path: &Path) -> Result<Box<dyn Read>, Failure> {
@@ -206,10 +218,11 @@ fn record_of<'a>(
         },
     };
     let like = overlaid(&cell, common, settings)?;
-    let time = |column: &'static str, time: &Option<String>| {
-        let unread = |failure| if cell(column).is_some() { unfit(column) } else { failure };
-        time.as_deref().map(time::from_now).transpose().map_err(unread)
-    };
+    let unread = |column: &'static str, failure| if cell(column).is_some() { unfit(column) } else { failure };
+    let not_before = like.not_before.as_deref().map(time::from_now).transpose();
+    let not_before = not_before.map_err(|failure| unread("not_before", failure))?;
+    let expires_at = like.expires.as_deref().map(time::end).transpose();
+    let expires_at = expires_at.map_err(|failure| unread("expires_at", failure))?.flatten();
     let name = cell("name").map_or_else(|| id.to_string(), str::to_owned);
     let misfit = || Failure::Other("the grant in this line conflicts with the options".to_owned());
     Ok(KeyRecord::builder(id, key.digest())
@@ -217,8 +230,10 @@ fn record_of<'a>(
         .kind(like.kind.clone())
         .tenant(like.tenant.clone())
         .created_at(SystemTime::now())
-        .not_before(time("not_before", &like.not_before)?)
-        .expires_at(time("expires_at", &like.expires)?)
+        .metadata(grant::metadata(Metadata::new(), &like.meta).map_err(|_| unfit("labels"))?)
+        .roles(like.roles.clone())
+        .not_before(not_before)
+        .expires_at(expires_at)
         .grant(grant::grant_of(&like.may, settings).map_err(|_| misfit())?)
         .build())
 }
@@ -261,6 +276,12 @@ fn overlaid<'a>(
     };
     let may = &common.may;
     let like = KeyArgs {
+        meta: MetaArgs {
+            owner: one("owner", &common.meta.owner),
+            note: one("note", &common.meta.note),
+            labels: [common.meta.labels.clone(), lists("labels")].concat(),
+        },
+        roles: many("roles", &common.roles),
         may: GrantArgs {
             write: many("write", &may.write),
             read: many("read", &may.read),

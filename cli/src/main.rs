@@ -9,6 +9,7 @@ mod context;
 mod grant;
 mod import;
 mod output;
+mod roles;
 mod settings;
 mod store;
 mod time;

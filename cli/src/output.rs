@@ -9,7 +9,7 @@ use std::{
 use comfy_table::{Cell, Color, ColumnConstraint, ContentArrangement, Table, presets};
 use serde_json::{Value, json};
 use tower_authz::{
-    ApiKey, Directory, KeyFile, KeyId, KeyRecord, Status,
+    ApiKey, Directory, Grant, KeyFile, KeyId, KeyRecord, Status,
     store::{AuditRecord, IssuedKey},
 };
 
@@ -165,6 +165,15 @@ pub(crate) fn record_json(record: &KeyRecord) -> Result<Value, Failure> {
     Ok(value)
 }
 
+/// Formats a grant as a key file does.
+pub(crate) fn grant_json(grant: &Grant) -> Result<Value, Failure> {
+    let record = KeyRecord::builder("role".parse()?, ApiKey::new("").digest()).grant(grant.clone()).build();
+    let record = record_json(&record)?;
+    let fields = ["permissions", "restrictions", "ip_ranges", "origins"];
+    let fields = fields.into_iter().filter_map(|name| Some((name.to_owned(), record.get(name)?.clone())));
+    Ok(Value::Object(fields.collect()))
+}
+
 pub(crate) fn audit_json(audit: &AuditRecord) -> Value {
     let state = |text: &Option<String>| text.as_ref().and_then(|text| serde_json::from_str::<Value>(text).ok());
     json!({
@@ -234,7 +243,7 @@ fn coloured(text: String) -> Cell {
     let colour = match text.as_str() {
         "active" | "ok" => Some(Color::Green),
         "revoked" | "DENY" => Some(Color::Red),
-        "expired" | "not-yet-valid" => Some(Color::Yellow),
+        "expired" | "not-yet-valid" | "suspended" => Some(Color::Yellow),
         _ => None,
     };
     let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
@@ -244,13 +253,15 @@ fn coloured(text: String) -> Cell {
     }
 }
 
-pub(crate) const KEY_COLUMNS: [&str; 8] = ["ID", "NAME", "STATUS", "KIND", "TENANT", "EXPIRES", "LAST USED", "MAY"];
+pub(crate) const KEY_COLUMNS: [&str; 9] =
+    ["ID", "NAME", "OWNER", "STATUS", "KIND", "TENANT", "EXPIRES", "LAST USED", "MAY"];
 
 pub(crate) fn key_cells(record: &Arc<KeyRecord>, now: SystemTime) -> Vec<String> {
     let or_dash = |text: Option<&str>| text.unwrap_or("-").to_owned();
     vec![
         record.id().to_string(),
         record.name().to_owned(),
+        or_dash(record.metadata().owner()),
         record.status(now).to_string(),
         or_dash(record.kind()),
         or_dash(record.tenant()),
@@ -266,6 +277,7 @@ pub(crate) fn show(record: &KeyRecord) -> Result<(), Failure> {
     let mut lines = vec![
         ("id", record.id().to_string()),
         ("name", record.name().to_owned()),
+        ("owner", record.metadata().owner().unwrap_or("-").to_owned()),
         ("status", status.to_string()),
         ("kind", record.kind().unwrap_or("-").to_owned()),
         ("tenant", record.tenant().unwrap_or("-").to_owned()),
@@ -277,10 +289,20 @@ pub(crate) fn show(record: &KeyRecord) -> Result<(), Failure> {
         lines.push(("revoked", time::shown(record.revoked_at())));
         lines.push(("reason", record.revocation_reason().unwrap_or("-").to_owned()));
     }
+    if status == Status::Suspended {
+        lines.push(("suspended", time::shown(record.suspended_at())));
+    }
+    lines.extend(record.metadata().note().map(|note| ("note", note.to_owned())));
+    let labels: Vec<String> = record.metadata().labels().map(|(name, value)| format!("{name}={value}")).collect();
+    lines.extend((!labels.is_empty()).then(|| ("labels", labels.join(" "))));
     let to_text = |id: Option<&KeyId>| id.map(ToString::to_string);
     lines.extend(to_text(record.replaces()).map(|id| ("replaces", id)));
     lines.extend(to_text(record.replaced_by()).map(|id| ("replaced", format!("by {id}"))));
     lines.push(("last used", time::shown(record.last_used())));
+    if record.roles().len() > 0 {
+        lines.push(("roles", record.roles().collect::<Vec<_>>().join(" ")));
+        lines.push(("of its own", grant::shown(record.own_grant())));
+    }
     lines.push(("may", grant::shown(record.grant())));
     lines.into_iter().try_for_each(|(name, value)| line(format!("{name:<10} {}", plain(&value))))
 }

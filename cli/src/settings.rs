@@ -2,7 +2,7 @@
 
 use tower_authz::{Dimension, KeyFile, store::StoreSettings};
 
-use crate::{Failure, args};
+use crate::{Failure, args, time};
 
 /// Applies the arguments to the settings.
 pub(crate) fn with(mut settings: StoreSettings, change: &args::Settings) -> Result<StoreSettings, Failure> {
@@ -20,6 +20,12 @@ pub(crate) fn with(mut settings: StoreSettings, change: &args::Settings) -> Resu
         let own: Vec<Dimension> = settings.dimensions().to_vec();
         let file = KeyFile::read_with(file, &own).map_err(|error| Failure::Other(error.to_string()))?;
         settings = settings.with_directory(file.directory().clone());
+    }
+    if let Some(time) = &change.renew_expired_for {
+        settings = settings.with_renewal_of_expired(match &**time {
+            "never" => None,
+            time => Some(time::length(time)?),
+        });
     }
     Ok(settings)
 }

@@ -35,6 +35,16 @@ pub(crate) fn from_now(text: &str) -> Result<SystemTime, Failure> {
     SystemTime::try_from(then.timestamp()).map_err(|_| wrong(text))
 }
 
+/// Parses when something ends: a time, or `never`.
+pub(crate) fn end(text: &str) -> Result<Option<SystemTime>, Failure> {
+    if text == "never" { Ok(None) } else { from_now(text).map(Some) }
+}
+
+/// Formats when a key ends.
+pub(crate) fn ends(end: Option<SystemTime>) -> String {
+    end.map_or("never expires".to_owned(), |end| format!("expires {}", shown(Some(end))))
+}
+
 /// Whether the text is `YYYY-MM-DD`. Other notations of a day are not accepted.
 fn is_day(text: &str) -> bool {
     text.len() == 10

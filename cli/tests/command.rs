@@ -274,3 +274,89 @@ fn lists_are_written_as_they_are_read() {
     let output = head.wait_with_output().unwrap();
     assert!(output.status.success() && output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
 }
+
+/// Whose a key is, and what its role is: as a new user would do it.
+#[test]
+fn keys_have_owners_labels_and_roles() {
+    let shell = Shell::new();
+    shell.done(&["role", "set", "shop-partner", "--read", "products", "--write", "orders", "--exclude", "company=3"]);
+    let (id, _) = shell.issue(&["--owner", "acct-7", "--label", "env=prod", "--role", "shop-partner", "--note", "ERP"]);
+    let shown = shell.done(&["show", &id]);
+    for line in ["owner      acct-7", "labels     env=prod", "note       ERP", "roles      shop-partner", "company!=3"]
+    {
+        assert!(shown.contains(line), "{line}: {shown}");
+    }
+    let json: serde_json::Value = serde_json::from_str(&shell.done(&["show", &id, "--json"])).unwrap();
+    assert_eq!((&json["owner"], &json["labels"]["env"]), (&"acct-7".into(), &"prod".into()));
+    assert_eq!(json["roles"], serde_json::json!(["shop-partner"]));
+    assert!(shell.done(&["list", "--owner", "acct-7"]).contains(&id));
+    assert!(!shell.done(&["list", "--label", "env=test"]).contains(&id));
+    assert!(shell.done(&["list", "--role", "shop-partner"]).contains(&id));
+    shell.done(&["meta", &id, "--owner", "acct-8", "--remove-label", "env", "--no-note"]);
+    let json: serde_json::Value = serde_json::from_str(&shell.done(&["show", &id, "--json"])).unwrap();
+    assert_eq!((&json["owner"], json.get("labels"), json.get("note")), (&"acct-8".into(), None, None));
+    // A role changes all its keys, is listed with them, and stays while one refers to it.
+    let changed = shell.done(&["role", "set", "shop-partner", "--read", "products"]);
+    assert_eq!(changed, "set shop-partner (keys that refer to it: 1)\n");
+    assert!(shell.done(&["list"]).contains("products:read") && !shell.done(&["list"]).contains("orders"));
+    assert!(shell.done(&["role", "list"]).contains("shop-partner\t1\tproducts:read"));
+    assert!(shell.refused(&["role", "delete", "shop-partner"]).contains("1 key refers to it"));
+    assert!(
+        shell
+            .refused(&["issue", "--name", "x", "--role", "nobody"])
+            .contains("there is no role nobody; there are: shop-partner")
+    );
+    assert!(shell.refused(&["grant", &id, "--role", "nobody"]).contains("there is no role nobody"));
+    assert!(shell.refused(&["issue", "--name", "x", "--label", "env"]).contains("expected NAME=VALUE"));
+    let exported = shell.done(&["export"]);
+    assert!(exported.contains("\"roles\": {\n    \"shop-partner\""), "{exported}");
+    assert!(!shell.done(&["export", "--expand"]).contains("shop-partner"));
+    shell.done(&["grant", &id, "--remove-role", "shop-partner"]);
+    shell.done(&["role", "delete", "shop-partner"]);
+    let revoked = shell.done(&["revoke", "--owner", "acct-8", "--reason", "the contract ended"]);
+    assert_eq!(revoked, format!("revoked {id} (k)\n"));
+    assert!(shell.refused(&["revoke", "--owner", "acct-9"]).contains("has no key"));
+    assert!(shell.refused(&["revoke"]).contains("required"));
+    // All of it comes from CSV and key files as well.
+    let file = shell.file("exported.json", &exported);
+    let elsewhere = Shell::new();
+    assert!(elsewhere.refused(&["import", file.to_str().unwrap()]).contains("there is no role shop-partner"));
+    elsewhere.done(&["import", "--with-roles", file.to_str().unwrap()]);
+    elsewhere.done(&["meta", &id, "--owner", "acct-8"]);
+    let csv = "key,owner,labels,note,roles\nkey_3jWz9Qb2Lx_LXBIyevZZQvc6dZxbZ6rDHZ9jv1Eq0000000,acct-9,env=prod team=x,n,shop-partner\n";
+    let refused = elsewhere.refused(&["import", elsewhere.file("keys.csv", csv).to_str().unwrap()]);
+    assert!(refused.contains("does not match this store's format"), "{refused}");
+}
+
+/// A key is switched off and on, ends at another time, and is rotated for the same length again.
+#[test]
+fn keys_are_suspended_and_their_ends_are_moved() {
+    let shell = Shell::new();
+    let (id, key) = shell.issue(&["--read", "orders", "--expires", "90d"]);
+    assert_eq!(shell.done(&["suspend", &id, "--reason", "a test"]), format!("suspended {id} (k)\n"));
+    assert!(shell.done(&["list", "--status", "suspended"]).contains(&id));
+    assert!(shell.refused(&["rotate", &id]).contains("resume it first"));
+    assert_eq!(shell.done(&["suspend", &id]), format!("already suspended: {id} (k)\n"));
+    assert_eq!(shell.done(&["resume", &id]), format!("resumed {id} (k)\n"));
+    assert_eq!(shell.done(&["resume", &id]), format!("not suspended: {id} (k)\n"));
+    let output = shell.run(&["expiry", &id, "2099-01-01"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && said.contains("now:    expires 2099-01-01 00:00:00Z"), "{said}");
+    shell.done(&["expiry", &id, "1d"]);
+    for (arguments, wanted) in
+        [(&["--expires", "90d"][..], "(expires 2"), (&["--expires", "never", "--overlap", "1h"], "(never expires)")]
+    {
+        let (id, _) = shell.issue(&["--read", "orders", "--expires", "1d"]);
+        let output = shell.run(&[&["rotate", &id], arguments].concat());
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success() && said.contains(wanted) && said.contains("the old key"), "{said}");
+    }
+    assert!(shell.refused(&["expiry", &id, "soon"]).contains("is not a time"));
+    assert!(shell.refused(&["expiry", &key, "never"]).contains("in place of its id"));
+    // An expired key is renewed only as the settings say.
+    shell.done(&["expiry", &id, "2020-01-01"]);
+    assert!(shell.refused(&["expiry", &id, "90d"]).contains("do not let expired keys be renewed"));
+    assert!(shell.done(&["settings", "--renew-expired-for", "400d"]).contains("\"renew_expired_for\": 34560000"));
+    shell.done(&["expiry", &id, "90d"]);
+    assert!(!shell.done(&["settings", "--renew-expired-for", "never"]).contains("renew_expired_for"));
+}

@@ -33,6 +33,8 @@ pub enum Cause {
     TenantNotAllowed,
     /// The key is not valid yet.
     NotYetValid,
+    /// The key is suspended.
+    Suspended,
     /// The key is expired.
     Expired,
     /// The key is revoked.
@@ -111,6 +113,7 @@ impl Cause {
             Self::UnknownKey => (7, UNAUTHORIZED, "unknown_key"),
             Self::TenantNotAllowed => (8, UNAUTHORIZED, "tenant_not_allowed"),
             Self::NotYetValid => (9, UNAUTHORIZED, "not_yet_valid"),
+            Self::Suspended => (10, UNAUTHORIZED, "suspended"),
             Self::Expired => (10, UNAUTHORIZED, "expired"),
             Self::Revoked => (11, UNAUTHORIZED, "revoked"),
             Self::StoreUnavailable { .. } => (12, StatusCode::SERVICE_UNAVAILABLE, "store_unavailable"),
@@ -170,6 +173,7 @@ impl fmt::Display for Cause {
             Self::DuplicateCredential => f.write_str("duplicate credential header"),
             Self::UnknownKey => f.write_str("the key is unknown"),
             Self::NotYetValid => f.write_str("the key is not valid yet"),
+            Self::Suspended => f.write_str("the key is suspended"),
             Self::Expired => f.write_str("the key is expired"),
             Self::Revoked => f.write_str("the key is revoked"),
             Self::StoreUnavailable { why } => write!(f, "the key store is unavailable: {why}"),
@@ -214,6 +218,7 @@ pub(crate) const fn status(status: Status) -> Result<(), Cause> {
     match status {
         Status::Active => Ok(()),
         Status::NotYetValid => Err(Cause::NotYetValid),
+        Status::Suspended => Err(Cause::Suspended),
         Status::Expired => Err(Cause::Expired),
         Status::Revoked => Err(Cause::Revoked),
     }
@@ -226,6 +231,7 @@ impl From<EndReason> for Cause {
             EndReason::Gone => Self::UnknownKey,
             EndReason::Narrowed => Self::GrantNarrowed,
             EndReason::Expired => Self::Expired,
+            EndReason::Suspended => Self::Suspended,
         }
     }
 }

@@ -4,12 +4,13 @@ use ecow::EcoString;
 
 use crate::{
     key::{
-        Digest, Grant, KeyId, KeyRecord,
+        Digest, Grant, KeyId, KeyRecord, Metadata,
         cold::Cold,
         last_used::LastUsed,
         packed_time::PackedTime,
         record::{End, KindAndTenant},
         revocation::SignalCell,
+        role::RoleRefs,
     },
     name::Name,
 };
@@ -26,11 +27,17 @@ pub struct KeyRecordBuilder {
     pub(super) created_at: Option<SystemTime>,
     pub(super) not_before: Option<SystemTime>,
     pub(super) expires_at: Option<SystemTime>,
+    pub(super) suspended_at: Option<SystemTime>,
     pub(super) revoked_at: Option<SystemTime>,
     pub(super) revocation_reason: Option<Box<str>>,
     pub(super) replaces: Option<KeyId>,
     pub(super) replaced_by: Option<KeyId>,
+    pub(super) metadata: Arc<Metadata>,
+    pub(super) roles: Box<[Name]>,
+    /// The key's own grant.
     pub(super) grant: Arc<Grant>,
+    /// That of a key with roles, once they are expanded.
+    pub(super) expanded: Option<Arc<Grant>>,
     pub(super) version: u64,
     pub(super) last_used: LastUsed,
 }
@@ -46,11 +53,15 @@ impl KeyRecordBuilder {
             created_at: None,
             not_before: None,
             expires_at: None,
+            suspended_at: None,
             revoked_at: None,
             revocation_reason: None,
             replaces: None,
             replaced_by: None,
+            metadata: Arc::default(),
+            roles: Box::default(),
             grant: Arc::default(),
+            expanded: None,
             version: 1,
             last_used: LastUsed::default(),
         }
@@ -92,6 +103,12 @@ impl KeyRecordBuilder {
         self
     }
 
+    /// When it was suspended; `None` resumes it.
+    pub fn suspended_at(mut self, time: impl Into<Option<SystemTime>>) -> Self {
+        self.suspended_at = time.into();
+        self
+    }
+
     /// When it was revoked. Once set it stays: `None`, or another time, changes nothing.
     pub fn revoked_at(mut self, time: impl Into<Option<SystemTime>>) -> Self {
         self.revoked_at = self.revoked_at.or(time.into());
@@ -116,9 +133,30 @@ impl KeyRecordBuilder {
         self
     }
 
+    /// Whose key it is, and what else is said about it.
+    pub fn metadata(mut self, metadata: impl Into<Arc<Metadata>>) -> Self {
+        self.metadata = metadata.into();
+        self
+    }
+
     /// Sets the access that the key has. Keys with the same grant can share it, as an `Arc`.
     pub fn grant(mut self, grant: impl Into<Arc<Grant>>) -> Self {
         self.grant = grant.into();
+        self.expanded = None;
+        self
+    }
+
+    /// The roles of the store that the key refers to. Its grant is then its own part, beside that of its roles. Only a store
+    /// knows what its roles are: until one has taken the record over, a key with roles may do nothing.
+    pub fn roles<T: Into<String>>(mut self, names: impl IntoIterator<Item = T>) -> Self {
+        self.roles = names.into_iter().map(|name| Name::from(name.into())).collect();
+        self.expanded = None;
+        self
+    }
+
+    /// What the key may do with its roles.
+    pub(super) fn expanded(mut self, grant: Arc<Grant>) -> Self {
+        self.expanded = Some(grant);
         self
     }
 
@@ -148,16 +186,20 @@ impl KeyRecordBuilder {
             created_at,
             not_before,
             expires_at,
+            suspended_at,
             revoked_at,
             revocation_reason,
             replaces,
             replaced_by,
+            metadata,
+            roles,
             grant,
+            expanded,
             version,
             last_used,
         } = self;
         let packed_creation = PackedTime::new(created_at);
-        let end = match (not_before, revoked_at, expires_at) {
+        let end = match (not_before, suspended_at.or(revoked_at), expires_at) {
             (None, None, None) => End::Never,
             (None, None, Some(end)) => End::At(end),
             _ => End::Elsewhere,
@@ -166,10 +208,18 @@ impl KeyRecordBuilder {
             created_at: created_at.filter(|_| packed_creation == PackedTime::ELSEWHERE),
             not_before,
             expires_at: expires_at.filter(|_| end == End::Elsewhere),
+            suspended_at,
             revoked_at,
             revocation_reason,
             replaces,
             replaced_by,
+            metadata: Some(metadata).filter(|metadata| !metadata.is_empty()),
+            roles: (!roles.is_empty()).then(|| Arc::new(RoleRefs { names: roles, own: Arc::clone(&grant) })),
+        };
+        let grant = match (&cold.roles, expanded) {
+            (None, _) => grant,
+            (Some(_), Some(expanded)) => expanded,
+            (Some(_), None) => Arc::default(),
         };
         KeyRecord {
             grant,

@@ -9,7 +9,7 @@ use crate::{
     error::ConfigError,
     json::{self, Object},
     key::{
-        Access, Digest, KeyId, KeyRecord, KeyRecordBuilder, Network,
+        Access, Digest, Grant, KeyId, KeyRecord, KeyRecordBuilder, Metadata, Network, Roles, check_roles,
         grant_file::{GrantFile, Grants},
         restriction::RestrictionFile,
     },
@@ -49,6 +49,7 @@ use crate::{
 pub struct KeyFile {
     records: Vec<KeyRecord>,
     directory: Directory,
+    roles: Roles,
 }
 
 impl KeyFile {
@@ -94,12 +95,15 @@ impl KeyFile {
             #[serde(borrow)]
             keys: Vec<&'a RawValue>,
             directory: Option<Object<DirectoryFile>>,
+            #[serde(default, with = "json::unique")]
+            roles: Vec<(String, Object<GrantFile>)>,
         }
         let shops = dimensions.iter().find(|own| **own == Dimension::SHOP).cloned().unwrap_or(Dimension::SHOP);
         let file: File<'_> = json::from_json(text, true)?;
         let directory = file.directory.map(|Object(directory)| Directory::from_file(directory, &shops)).transpose()?;
         let directory = directory.unwrap_or_default();
-        let mut grants = Grants::new(dimensions);
+        let roles = Roles::from_file(file.roles, dimensions)?;
+        let mut grants = Grants::new(dimensions, &roles);
         let mut ids = HashSet::new();
         let mut digests = HashSet::new();
         let mut records = Vec::with_capacity(file.keys.len());
@@ -115,7 +119,7 @@ impl KeyFile {
             }
             // Only now, as its errors quote the text.
             let tenant = record.tenant().map_or(Ok(()), check_tenant);
-            tenant.map_err(|error| error.at(location(index, raw.get())))?;
+            tenant.and_then(|()| record.metadata().check()).map_err(|error| error.at(location(index, raw.get())))?;
             if !ids.insert(record.id().clone()) {
                 return Err(ConfigError::new("duplicate key id").at(location(index, raw.get())));
             }
@@ -124,7 +128,7 @@ impl KeyFile {
             }
             records.push(record);
         }
-        Ok(Self { records, directory })
+        Ok(Self { records, directory, roles })
     }
 
     /// The records in the order of the file.
@@ -139,9 +143,31 @@ impl KeyFile {
         &self.directory
     }
 
+    /// The roles of the file by their names, in order.
+    pub fn roles(&self) -> impl Iterator<Item = (&str, &Grant)> {
+        self.roles.iter().map(|(name, grant)| (name, &**grant))
+    }
+
     /// The same file from records, to write it.
     pub fn new(records: impl IntoIterator<Item = KeyRecord>, directory: Directory) -> Self {
-        Self { records: records.into_iter().collect(), directory }
+        Self { records: records.into_iter().collect(), directory, roles: Roles::default() }
+    }
+
+    pub(crate) fn with_roles(mut self, roles: Roles) -> Self {
+        self.roles = roles;
+        self
+    }
+
+    /// The same keys without roles: each has all that it may do in its own grant.
+    #[must_use]
+    pub fn expanded(mut self) -> Self {
+        self.roles = Roles::default();
+        let expand = |record: &mut KeyRecord| {
+            let grant = record.shared_grant();
+            *record = record.to_builder().roles::<String>([]).grant(grant).build();
+        };
+        self.records.iter_mut().for_each(expand);
+        self
     }
 
     /// The JSON text, in the form that [`parse`](Self::parse) reads.
@@ -154,16 +180,19 @@ impl KeyFile {
             keys: Vec<KeyEntry>,
             #[serde(skip_serializing_if = "Option::is_none")]
             directory: Option<DirectoryFile>,
+            #[serde(with = "json::unique", skip_serializing_if = "Vec::is_empty")]
+            roles: Vec<(String, Object<GrantFile>)>,
         }
         let file = File {
             keys: self.records.iter().map(KeyEntry::from_record).collect(),
             directory: self.directory.to_file(),
+            roles: self.roles.to_file(),
         };
         serde_json::to_string_pretty(&file).map_err(|error| ConfigError::new(error.to_string()))
     }
 
-    pub(crate) fn into_parts(self) -> (Vec<KeyRecord>, Directory) {
-        (self.records, self.directory)
+    pub(crate) fn into_parts(self) -> (Vec<KeyRecord>, Directory, Roles) {
+        (self.records, self.directory, self.roles)
     }
 }
 
@@ -192,6 +221,12 @@ pub(crate) struct KeyEntry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     digest: Option<Digest>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    owner: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    note: Option<String>,
+    #[serde(default, with = "json::unique", skip_serializing_if = "Vec::is_empty")]
+    labels: Vec<(String, String)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     kind: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     tenant: Option<String>,
@@ -202,6 +237,8 @@ pub(crate) struct KeyEntry {
     #[serde(default, with = "timestamp", skip_serializing_if = "Option::is_none")]
     expires_at: Option<SystemTime>,
     #[serde(default, with = "timestamp", skip_serializing_if = "Option::is_none")]
+    suspended_at: Option<SystemTime>,
+    #[serde(default, with = "timestamp", skip_serializing_if = "Option::is_none")]
     revoked_at: Option<SystemTime>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     revocation_reason: Option<String>,
@@ -209,6 +246,8 @@ pub(crate) struct KeyEntry {
     replaces: Option<KeyId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     replaced_by: Option<KeyId>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    roles: Vec<String>,
     #[serde(default, with = "json::unique")]
     permissions: Vec<(String, Access)>,
     #[serde(default, with = "json::unique", skip_serializing_if = "Vec::is_empty")]
@@ -229,6 +268,7 @@ pub(crate) struct KeyColumns {
     pub(crate) revoked_at: Option<SystemTime>,
     pub(crate) version: u64,
     pub(crate) last_used: Option<SystemTime>,
+    pub(crate) owner: Option<String>,
 }
 
 impl KeyEntry {
@@ -250,6 +290,7 @@ impl KeyEntry {
             revoked_at: entry.revoked_at.take(),
             version: 1,
             last_used: None,
+            owner: entry.owner.take(),
         };
         entry.into_record(columns, grants)
     }
@@ -269,12 +310,17 @@ impl KeyEntry {
             not_before: None,
             expires_at: None,
             revoked_at: None,
+            owner: None,
             name,
+            note,
+            labels,
             kind,
             tenant,
+            suspended_at,
             revocation_reason,
             replaces,
             replaced_by,
+            roles,
             permissions,
             restrictions,
             ip_ranges,
@@ -282,14 +328,19 @@ impl KeyEntry {
         } = self
         else {
             return Err(ConfigError::new(
-                "the id, the digest and the dates of a key are columns, and stand only there",
+                "the id, the digest, the owner and the dates of a key are columns, and stand only there",
             ));
         };
+        check_roles(&roles)?;
+        let metadata =
+            Metadata::new().with_owner(columns.owner.unwrap_or_default()).with_note(note.unwrap_or_default());
+        let metadata = labels.into_iter().fold(metadata, |metadata, (name, value)| metadata.with_label(name, value));
         let grant = grants.read(GrantFile { permissions, restrictions, ip_ranges, origins })?;
         let mut record = KeyRecord::builder(columns.id, columns.digest)
             .created_at(columns.created_at)
             .not_before(columns.not_before)
             .expires_at(columns.expires_at)
+            .suspended_at(suspended_at)
             .revoked_at(columns.revoked_at)
             .version(columns.version)
             .last_used(columns.last_used)
@@ -299,9 +350,11 @@ impl KeyEntry {
             .revocation_reason(revocation_reason)
             .replaces(replaces)
             .replaced_by(replaced_by)
+            .metadata(metadata)
             .grant(grant)
+            .roles(roles)
             .build();
-        grants.share_kind_and_tenant(&mut record);
+        grants.finish(&mut record)?;
         Ok(record)
     }
 
@@ -319,6 +372,7 @@ impl KeyEntry {
             not_before: None,
             expires_at: None,
             revoked_at: None,
+            owner: None,
             ..Self::from_record(record)
         }
         .to_json()
@@ -339,11 +393,15 @@ impl KeyEntry {
             created_at,
             not_before,
             expires_at,
+            suspended_at,
             revoked_at,
             revocation_reason,
             replaces,
             replaced_by,
+            metadata,
+            roles,
             grant,
+            expanded: _,
             version: _,
             last_used: _,
         } = record.to_builder();
@@ -351,16 +409,21 @@ impl KeyEntry {
         Self {
             id: Some(id),
             name: name.into(),
+            owner: metadata.owner().map(Into::into),
+            note: metadata.note().map(Into::into),
+            labels: metadata.labels().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
             digest: Some(digest),
             kind: kind.as_ref().map(ToString::to_string),
             tenant: tenant.as_ref().map(ToString::to_string),
             created_at,
             not_before,
             expires_at,
+            suspended_at,
             revoked_at,
             revocation_reason: revocation_reason.map(Into::into),
             replaces,
             replaced_by,
+            roles: roles.iter().map(ToString::to_string).collect(),
             permissions,
             restrictions,
             ip_ranges,

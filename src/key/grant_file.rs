@@ -1,28 +1,34 @@
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, hash_map::Entry},
     hash::Hash,
     sync::Arc,
 };
 
 use foldhash::fast::RandomState;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     dimension::Dimension,
     error::ConfigError,
-    json::Object,
+    json::{self, Object},
     key::{
-        Access, Grant, GrantBuilder, KeyRecord, Network, Networks, grant::NetworksAndOrigins, record::KindAndTenant,
-        restriction::RestrictionFile,
+        Access, Grant, GrantBuilder, KeyRecord, Metadata, Network, Networks, Roles, grant::NetworksAndOrigins,
+        record::KindAndTenant, restriction::RestrictionFile, role::RoleRefs,
     },
     name::Name,
 };
 
-/// The fields of a key that are its grant.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+/// The fields of a key that are its grant, and a role as files write it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct GrantFile {
+    #[serde(default, with = "json::unique")]
     pub(crate) permissions: Vec<(String, Access)>,
+    #[serde(default, with = "json::unique", skip_serializing_if = "Vec::is_empty")]
     pub(crate) restrictions: Vec<(String, Option<Object<RestrictionFile>>)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) ip_ranges: Option<Vec<Network>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) origins: Option<Vec<String>>,
 }
 
@@ -76,30 +82,43 @@ impl GrantFile {
 /// Reads grants, and lets records share what they have in common: a grant, or parts of it, or their kind and tenant.
 pub(crate) struct Grants<'d> {
     dimensions: &'d [Dimension],
+    roles: &'d Roles,
     /// Whether the grants are in a store already, which has checked them.
     stored: bool,
     known: HashMap<GrantFile, Arc<Grant>, RandomState>,
     resources: HashSet<Name, RandomState>,
     networks_and_origins: HashSet<Arc<NetworksAndOrigins>, RandomState>,
     kinds_and_tenants: HashSet<Arc<KindAndTenant>, RandomState>,
+    metadata: HashSet<Arc<Metadata>, RandomState>,
+    /// Keys with the same roles and the same grant of their own share what comes of both.
+    expanded: HashMap<(Box<[Name]>, usize), Expanded, RandomState>,
+}
+
+/// What keys with the same roles and the same own grant share. It keeps the own grant, whose address stands for it.
+struct Expanded {
+    refs: Arc<RoleRefs>,
+    grant: Arc<Grant>,
 }
 
 impl<'d> Grants<'d> {
     /// For grants of a file that somebody writes.
-    pub(super) fn new(dimensions: &'d [Dimension]) -> Self {
+    pub(super) fn new(dimensions: &'d [Dimension], roles: &'d Roles) -> Self {
         Self {
             dimensions,
+            roles,
             stored: false,
             known: HashMap::default(),
             resources: HashSet::default(),
             networks_and_origins: HashSet::default(),
             kinds_and_tenants: HashSet::default(),
+            metadata: HashSet::default(),
+            expanded: HashMap::default(),
         }
     }
 
     /// For grants of a database.
-    pub(crate) fn stored(dimensions: &'d [Dimension]) -> Self {
-        Self { stored: true, ..Self::new(dimensions) }
+    pub(crate) fn stored(dimensions: &'d [Dimension], roles: &'d Roles) -> Self {
+        Self { stored: true, ..Self::new(dimensions, roles) }
     }
 
     pub(super) fn read(&mut self, file: GrantFile) -> Result<Arc<Grant>, ConfigError> {
@@ -119,10 +138,24 @@ impl<'d> Grants<'d> {
         Ok(grant)
     }
 
-    /// Lets the record share its kind and tenant with those that were read before.
-    pub(super) fn share_kind_and_tenant(&mut self, record: &mut KeyRecord) {
+    /// Expands the roles of the record, and lets it share what it has in common with those that were read before.
+    pub(super) fn finish(&mut self, record: &mut KeyRecord) -> Result<(), ConfigError> {
         let own = record.kind_and_tenant.take();
         record.kind_and_tenant = own.map(|both| shared(&mut self.kinds_and_tenants, both));
+        let Some(cold) = &mut record.cold else { return Ok(()) };
+        cold.metadata = cold.metadata.take().map(|metadata| shared(&mut self.metadata, metadata));
+        let Some(refs) = &mut cold.roles else { return Ok(()) };
+        let id = (refs.names.clone(), Arc::as_ptr(&refs.own).addr());
+        let expanded = match self.expanded.entry(id) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(free) => {
+                let grant = Arc::new(self.roles.expand(&refs.own, &refs.names)?);
+                free.insert(Expanded { refs: Arc::clone(refs), grant })
+            }
+        };
+        *refs = Arc::clone(&expanded.refs);
+        record.grant = Arc::clone(&expanded.grant);
+        Ok(())
     }
 }
 

@@ -13,6 +13,7 @@ mod grant;
 mod grant_file;
 mod id;
 mod last_used;
+mod metadata;
 mod network;
 mod origin;
 mod packed_time;
@@ -20,6 +21,7 @@ mod permission;
 mod record;
 mod restriction;
 mod revocation;
+mod role;
 mod runs;
 mod status;
 mod template;
@@ -32,6 +34,7 @@ pub use self::{
     format::{Alphabet, KeyFormat, StructuredFormat},
     grant::{Grant, GrantBuilder},
     id::KeyId,
+    metadata::Metadata,
     network::{Network, Networks},
     permission::{Access, Permission},
     record::KeyRecord,
@@ -43,4 +46,5 @@ pub(crate) use self::{
     grant_file::{GrantFile, Grants},
     origin::as_browsers_write,
     revocation::{EndReason, RevocationWatch, SignalCell, revokes_access},
+    role::{Roles, check_role_name, check_roles},
 };

@@ -159,6 +159,18 @@ impl Networks {
         self.listed.iter().copied()
     }
 
+    /// The networks of each that lie in one of the other.
+    pub(super) fn intersection(&self, other: &Self) -> Self {
+        let within = |list: &Self, other: &Self| {
+            let lies_in = |network: &Network| other.iter().any(|wide| wide.0.contains(&network.0));
+            list.iter().filter(lies_in).collect::<Vec<_>>()
+        };
+        let mut both = within(self, other);
+        both.extend(within(other, self));
+        let mut seen = std::collections::HashSet::new();
+        both.into_iter().filter(|network| seen.insert(*network)).collect()
+    }
+
     /// Whether there is none, so that no address is allowed.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -70,6 +70,14 @@ impl Permission {
         })
     }
 
+    /// The resource's name, to be shared.
+    pub(crate) fn name(&self) -> Name {
+        match &self.0 {
+            Parts::Static(resource, _) => Name::Static(resource),
+            Parts::Shared(resource, _) => Name::Shared(Arc::clone(resource)),
+        }
+    }
+
     /// The resource's name.
     #[must_use]
     pub fn resource(&self) -> &str {

@@ -4,11 +4,12 @@ use ecow::EcoString;
 
 use crate::{
     key::{
-        Digest, Grant, KeyId, KeyRecordBuilder, Status,
+        Digest, Grant, KeyId, KeyRecordBuilder, Metadata, Status,
         cold::{Cold, is_near},
         last_used::LastUsed,
         packed_time::PackedTime,
         revocation::SignalCell,
+        role::RoleRefs,
     },
     name::Name,
 };
@@ -52,7 +53,7 @@ pub struct KeyRecord {
 pub(super) enum End {
     Never,
     At(SystemTime),
-    /// The key has a beginning or was revoked: the dates in the cold part decide.
+    /// The key has a beginning, is suspended or was revoked: the dates in the cold part decide.
     Elsewhere,
 }
 
@@ -80,11 +81,15 @@ impl KeyRecord {
             created_at: self.created_at(),
             not_before: self.not_before(),
             expires_at: self.expires_at(),
+            suspended_at: self.suspended_at(),
             revoked_at: self.revoked_at(),
             revocation_reason: self.revocation_reason().map(Into::into),
             replaces: self.replaces().cloned(),
             replaced_by: self.replaced_by().cloned(),
-            grant: self.shared_grant(),
+            metadata: self.cold.as_ref().and_then(|cold| cold.metadata.clone()).unwrap_or_default(),
+            roles: self.role_names().into(),
+            grant: self.role_refs().map_or(&self.grant, |refs| &refs.own).clone(),
+            expanded: self.role_refs().map(|_| self.shared_grant()),
             version: self.version,
             last_used: self.last_used.clone(),
         }
@@ -102,7 +107,8 @@ impl KeyRecord {
         date: impl Fn(Option<SystemTime>) -> Result<Option<SystemTime>, E>,
     ) -> Result<Self, E> {
         let mut copy = self.to_builder().version(1);
-        for each in [&mut copy.created_at, &mut copy.not_before, &mut copy.expires_at, &mut copy.revoked_at] {
+        let KeyRecordBuilder { created_at, not_before, expires_at, suspended_at, revoked_at, .. } = &mut copy;
+        for each in [created_at, not_before, expires_at, suspended_at, revoked_at] {
             *each = date(*each)?;
         }
         Ok(copy.build())
@@ -127,7 +133,7 @@ impl KeyRecord {
         let texts =
             [("id", Some(id.as_str())), ("name", Some(&**name)), ("kind", self.kind()), ("tenant", self.tenant())];
         let cold = cold.iter().flat_map(|cold| cold.texts());
-        texts.into_iter().chain(cold).filter_map(|(field, text)| Some((field, text?)))
+        texts.into_iter().filter_map(|(field, text)| Some((field, text?))).chain(cold)
     }
 
     /// The key's public id.
@@ -185,6 +191,12 @@ impl KeyRecord {
         }
     }
 
+    /// When it was suspended, if it is.
+    #[must_use]
+    pub fn suspended_at(&self) -> Option<SystemTime> {
+        self.cold.as_ref()?.suspended_at
+    }
+
     /// When it was revoked.
     #[must_use]
     pub fn revoked_at(&self) -> Option<SystemTime> {
@@ -209,10 +221,35 @@ impl KeyRecord {
         self.cold.as_ref()?.replaced_by.as_ref()
     }
 
-    /// The access that the key has.
+    /// Whose key it is, and what else is said about it.
+    #[must_use]
+    pub fn metadata(&self) -> &Metadata {
+        self.cold.as_ref().and_then(|cold| cold.metadata.as_deref()).unwrap_or(Metadata::NONE)
+    }
+
+    /// The access that the key has, with that of its roles.
     #[must_use]
     pub fn grant(&self) -> &Grant {
         &self.grant
+    }
+
+    /// The part of the grant that is the key's own, beside that of its roles.
+    #[must_use]
+    pub fn own_grant(&self) -> &Grant {
+        self.role_refs().map_or(&self.grant, |refs| &refs.own)
+    }
+
+    /// The names of its roles.
+    pub fn roles(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.role_names().iter().map(Name::as_str)
+    }
+
+    pub(super) fn role_names(&self) -> &[Name] {
+        self.role_refs().map_or(&[], |refs| &refs.names)
+    }
+
+    fn role_refs(&self) -> Option<&RoleRefs> {
+        self.cold.as_ref()?.roles.as_deref()
     }
 
     pub(crate) fn shared_grant(&self) -> Arc<Grant> {

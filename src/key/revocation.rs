@@ -84,6 +84,7 @@ pub(crate) enum EndReason {
     /// The key may do less than before.
     Narrowed,
     Expired,
+    Suspended,
 }
 
 impl EndReason {
@@ -93,6 +94,7 @@ impl EndReason {
             1 => Some(Self::Revoked),
             2 => Some(Self::Gone),
             4 => Some(Self::Expired),
+            5 => Some(Self::Suspended),
             _ => Some(Self::Narrowed), // 3; whatever else it is, the request ends
         }
     }
@@ -112,6 +114,9 @@ impl SignalCell {
     pub(crate) fn hand_over(old: &KeyRecord, new: &KeyRecord, narrowed: bool) -> Option<EndReason> {
         if new.revoked_at().is_some() {
             return Some(EndReason::Revoked);
+        }
+        if new.suspended_at().is_some() && old.suspended_at().is_none() {
+            return Some(EndReason::Suspended);
         }
         if narrowed || revokes_access(old, new) {
             return Some(EndReason::Narrowed);
@@ -296,6 +301,7 @@ pub(crate) fn revokes_access(old: &KeyRecord, new: &KeyRecord) -> bool {
     let now = SystemTime::now();
     old.kind() != new.kind()
         || old.tenant() != new.tenant()
+        || (new.suspended_at().is_some() && old.suspended_at().is_none())
         || new.not_before().is_some_and(|start| now < start)
         || new.expires_at().is_some_and(|end| end <= now)
         || !covers(new.grant(), old.grant())

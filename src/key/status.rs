@@ -10,6 +10,8 @@ pub enum Status {
     NotYetValid,
     /// Its last moment has passed. A key is expired at `expires_at` itself.
     Expired,
+    /// It was switched off, until somebody resumes it.
+    Suspended,
     /// It was revoked, and stays so.
     Revoked,
 }
@@ -20,6 +22,7 @@ impl fmt::Display for Status {
             Self::Active => "active",
             Self::NotYetValid => "not-yet-valid",
             Self::Expired => "expired",
+            Self::Suspended => "suspended",
             Self::Revoked => "revoked",
         })
     }

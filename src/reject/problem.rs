@@ -81,6 +81,7 @@ mod tests {
             Cause::DuplicateCredential,
             Cause::UnknownKey,
             Cause::NotYetValid,
+            Cause::Suspended,
             Cause::Expired,
             Cause::Revoked,
             Cause::TenantNotAllowed,

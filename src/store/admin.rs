@@ -6,10 +6,10 @@ use futures::future::{BoxFuture, FutureExt as _};
 
 use crate::{
     error::ConfigError,
-    key::{Grant, KeyFile, KeyId, KeyRecord},
+    key::{Grant, KeyFile, KeyId, KeyRecord, Metadata},
     store::{
-        AuditQuery, AuditRecord, Changed, Imported, IssuedKey, KeyQuery, NewKey, Overlap, Page, StoreError,
-        StoreSettings,
+        AuditQuery, AuditRecord, Changed, Imported, IssuedKey, KeyQuery, NewKey, Page, RevokedKeys, RoleChanged,
+        Rotation, StoreError, StoreSettings,
         change::{Applied, Change, Modify},
         validate::validate_label,
     },
@@ -91,7 +91,10 @@ pub trait KeyAdmin: Backend {
                 records.extend(page.records.iter().map(|record| KeyRecord::clone(record)));
                 match page.next {
                     Some(last) => query = query.after(last),
-                    None => return Ok(KeyFile::new(records, self.current_settings().await?.directory)),
+                    None => {
+                        let settings = self.current_settings().await?;
+                        return Ok(KeyFile::new(records, settings.directory).with_roles(settings.roles));
+                    }
                 }
             }
         }
@@ -158,8 +161,11 @@ impl Actor<'_> {
 
     async fn secret(&self, change: Change) -> Result<IssuedKey, StoreError> {
         let Applied { records, api_key, warnings, propagation, .. } = self.apply(change).await?;
-        match (records.into_iter().next(), api_key) {
-            (Some(record), Some(api_key)) => Ok(IssuedKey { api_key, record, warnings, propagation }),
+        let mut records = records.into_iter();
+        match (records.next(), api_key) {
+            (Some(record), Some(api_key)) => {
+                Ok(IssuedKey { api_key, record, replaced: records.next(), warnings, propagation })
+            }
             _ => Err(StoreError::unavailable("the store has issued no key")),
         }
     }
@@ -192,6 +198,27 @@ impl Actor<'_> {
         self.change(Change::Rename { id: id.clone(), name: name.into() }).await
     }
 
+    /// Replaces the owner, the note and the labels of a key.
+    ///
+    /// # Errors
+    /// If there is no such key, a text is too long or holds a whole API key, or the store fails.
+    pub async fn set_metadata(&self, id: &KeyId, metadata: Metadata) -> Result<Changed, StoreError> {
+        self.change_metadata(id, move |_| Ok(metadata)).await
+    }
+
+    /// Makes other metadata of those of a key, without losing what somebody else changes at the same time. The function is
+    /// called once, and must not block.
+    ///
+    /// # Errors
+    /// As [`set_metadata`](Self::set_metadata), and if the function fails: then nothing is changed.
+    pub async fn change_metadata(
+        &self,
+        id: &KeyId,
+        change: impl FnOnce(&Metadata) -> Result<Metadata, ConfigError> + Send + 'static,
+    ) -> Result<Changed, StoreError> {
+        self.change(Change::Metadata { id: id.clone(), change: Modify::by(change) }).await
+    }
+
     /// Replaces what a key may do. When this has returned, no request that begins later is judged by
     /// the old grant.
     ///
@@ -214,15 +241,79 @@ impl Actor<'_> {
         self.change(Change::Grant { id: id.clone(), change: Modify::by(change) }).await
     }
 
-    /// Issues a key with the same name, kind, tenant, dates and grant, and lets the old one live as
-    /// the [`Overlap`] says. Of one key at most two secrets live: if the old key came of a rotation
-    /// itself, the one before it ends at once.
+    /// Sets the roles that a key refers to, in place of those that it had. Its own grant stays as it is.
     ///
     /// # Errors
-    /// If there is no such key, it is revoked or expired already, the key that took its place lives, or
+    /// If there is no such key or role, the key is revoked, or the store fails.
+    pub async fn set_roles<T: Into<String>>(
+        &self,
+        id: &KeyId,
+        names: impl IntoIterator<Item = T>,
+    ) -> Result<Changed, StoreError> {
+        let roles = names.into_iter().map(Into::into).collect();
+        self.change(Change::Roles { id: id.clone(), roles }).await
+    }
+
+    /// Makes a role, or gives it another grant, for all keys that refer to it. When this has returned, no request that
+    /// begins later is judged by the old grant; one that is in flight with a key that lost something is ended.
+    ///
+    /// # Errors
+    /// If the name is malformed, the grant could not be issued, or the store fails.
+    pub async fn set_role(&self, name: impl Into<String>, grant: Grant) -> Result<RoleChanged, StoreError> {
+        self.role(Change::Role { name: name.into(), grant: Some(grant) }).await
+    }
+
+    /// Deletes a role that no key refers to.
+    ///
+    /// # Errors
+    /// If there is no such role, a key refers to it, or the store fails.
+    pub async fn delete_role(&self, name: impl Into<String>) -> Result<RoleChanged, StoreError> {
+        self.role(Change::Role { name: name.into(), grant: None }).await
+    }
+
+    async fn role(&self, change: Change) -> Result<RoleChanged, StoreError> {
+        let Applied { count, changed, warnings, propagation, .. } = self.apply(change).await?;
+        Ok(RoleChanged { keys: count, changed, warnings, propagation })
+    }
+
+    /// Lets a key end at another time, or never. An earlier end takes effect as a narrower grant does: if it has come
+    /// already, requests in flight are ended. Whether an expired key can be renewed, the settings of the store say
+    /// ([`StoreSettings::with_renewal_of_expired`]); one that was rotated cannot, as its successor takes its place.
+    ///
+    /// # Errors
+    /// If there is no such key, it is revoked, it has expired and cannot be renewed, the date is beyond the year 9999, or
     /// the store fails.
-    pub async fn rotate(&self, id: &KeyId, overlap: Overlap) -> Result<IssuedKey, StoreError> {
-        self.secret(Change::Rotate { id: id.clone(), overlap }).await
+    pub async fn set_expiry(&self, id: &KeyId, end: impl Into<Option<SystemTime>>) -> Result<Changed, StoreError> {
+        self.change(Change::Expiry { id: id.clone(), expires_at: end.into() }).await
+    }
+
+    /// Issues a key with the same name, kind, tenant, metadata and access, and lets the old one live as the
+    /// [`Rotation`] says (an [`Overlap`](crate::store::Overlap) is enough for most). The new one lives as long as the old
+    /// one was issued for, unless the rotation says otherwise. Of one key at most two secrets live: if the old key came of
+    /// a rotation itself, the one before it ends at once.
+    ///
+    /// # Errors
+    /// If there is no such key, it is revoked, suspended or expired already, the key that took its place lives, or
+    /// the store fails.
+    pub async fn rotate(&self, id: &KeyId, rotation: impl Into<Rotation>) -> Result<IssuedKey, StoreError> {
+        self.secret(Change::Rotate { id: id.clone(), rotation: rotation.into() }).await
+    }
+
+    /// Switches a key off until somebody [resumes](Self::resume) it. Requests with it get 401, and those in flight are
+    /// ended. A key that is suspended already stays as it is. The reason, which may be empty, stands in the audit log.
+    ///
+    /// # Errors
+    /// If there is no such key, it is revoked, or the store fails: then assume that the key still lives.
+    pub async fn suspend(&self, id: &KeyId, reason: impl Into<String>) -> Result<Changed, StoreError> {
+        self.change(Change::Suspend { id: id.clone(), reason: reason.into() }).await
+    }
+
+    /// Lets a suspended key be used again, as long as its other dates allow it. A key that is not suspended stays as it is.
+    ///
+    /// # Errors
+    /// If there is no such key, it is revoked, or the store fails.
+    pub async fn resume(&self, id: &KeyId) -> Result<Changed, StoreError> {
+        self.change(Change::Resume { id: id.clone() }).await
     }
 
     /// Revokes a key for good: nothing brings it back. When this has returned, no request that begins
@@ -233,6 +324,20 @@ impl Actor<'_> {
     /// If there is no such key, or the store fails: then assume that the key still lives.
     pub async fn revoke(&self, id: &KeyId, reason: impl Into<String>) -> Result<Changed, StoreError> {
         self.change(Change::Revoke { id: id.clone(), reason: reason.into() }).await
+    }
+
+    /// Revokes all keys of an owner by one change, as [`revoke`](Self::revoke) does one.
+    ///
+    /// # Errors
+    /// If the owner has no key, or the store fails: then assume that all of them still live.
+    pub async fn revoke_all_of(
+        &self,
+        owner: impl Into<String>,
+        reason: impl Into<String>,
+    ) -> Result<RevokedKeys, StoreError> {
+        let change = Change::RevokeOwner { owner: owner.into(), reason: reason.into() };
+        let Applied { records, count, unreadable, propagation, .. } = self.apply(change).await?;
+        Ok(RevokedKeys { records, unreadable, unchanged: count, propagation })
     }
 
     /// Forgets a key. It is unknown from then on. To keep a trace of it in lists, revoke instead; its

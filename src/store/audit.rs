@@ -42,10 +42,18 @@ pub enum Action {
     Imported,
     /// It got another name.
     Renamed,
+    /// Its owner, its note or its labels were changed.
+    MetadataChanged,
     /// It may do something else from then on.
     GrantChanged,
+    /// It ends at another time.
+    ExpiryChanged,
     /// Another key took its place; the note says which.
     Rotated,
+    /// It was suspended; the note says why.
+    Suspended,
+    /// It was resumed.
+    Resumed,
     /// It was revoked; the note says why.
     Revoked,
     /// Somebody revoked it though it was revoked already; it was published once more.
@@ -56,6 +64,8 @@ pub enum Action {
     Purged,
     /// The settings of the store were changed.
     SettingsChanged,
+    /// A role was made, changed or deleted; the note says which, and how many keys refer to it.
+    RoleChanged,
     /// Old audit records were removed; the note says how many.
     AuditPruned,
     /// Somebody changed the key, or without a key the settings, past this program, by SQL.
@@ -65,17 +75,22 @@ pub enum Action {
 }
 
 impl Action {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 17] = [
         Self::Issued,
         Self::Imported,
         Self::Renamed,
+        Self::MetadataChanged,
         Self::GrantChanged,
+        Self::ExpiryChanged,
         Self::Rotated,
+        Self::Suspended,
+        Self::Resumed,
         Self::Revoked,
         Self::RevokedAgain,
         Self::Deleted,
         Self::Purged,
         Self::SettingsChanged,
+        Self::RoleChanged,
         Self::AuditPruned,
         Self::ChangedBySql,
     ];
@@ -87,6 +102,11 @@ impl Action {
             Self::Issued => "issued",
             Self::Imported => "imported",
             Self::Renamed => "renamed",
+            Self::MetadataChanged => "metadata-changed",
+            Self::ExpiryChanged => "expiry-changed",
+            Self::Suspended => "suspended",
+            Self::Resumed => "resumed",
+            Self::RoleChanged => "role-changed",
             Self::GrantChanged => "grant-changed",
             Self::Rotated => "rotated",
             Self::Revoked => "revoked",
@@ -188,6 +208,7 @@ pub(crate) fn difference(before: &str, after: &str) -> Result<(String, String), 
         let differs = differs.map(|(name, value)| {
             let value = match (name.as_str(), other.get(name)) {
                 ("directory", Some(known)) => without_shops_of(value, known),
+                ("roles", Some(known)) => without_members_of(value, known),
                 _ => value.clone(),
             };
             (name.clone(), value)
@@ -206,6 +227,13 @@ fn without_shops_of(directory: &Value, other: &Value) -> Value {
         .collect();
     let differs = |shop: &Value| known.get(&shop.get("key").map(Value::to_string).unwrap_or_default()) != Some(shop);
     serde_json::json!({ "shops": shops(directory).into_iter().filter(differs).collect::<Vec<_>>() })
+}
+
+/// Of an object the members that another has not, or has otherwise.
+fn without_members_of(object: &Value, other: &Value) -> Value {
+    let differs = |(name, value): &(&String, &Value)| other.get(name.as_str()) != Some(*value);
+    let members = object.as_object().into_iter().flatten().filter(differs);
+    Value::Object(members.map(|(name, value)| (name.clone(), value.clone())).collect())
 }
 
 impl Edit {

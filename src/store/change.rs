@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     error::ConfigError,
-    key::{ApiKey, Grant, KeyId, KeyRecord},
+    key::{ApiKey, Grant, KeyId, KeyRecord, Metadata},
     store::StoreSettings,
 };
 
@@ -17,14 +17,60 @@ use crate::{
 pub(crate) enum Change {
     Issue(NewKey),
     Import(Vec<KeyRecord>),
-    Rename { id: KeyId, name: String },
-    Grant { id: KeyId, change: Modify<Grant> },
-    Rotate { id: KeyId, overlap: Overlap },
-    Revoke { id: KeyId, reason: String },
-    Delete { id: KeyId },
-    Purge { ended_before: SystemTime },
-    PruneAudit { before: SystemTime },
+    Rename {
+        id: KeyId,
+        name: String,
+    },
+    Metadata {
+        id: KeyId,
+        change: Modify<Metadata>,
+    },
+    Grant {
+        id: KeyId,
+        change: Modify<Grant>,
+    },
+    Roles {
+        id: KeyId,
+        roles: Vec<String>,
+    },
+    Expiry {
+        id: KeyId,
+        expires_at: Option<SystemTime>,
+    },
+    Rotate {
+        id: KeyId,
+        rotation: Rotation,
+    },
+    Suspend {
+        id: KeyId,
+        reason: String,
+    },
+    Resume {
+        id: KeyId,
+    },
+    Revoke {
+        id: KeyId,
+        reason: String,
+    },
+    RevokeOwner {
+        owner: String,
+        reason: String,
+    },
+    Delete {
+        id: KeyId,
+    },
+    Purge {
+        ended_before: SystemTime,
+    },
+    PruneAudit {
+        before: SystemTime,
+    },
     Settings(Modify<StoreSettings>),
+    /// Without a grant the role is deleted.
+    Role {
+        name: String,
+        grant: Option<Grant>,
+    },
 }
 
 /// Makes something new of something old. It is called once, when nobody else can change the old one any more.
@@ -57,13 +103,24 @@ pub struct NewKey {
     pub(crate) tenant: Option<String>,
     pub(crate) not_before: Option<SystemTime>,
     pub(crate) expires_at: Option<SystemTime>,
+    pub(crate) metadata: Metadata,
+    pub(crate) roles: Vec<String>,
     pub(crate) grant: Arc<Grant>,
 }
 
 impl NewKey {
     /// A key with a name for people, and what it may do.
     pub fn new(name: impl Into<String>, grant: impl Into<Arc<Grant>>) -> Self {
-        Self { name: name.into(), kind: None, tenant: None, not_before: None, expires_at: None, grant: grant.into() }
+        Self {
+            name: name.into(),
+            kind: None,
+            tenant: None,
+            not_before: None,
+            expires_at: None,
+            metadata: Metadata::new(),
+            roles: Vec::new(),
+            grant: grant.into(),
+        }
     }
 
     /// Its kind.
@@ -75,6 +132,24 @@ impl NewKey {
     /// The tenant that it belongs to.
     pub fn tenant(mut self, tenant: impl Into<String>) -> Self {
         self.tenant = Some(tenant.into());
+        self
+    }
+
+    /// Who it belongs to, see [`Metadata::with_owner`].
+    pub fn owner(mut self, owner: impl Into<String>) -> Self {
+        self.metadata = self.metadata.with_owner(owner);
+        self
+    }
+
+    /// Whose it is, and what else is said about it.
+    pub fn metadata(mut self, metadata: Metadata) -> Self {
+        self.metadata = metadata;
+        self
+    }
+
+    /// The [roles](StoreSettings#roles) that it refers to, beside its own grant.
+    pub fn roles<T: Into<String>>(mut self, names: impl IntoIterator<Item = T>) -> Self {
+        self.roles = names.into_iter().map(Into::into).collect();
         self
     }
 
@@ -98,7 +173,9 @@ impl NewKey {
             tenant: record.tenant().map(str::to_owned),
             not_before: record.not_before(),
             expires_at: record.expires_at(),
-            grant: record.shared_grant(),
+            metadata: record.metadata().clone(),
+            roles: record.roles().map(str::to_owned).collect(),
+            grant: record.own_grant().clone().into(),
         }
     }
 }
@@ -111,6 +188,8 @@ pub struct IssuedKey {
     pub api_key: ApiKey,
     /// The record that the store has of it.
     pub record: Arc<KeyRecord>,
+    /// Of a rotation: the key whose place it takes, as it is now.
+    pub replaced: Option<Arc<KeyRecord>>,
     /// Settings that are allowed, but hardly meant: a grant without permissions, a network that is everyone, a
     /// resource that demands networks for a key that has none. For people to read.
     pub warnings: Vec<String>,
@@ -125,6 +204,34 @@ pub struct Changed {
     /// The record as it is now; of a deleted key, its last record. None if its record cannot be read.
     pub record: Option<Arc<KeyRecord>>,
     /// False if it was so already: a key that had been revoked before.
+    pub changed: bool,
+    /// As [`IssuedKey::warnings`].
+    pub warnings: Vec<String>,
+    /// Which replicas know of it by now.
+    pub propagation: Propagation,
+}
+
+/// The keys of an owner, revoked by one change.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RevokedKeys {
+    /// The keys that were revoked now.
+    pub records: Vec<Arc<KeyRecord>>,
+    /// How many keys of the owner there are whose records cannot be read; they are revoked as well.
+    pub unreadable: usize,
+    /// How many had been revoked before.
+    pub unchanged: usize,
+    /// Which replicas know of it by now.
+    pub propagation: Propagation,
+}
+
+/// A role that was just changed.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RoleChanged {
+    /// How many keys refer to it.
+    pub keys: usize,
+    /// False if it was so already.
     pub changed: bool,
     /// As [`IssuedKey::warnings`].
     pub warnings: Vec<String>,
@@ -166,6 +273,61 @@ pub enum Overlap {
     For(Duration),
 }
 
+/// How a key is rotated: how long the old one lives, and until when the new one. An [`Overlap`] alone is a rotation whose new
+/// key lives as long as the old one was issued for.
+///
+/// # Example
+/// ```
+/// use std::time::{Duration, SystemTime};
+/// use tower_authz::store::{Overlap, Rotation};
+///
+/// let day = Duration::from_secs(86_400);
+/// let same_length = Rotation::new(Overlap::For(day));
+/// let ninety_days = same_length.expires_at(SystemTime::now() + 90 * day);
+/// let for_good = same_length.never_expires();
+/// # let _ = (ninety_days, for_good);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a rotation is given to a store"]
+pub struct Rotation {
+    pub(crate) overlap: Overlap,
+    pub(crate) end: NewEnd,
+}
+
+/// When the new key of a rotation ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NewEnd {
+    SameLength,
+    At(SystemTime),
+    Never,
+}
+
+impl Rotation {
+    /// The new key lives as long as the old one was issued for, counted from now: a key that was issued for 90 days and is
+    /// rotated on its last day gives one that lives 90 days. A key without an end gives one without an end.
+    pub const fn new(overlap: Overlap) -> Self {
+        Self { overlap, end: NewEnd::SameLength }
+    }
+
+    /// The new key ends at this time.
+    pub const fn expires_at(mut self, time: SystemTime) -> Self {
+        self.end = NewEnd::At(time);
+        self
+    }
+
+    /// The new key has no end.
+    pub const fn never_expires(mut self) -> Self {
+        self.end = NewEnd::Never;
+        self
+    }
+}
+
+impl From<Overlap> for Rotation {
+    fn from(overlap: Overlap) -> Self {
+        Self::new(overlap)
+    }
+}
+
 /// The result of a change.
 #[derive(Debug, Default)]
 pub(crate) struct Applied {
@@ -175,6 +337,7 @@ pub(crate) struct Applied {
     pub(crate) count: usize,
     pub(crate) skipped: usize,
     pub(crate) refused: usize,
+    pub(crate) unreadable: usize,
     pub(crate) propagation: Propagation,
     /// Whether anything was written.
     pub(crate) changed: bool,

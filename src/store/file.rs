@@ -200,7 +200,7 @@ fn parse(
 ) -> Result<(Vec<(Digest, Entry)>, Directory), ConfigError> {
     let name = path.display().to_string();
     let text = std::str::from_utf8(content).map_err(|_| ConfigError::new("it is not UTF-8").at(&name))?;
-    let (records, directory) = KeyFile::parse_with(text, &name, &settings.dimensions)?.into_parts();
+    let (records, directory, _) = KeyFile::parse_with(text, &name, &settings.dimensions)?.into_parts();
     let entries = records.into_iter().map(|record| (*record.digest(), Entry::Record(Arc::new(record))));
     Ok((entries.collect(), directory))
 }

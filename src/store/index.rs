@@ -9,7 +9,7 @@ use crate::{
     clock,
     directory::{Difference, Directory},
     entity::directory_revokes_access,
-    key::{Digest, EndReason, KeyRecord, SignalCell},
+    key::{Digest, EndReason, KeyRecord, Roles, SignalCell},
     store::{
         Lookup, StoreError,
         part::{Entry, EntryRef, Part},
@@ -100,6 +100,15 @@ impl Index {
             replaced
         });
         replaced.into_iter().for_each(Replaced::end_requests);
+    }
+
+    /// The entries of the keys with roles, as far as these roles give them another grant than they have.
+    pub(crate) fn expanded(&self, roles: &Roles) -> Vec<(Digest, Option<Entry>)> {
+        let changed = |(digest, entry): (&Digest, EntryRef<'_>)| match entry {
+            EntryRef::Record(record) => Some((*digest, Some(Entry::expanded(record, roles)?))),
+            EntryRef::Unreadable(_) => None,
+        };
+        self.newest.read(|keys| keys.parts().flat_map(Part::iter).filter_map(changed).collect())
     }
 
     /// Replaces all entries and the directory at once.

@@ -20,6 +20,7 @@ use crate::{
         change::Applied,
         index::Index,
         lifecycle::{self, plan, unknown},
+        part::Entry,
         source::{KeySource, Row},
     },
 };
@@ -89,9 +90,14 @@ impl MemoryStore {
     /// # Errors
     /// If a key id or a digest is given twice.
     pub fn from_file(file: KeyFile, settings: impl Into<StoreSettings>) -> Result<Self, ConfigError> {
-        let (records, directory) = file.into_parts();
-        let mut own = Records { settings: settings.into().with_directory(directory), ..Records::default() };
+        let (records, directory, roles) = file.into_parts();
+        let settings = settings.into().with_directory(directory);
+        let settings =
+            roles.iter().fold(settings, |settings, (name, grant)| settings.with_role(name, Arc::clone(grant)));
+        let mut own = Records { settings, ..Records::default() };
         for (index, record) in records.into_iter().enumerate() {
+            let in_key = |error: ConfigError| error.at(format_args!("keys[{index}]"));
+            let record = own.settings.roles.expanded(&record).map_err(in_key)?.unwrap_or(record);
             if record.revoked_at().is_some() {
                 own.revoked.insert(*record.digest());
             }
@@ -156,7 +162,16 @@ impl MemoryStore {
             }
         }
         let directory = plan.settings.as_ref().map(|settings| settings.directory.clone());
-        self.0.index.publish(lifecycle::entries(&plan.edits), directory);
+        let expanded = match &plan.settings {
+            Some(settings) if settings.roles != records.settings.roles => self.0.index.expanded(&settings.roles),
+            _ => Vec::new(),
+        };
+        for (_, entry) in &expanded {
+            if let Some(Entry::Record(record)) = entry {
+                records.by_id.insert(record.id().clone(), Arc::clone(record));
+            }
+        }
+        self.0.index.publish(lifecycle::entries(&plan.edits).chain(expanded), directory);
         if let Some(settings) = plan.settings {
             records.settings = settings;
         }
@@ -188,6 +203,11 @@ impl KeySource for Records {
 
     fn by_digest(&self, digest: &Digest) -> Result<bool, StoreError> {
         Ok(self.digests.contains(digest))
+    }
+
+    fn by_owner(&self, owner: &str) -> Result<Vec<(KeyId, Row)>, StoreError> {
+        let keys = self.by_id.iter().filter(|(_, record)| record.metadata().owner() == Some(owner));
+        Ok(keys.map(|(id, record)| (id.clone(), Row::Found(Arc::clone(record)))).collect())
     }
 
     fn was_revoked(&self, digest: &Digest) -> Result<bool, StoreError> {

@@ -37,7 +37,7 @@ pub use self::sqlite::{SqliteOptions, SqliteStore};
 pub use self::{
     admin::{Actor, KeyAdmin},
     audit::{Action, AuditQuery, AuditRecord},
-    change::{Changed, Imported, IssuedKey, NewKey, Overlap, Propagation},
+    change::{Changed, Imported, IssuedKey, NewKey, Overlap, Propagation, RevokedKeys, RoleChanged, Rotation},
     memory::MemoryStore,
     query::{KeyQuery, Page, UnreadableKey},
     settings::StoreSettings,

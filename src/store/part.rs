@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hashbrown::{HashTable, hash_table};
 
-use crate::key::{Digest, KeyRecord};
+use crate::key::{Digest, KeyRecord, Roles};
 
 #[derive(Clone, Debug)]
 pub(crate) enum Entry {
@@ -26,6 +26,14 @@ impl UnreadableEntry {
 }
 
 impl Entry {
+    /// The entry of a key whose roles are now these, unless it stays as it is. A key whose role is gone is refused.
+    pub(crate) fn expanded(record: &KeyRecord, roles: &Roles) -> Option<Self> {
+        match roles.expanded(record) {
+            Ok(changed) => changed.map(|record| Self::Record(Arc::new(record))),
+            Err(error) => Some(Self::unreadable(*record.digest(), &error.to_string())),
+        }
+    }
+
     pub(crate) fn unreadable(digest: Digest, why: &str) -> Self {
         Self::Unreadable(Arc::new(UnreadableEntry { digest, why: why.into() }))
     }

@@ -37,6 +37,9 @@ pub struct KeyQuery {
     name: Option<String>,
     kind: Option<String>,
     tenant: Option<String>,
+    pub(crate) owner: Option<String>,
+    label: Option<(String, Option<String>)>,
+    role: Option<String>,
     status: Option<Status>,
     resource: Option<String>,
     expires_before: Option<SystemTime>,
@@ -52,6 +55,9 @@ impl KeyQuery {
             name: None,
             kind: None,
             tenant: None,
+            owner: None,
+            label: None,
+            role: None,
             status: None,
             resource: None,
             expires_before: None,
@@ -76,6 +82,30 @@ impl KeyQuery {
     /// Only keys of this tenant.
     pub fn tenant(mut self, tenant: impl Into<String>) -> Self {
         self.tenant = Some(tenant.into());
+        self
+    }
+
+    /// Only keys of this owner.
+    pub fn owner(mut self, owner: impl Into<String>) -> Self {
+        self.owner = Some(owner.into());
+        self
+    }
+
+    /// Only keys with this label, whatever its value.
+    pub fn has_label(mut self, name: impl Into<String>) -> Self {
+        self.label = Some((name.into(), None));
+        self
+    }
+
+    /// Only keys whose label has this value.
+    pub fn label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.label = Some((name.into(), Some(value.into())));
+        self
+    }
+
+    /// Only keys that refer to this role.
+    pub fn role(mut self, name: impl Into<String>) -> Self {
+        self.role = Some(name.into());
         self
     }
 
@@ -120,6 +150,12 @@ impl KeyQuery {
         self.name.as_ref().is_none_or(|part| record.name().to_lowercase().contains(part.as_str()))
             && fits(&self.kind, record.kind())
             && fits(&self.tenant, record.tenant())
+            && fits(&self.owner, record.metadata().owner())
+            && self.label.as_ref().is_none_or(|(name, wanted)| {
+                let value = record.metadata().label(name);
+                value.is_some_and(|value| wanted.as_deref().is_none_or(|wanted| value == wanted))
+            })
+            && self.role.as_deref().is_none_or(|wanted| record.roles().any(|role| role == wanted))
             && self.status.is_none_or(|status| record.status(now) == status)
             && self
                 .resource

@@ -3,15 +3,14 @@
 use std::sync::Arc;
 
 use crate::{
-    dimension::Dimension,
     error::ConfigError,
     key::{Digest, Grants, KeyColumns, KeyEntry, KeyRecord},
-    store::{StoreError, UnreadableKey, part::Entry, report::Report, source::Row},
+    store::{StoreError, StoreSettings, UnreadableKey, part::Entry, report::Report, source::Row},
 };
 
 /// The columns in the order in which [`KeyRow::columns`] and every statement take them. `record` is the JSON.
 pub(crate) const COLUMNS: &str =
-    "id, digest, created_at, not_before, expires_at, revoked_at, version, last_used, record";
+    "id, digest, created_at, not_before, expires_at, revoked_at, version, last_used, record, owner";
 
 /// A row as the driver of a database reads it.
 pub(crate) trait KeyRow {
@@ -71,8 +70,8 @@ pub(crate) struct Rows {
 }
 
 impl<'d> RowReader<'d> {
-    pub(crate) fn new(dimensions: &'d [Dimension]) -> Self {
-        Self { grants: Grants::stored(dimensions) }
+    pub(crate) fn new(settings: &'d StoreSettings) -> Self {
+        Self { grants: Grants::stored(&settings.dimensions, &settings.roles) }
     }
 
     pub(crate) fn record(&mut self, row: &impl KeyRow) -> Result<Arc<KeyRecord>, InvalidRow> {

@@ -1,5 +1,7 @@
 //! The settings of a store: all that it knows beside its keys.
 
+use std::{sync::Arc, time::Duration};
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -7,11 +9,18 @@ use crate::{
     directory::{Directory, DirectoryFile},
     error::ConfigError,
     json::{self, Object},
-    key::KeyFormat,
+    key::{Grant, GrantFile, KeyFormat, Roles},
 };
 
 /// The settings of a store: the format of its keys, the dimensions that they can be restricted over,
-/// the resources that ask for networks, and the [`Directory`].
+/// the resources that ask for networks, the [`Directory`], the roles, and whether expired keys can be renewed.
+///
+/// # Roles
+/// A role is a named grant that many keys [refer to](crate::store::NewKey::roles). Such a key has the permissions of its
+/// roles and of its own grant. What a role restricts, or the key itself, stays restricted: of two lists over one dimension,
+/// of networks or of origins, only what both allow counts. Roles are expanded when keys are loaded, so a request pays
+/// nothing for them; [`set_role`](crate::store::Actor::set_role) changes all keys that refer to a role at once, in force as
+/// any change of a grant. A role cannot refer to another.
 ///
 /// Durable stores keep it with the keys, so that the server and the command line agree: a key that
 /// the command issues has the form that the server accepts.
@@ -34,6 +43,8 @@ pub struct StoreSettings {
     pub(crate) dimensions: Vec<Dimension>,
     pub(crate) networks_required_for: Vec<String>,
     pub(crate) directory: Directory,
+    pub(crate) roles: Roles,
+    pub(crate) renew_expired_for: Option<Duration>,
 }
 
 impl StoreSettings {
@@ -71,6 +82,25 @@ impl StoreSettings {
         self
     }
 
+    /// Adds a role, or gives it another grant. A name that is not 1 to 64 characters of `[A-Za-z0-9._-]` is refused by the
+    /// store.
+    pub fn with_role(mut self, name: &str, grant: impl Into<Arc<Grant>>) -> Self {
+        self.roles = self.roles.with(name, Some(grant.into()));
+        self
+    }
+
+    pub(crate) fn with_roles(mut self, roles: Roles) -> Self {
+        self.roles = roles;
+        self
+    }
+
+    /// Allows [`set_expiry`](crate::store::Actor::set_expiry) to renew a key that has expired, as long as its secret is not
+    /// older than this. Default: an expired key stays expired.
+    pub const fn with_renewal_of_expired(mut self, max_age_of_secret: Option<Duration>) -> Self {
+        self.renew_expired_for = max_age_of_secret;
+        self
+    }
+
     /// How keys look.
     #[must_use]
     pub const fn format(&self) -> &KeyFormat {
@@ -95,6 +125,23 @@ impl StoreSettings {
         &self.directory
     }
 
+    /// The roles by their names, in order.
+    pub fn roles(&self) -> impl ExactSizeIterator<Item = (&str, &Grant)> {
+        self.roles.iter().map(|(name, grant)| (name, &**grant))
+    }
+
+    /// The grant of a role.
+    #[must_use]
+    pub fn role(&self, name: &str) -> Option<&Grant> {
+        self.roles.get(name).map(|grant| &**grant)
+    }
+
+    /// How old the secret of an expired key may be for the key to be renewed; `None` if it cannot be.
+    #[must_use]
+    pub const fn renewal_of_expired(&self) -> Option<Duration> {
+        self.renew_expired_for
+    }
+
     /// The settings as one JSON object.
     ///
     /// # Errors
@@ -106,6 +153,8 @@ impl StoreSettings {
             dimensions: dimensions.collect(),
             networks_required_for: self.networks_required_for.clone(),
             directory: self.directory.to_file().map(Object),
+            roles: self.roles.to_file(),
+            renew_expired_for: self.renew_expired_for.map(|time| time.as_secs()),
         };
         serde_json::to_string(&file).map_err(|error| ConfigError::new(error.to_string()))
     }
@@ -127,6 +176,7 @@ impl StoreSettings {
                 None => Dimension::read(&name, &grammar).map_err(|error| error.at("dimensions"))?,
             });
         }
+        let roles = Roles::from_file(file.roles, &dimensions)?;
         let shops = Dimension::among(Dimension::SHOP.name(), &dimensions).unwrap_or(Dimension::SHOP);
         let directory = file.directory.map(|Object(directory)| Directory::from_file(directory, &shops)).transpose()?;
         Ok(Self {
@@ -134,6 +184,8 @@ impl StoreSettings {
             dimensions,
             networks_required_for: file.networks_required_for,
             directory: directory.unwrap_or_default(),
+            roles,
+            renew_expired_for: file.renew_expired_for.map(Duration::from_secs),
         })
     }
 }
@@ -155,6 +207,11 @@ struct SettingsFile {
     networks_required_for: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     directory: Option<Object<DirectoryFile>>,
+    #[serde(default, with = "json::unique", skip_serializing_if = "Vec::is_empty")]
+    roles: Vec<(String, Object<GrantFile>)>,
+    /// In seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    renew_expired_for: Option<u64>,
 }
 
 #[cfg(test)]

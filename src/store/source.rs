@@ -22,6 +22,9 @@ pub(crate) trait KeySource {
     /// The number of audit records that are older than this, not counting the newest of them.
     fn audit_before(&self, time: SystemTime) -> Result<usize, StoreError>;
 
+    /// The keys of an owner, with those whose records cannot be read.
+    fn by_owner(&self, owner: &str) -> Result<Vec<(KeyId, Row)>, StoreError>;
+
     /// All readable records.
     fn all(&self) -> Result<Vec<Arc<KeyRecord>>, StoreError>;
 }

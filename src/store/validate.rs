@@ -4,18 +4,23 @@ use std::time::SystemTime;
 
 use crate::{
     error::ConfigError,
-    key::{Digest, Grant, GrantFile, KeyRecord, Restriction},
+    key::{Digest, Grant, GrantFile, KeyRecord, Metadata, Restriction, check_roles},
     name::check_tenant,
     store::{StoreError, StoreSettings, source::KeySource},
+    text::check_text,
     timestamp,
 };
 
-/// Rejects a grant that could not be read back unchanged, and returns warnings about likely mistakes.
-pub(crate) fn validate_grant(grant: &Grant, settings: &StoreSettings) -> Result<Vec<String>, StoreError> {
-    let back = GrantFile::from_grant(grant).read(&settings.dimensions).map_err(invalid)?;
-    if back != *grant {
-        return Err(StoreError::invalid("the grant would not be read back as it is"));
+/// Rejects a grant that could not be read back unchanged.
+pub(crate) fn validate_grant(grant: &Grant, settings: &StoreSettings) -> Result<(), StoreError> {
+    match GrantFile::from_grant(grant).read(&settings.dimensions).map_err(invalid)? == *grant {
+        true => Ok(()),
+        false => Err(StoreError::invalid("the grant would not be read back as it is")),
     }
+}
+
+/// Warnings about likely mistakes in a grant.
+pub(crate) fn warnings_of(grant: &Grant, settings: &StoreSettings) -> Vec<String> {
     let mut warnings = Vec::new();
     let starred =
         grant.permissions().iter().map(crate::key::Permission::resource).filter(|resource| resource.contains('*'));
@@ -39,7 +44,7 @@ pub(crate) fn validate_grant(grant: &Grant, settings: &StoreSettings) -> Result<
                 .map(|network| format!("the network {network} is every address of its family")),
         ),
     }
-    Ok(warnings)
+    warnings
 }
 
 /// Validates an imported record by the rules for records that are issued here.
@@ -49,11 +54,23 @@ pub(crate) fn validate_record(
     settings: &StoreSettings,
 ) -> Result<KeyRecord, StoreError> {
     record.texts().try_for_each(|(what, text)| validate_text(what, text, record, table, settings))?;
-    validate_grant(record.grant(), settings)?;
-    validate_no_secret_in_grant(record.grant(), table, settings)?;
+    validate_grant(record.own_grant(), settings)?;
+    validate_no_secret_in_grant(record.own_grant(), table, settings)?;
+    validate_metadata(record.metadata(), table, settings)?;
+    check_roles(&record.roles().collect::<Vec<_>>()).map_err(invalid)?;
     validate_name("kind", record.kind())?;
     validate_name("tenant", record.tenant())?;
     record.imported(date)
+}
+
+/// Validates what is said about a key.
+pub(crate) fn validate_metadata(
+    metadata: &Metadata,
+    table: &impl KeySource,
+    settings: &StoreSettings,
+) -> Result<(), StoreError> {
+    metadata.texts().try_for_each(|(what, text)| validate_no_secret(what, text, table, settings))?;
+    metadata.check().map_err(invalid)
 }
 
 /// Validates one text of an imported record, also against the key of the record itself, which the store need not know.
@@ -77,10 +94,14 @@ pub(crate) fn validate_readable(new: &StoreSettings, table: &impl KeySource) -> 
     let text = new.to_json().map_err(invalid)?;
     StoreSettings::parse(&text, &new.dimensions).map(drop).map_err(invalid)?;
     for record in table.all()? {
-        if record.grant().restrictions().is_empty() {
+        if let Some(role) = record.roles().find(|role| new.role(role).is_none()) {
+            let id = record.id();
+            return Err(StoreError::conflict(format!("the key {id} refers to the role {role}, which would be gone")));
+        }
+        if record.own_grant().restrictions().is_empty() {
             continue;
         }
-        GrantFile::from_grant(record.grant()).read(&new.dimensions).map_err(|error| {
+        GrantFile::from_grant(record.own_grant()).read(&new.dimensions).map_err(|error| {
             let id = record.id();
             StoreError::conflict(format!("with these settings a key could not be read any more: key {id}: {error}"))
         })?;
@@ -88,25 +109,9 @@ pub(crate) fn validate_readable(new: &StoreSettings, table: &impl KeySource) -> 
     Ok(())
 }
 
-/// Validates text that is shown in tables and logs: no line breaks, no escape sequences, no invisible characters.
+/// Validates text that is shown in tables and logs.
 pub(crate) fn validate_label(what: &str, text: &str, most: usize) -> Result<(), StoreError> {
-    if text.chars().count() > most || text.chars().any(is_hidden) {
-        let message = format!("{what}: at most {most} characters, none of them control or invisible characters");
-        return Err(StoreError::invalid(message));
-    }
-    Ok(())
-}
-
-/// Control characters, those that turn the direction of text around, and those of no width (Unicode's categories Cc, Cf, Zl
-/// and Zp, and fillers that show nothing).
-fn is_hidden(character: char) -> bool {
-    character.is_control()
-        || matches!(character,
-            '\u{ad}' | '\u{34f}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{890}'..='\u{891}' | '\u{8e2}'
-            | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}'
-            | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
-            | '\u{110bd}' | '\u{110cd}' | '\u{13430}'..='\u{1343f}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
-            | '\u{e0000}'..='\u{e0fff}')
+    check_text(what, text, most).map_err(invalid)
 }
 
 /// Rejects text that contains a whole API key, which would end up in the store, in lists and in audit records.

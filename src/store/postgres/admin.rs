@@ -104,7 +104,7 @@ impl Admin {
             let Some(now) = change.take() else { break };
             change = match &now {
                 Change::Issue(new) => Some(Change::Issue(new.clone())),
-                Change::Rotate { id, overlap } => Some(Change::Rotate { id: id.clone(), overlap: *overlap }),
+                Change::Rotate { id, rotation } => Some(Change::Rotate { id: id.clone(), rotation: *rotation }),
                 _ => None,
             };
             if let Some(done) = self.commit(client, who, now).await? {
@@ -172,7 +172,7 @@ impl Admin {
         // length. Sent together with the first query: nobody waits for another round trip.
         let patience = format!("SET LOCAL lock_timeout = {}", (self.lease / 4).as_millis().max(1));
         let patience = async { transaction.batch_execute(&patience).await.map_err(to_store_error) };
-        let load = Fetched::load(&transaction, who, &change, &settings.dimensions);
+        let load = Fetched::load(&transaction, who, &change, &settings);
         let ((), fetched) = futures::future::try_join(patience, load).await?;
         let Plan { edits, settings, prune, applied } = plan(who, change, &fetched, &settings, now)?;
         Fetched::assert_no_key(&transaction, &edits).await?;
@@ -224,16 +224,17 @@ impl Admin {
     }
 
     async fn page_of(&self, client: &Client, query: &KeyQuery, index: &Index) -> Result<Page, StoreError> {
-        let dimensions = self.settings_of(client).await?.dimensions;
-        let mut reader = RowReader::new(&dimensions);
-        let sql = format!("SELECT {COLUMNS} FROM authz_keys WHERE id > $1 ORDER BY id LIMIT $2");
+        let settings = self.settings_of(client).await?;
+        let mut reader = RowReader::new(&settings);
+        let of_owner = if query.owner.is_some() { "owner = $3" } else { "$3::text IS NULL" };
+        let sql = format!("SELECT {COLUMNS} FROM authz_keys WHERE id > $1 AND {of_owner} ORDER BY id LIMIT $2");
         let now = SystemTime::now();
         let mut page = Page::default();
         let mut after = query.after.as_ref().map_or(String::new(), ToString::to_string);
         // Filters are evaluated here, as in every store; the database only sorts.
         let chunk = i64::try_from(query.limit + 1).unwrap_or(i64::MAX).max(1000);
         loop {
-            let rows = client.query(&sql, &[&after, &chunk]).await.map_err(to_store_error)?;
+            let rows = client.query(&sql, &[&after, &chunk, &query.owner]).await.map_err(to_store_error)?;
             for row in &rows {
                 if page.records.len() == query.limit {
                     page.next = page.records.last().map(|last| last.id().clone());
@@ -254,10 +255,10 @@ impl Admin {
 
     pub(super) async fn one(&self, id: &KeyId) -> Result<Row, StoreError> {
         let work = async |client: &mut Client| {
-            let dimensions = self.settings_of(client).await?.dimensions;
+            let settings = self.settings_of(client).await?;
             let sql = format!("SELECT {COLUMNS} FROM authz_keys WHERE id = $1");
             let row = client.query_opt(&sql, &[&id.as_str()]).await.map_err(to_store_error)?;
-            Ok(row.map(|row| RowReader::new(&dimensions).record(&row)).into())
+            Ok(row.map(|row| RowReader::new(&settings).record(&row)).into())
         };
         self.with_connection(PATIENCE, work).await
     }
@@ -275,11 +276,11 @@ impl Admin {
             // A late answer must not replace a newer directory.
             if self.directory.get() <= version {
                 self.directory.set(version);
-                index.publish([], Some(settings.directory));
+                index.publish([], Some(settings.directory.clone()));
             }
             let sql = format!("SELECT {COLUMNS} FROM authz_keys WHERE digest = $1");
             let row = client.query_opt(&sql, &[&digest.as_bytes().as_slice()]).await.map_err(to_store_error)?;
-            let read = row.map(|row| RowReader::new(&settings.dimensions).record(&row));
+            let read = row.map(|row| RowReader::new(&settings).record(&row));
             read.transpose().map_err(|invalid| StoreError::unreadable(invalid.why))
         };
         self.with_connection(PATIENCE, work).await
@@ -353,7 +354,15 @@ fn no_more_versions() -> StoreError {
 }
 
 const fn is_large(change: &Change) -> bool {
-    matches!(change, Change::Import(_) | Change::Purge { .. } | Change::PruneAudit { .. } | Change::Settings(_))
+    matches!(
+        change,
+        Change::Import(_)
+            | Change::Purge { .. }
+            | Change::PruneAudit { .. }
+            | Change::RevokeOwner { .. }
+            | Change::Settings(_)
+            | Change::Role { .. }
+    )
 }
 
 /// Locks the counter, and reads what a change is planned with.

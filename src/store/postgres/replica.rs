@@ -137,7 +137,7 @@ impl State {
         let sql = format!("SELECT {COLUMNS} FROM authz_keys");
         let rows = moment.query_raw(&sql, none).await.map_err(to_store_error)?;
         pin_mut!(rows);
-        let mut reader = RowReader::new(&state.settings.dimensions);
+        let mut reader = RowReader::new(&state.settings);
         let mut all = Rows::default();
         while let Some(row) = rows.try_next().await.map_err(to_store_error)? {
             reader.entry(&row, &mut all);
@@ -283,7 +283,22 @@ impl Replica {
             return Ok(part.until);
         }
         let directory = settings.as_ref().map(|settings| settings.directory.clone());
-        self.index.publish(changed, directory);
+        let expanded = match &settings {
+            Some(settings) if settings.roles != state.settings.roles => self.index.expanded(&settings.roles),
+            _ => Vec::new(),
+        };
+        if let Some(settings) = &settings {
+            // Some of these may have been read at an earlier moment, with the roles of then.
+            for (_, entry) in &mut changed {
+                if let Some(Entry::Record(record)) = entry
+                    && let Some(now) = Entry::expanded(record, &settings.roles)
+                {
+                    *entry = Some(now);
+                }
+            }
+        }
+        // Keys that have changed themselves come last, and have the last word.
+        self.index.publish(expanded.into_iter().chain(changed), directory);
         (state.version, state.change) = (part.until, part.change);
         if let Some(settings) = settings {
             state.settings = settings;
@@ -310,14 +325,11 @@ impl Replica {
         let sql = "SELECT DISTINCT key_id, digest FROM authz_audit WHERE number > $1 AND number <= $2";
         let changed = client.query(sql, &[&since, &until]).await.map_err(to_store_error)?;
         let ids: BTreeSet<String> = changed.iter().filter_map(|row| row.get::<_, Option<String>>(0)).collect();
-        let dimensions = match &settings {
-            Some(settings) => settings.dimensions.clone(),
-            None => self.state.borrow().settings.dimensions.clone(),
-        };
+        let newest_settings = settings.clone().unwrap_or_else(|| self.state.borrow().settings.clone());
         let ids: Vec<String> = ids.into_iter().collect();
         let sql = format!("SELECT {COLUMNS} FROM authz_keys WHERE id = ANY($1)");
         let rows = client.query(&sql, &[&ids]).await.map_err(to_store_error)?;
-        let mut reader = RowReader::new(&dimensions);
+        let mut reader = RowReader::new(&newest_settings);
         let mut found = Rows::default();
         rows.iter().for_each(|row| reader.entry(row, &mut found));
         let Rows { entries: there, invalid } = found;

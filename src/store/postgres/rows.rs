@@ -9,11 +9,10 @@ use std::{
 use tokio_postgres::{Row as PgRow, Transaction, types::ToSql};
 
 use crate::{
-    dimension::Dimension,
     error::ConfigError,
-    key::{Digest, Grant, KeyColumns, KeyId, KeyRecord},
+    key::{Digest, Grant, KeyColumns, KeyId, KeyRecord, Metadata},
     store::{
-        Action, StoreError,
+        Action, StoreError, StoreSettings,
         audit::Edit,
         change::Change,
         postgres::connection::to_store_error,
@@ -43,6 +42,7 @@ impl KeyRow for PgRow {
             revoked_at: time(5)?,
             version: row::read_version(self.try_get(6).map_err(wrong)?)?,
             last_used: time(7)?,
+            owner: self.try_get(9).map_err(wrong)?,
         })
     }
 
@@ -67,6 +67,7 @@ pub(super) struct Fetched {
     digests: HashSet<Digest>,
     revoked: HashSet<Digest>,
     many: Vec<Arc<KeyRecord>>,
+    of_owner: Vec<(KeyId, Row)>,
     old_audits: usize,
 }
 
@@ -79,14 +80,17 @@ impl Fetched {
         transaction: &Transaction<'_>,
         who: &str,
         change: &Change,
-        dimensions: &[Dimension],
+        settings: &StoreSettings,
     ) -> Result<Self, StoreError> {
         let mut fetched = Self::default();
         let (mut ids, mut texts, mut digests) = (Vec::new(), vec![who.to_owned()], Vec::new());
         let in_grant = |grant: &Grant| texts_of(grant).map(|(_, text)| text.to_owned()).collect::<Vec<_>>();
+        let in_metadata = |metadata: &Metadata| metadata.texts().map(|(_, text)| text.to_owned()).collect::<Vec<_>>();
         match change {
             Change::Issue(new) => {
                 texts.extend([Some(&new.name), new.kind.as_ref(), new.tenant.as_ref()].into_iter().flatten().cloned());
+                texts.extend(in_metadata(&new.metadata));
+                texts.extend(new.roles.iter().cloned());
                 texts.extend(in_grant(&new.grant));
             }
             Change::Import(records) => {
@@ -94,32 +98,50 @@ impl Fetched {
                     ids.push(record.id().to_string());
                     digests.push(*record.digest());
                     texts.extend(record.texts().map(|(_, text)| text.to_owned()));
-                    texts.extend(in_grant(record.grant()));
+                    texts.extend(in_grant(record.own_grant()));
                 }
             }
             Change::Rename { id, name } => {
                 ids.push(id.to_string());
                 texts.push(name.clone());
             }
-            Change::Revoke { id, reason } => {
+            Change::Revoke { id, reason } | Change::Suspend { id, reason } => {
                 ids.push(id.to_string());
                 texts.push(reason.clone());
             }
-            Change::Grant { id, .. } | Change::Delete { id } => ids.push(id.to_string()),
+            Change::Metadata { id, .. }
+            | Change::Grant { id, .. }
+            | Change::Expiry { id, .. }
+            | Change::Resume { id }
+            | Change::Delete { id } => ids.push(id.to_string()),
+            Change::Roles { id, roles } => {
+                ids.push(id.to_string());
+                texts.extend(roles.iter().cloned());
+            }
+            Change::RevokeOwner { owner, reason } => {
+                texts.extend([owner.clone(), reason.clone()]);
+                fetched.of_owner(transaction, owner, settings).await?;
+            }
+            Change::Role { name, grant } => {
+                texts.push(name.clone());
+                texts.extend(grant.iter().flat_map(in_grant));
+                fetched.many(transaction, &format!("SELECT {COLUMNS} FROM authz_keys"), &[], settings).await?;
+            }
             Change::Rotate { id, .. } => {
-                fetched.by_ids(transaction, &[id.to_string()], dimensions).await?;
+                fetched.by_ids(transaction, &[id.to_string()], settings).await?;
                 if let Some(Row::Found(record)) = fetched.rows.get(id) {
                     let record = Arc::clone(record);
                     ids.extend(
                         [record.replaces(), record.replaced_by()].into_iter().flatten().map(ToString::to_string),
                     );
                     texts.push(record.name().to_owned());
+                    texts.extend(in_metadata(record.metadata()));
                 }
             }
             Change::Purge { ended_before } => {
                 let sql =
                     format!("SELECT {COLUMNS} FROM authz_keys WHERE revoked_at <= $1 OR expires_at <= $1 ORDER BY id");
-                fetched.many(transaction, &sql, &[ended_before], dimensions).await?;
+                fetched.many(transaction, &sql, &[ended_before], settings).await?;
             }
             Change::PruneAudit { before } => {
                 let count = transaction.query_one(&format!("SELECT count(*) {OLD_AUDITS}"), &[before]).await;
@@ -127,11 +149,11 @@ impl Fetched {
                 fetched.old_audits = usize::try_from(count).unwrap_or_default();
             }
             Change::Settings(_) => {
-                fetched.many(transaction, &format!("SELECT {COLUMNS} FROM authz_keys"), &[], dimensions).await?;
+                fetched.many(transaction, &format!("SELECT {COLUMNS} FROM authz_keys"), &[], settings).await?;
             }
         }
         digests.extend(texts.iter().flat_map(|text| words(text)).map(|word| Digest::from_key(word.as_bytes())));
-        fetched.by_ids(transaction, &ids, dimensions).await?;
+        fetched.by_ids(transaction, &ids, settings).await?;
         let bytes: Vec<&[u8]> = digests.iter().map(|digest| digest.as_bytes().as_slice()).collect();
         if !bytes.is_empty() {
             let known = "SELECT digest FROM authz_keys WHERE digest = ANY($1)";
@@ -147,10 +169,13 @@ impl Fetched {
     /// Refuses a new grant with a whole key in it, where only the database can tell a key from other words. What the grant
     /// is, nobody knows before the change is worked out.
     pub(super) async fn assert_no_key(transaction: &Transaction<'_>, edits: &[Edit]) -> Result<(), StoreError> {
-        let changed = edits.iter().filter(|edit| edit.action == Action::GrantChanged);
-        let texts = changed.filter_map(|edit| edit.after.as_ref()).flat_map(|record| texts_of(record.grant()));
-        let digests: Vec<Digest> =
-            texts.flat_map(|(_, text)| words(text)).map(|word| Digest::from_key(word.as_bytes())).collect();
+        let is_made = |edit: &&Edit| matches!(edit.action, Action::GrantChanged | Action::MetadataChanged);
+        let changed = edits.iter().filter(is_made).filter_map(|edit| edit.after.as_deref());
+        let texts = changed.flat_map(|record: &KeyRecord| {
+            let in_metadata = record.metadata().texts().map(|(_, text)| text);
+            texts_of(record.own_grant()).map(|(_, text)| text).chain(in_metadata)
+        });
+        let digests: Vec<Digest> = texts.flat_map(words).map(|word| Digest::from_key(word.as_bytes())).collect();
         let bytes: Vec<&[u8]> = digests.iter().map(|digest| digest.as_bytes().as_slice()).collect();
         let known = "SELECT 1 FROM authz_keys WHERE digest = ANY($1) LIMIT 1";
         match transaction.query_opt(known, &[&bytes]).await.map_err(to_store_error)? {
@@ -163,14 +188,14 @@ impl Fetched {
         &mut self,
         transaction: &Transaction<'_>,
         ids: &[String],
-        dimensions: &[Dimension],
+        settings: &StoreSettings,
     ) -> Result<(), StoreError> {
         if ids.is_empty() {
             return Ok(());
         }
         let sql = format!("SELECT {COLUMNS} FROM authz_keys WHERE id = ANY($1)");
         let rows = transaction.query(&sql, &[&ids]).await.map_err(to_store_error)?;
-        let mut reader = RowReader::new(dimensions);
+        let mut reader = RowReader::new(settings);
         for row in &rows {
             let (id, row) = match reader.record(row) {
                 Ok(record) => (record.id().clone(), Row::Found(record)),
@@ -184,15 +209,29 @@ impl Fetched {
         Ok(())
     }
 
+    async fn of_owner(
+        &mut self,
+        transaction: &Transaction<'_>,
+        owner: &str,
+        settings: &StoreSettings,
+    ) -> Result<(), StoreError> {
+        let sql = format!("SELECT {COLUMNS} FROM authz_keys WHERE owner = $1 ORDER BY id");
+        let rows = transaction.query(&sql, &[&owner]).await.map_err(to_store_error)?;
+        let mut reader = RowReader::new(settings);
+        let key = |row: &PgRow| Some((KeyRow::id(row).parse().ok()?, Some(reader.record(row)).into()));
+        self.of_owner = rows.iter().filter_map(key).collect();
+        Ok(())
+    }
+
     async fn many(
         &mut self,
         transaction: &Transaction<'_>,
         sql: &str,
         values: &[&(dyn ToSql + Sync)],
-        dimensions: &[Dimension],
+        settings: &StoreSettings,
     ) -> Result<(), StoreError> {
         let rows = transaction.query(sql, values).await.map_err(to_store_error)?;
-        let mut reader = RowReader::new(dimensions);
+        let mut reader = RowReader::new(settings);
         self.many = rows.iter().filter_map(|row| reader.record(row).ok()).collect();
         Ok(())
     }
@@ -205,6 +244,10 @@ impl KeySource for Fetched {
 
     fn by_digest(&self, digest: &Digest) -> Result<bool, StoreError> {
         Ok(self.digests.contains(digest))
+    }
+
+    fn by_owner(&self, _: &str) -> Result<Vec<(KeyId, Row)>, StoreError> {
+        Ok(self.of_owner.clone())
     }
 
     fn was_revoked(&self, digest: &Digest) -> Result<bool, StoreError> {

@@ -13,7 +13,7 @@ use crate::store::{
 /// The migration from each version of the schema to the next, and the oldest program, by the versions it knows, that can
 /// go on beside it. A migration that only adds what older programs need not know leaves that as it was; so replicas
 /// are replaced one by one, after the tables.
-const MIGRATIONS: [Migration; 6] = [
+const MIGRATIONS: [Migration; 7] = [
     Migration { sql: include_str!("schema_1.sql"), oldest: 1, rewrite: None },
     Migration { sql: include_str!("schema_2.sql"), oldest: 1, rewrite: None },
     Migration { sql: include_str!("schema_3.sql"), oldest: 1, rewrite: None },
@@ -30,6 +30,7 @@ const MIGRATIONS: [Migration; 6] = [
             after: "ALTER TABLE authz_keys ALTER COLUMN record SET NOT NULL",
         }),
     },
+    Migration { sql: include_str!("schema_7.sql"), oldest: 1, rewrite: None },
 ];
 
 struct Migration {
@@ -180,7 +181,7 @@ pub(super) async fn check(client: &Client) -> Result<(), StoreError> {
 }
 
 /// The triggers that the promise depends on.
-const TRIGGERS: [&str; 20] = [
+const TRIGGERS: [&str; 21] = [
     "revoked_is_for_good",
     "revoked_is_never_taken_out",
     "revoked_are_never_taken_out",
@@ -199,6 +200,7 @@ const TRIGGERS: [&str; 20] = [
     "key_is_made",
     "key_changes",
     "record_changes",
+    "owner_changes",
     "key_is_gone",
     "keys_are_gone",
 ];

@@ -62,7 +62,7 @@ async fn insert(transaction: &Transaction<'_>, records: &[&KeyRecord]) -> Result
     let sql = format!(
         "INSERT INTO authz_keys ({COLUMNS})
          SELECT * FROM unnest($1::text[], $2::bytea[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[],
-           $6::timestamptz[], $7::bigint[], $8::timestamptz[], $9::text[])
+           $6::timestamptz[], $7::bigint[], $8::timestamptz[], $9::text[], $10::text[])
          ON CONFLICT (id) DO NOTHING"
     );
     let versions = records.iter().map(|it| row::version(it)).collect::<Result<Vec<_>, _>>()?;
@@ -71,7 +71,7 @@ async fn insert(transaction: &Transaction<'_>, records: &[&KeyRecord]) -> Result
     fn column<'r, T>(records: &[&'r KeyRecord], value: impl Fn(&'r KeyRecord) -> T) -> Vec<T> {
         records.iter().map(|record| value(record)).collect()
     }
-    let values: [&(dyn ToSql + Sync); 9] = [
+    let values: [&(dyn ToSql + Sync); 10] = [
         &column(records, |it| it.id().as_str()),
         &column(records, |it| it.digest().as_bytes().as_slice()),
         &column(records, KeyRecord::created_at),
@@ -81,6 +81,7 @@ async fn insert(transaction: &Transaction<'_>, records: &[&KeyRecord]) -> Result
         &versions,
         &column(records, KeyRecord::last_used),
         &texts,
+        &column(records, |it| it.metadata().owner()),
     ];
     let written = transaction.execute(&sql, &values).await.map_err(to_store_error)?;
     Ok(usize::try_from(written).is_ok_and(|written| written == records.len()))
@@ -88,9 +89,10 @@ async fn insert(transaction: &Transaction<'_>, records: &[&KeyRecord]) -> Result
 
 async fn update(transaction: &Transaction<'_>, record: &KeyRecord) -> Result<(), StoreError> {
     let sql =
-        "UPDATE authz_keys SET not_before = $3, expires_at = $4, revoked_at = $5, version = $6::bigint, record = $7
+        "UPDATE authz_keys SET not_before = $3, expires_at = $4, revoked_at = $5, version = $6::bigint, record = $7,
+                 owner = $8
                WHERE id = $1 AND digest = $2 AND version = $6::bigint - 1";
-    let values: [&(dyn ToSql + Sync); 7] = [
+    let values: [&(dyn ToSql + Sync); 8] = [
         &record.id().as_str(),
         &record.digest().as_bytes().as_slice(),
         &record.not_before(),
@@ -98,6 +100,7 @@ async fn update(transaction: &Transaction<'_>, record: &KeyRecord) -> Result<(),
         &record.revoked_at(),
         &row::version(record)?,
         &row::json(record)?,
+        &record.metadata().owner(),
     ];
     match transaction.execute(sql, &values).await.map_err(to_store_error)? {
         1 => Ok(()),

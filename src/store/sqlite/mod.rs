@@ -286,7 +286,7 @@ impl Backend for SqliteStore {
         let read = move |worker: &mut Worker| {
             worker.is_there()?;
             let uses = |record: &Arc<KeyRecord>| worker.view.index.add_uses([record]);
-            let page = rows::page(&worker.connection, &worker.view.settings.dimensions, &query, uses);
+            let page = rows::page(&worker.connection, &worker.view.settings, &query, uses);
             page.map_err(schema::to_store_error)
         };
         self.ask(read).boxed()
@@ -296,7 +296,7 @@ impl Backend for SqliteStore {
         let id = id.clone();
         let read = move |worker: &mut Worker| {
             worker.is_there()?;
-            match rows::one(&worker.connection, &worker.view.settings.dimensions, &id) {
+            match rows::one(&worker.connection, &worker.view.settings, &id) {
                 Ok(Row::Found(record)) => {
                     worker.view.index.add_uses([&record]);
                     Ok(record)

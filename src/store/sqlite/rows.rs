@@ -5,11 +5,10 @@ use std::{sync::Arc, time::SystemTime};
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _, Row as SqlRow, params, types::ValueRef};
 
 use crate::{
-    dimension::Dimension,
     error::ConfigError,
     key::{Digest, KeyColumns, KeyId, KeyRecord},
     store::{
-        Action, AuditQuery, AuditRecord, KeyQuery, Page, StoreError,
+        Action, AuditQuery, AuditRecord, KeyQuery, Page, StoreError, StoreSettings,
         audit::Edit,
         row::{self, COLUMNS, KeyRow, RowReader, Rows},
         source::{KeySource, Row},
@@ -35,7 +34,7 @@ impl KeyRow for SqlRow<'_> {
 
     fn columns(&self) -> Result<KeyColumns, ConfigError> {
         // This holds whatever has happened to the file: a digest that is remembered as revoked admits nobody.
-        if self.get(9).map_err(|error| wrong(&error))? {
+        if self.get(10).map_err(|error| wrong(&error))? {
             return Err(ConfigError::new("the key was revoked, and its row has lost that; revoke it again"));
         }
         Ok(KeyColumns {
@@ -47,6 +46,7 @@ impl KeyRow for SqlRow<'_> {
             revoked_at: time_of(self, 5)?,
             version: row::read_version(self.get(6).map_err(|error| wrong(&error))?)?,
             last_used: time_of(self, 7)?,
+            owner: self.get(9).map_err(|error| wrong(&error))?,
         })
     }
 
@@ -74,8 +74,8 @@ fn micros(time: Option<SystemTime>) -> Result<Option<i64>, StoreError> {
 }
 
 /// Every key.
-pub(super) fn all(connection: &Connection, dimensions: &[Dimension]) -> rusqlite::Result<Rows> {
-    let mut reader = RowReader::new(dimensions);
+pub(super) fn all(connection: &Connection, settings: &StoreSettings) -> rusqlite::Result<Rows> {
+    let mut reader = RowReader::new(settings);
     let mut all = Rows::default();
     let mut statement = connection.prepare(&format!("SELECT {COLUMNS}, {LOST} FROM keys"))?;
     let mut rows = statement.query([])?;
@@ -85,36 +85,38 @@ pub(super) fn all(connection: &Connection, dimensions: &[Dimension]) -> rusqlite
     Ok(all)
 }
 
-pub(super) fn one(connection: &Connection, dimensions: &[Dimension], id: &KeyId) -> rusqlite::Result<Row> {
-    row_of(connection, dimensions, "id", [id.as_str()])
+pub(super) fn one(connection: &Connection, settings: &StoreSettings, id: &KeyId) -> rusqlite::Result<Row> {
+    row_of(connection, settings, "id", [id.as_str()])
 }
 
-pub(super) fn by_digest(connection: &Connection, dimensions: &[Dimension], digest: &Digest) -> rusqlite::Result<Row> {
-    row_of(connection, dimensions, "digest", [digest.as_bytes()])
+pub(super) fn by_digest(connection: &Connection, settings: &StoreSettings, digest: &Digest) -> rusqlite::Result<Row> {
+    row_of(connection, settings, "digest", [digest.as_bytes()])
 }
 
 fn row_of(
     connection: &Connection,
-    dimensions: &[Dimension],
+    settings: &StoreSettings,
     column: &str,
     value: impl rusqlite::Params,
 ) -> rusqlite::Result<Row> {
     let mut statement = cached(connection, &format!("SELECT {COLUMNS}, {LOST} FROM keys WHERE {column} = ?1"))?;
-    let read = statement.query_row(value, |row| Ok(RowReader::new(dimensions).record(row))).optional()?;
+    let read = statement.query_row(value, |row| Ok(RowReader::new(settings).record(row))).optional()?;
     Ok(read.into())
 }
 
 /// `known` adds to each record what only memory knows of it, before the query looks at that.
 pub(super) fn page(
     connection: &Connection,
-    dimensions: &[Dimension],
+    settings: &StoreSettings,
     query: &KeyQuery,
     known: impl Fn(&Arc<KeyRecord>),
 ) -> rusqlite::Result<Page> {
     let now = SystemTime::now();
-    let mut reader = RowReader::new(dimensions);
-    let mut statement = cached(connection, &format!("SELECT {COLUMNS}, {LOST} FROM keys WHERE id > ?1 ORDER BY id"))?;
-    let mut rows = statement.query([query.after.as_ref().map_or("", KeyId::as_str)])?;
+    let mut reader = RowReader::new(settings);
+    let of_owner = if query.owner.is_some() { "owner = ?2" } else { "?2 IS NULL" };
+    let sql = format!("SELECT {COLUMNS}, {LOST} FROM keys WHERE id > ?1 AND {of_owner} ORDER BY id");
+    let mut statement = cached(connection, &sql)?;
+    let mut rows = statement.query(params![query.after.as_ref().map_or("", KeyId::as_str), query.owner])?;
     let mut page = Page::default();
     while let Some(row) = rows.next()? {
         if page.records.len() == query.limit {
@@ -247,10 +249,12 @@ fn put(connection: &Connection, record: &KeyRecord) -> Result<(), StoreError> {
         row::version(record)?,
         micros(record.last_used())?,
         row::json(record)?,
+        record.metadata().owner(),
     ];
     let sql = format!(
-        "INSERT INTO keys ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
-         ON CONFLICT (id) DO UPDATE SET not_before = ?4, expires_at = ?5, revoked_at = ?6, version = ?7, record = ?9
+        "INSERT INTO keys ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+         ON CONFLICT (id) DO UPDATE SET not_before = ?4, expires_at = ?5, revoked_at = ?6, version = ?7, record = ?9,
+           owner = ?10
          WHERE digest = ?2 AND version = ?7 - 1"
     );
     let written = cached(connection, &sql).and_then(|mut statement| statement.execute(values));
@@ -287,14 +291,14 @@ fn cached<'c>(connection: &'c Connection, sql: &str) -> rusqlite::Result<CachedS
 /// The tables inside of the transaction that a change is written in.
 pub(super) struct SqliteKeySource<'c> {
     pub(super) connection: &'c Connection,
-    pub(super) dimensions: &'c [Dimension],
+    pub(super) settings: &'c StoreSettings,
 }
 
 impl SqliteKeySource<'_> {
     /// The records that can be read, in the order of their ids.
     fn records(&self, condition: &str, values: impl rusqlite::Params) -> Result<Vec<Arc<KeyRecord>>, StoreError> {
         let read = || {
-            let mut reader = RowReader::new(self.dimensions);
+            let mut reader = RowReader::new(self.settings);
             let sql = format!("SELECT {COLUMNS}, {LOST} FROM keys WHERE {condition} ORDER BY id");
             let mut statement = cached(self.connection, &sql)?;
             let rows = statement.query_map(values, |row| Ok(reader.record(row).ok()))?;
@@ -306,13 +310,27 @@ impl SqliteKeySource<'_> {
 
 impl KeySource for SqliteKeySource<'_> {
     fn by_id(&self, id: &KeyId) -> Result<Row, StoreError> {
-        one(self.connection, self.dimensions, id).map_err(to_store_error)
+        one(self.connection, self.settings, id).map_err(to_store_error)
     }
 
     fn by_digest(&self, digest: &Digest) -> Result<bool, StoreError> {
         cached(self.connection, "SELECT 1 FROM keys WHERE digest = ?1")
             .and_then(|mut statement| statement.exists([digest.as_bytes()]))
             .map_err(to_store_error)
+    }
+
+    fn by_owner(&self, owner: &str) -> Result<Vec<(KeyId, Row)>, StoreError> {
+        let read = || {
+            let mut reader = RowReader::new(self.settings);
+            let sql = format!("SELECT {COLUMNS}, {LOST} FROM keys WHERE owner = ?1 ORDER BY id");
+            let mut statement = cached(self.connection, &sql)?;
+            let rows = statement.query_map([owner], |row| {
+                let id: Option<KeyId> = KeyRow::id(row).parse().ok();
+                Ok(id.map(|id| (id, Some(reader.record(row)).into())))
+            })?;
+            rows.filter_map(Result::transpose).collect::<rusqlite::Result<Vec<_>>>()
+        };
+        read().map_err(to_store_error)
     }
 
     fn was_revoked(&self, digest: &Digest) -> Result<bool, StoreError> {

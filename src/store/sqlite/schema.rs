@@ -18,11 +18,12 @@ const APPLICATION: i32 = 0x6175_7468;
 
 /// The migration from each version of the schema to the next. A file that has more of them than we know is
 /// refused: we could not keep what they promise.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     include_str!("schema_1.sql"),
     include_str!("schema_2.sql"),
     include_str!("schema_3.sql"),
     include_str!("schema_4.sql"),
+    include_str!("schema_5.sql"),
 ];
 
 const NEWEST: u32 = MIGRATIONS.len() as u32;

@@ -45,7 +45,7 @@ pub(super) fn read_all(
     let moment = connection.unchecked_transaction().map_err(to_store_error)?;
     let settings = schema::settings(&moment, own)?;
     let read = || {
-        let all = if is_cached { rows::all(&moment, &settings.dimensions)? } else { Rows::default() };
+        let all = if is_cached { rows::all(&moment, &settings)? } else { Rows::default() };
         Ok(((rows::newest(&moment)?, rows::data_version(&moment)?), all))
     };
     let (known, found) = read().map_err(to_store_error)?;
@@ -79,7 +79,7 @@ impl View {
                 return self.reload(connection, newest);
             };
             let row = match id.parse() {
-                Ok(id) => rows::one(connection, &self.settings.dimensions, &id)?,
+                Ok(id) => rows::one(connection, &self.settings, &id)?,
                 Err(_) => return self.reload(connection, newest),
             };
             match (row, digest) {
@@ -108,7 +108,7 @@ impl View {
             Err(error) => (self.report)(&error.to_string()),
         }
         let Rows { entries, invalid } =
-            if self.is_cached { rows::all(connection, &self.settings.dimensions)? } else { Rows::default() };
+            if self.is_cached { rows::all(connection, &self.settings)? } else { Rows::default() };
         self.index.replace(entries, self.settings.directory.clone());
         InvalidRow::report(&invalid, &self.report);
         self.known = newest;

@@ -323,7 +323,7 @@ impl Worker {
         self.is_there()?;
         let moment = self.connection.unchecked_transaction().map_err(to_store_error)?;
         let settings = schema::settings(&moment, &self.view.own)?;
-        let found = match rows::by_digest(&moment, &settings.dimensions, digest).map_err(to_store_error)? {
+        let found = match rows::by_digest(&moment, &settings, digest).map_err(to_store_error)? {
             Row::Found(record) => Ok(Some(record)),
             Row::Absent => Ok(None),
             Row::Unreadable(_, why) => Err(StoreError::unreadable(why)),
@@ -372,7 +372,7 @@ impl Worker {
         // Tell the triggers that these changes are not made by hand.
         connection.execute_batch("UPDATE writer SET busy = 1").map_err(to_store_error)?;
         let now = SystemTime::now();
-        let tables = SqliteKeySource { connection, dimensions: &view.settings.dimensions };
+        let tables = SqliteKeySource { connection, settings: &view.settings };
         let Plan { edits, settings, prune, applied } = plan(who, change, &tables, &view.settings, now)?;
         prune.map_or(Ok(()), |before| rows::prune(connection, before))?;
         for edit in &edits {
@@ -391,7 +391,11 @@ impl Worker {
         view.index.set_deadline(deadline(asked, *stale_after));
         let as_known = !view.is_cached || edits.iter().all(|edit| view.index.holds_state_before(edit));
         let directory = settings.as_ref().map(|settings| settings.directory.clone());
-        view.index.publish(lifecycle::entries(&edits).filter(|_| view.is_cached), directory);
+        let expanded = match &settings {
+            Some(settings) if settings.roles != view.settings.roles => view.index.expanded(&settings.roles),
+            _ => Vec::new(),
+        };
+        view.index.publish(lifecycle::entries(&edits).filter(|_| view.is_cached).chain(expanded), directory);
         if let Some(settings) = settings {
             view.settings = settings;
         }

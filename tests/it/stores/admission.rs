@@ -126,9 +126,11 @@ pub async fn a_rotated_key_lives_until_it_is_revoked<F: Fixture>() {
     assert_ne!(old.record.digest(), new.record.digest());
     for record in [&old.record, &new.record, &store.show(new.record.id()).await.unwrap()] {
         assert_eq!((record.name(), record.kind(), record.tenant()), ("prod", Some("admin"), Some("acme")));
-        assert_eq!((record.not_before(), record.expires_at()), (Some(start), Some(end)));
         assert_eq!(record.grant(), old.record.grant());
     }
+    assert_eq!((old.record.not_before(), old.record.expires_at()), (Some(start), Some(end)));
+    assert_eq!(new.record.not_before(), None, "a beginning that has come is none");
+    assert!((end..in_seconds(61)).contains(&new.record.expires_at().unwrap()), "as long as the old one was issued for");
     assert_eq!((gate.get(&old).await, gate.get(&new).await), (200, 200), "the old one lives until it is revoked");
     assert_eq!(gate.ask(Method::GET, "ch", new.api_key.expose()).await, 403);
     store.as_actor("test").revoke(old.record.id(), "rotated").await.unwrap();

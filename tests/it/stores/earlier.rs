@@ -166,7 +166,7 @@ mod postgres {
     async fn earlier() -> (String, PostgresStore) {
         let database = database().await;
         raw(&database, include_str!("earlier/postgres_5.sql")).await;
-        assert_eq!(PostgresStore::migrate(&address(&database)).await.unwrap(), 1);
+        assert_eq!(PostgresStore::migrate(&address(&database)).await.unwrap(), 2);
         let store = PostgresOptions::new().lease(LEASE).connect(&address(&database)).await.unwrap();
         (database, store)
     }
@@ -193,7 +193,7 @@ mod postgres {
         let off = "INSERT INTO authz_keys (id, digest, name, may, version) VALUES ('off', sha256('off'), '', 'unreadable', 1)";
         raw(&database, off).await;
         let migrated = tokio::time::timeout(Duration::from_secs(20), PostgresStore::migrate(&address(&database))).await;
-        assert_eq!(migrated.expect("the migration ends").unwrap(), 1);
+        assert_eq!(migrated.expect("the migration ends").unwrap(), 2);
         let store = PostgresStore::connect(&address(&database)).await.unwrap();
         let error = store.show(&"off".parse().unwrap()).await.unwrap_err();
         assert_eq!(error.kind(), tower_authz::store::StoreErrorKind::Unreadable, "{error}");
@@ -217,7 +217,7 @@ mod postgres {
         raw(&database, &restore).await;
         let error = PostgresStore::connect(&address(&database)).await.map(drop).unwrap_err().to_string();
         assert!(error.contains("authz migrate"), "{error}");
-        assert_eq!(PostgresStore::migrate(&address(&database)).await.unwrap(), 1);
+        assert_eq!(PostgresStore::migrate(&address(&database)).await.unwrap(), 2);
         let store = PostgresOptions::new().lease(LEASE).connect(&address(&database)).await.unwrap();
         assert_is_kept(&store, include_str!("earlier/postgres_5.json")).await;
     }
@@ -295,6 +295,43 @@ mod postgres {
         assert_eq!(store.show(&"old".parse().unwrap()).await.unwrap().name(), "o");
         assert_eq!(all(&store).await.len(), 9);
         store.as_actor("anna").revoke(id, "unreadable").await.unwrap();
+    }
+
+    /// The owner is a column of its own, which a program of schema 6 does not know: it leaves it as it is. Labels are a field
+    /// of the record that it does not know, so that it refuses the key.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn an_earlier_program_keeps_the_owner_of_a_key() {
+        if server().is_none() {
+            return;
+        }
+        let (database, store) = earlier().await;
+        let grant = || Grant::builder().read("products").build().unwrap();
+        let owned = store.as_actor("anna").issue(NewKey::new("k", grant()).owner("acct-7")).await.unwrap();
+        let labels = tower_authz::Metadata::new().with_label("env", "prod");
+        let labelled = store.as_actor("anna").issue(NewKey::new("k", grant()).metadata(labels)).await.unwrap();
+        let client = client(&database).await;
+        let read = async |column: &str, id: &KeyId| {
+            let row =
+                client.query_one(&format!("SELECT {column} FROM authz_keys WHERE id = $1"), &[&id.as_str()]).await;
+            row.unwrap().get::<_, Option<String>>(0)
+        };
+        assert!(!read("record", owned.record.id()).await.unwrap().contains("acct-7"));
+        assert!(read("record", labelled.record.id()).await.unwrap().contains("labels"));
+        assert_eq!(read("may", labelled.record.id()).await.as_deref(), Some("unreadable"));
+        // As the program of schema 6 writes a record.
+        let renamed = "UPDATE authz_keys SET version = version + 1, record = replace(record, '\"k\"', '\"renamed\"') WHERE id = $1";
+        client.execute(renamed, &[&owned.record.id().as_str()]).await.unwrap();
+        let record = store.show(owned.record.id()).await.unwrap();
+        assert_eq!((record.name(), record.metadata().owner()), ("renamed", Some("acct-7")));
+        // Whoever changes an owner by SQL has changed the key.
+        client
+            .execute("UPDATE authz_keys SET owner = 'acct-8' WHERE id = $1", &[&owned.record.id().as_str()])
+            .await
+            .unwrap();
+        let log = store.audit(&AuditQuery::new().key(owned.record.id().clone())).await.unwrap();
+        assert_eq!(log[0].action, Action::ChangedBySql);
+        assert_eq!(store.as_actor("anna").revoke_all_of("acct-8", "").await.unwrap().records.len(), 1);
+        assert_eq!(Gate::of(&store).get(&owned).await, 401);
     }
 
     /// What the earlier program makes of its column: a grant of four fields, none of them twice.

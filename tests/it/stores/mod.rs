@@ -16,6 +16,7 @@ mod earlier;
 mod file;
 mod history;
 mod lists;
+mod people;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "postgres")]
@@ -26,6 +27,7 @@ mod postgres_failover;
 mod postgres_faults;
 #[cfg(feature = "postgres")]
 mod postgres_operations;
+mod roles;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 #[cfg(feature = "sqlite")]
@@ -50,7 +52,7 @@ use tower::{ServiceBuilder, ServiceExt as _, util::BoxCloneSyncService};
 #[cfg(feature = "sqlite")]
 use tower_authz::store::StoreError;
 use tower_authz::{
-    AuthenticateLayer, Dimension, Grant, KeyRecord, RequireLayer, Rule,
+    AuthenticateLayer, Dimension, Grant, KeyRecord, Principal, RequireLayer, Rule,
     check::EntityRef,
     store::{AuditQuery, AuditRecord, IssuedKey, KeyAdmin, KeyQuery, KeyStore, MemoryStore, NewKey, StoreSettings},
 };
@@ -160,6 +162,21 @@ macro_rules! conformance {
                 pages_are_stable_while_keys_come_and_go
                 limits_are_kept
                 what_is_exported_can_be_imported;
+            people:
+                metadata_is_kept_found_and_changed
+                what_is_no_metadata_is_refused
+                all_keys_of_an_owner_are_revoked_at_once
+                a_rotated_key_lives_as_long_as_the_old_one_was_issued_for
+                an_end_is_moved_both_ways
+                an_expired_key_is_renewed_only_as_the_settings_say
+                a_suspended_key_is_refused_until_it_is_resumed;
+            roles:
+                a_role_is_what_its_keys_may_do
+                a_changed_role_changes_all_its_keys
+                a_role_in_use_stays
+                what_is_no_role_is_refused
+                an_export_has_roles_or_what_they_are
+                a_key_may_do_what_a_naive_reading_of_its_roles_says;
         } }
     };
 }
@@ -241,6 +258,19 @@ impl Gate {
 pub async fn issue(store: &impl KeyAdmin) -> IssuedKey {
     let grant = Grant::builder().read("products").build().unwrap();
     store.as_actor("test").issue(NewKey::new("k", grant)).await.unwrap()
+}
+
+/// The principal of a request in flight, as its handler has it.
+pub async fn in_flight(store: &(impl KeyStore + Clone), key: &IssuedKey) -> Principal {
+    let (seen, found) = std::sync::mpsc::channel();
+    let handler = tower::service_fn(move |request: Request<Full<Bytes>>| {
+        seen.send(request.extensions().get::<Principal>().cloned()).unwrap();
+        std::future::ready(Ok::<_, Infallible>(Response::new(Full::<Bytes>::default())))
+    });
+    let request = Request::builder().header("x-api-key", key.api_key.expose()).body(Full::default()).unwrap();
+    let service = ServiceBuilder::new().layer(AuthenticateLayer::new(store.clone())).service(handler);
+    service.oneshot(request).await.unwrap();
+    found.recv().unwrap().expect("it is admitted")
 }
 
 /// Returns every readable record, page by page.

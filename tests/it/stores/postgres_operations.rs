@@ -133,7 +133,7 @@ async fn older_tables_are_migrated_while_an_older_replica_serves() {
                  VALUES ('old', 'old', (SELECT version FROM authz_counter), clock_timestamp() + interval '4 seconds')
                  ON CONFLICT (id) DO UPDATE SET applied = excluded.applied, lease_until = excluded.lease_until";
     raw(&database, lease).await;
-    assert_eq!(soon(PostgresStore::migrate(&address(&database))).await.unwrap(), 5);
+    assert_eq!(soon(PostgresStore::migrate(&address(&database))).await.unwrap(), 6);
     assert_eq!(soon(PostgresStore::migrate(&address(&database))).await.unwrap(), 0);
     raw(&database, lease).await;
     let store = soon(PostgresOptions::new().lease(LEASE).connect(&address(&database))).await.unwrap();
