@@ -310,10 +310,10 @@ pub(crate) struct Grant {
     #[command(flatten)]
     pub(crate) may: GrantArgs,
     /// Roles that it refers to from now on as well
-    #[arg(long = "role", value_name = "ROLE", value_delimiter = ',', conflicts_with_all = ["may", "remove", "all", "replace"])]
+    #[arg(long = "role", value_name = "ROLE", value_delimiter = ',', conflicts_with_all = ["GrantArgs", "remove", "all", "any_ip", "any_origin", "replace"])]
     pub(crate) roles: Vec<String>,
     /// Roles that it refers to no longer
-    #[arg(long, value_name = "ROLE", value_delimiter = ',', conflicts_with_all = ["may", "remove", "all", "replace"])]
+    #[arg(long, value_name = "ROLE", value_delimiter = ',', conflicts_with_all = ["GrantArgs", "remove", "all", "any_ip", "any_origin", "replace"])]
     pub(crate) remove_role: Vec<String>,
     /// Resources that it may neither read nor write any more
     #[arg(long, value_name = "RESOURCE", value_delimiter = ',', conflicts_with = "replace")]
