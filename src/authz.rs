@@ -9,7 +9,7 @@ use crate::{
     credential::Sources,
     denial::{Cause, Denial},
     error::ConfigError,
-    gate::{Authenticate, AuthenticateLayer, PreCheck},
+    gate::{Authenticate, AuthenticateLayer, Decision, PreCheck},
     head::Head,
     https::require_https,
     policy::{Policy, PolicySource, Requirements},
@@ -231,6 +231,19 @@ impl<R: Clone> Authz<R> {
     /// every host.
     pub fn with_tenant_hosts(mut self, hosts: TenantHosts) -> Self {
         self.authenticate = self.authenticate.with_tenant_hosts(hosts);
+        self
+    }
+
+    /// Calls a function with each decision: see [`AuthenticateLayer::on_decision`].
+    pub fn on_decision(mut self, hear: impl Fn(&Decision<'_>) + Send + Sync + 'static) -> Self {
+        self.authenticate = self.authenticate.on_decision(hear);
+        self
+    }
+
+    /// Puts the id of the key of an allowed request into the extensions of its response, for access logs further outside: see
+    /// [`AuthenticateLayer::with_key_id_in_response`].
+    pub fn with_key_id_in_response(mut self) -> Self {
+        self.authenticate = self.authenticate.with_key_id_in_response();
         self
     }
 

@@ -45,6 +45,7 @@ pub mod store;
 mod telemetry;
 mod tenant;
 mod text;
+mod threads;
 mod timestamp;
 
 #[cfg(feature = "axum")]
@@ -60,7 +61,7 @@ pub use crate::{
     dimension::{Dimension, IdGrammar},
     directory::{Directory, DirectoryBuilder},
     error::ConfigError,
-    gate::{Authenticate, AuthenticateLayer},
+    gate::{Authenticate, AuthenticateLayer, Decision},
     head::Head,
     https::{HttpsOnly, SecureConnection},
     ids::Ids,

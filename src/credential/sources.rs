@@ -76,7 +76,7 @@ impl Sources {
             return Err(Cause::DuplicateCredential);
         }
         match source.read(line.as_bytes()) {
-            Ok(key) => Ok(Credential { key, source }),
+            Ok(key) => Ok(Credential { key, source, position }),
             Err(cause) if source.is_scheme() => self.read_by_another_scheme(position, line.as_bytes(), cause),
             Err(cause) => Err(cause),
         }
@@ -91,10 +91,16 @@ impl Sources {
         cause: Cause,
     ) -> Result<Credential<'a>, Cause> {
         let Some(first) = self.list.get(position) else { return Err(cause) };
-        let others = self.list.iter().skip(position + 1);
-        let schemes = others.filter(|other| other.header == first.header && other.is_scheme());
-        let mut read = schemes.filter_map(|source| Some(Credential { key: source.read(line).ok()?, source }));
+        let others = self.list.iter().enumerate().skip(position + 1);
+        let schemes = others.filter(|(_, other)| other.header == first.header && other.is_scheme());
+        let mut read = schemes
+            .filter_map(|(position, source)| Some(Credential { key: source.read(line).ok()?, source, position }));
         read.next().ok_or(cause)
+    }
+
+    /// The header of the source at this position.
+    pub(crate) fn header(&self, position: usize) -> Option<&str> {
+        self.list.get(position).map(|source| source.header.as_str())
     }
 
     /// The source that this line holds a credential of, among those that read this header, from `position` on.
@@ -214,6 +220,8 @@ impl Default for Sources {
 pub(crate) struct Credential<'a> {
     pub(crate) key: &'a [u8],
     pub(crate) source: &'a Source,
+    /// Of the source among the others.
+    pub(crate) position: usize,
 }
 
 #[cfg(test)]

@@ -29,6 +29,8 @@ use crate::{
 #[derive(Default)]
 pub(crate) struct PresentedCredential {
     pub(super) bearer: bool,
+    /// The position of its source; none without a credential.
+    pub(super) source: Option<usize>,
     /// The tenant that the host names, where hosts name tenants.
     pub(super) tenant: Option<Box<str>>,
     pub(super) notice: Option<Arc<Notice>>,
@@ -72,11 +74,12 @@ impl<R> Config<R> {
         // no `Debug` in its handler may print the key.
         let taken = self.sources.extract(request.headers_mut());
         presented.tenant = tenant?.map(Into::into);
-        let Credential { key, source } = taken?;
+        let Credential { key, source, position } = taken?;
         if !self.format.matches(key) {
             return Err(Cause::MalformedCredential.into());
         }
-        (presented.bearer, presented.notice) = (source.is_bearer(), source.notice().cloned());
+        (presented.bearer, presented.source) = (source.is_bearer(), Some(position));
+        presented.notice = source.notice().cloned();
         Ok(Digest::from_key(key))
     }
 }

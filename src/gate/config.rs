@@ -9,12 +9,12 @@ use crate::{
     clock::{self, Clock},
     credential::Sources,
     denial::{Context, Denial, Form, RejectedRequest},
-    gate::PreCheck,
+    gate::{PreCheck, decision::DecisionHook},
     head::Head,
     key::{KeyFormat, KeyRecord},
     policy::{Policy, PolicySource},
     reject::{self, Reject},
-    store::{InMemory, KeyStore},
+    store::{Counts, InMemory, KeyStore},
     tenant::TenantHosts,
 };
 
@@ -44,6 +44,9 @@ pub(crate) struct Config<R> {
     pub(super) finish_in_flight: bool,
     pub(super) proxies: Option<TrustedProxies>,
     pub(super) tenants: Option<TenantHosts>,
+    pub(super) decision_hook: Option<DecisionHook>,
+    /// Whether the response to an allowed request carries the id of its key.
+    pub(super) names_key: bool,
     pub(super) reject: R,
 }
 
@@ -57,6 +60,12 @@ impl<R> Config<R> {
         }
         let about_now = clock::coarse();
         if record.is_turning(about_now) { SystemTime::now() } else { about_now }
+    }
+
+    /// Where the decisions about keys are counted.
+    #[inline]
+    pub(super) fn counts(&self) -> Option<&Counts> {
+        self.keys.as_ref()?.0.counts()
     }
 
     /// The head of a request before the key is known.

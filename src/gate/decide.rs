@@ -12,6 +12,7 @@ use crate::{
     policy::{Policy, RouteMatch},
     principal::{Caller, Obligation},
     route::PathParams,
+    store::Origin,
     telemetry,
 };
 
@@ -97,7 +98,9 @@ impl<R> Config<R> {
         target: &Target<'_>,
         obligation: &mut Option<Obligation>,
     ) -> Result<(), Denial> {
-        let judged = match self.check_status(presented, caller.record, now) {
+        let is_active = self.check_status(presented, caller.record, now);
+        let is_used = is_active.is_ok();
+        let judged = match is_active {
             Ok(()) => {
                 caller.record.mark_used(now);
                 head.set_now(now);
@@ -105,6 +108,12 @@ impl<R> Config<R> {
             }
             Err(cause) => Err(cause.into()),
         };
+        // A principal that other middleware has made is no key of the store.
+        if let (Some(counts), Some(source)) = (self.counts(), presented.source) {
+            let refused = judged.as_ref().err().map(|denial| denial.cause().code());
+            let origin = || Origin { address: caller.client.ip(), source: self.sources.header(source) };
+            counts.count(caller.record, now, refused, is_used.then_some(origin));
+        }
         judged.map_err(|denial| denial.in_context(Context::of_key(caller.record.id(), presented.bearer)))
     }
 

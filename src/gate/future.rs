@@ -113,8 +113,14 @@ where
                     target.find(&shard.head(&request), shard.policy_of(undecided.policy.as_ref()));
                     let credential = (&undecided.digest, &undecided.presented);
                     match shard.admit_found(credential, found, &mut request, &target, &mut in_flight) {
-                        Ok(()) => State::Forward { future: inner.call(request), in_flight, shard },
-                        Err(refused) => State::Denied { response: Some(in_flight.refuse_undecided(&shard, refused)) },
+                        Ok(()) => {
+                            shard.tell_allowed(&request, &in_flight);
+                            State::Forward { future: inner.call(request), in_flight, shard }
+                        }
+                        Err(refused) => {
+                            shard.tell_refused(&request, &refused);
+                            State::Denied { response: Some(in_flight.refuse_undecided(&shard, refused)) }
+                        }
                     }
                 }
                 StateProj::Denied { response } => {

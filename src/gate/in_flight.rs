@@ -64,6 +64,11 @@ impl InFlight {
         self.watch = Some(if config.clock.is_none() { watch } else { watch.without_clock() });
     }
 
+    /// The record of the key, unless the request needed none.
+    pub(super) fn record(&self) -> Option<&KeyRecord> {
+        self.watch.as_ref().map(|watch| &**watch.record())
+    }
+
     /// The watch, unless requests may finish after their key has ended.
     pub(super) fn watch(&mut self) -> Option<&mut RevocationWatch> {
         self.watch.as_mut().filter(|_| !self.finishes)
@@ -121,6 +126,10 @@ impl InFlight {
         {
             *response = self.refuse(config, denial);
             return;
+        }
+        if let Some(record) = self.record().filter(|_| config.names_key) {
+            let id = record.id().clone();
+            response.extensions_mut().insert(id);
         }
         if !self.finishes {
             body::end_stream(response, &mut self.watch);

@@ -72,6 +72,8 @@ impl AuthenticateLayer {
             finish_in_flight: false,
             proxies: None,
             tenants: None,
+            decision_hook: None,
+            names_key: false,
             reject: Problem,
         })
     }
@@ -262,6 +264,8 @@ impl<R> AuthenticateLayer<R> {
             finish_in_flight,
             proxies,
             tenants,
+            decision_hook,
+            names_key,
             ..
         } = &*self.0.config;
         AuthenticateLayer::from_config(Config {
@@ -281,6 +285,8 @@ impl<R> AuthenticateLayer<R> {
             finish_in_flight: *finish_in_flight,
             proxies: proxies.clone(),
             tenants: tenants.clone(),
+            decision_hook: decision_hook.clone(),
+            names_key: *names_key,
             reject,
         })
     }
@@ -289,7 +295,7 @@ impl<R> AuthenticateLayer<R> {
         Arc::clone(self.0.sharded.get_or_init(|| Arc::new(Sharded::new(&self.0.config))))
     }
 
-    fn change(self, change: impl FnOnce(&mut Config<R>)) -> Self
+    pub(super) fn change(self, change: impl FnOnce(&mut Config<R>)) -> Self
     where
         R: Clone,
     {

@@ -50,6 +50,7 @@
 mod apply;
 mod config;
 mod decide;
+mod decision;
 mod future;
 mod in_flight;
 mod layer;
@@ -59,4 +60,4 @@ mod service;
 mod sharded;
 
 pub(crate) use self::pre_check::PreCheck;
-pub use self::{future::ResponseFuture, layer::AuthenticateLayer, service::Authenticate};
+pub use self::{decision::Decision, future::ResponseFuture, layer::AuthenticateLayer, service::Authenticate};

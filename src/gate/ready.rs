@@ -69,6 +69,13 @@ impl Refused {
         }
     }
 
+    pub(super) fn to_denial(&self) -> Denial {
+        match self {
+            Self::Constant(constant, route) => Denial::from(constant.cause()).on_route(route.clone()),
+            Self::Denied(denial) => denial.clone(),
+        }
+    }
+
     /// Names the route that it is about.
     pub(super) fn name(&mut self, found: Option<Name>) {
         match self {

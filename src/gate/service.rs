@@ -71,6 +71,7 @@ where
         let mut in_flight = InFlight::new(&request, shard.rejected_request::<_, ResB>(&request));
         match shard.decide(&mut request, &mut in_flight) {
             Ok(None) => {
+                shard.tell_allowed(&request, &in_flight);
                 let shard = Arc::clone(shard);
                 ResponseFuture::forward(self.inner.call(request), in_flight, shard)
             }
@@ -81,7 +82,10 @@ where
                 let shard = Arc::clone(shard);
                 ResponseFuture::lookup(PendingRequest { inner, request, undecided, in_flight, shard })
             }
-            Err(refused) => ResponseFuture::denied(in_flight.refuse_undecided(shard, refused)),
+            Err(refused) => {
+                shard.tell_refused(&request, &refused);
+                ResponseFuture::denied(in_flight.refuse_undecided(shard, refused))
+            }
         }
     }
 }

@@ -1,16 +1,11 @@
 //! Data that all clones of a service share.
 
-use std::{
-    ops::Deref,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-};
+use std::{ops::Deref, sync::Arc};
 
 use crate::{
     gate::{config::Config, ready::ReadyRefusals},
     store::{KeyStore, delegate},
+    threads,
 };
 
 /// `Arc<Config>` sharded by thread, so that requests on different cores do not contend on one reference count.
@@ -41,13 +36,8 @@ impl<R> Sharded<R> {
     /// The one of this thread.
     #[inline]
     pub(crate) fn local(&self) -> &Arc<Shard<R>> {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        thread_local! {
-            static NUMBER: usize = NEXT.fetch_add(1, Ordering::Relaxed);
-        }
         let [first, ..] = &self.shards;
-        let number = NUMBER.try_with(|number| *number).unwrap_or(0);
-        self.shards.get(number % SHARDS).unwrap_or(first)
+        self.shards.get(threads::number() % SHARDS).unwrap_or(first)
     }
 }
 

@@ -1,16 +1,19 @@
 //! The life of a key.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{net::IpAddr, sync::Arc, time::SystemTime};
 
-use futures::future::{BoxFuture, FutureExt as _};
+use futures::{
+    future::{BoxFuture, FutureExt as _},
+    stream::{self, BoxStream, StreamExt as _},
+};
 
 use crate::{
     error::ConfigError,
     key::{Grant, KeyFile, KeyId, KeyRecord, Metadata},
     store::{
-        AuditQuery, AuditRecord, Changed, Imported, IssuedKey, KeyQuery, NewKey, Page, RevokedKeys, RoleChanged,
-        Rotation, StoreError, StoreSettings,
-        change::{Applied, Change, Modify},
+        AuditQuery, AuditRecord, Changed, Imported, IssuedKey, KeyQuery, KeyUsage, NewKey, Page, RevokedKeys,
+        RoleChanged, Rotation, StoreError, StoreSettings, UsageQuery,
+        change::{ActorInfo, Applied, Change, Modify},
         validate::validate_label,
     },
 };
@@ -40,7 +43,7 @@ use crate::{
 pub trait KeyAdmin: Backend {
     /// The changes, by somebody: a person, a job, whoever the audit record should name.
     fn as_actor<'a>(&'a self, who: &'a str) -> Actor<'a> {
-        Actor { backend: self.as_backend(), who }
+        Actor { backend: self.as_backend(), who, address: None, request_id: None }
     }
 
     /// The keys that a query asks for, a page of them.
@@ -65,6 +68,50 @@ pub trait KeyAdmin: Backend {
     /// If the store fails.
     fn audit<'a>(&'a self, query: &'a AuditQuery) -> BoxFuture<'a, Result<Vec<AuditRecord>, StoreError>> {
         self.history(query)
+    }
+
+    /// The audit records as they come: first those after the record with this number, oldest first, then each new one. The
+    /// stream ends with the first error; go on after the last record that it gave. (0 begins with the first record.)
+    ///
+    /// A store in PostgreSQL is told of changes by a notification; the others look for them several times a second.
+    fn follow_audit(&self, after: u64) -> BoxStream<'_, Result<AuditRecord, StoreError>> {
+        struct Follower {
+            after: u64,
+            page: std::vec::IntoIter<AuditRecord>,
+        }
+        let begin = Some(Follower { after, page: Vec::new().into_iter() });
+        stream::unfold(begin, async move |state| {
+            let mut state = state?;
+            loop {
+                if let Some(record) = state.page.next() {
+                    state.after = record.number;
+                    return Some((Ok(record), Some(state)));
+                }
+                let query = AuditQuery::new().after(state.after).limit(1000);
+                match self.history(&query).await {
+                    Ok(page) if page.is_empty() => {
+                        if let Err(error) = self.news_after(state.after).await {
+                            return Some((Err(error), None));
+                        }
+                    }
+                    Ok(page) => state.page = page.into_iter(),
+                    Err(error) => return Some((Err(error), None)),
+                }
+            }
+        })
+        .boxed()
+    }
+
+    /// How often keys were used, and from where: the keys in the order of their ids. What this process has counted is in it
+    /// at once; what others have counted, within a minute. Days that are over by 400 days are forgotten.
+    ///
+    /// A decision counts once for the gate that has made it, whatever the handler answers. Requests without a key of the
+    /// store are not counted here, nor are those of a store that keeps no keys in memory.
+    ///
+    /// # Errors
+    /// If the store fails.
+    fn usage<'a>(&'a self, query: &'a UsageQuery) -> BoxFuture<'a, Result<Vec<KeyUsage>, StoreError>> {
+        self.counted(query)
     }
 
     /// The settings that the store has beside its keys.
@@ -111,7 +158,11 @@ pub trait Backend: Send + Sync {
     fn as_backend(&self) -> &dyn Backend;
 
     #[doc(hidden)]
-    fn apply<'a>(&'a self, who: &'a str, change: BackendChange) -> BoxFuture<'a, Result<BackendOutcome, StoreError>>;
+    fn apply<'a>(
+        &'a self,
+        who: &'a ActorInfo,
+        change: BackendChange,
+    ) -> BoxFuture<'a, Result<BackendOutcome, StoreError>>;
 
     #[doc(hidden)]
     fn page<'a>(&'a self, query: &'a KeyQuery) -> BoxFuture<'a, Result<Page, StoreError>>;
@@ -121,6 +172,13 @@ pub trait Backend: Send + Sync {
 
     #[doc(hidden)]
     fn history<'a>(&'a self, query: &'a AuditQuery) -> BoxFuture<'a, Result<Vec<AuditRecord>, StoreError>>;
+
+    /// Ready when there may be an audit record after this number.
+    #[doc(hidden)]
+    fn news_after(&self, number: u64) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    #[doc(hidden)]
+    fn counted<'a>(&'a self, query: &'a UsageQuery) -> BoxFuture<'a, Result<Vec<KeyUsage>, StoreError>>;
 
     #[doc(hidden)]
     fn current_settings(&self) -> BoxFuture<'_, Result<StoreSettings, StoreError>>;
@@ -143,15 +201,36 @@ pub struct BackendOutcome(pub(crate) Applied);
 pub struct Actor<'a> {
     backend: &'a dyn Backend,
     who: &'a str,
+    address: Option<IpAddr>,
+    request_id: Option<&'a str>,
+}
+
+impl<'a> Actor<'a> {
+    /// Sets the address that the actor makes changes from, for the audit log.
+    #[must_use]
+    pub const fn from_address(mut self, address: IpAddr) -> Self {
+        self.address = Some(address);
+        self
+    }
+
+    /// Sets the id of the request that asks for the changes, for the audit log.
+    #[must_use]
+    pub const fn with_request_id(mut self, id: &'a str) -> Self {
+        self.request_id = Some(id);
+        self
+    }
 }
 
 impl Actor<'_> {
     async fn apply(&self, change: Change) -> Result<Applied, StoreError> {
         validate_label("who makes a change", self.who, 256)?;
+        validate_label("the id of the request", self.request_id.unwrap_or_default(), 256)?;
         if self.who.is_empty() {
             return Err(StoreError::invalid("say who makes the change"));
         }
-        Ok(self.backend.apply(self.who, BackendChange(change)).await?.0)
+        let (name, request_id) = (self.who.to_owned(), self.request_id.map(str::to_owned));
+        let who = ActorInfo { name, address: self.address, request_id };
+        Ok(self.backend.apply(&who, BackendChange(change)).await?.0)
     }
 
     async fn change(&self, change: Change) -> Result<Changed, StoreError> {

@@ -1,12 +1,13 @@
 //! The audit log: who changed which key, and when.
 
-use std::{collections::HashMap, fmt, time::SystemTime};
+use std::{collections::HashMap, fmt, net::IpAddr, time::SystemTime};
 
 use serde_json::{Map, Value};
 
 use crate::{
     error::ConfigError,
     key::{Digest, KeyEntry, KeyId, KeyRecord},
+    store::change::ActorInfo,
 };
 
 /// One change, as a store remembers it. It is written together with the change, or neither is.
@@ -19,6 +20,10 @@ pub struct AuditRecord {
     pub at: SystemTime,
     /// Who, in the words of the caller of [`KeyAdmin::as_actor`](crate::store::KeyAdmin::as_actor).
     pub by: String,
+    /// From which address, where the interface that the change came by knows it.
+    pub address: Option<IpAddr>,
+    /// The id of the request that asked for the change, where the interface knows one.
+    pub request_id: Option<String>,
     /// The kind of change.
     pub action: Action,
     /// To which key; none if the settings were changed.
@@ -133,7 +138,7 @@ impl fmt::Display for Action {
     }
 }
 
-/// Which audit records to read; the newest come first.
+/// Which audit records to read; the newest come first, unless they are to be [after](Self::after) another.
 ///
 /// # Example
 /// ```
@@ -148,13 +153,14 @@ impl fmt::Display for Action {
 pub struct AuditQuery {
     pub(crate) key: Option<KeyId>,
     pub(crate) before: Option<u64>,
+    pub(crate) after: Option<u64>,
     pub(crate) limit: usize,
 }
 
 impl AuditQuery {
     /// The newest hundred of all keys.
     pub const fn new() -> Self {
-        Self { key: None, before: None, limit: 100 }
+        Self { key: None, before: None, after: None, limit: 100 }
     }
 
     /// Of this key only.
@@ -166,6 +172,12 @@ impl AuditQuery {
     /// Older than the one with this number: for the next page.
     pub const fn before(mut self, number: u64) -> Self {
         self.before = Some(number);
+        self
+    }
+
+    /// Newer than the one with this number, and the oldest of them first: to follow the log.
+    pub const fn after(mut self, number: u64) -> Self {
+        self.after = Some(number);
         self
     }
 
@@ -237,7 +249,7 @@ fn without_members_of(object: &Value, other: &Value) -> Value {
 }
 
 impl Edit {
-    pub(crate) fn audit(&self, number: u64, at: SystemTime, by: &str) -> Result<AuditRecord, ConfigError> {
+    pub(crate) fn audit(&self, number: u64, at: SystemTime, by: &ActorInfo) -> Result<AuditRecord, ConfigError> {
         let text = |record: &Option<std::sync::Arc<KeyRecord>>| {
             record.as_ref().map(|record| KeyEntry::without_digest(record)).transpose()
         };
@@ -248,7 +260,9 @@ impl Edit {
         Ok(AuditRecord {
             number,
             at,
-            by: by.to_owned(),
+            by: by.name.clone(),
+            address: by.address,
+            request_id: by.request_id.clone(),
             action: self.action,
             key: self.key.clone(),
             note: self.note.clone(),

@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    net::IpAddr,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -71,6 +72,15 @@ pub(crate) enum Change {
         name: String,
         grant: Option<Grant>,
     },
+}
+
+/// Who makes a change, as the audit log names it.
+#[derive(Clone, Debug)]
+#[expect(unnameable_types, reason = "only stores read it")]
+pub struct ActorInfo {
+    pub(crate) name: String,
+    pub(crate) address: Option<IpAddr>,
+    pub(crate) request_id: Option<String>,
 }
 
 /// Makes something new of something old. It is called once, when nobody else can change the old one any more.

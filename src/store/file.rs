@@ -138,7 +138,7 @@ impl FileStore {
         let status = FileStatus { loaded_at: now, checked_at: now, keys: entries.len(), fault: None };
         let status = Arc::new(ArcSwap::from_pointee(status));
         let revoked = entries.iter().filter(|(_, entry)| is_revoked(entry)).map(|(digest, _)| *digest).collect();
-        let index = Arc::new(Index::new(entries, directory));
+        let index = Arc::new(Index::uncounted(entries, directory));
         let keys = IndexedKeys::new(Arc::clone(&index), &settings);
         let watcher = Watcher {
             path: path.clone(),

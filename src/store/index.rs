@@ -12,6 +12,7 @@ use crate::{
     key::{Digest, EndReason, KeyRecord, Roles, SignalCell},
     store::{
         Lookup, StoreError,
+        counts::Counts,
         part::{Entry, EntryRef, Part},
         snapshot::{Snapshot, SnapshotCell},
     },
@@ -24,6 +25,8 @@ pub(crate) struct Index {
     stale: AtomicBool,
     /// When look-ups stop being answered, in nanoseconds of [`clock::now`]; `u64::MAX` if there is no limit.
     deadline: AtomicU64,
+    /// None of a store that can tell nobody of them.
+    counts: Option<Counts>,
 }
 
 impl Index {
@@ -32,7 +35,19 @@ impl Index {
             newest: SnapshotCell::new(Snapshot::new(entries, directory)),
             stale: AtomicBool::new(false),
             deadline: AtomicU64::new(u64::MAX),
+            counts: Some(Counts::default()),
         }
+    }
+
+    /// The same, without counts.
+    #[cfg(feature = "file")]
+    pub(crate) fn uncounted(entries: impl IntoIterator<Item = (Digest, Entry)>, directory: Directory) -> Self {
+        Self { counts: None, ..Self::new(entries, directory) }
+    }
+
+    /// The decisions that were counted in memory.
+    pub(crate) const fn counts(&self) -> Option<&Counts> {
+        self.counts.as_ref()
     }
 
     pub(crate) fn from_records<'a>(

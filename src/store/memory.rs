@@ -7,7 +7,10 @@ use std::{
     time::SystemTime,
 };
 
-use futures::future::{BoxFuture, FutureExt as _};
+use futures::{
+    channel::oneshot,
+    future::{BoxFuture, FutureExt as _},
+};
 
 use crate::{
     dimension::Dimension,
@@ -15,13 +18,15 @@ use crate::{
     error::ConfigError,
     key::{Digest, KeyFile, KeyFormat, KeyId, KeyRecord},
     store::{
-        AuditQuery, AuditRecord, InMemory, KeyQuery, KeyStore, Lookup, Page, StoreError, StoreSettings,
+        AuditQuery, AuditRecord, Counts, InMemory, KeyQuery, KeyStore, KeyUsage, Lookup, Page, StoreError,
+        StoreSettings, UsageQuery,
         admin::{Backend, BackendChange, BackendOutcome},
-        change::Applied,
+        change::{ActorInfo, Applied},
         index::Index,
         lifecycle::{self, plan, unknown},
         part::Entry,
         source::{KeySource, Row},
+        usage::Totals,
     },
 };
 
@@ -59,6 +64,9 @@ struct Records {
     audit: VecDeque<AuditRecord>,
     changes: u64,
     settings: StoreSettings,
+    usage: Totals,
+    /// Who waits for the next change.
+    followers: Vec<oneshot::Sender<()>>,
 }
 
 const AUDIT_RECORDS: usize = 10_000;
@@ -129,7 +137,7 @@ impl MemoryStore {
         self.0.backend.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn apply_now(&self, who: &str, BackendChange(change): BackendChange) -> Result<Applied, StoreError> {
+    fn apply_now(&self, who: &ActorInfo, BackendChange(change): BackendChange) -> Result<Applied, StoreError> {
         let now = SystemTime::now();
         let mut records = self.lock();
         let plan = plan(who, change, &*records, &records.settings, now)?;
@@ -175,6 +183,9 @@ impl MemoryStore {
         if let Some(settings) = plan.settings {
             records.settings = settings;
         }
+        records.followers.drain(..).for_each(|follower| {
+            let _ = follower.send(()); // who waited may be gone
+        });
         Ok(plan.applied)
     }
 
@@ -262,7 +273,11 @@ impl Backend for MemoryStore {
         self
     }
 
-    fn apply<'a>(&'a self, who: &'a str, change: BackendChange) -> BoxFuture<'a, Result<BackendOutcome, StoreError>> {
+    fn apply<'a>(
+        &'a self,
+        who: &'a ActorInfo,
+        change: BackendChange,
+    ) -> BoxFuture<'a, Result<BackendOutcome, StoreError>> {
         async move { self.apply_now(who, change).map(BackendOutcome) }.boxed()
     }
 
@@ -281,7 +296,38 @@ impl Backend for MemoryStore {
                 query.before.is_none_or(|number| audit.number < number)
                     && query.key.as_ref().is_none_or(|key| audit.key.as_ref() == Some(key))
             };
-            Ok(records.audit.iter().rev().filter(asked).take(query.limit).cloned().collect())
+            let Some(after) = query.after else {
+                return Ok(records.audit.iter().rev().filter(asked).take(query.limit).cloned().collect());
+            };
+            let newer = records.audit.iter().filter(|audit| audit.number > after);
+            Ok(newer.filter(asked).take(query.limit).cloned().collect())
+        }
+        .boxed()
+    }
+
+    fn news_after(&self, number: u64) -> BoxFuture<'_, Result<(), StoreError>> {
+        async move {
+            let (news, told) = oneshot::channel();
+            {
+                let mut records = self.lock();
+                if records.changes > number {
+                    return Ok(());
+                }
+                records.followers.retain(|follower| !follower.is_canceled());
+                records.followers.push(news);
+            }
+            let _ = told.await;
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn counted<'a>(&'a self, query: &'a UsageQuery) -> BoxFuture<'a, Result<Vec<KeyUsage>, StoreError>> {
+        async move {
+            let mut records = self.lock();
+            let counted = self.0.index.counts().map(Counts::take).unwrap_or_default();
+            counted.iter().for_each(|(key, tally)| records.usage.add_tally(key, tally));
+            Ok(records.usage.asked_for(query))
         }
         .boxed()
     }

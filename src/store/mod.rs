@@ -3,6 +3,7 @@
 mod admin;
 mod audit;
 mod change;
+mod counts;
 mod delegate;
 #[cfg(feature = "file")]
 mod file;
@@ -21,12 +22,14 @@ mod snapshot;
 mod source;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+mod usage;
 mod validate;
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use futures::future::{BoxFuture, FutureExt as _};
 
+pub(crate) use self::counts::{Counts, Origin};
 pub(crate) use self::delegate::delegate;
 #[cfg(feature = "file")]
 pub use self::file::{FileStatus, FileStore};
@@ -38,9 +41,11 @@ pub use self::{
     admin::{Actor, KeyAdmin},
     audit::{Action, AuditQuery, AuditRecord},
     change::{Changed, Imported, IssuedKey, NewKey, Overlap, Propagation, RevokedKeys, RoleChanged, Rotation},
+    counts::LastUse,
     memory::MemoryStore,
     query::{KeyQuery, Page, UnreadableKey},
     settings::StoreSettings,
+    usage::{DayUsage, KeyUsage, UsageQuery},
 };
 use crate::{
     denial::{Cause, Denial},

@@ -16,7 +16,7 @@ use crate::{
     store::{
         Action, StoreError, StoreSettings,
         audit::Edit,
-        change::{Applied, Change},
+        change::{ActorInfo, Applied, Change},
         part::Entry,
         source::{KeySource, Row},
         validate::{invalid, validate_label, validate_no_secret},
@@ -40,14 +40,15 @@ const MIN_PRUNE_AGE: Duration = Duration::from_secs(3600);
 
 /// Plans a change. `who` is only validated here; the store writes it with each edit, by `Edit::audit`.
 pub(crate) fn plan(
-    who: &str,
+    who: &ActorInfo,
     change: Change,
     table: &impl KeySource,
     settings: &StoreSettings,
     now: SystemTime,
 ) -> Result<Plan, StoreError> {
     let now = timestamp::whole_micros(now).map_err(invalid)?;
-    validate_no_secret("who makes the change", who, table, settings)?;
+    validate_no_secret("who makes the change", &who.name, table, settings)?;
+    validate_no_secret("the id of the request", who.request_id.as_deref().unwrap_or_default(), table, settings)?;
     let mut planner = Planner { table, settings, now, plan: Plan::default(), is_repeated: false };
     match change {
         Change::Issue(new) => planner.issue(new, None)?,

@@ -18,7 +18,7 @@ use crate::{
     key::{Digest, KeyId},
     store::{
         Action, AuditQuery, AuditRecord, Found, KeyQuery, Page, StoreError, StoreErrorKind, StoreSettings,
-        change::{Applied, Change},
+        change::{ActorInfo, Applied, Change},
         index::Index,
         lifecycle::{Plan, plan},
         postgres::{
@@ -60,7 +60,7 @@ fn silent() -> StoreError {
 const CONNECTIONS: usize = 8;
 
 /// The timeout of reads, and of changes without the time that they wait for replicas.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// The timeout of a change of very many keys.
 const LONG_PATIENCE: Duration = Duration::from_secs(900);
 
@@ -76,7 +76,7 @@ impl Admin {
     }
 
     /// Applies a change. It is committed, and known to every replica that may admit, when this returns.
-    pub(super) async fn apply(&self, who: &str, change: Change) -> Result<Applied, StoreError> {
+    pub(super) async fn apply(&self, who: &ActorInfo, change: Change) -> Result<Applied, StoreError> {
         let begin = Instant::now();
         let patience = if is_large(&change) { LONG_PATIENCE } else { PATIENCE };
         let work = async |client: &mut Client| {
@@ -96,7 +96,7 @@ impl Admin {
     async fn commit_drawing(
         &self,
         client: &mut Client,
-        who: &str,
+        who: &ActorInfo,
         change: Change,
     ) -> Result<(Applied, CommitMark), StoreError> {
         let mut change = Some(change);
@@ -115,7 +115,7 @@ impl Admin {
     }
 
     /// Runs a task with a connection, which is reused if the task succeeds, and closed if it does not answer.
-    async fn with_connection<T>(
+    pub(super) async fn with_connection<T>(
         &self,
         patience: Duration,
         work: impl AsyncFnOnce(&mut Client) -> Result<T, StoreError>,
@@ -150,7 +150,7 @@ impl Admin {
     async fn commit(
         &self,
         client: &mut Client,
-        who: &str,
+        who: &ActorInfo,
         change: Change,
     ) -> Result<Option<(Applied, CommitMark)>, StoreError> {
         let transaction = client.transaction().await.map_err(to_store_error)?;
@@ -287,18 +287,25 @@ impl Admin {
     }
 
     pub(super) async fn history(&self, query: &AuditQuery) -> Result<Vec<AuditRecord>, StoreError> {
-        let sql = "SELECT number, at, who, action, key_id, note, before, after FROM authz_audit
-                   WHERE number < $1 AND ($2::text IS NULL OR key_id = $2) ORDER BY number DESC LIMIT $3";
-        let before = query.before.and_then(|number| i64::try_from(number).ok()).unwrap_or(i64::MAX);
+        let order = if query.after.is_some() { "ASC" } else { "DESC" };
+        let sql = format!(
+            "SELECT number, at, who, action, key_id, note, before, after, address, request_id FROM authz_audit
+             WHERE number < $1 AND number > $2 AND ($3::text IS NULL OR key_id = $3) ORDER BY number {order} LIMIT $4"
+        );
+        let number = |number: Option<u64>| number.map(|number| i64::try_from(number).unwrap_or(i64::MAX));
+        let (before, after) = (number(query.before).unwrap_or(i64::MAX), number(query.after).unwrap_or(-1));
         let limit = i64::try_from(query.limit).unwrap_or(i64::MAX);
         let key = query.key.as_ref().map(KeyId::as_str);
-        let work =
-            async |client: &mut Client| client.query(sql, &[&before, &key, &limit]).await.map_err(to_store_error);
+        let work = async |client: &mut Client| {
+            client.query(&sql, &[&before, &after, &key, &limit]).await.map_err(to_store_error)
+        };
         let rows = self.with_connection(PATIENCE, work).await?;
         let record = |row: &tokio_postgres::Row| AuditRecord {
             number: u64::try_from(row.get::<_, i64>(0)).unwrap_or_default(),
             at: row.get(1),
             by: row.get(2),
+            address: row.get::<_, Option<&str>>(8).and_then(|address| address.parse().ok()),
+            request_id: row.get(9),
             action: Action::named(row.get(3)),
             key: row.get::<_, Option<String>>(4).and_then(|key| key.parse().ok()),
             note: row.get(5),
@@ -306,6 +313,22 @@ impl Admin {
             after: row.get(7),
         };
         Ok(rows.iter().map(record).collect())
+    }
+
+    /// Waits until there may be an audit record after this number: for a notification, and for no longer than a second, as
+    /// notifications are lost where their queue is full.
+    pub(super) async fn news_after(&self, number: u64) -> Result<(), StoreError> {
+        let number = i64::try_from(number).unwrap_or(i64::MAX);
+        let wake = Rc::new(Notify::new());
+        let client = self.connect_options.connect(Some(Rc::clone(&wake))).await?;
+        client.batch_execute("LISTEN authz").await.map_err(to_store_error)?;
+        loop {
+            let newest = timeout(PATIENCE, client.query_one("SELECT version FROM authz_counter", &[])).await;
+            if newest.map_err(|_| silent())?.map_err(to_store_error)?.get::<_, i64>(0) > number {
+                return Ok(());
+            }
+            let _ = timeout(Duration::from_secs(1), wake.notified()).await;
+        }
     }
 
     pub(super) async fn settings(&self) -> Result<StoreSettings, StoreError> {

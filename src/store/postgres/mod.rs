@@ -2,6 +2,7 @@
 
 mod admin;
 mod connection;
+mod counted;
 mod options;
 mod propagation;
 mod replica;
@@ -25,8 +26,10 @@ use self::{admin::Admin, thread::Job};
 use crate::{
     key::{Digest, KeyId, KeyRecord},
     store::{
-        AuditQuery, AuditRecord, InMemory, KeyQuery, KeyStore, Lookup, Page, StoreError, StoreSettings,
+        AuditQuery, AuditRecord, InMemory, KeyQuery, KeyStore, KeyUsage, Lookup, Page, StoreError, StoreSettings,
+        UsageQuery,
         admin::{Backend, BackendChange, BackendOutcome},
+        change::ActorInfo,
         delegate::{IndexedKeys, delegate},
         join::JoinOnDrop,
         lifecycle::unknown,
@@ -231,8 +234,12 @@ impl Backend for PostgresStore {
         self
     }
 
-    fn apply<'a>(&'a self, who: &'a str, change: BackendChange) -> BoxFuture<'a, Result<BackendOutcome, StoreError>> {
-        let who = who.to_owned();
+    fn apply<'a>(
+        &'a self,
+        who: &'a ActorInfo,
+        change: BackendChange,
+    ) -> BoxFuture<'a, Result<BackendOutcome, StoreError>> {
+        let who = who.clone();
         self.ask(async move |admin: Rc<Admin>| admin.apply(&who, change.0).await.map(BackendOutcome)).boxed()
     }
 
@@ -258,6 +265,19 @@ impl Backend for PostgresStore {
     fn history<'a>(&'a self, query: &'a AuditQuery) -> BoxFuture<'a, Result<Vec<AuditRecord>, StoreError>> {
         let query = query.clone();
         self.ask(async move |admin: Rc<Admin>| admin.history(&query).await).boxed()
+    }
+
+    fn news_after(&self, number: u64) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.ask(async move |admin: Rc<Admin>| admin.news_after(number).await).boxed()
+    }
+
+    fn counted<'a>(&'a self, query: &'a UsageQuery) -> BoxFuture<'a, Result<Vec<KeyUsage>, StoreError>> {
+        let (query, index) = (query.clone(), Arc::clone(&self.0.keys.index));
+        let read = async move |admin: Rc<Admin>| {
+            admin.flush_counts(&index).await?;
+            admin.usage(&query).await
+        };
+        self.ask(read).boxed()
     }
 
     fn current_settings(&self) -> BoxFuture<'_, Result<StoreSettings, StoreError>> {

@@ -14,7 +14,7 @@ use crate::{
     store::{
         Action, StoreError, StoreSettings,
         audit::Edit,
-        change::Change,
+        change::{ActorInfo, Change},
         postgres::connection::to_store_error,
         row::{self, COLUMNS, InvalidRow, KeyRow, RowReader},
         source::{KeySource, Row},
@@ -78,12 +78,13 @@ pub(super) const OLD_AUDITS: &str =
 impl Fetched {
     pub(super) async fn load(
         transaction: &Transaction<'_>,
-        who: &str,
+        who: &ActorInfo,
         change: &Change,
         settings: &StoreSettings,
     ) -> Result<Self, StoreError> {
         let mut fetched = Self::default();
-        let (mut ids, mut texts, mut digests) = (Vec::new(), vec![who.to_owned()], Vec::new());
+        let (mut ids, mut texts, mut digests) = (Vec::new(), vec![who.name.clone()], Vec::new());
+        texts.extend(who.request_id.clone());
         let in_grant = |grant: &Grant| texts_of(grant).map(|(_, text)| text.to_owned()).collect::<Vec<_>>();
         let in_metadata = |metadata: &Metadata| metadata.texts().map(|(_, text)| text.to_owned()).collect::<Vec<_>>();
         match change {

@@ -168,7 +168,8 @@ async fn serve(opened: &Opened, mut inbox: mpsc::UnboundedReceiver<Job>) {
         }
         return;
     };
-    let flushing = tokio::task::spawn_local(flush(Rc::clone(replica), Rc::clone(admin)));
+    let stop = Rc::new(Notify::new());
+    let flushing = tokio::task::spawn_local(flush(Rc::clone(replica), Rc::clone(admin), Rc::clone(&stop)));
     let mut measure = interval(MEASURE);
     loop {
         tokio::select! {
@@ -182,21 +183,33 @@ async fn serve(opened: &Opened, mut inbox: mpsc::UnboundedReceiver<Job>) {
             }
         }
     }
-    flushing.abort();
+    // Not aborted: what it has taken from memory would be lost.
+    stop.notify_one();
+    let _ = tokio::time::timeout(Duration::from_secs(1), flushing).await;
     // Nobody waits for this for long, when a process ends.
-    let _ = tokio::time::timeout(Duration::from_secs(1), flush_uses(replica, admin, SystemTime::UNIX_EPOCH)).await;
+    let last = async {
+        let _ = flush_uses(replica, admin, SystemTime::UNIX_EPOCH).await;
+        let _ = admin.flush_counts(&replica.index).await;
+    };
+    let _ = tokio::time::timeout(Duration::from_secs(2), last).await;
 }
 
 /// Writes uses down, now and then, beside all else.
-async fn flush(replica: Rc<Replica>, admin: Rc<Admin>) {
+async fn flush(replica: Rc<Replica>, admin: Rc<Admin>, stop: Rc<Notify>) {
     let mut ticks = interval(FLUSH);
     let mut since = SystemTime::now();
     loop {
-        ticks.tick().await;
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = stop.notified() => return,
+        }
         let until = SystemTime::now();
         match flush_uses(&replica, &admin, since).await {
             Ok(()) => since = until,
             Err(error) => (replica.report)(&format!("when keys were last used could not be written down: {error}")),
+        }
+        if let Err(error) = admin.flush_counts(&replica.index).await {
+            (replica.report)(&format!("how often keys were used could not be written down: {error}"));
         }
     }
 }

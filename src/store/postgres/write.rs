@@ -9,6 +9,7 @@ use crate::{
     store::{
         Action, StoreError,
         audit::Edit,
+        change::ActorInfo,
         postgres::connection::to_store_error,
         row::{self, COLUMNS},
     },
@@ -25,7 +26,7 @@ pub(super) async fn write(
     first: i64,
     change: &str,
     now: SystemTime,
-    who: &str,
+    who: &ActorInfo,
 ) -> Result<bool, StoreError> {
     let mut first = first;
     for edits in edits.chunks(BATCH) {
@@ -114,7 +115,7 @@ async fn record(
     first: i64,
     change: &str,
     now: SystemTime,
-    who: &str,
+    who: &ActorInfo,
 ) -> Result<(), StoreError> {
     let audits = edits.iter().map(|edit| edit.audit(0, now, who)).collect::<Result<Vec<_>, _>>();
     let audits = audits.map_err(|error| StoreError::invalid(error.to_string()))?;
@@ -126,10 +127,25 @@ async fn record(
     let notes: Vec<Option<&str>> = edits.iter().map(|edit| edit.note.as_deref()).collect();
     let before: Vec<Option<&str>> = audits.iter().map(|audit| audit.before.as_deref()).collect();
     let after: Vec<Option<&str>> = audits.iter().map(|audit| audit.after.as_deref()).collect();
-    let sql = "INSERT INTO authz_audit (change, at, who, number, action, key_id, digest, note, before, after)
-               SELECT $1, $2, $3, * FROM unnest($4::bigint[], $5::text[], $6::text[], $7::bytea[], $8::text[],
-                 $9::text[], $10::text[])";
-    let values: [&(dyn ToSql + Sync); 10] =
-        [&change, &now, &who, &numbers, &actions, &keys, &digests, &notes, &before, &after];
+    let address = who.address.map(|address| address.to_string());
+    let sql =
+        "INSERT INTO authz_audit (change, at, who, address, request_id, number, action, key_id, digest, note, before,
+                 after)
+               SELECT $1, $2, $3, $4, $5, * FROM unnest($6::bigint[], $7::text[], $8::text[], $9::bytea[], $10::text[],
+                 $11::text[], $12::text[])";
+    let values: [&(dyn ToSql + Sync); 12] = [
+        &change,
+        &now,
+        &who.name,
+        &address,
+        &who.request_id,
+        &numbers,
+        &actions,
+        &keys,
+        &digests,
+        &notes,
+        &before,
+        &after,
+    ];
     transaction.execute(sql, &values).await.map(drop).map_err(to_store_error)
 }

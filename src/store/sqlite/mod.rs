@@ -24,8 +24,10 @@ use crate::{
     directory::Directory,
     key::{Digest, KeyId, KeyRecord},
     store::{
-        AuditQuery, AuditRecord, InMemory, KeyQuery, KeyStore, Lookup, Page, StoreError, StoreErrorKind, StoreSettings,
+        AuditQuery, AuditRecord, InMemory, KeyQuery, KeyStore, KeyUsage, Lookup, Page, StoreError, StoreErrorKind,
+        StoreSettings, UsageQuery,
         admin::{Backend, BackendChange, BackendOutcome},
+        change::ActorInfo,
         delegate::{IndexedKeys, delegate},
         join::JoinOnDrop,
         lifecycle::unknown,
@@ -104,6 +106,9 @@ use crate::{
 /// ```
 #[derive(Clone)]
 pub struct SqliteStore(Arc<Handle>);
+
+/// How long a query waits for others who write, to write down what was counted before it.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(1);
 
 struct Handle {
     keys: IndexedKeys,
@@ -276,8 +281,12 @@ impl Backend for SqliteStore {
         self
     }
 
-    fn apply<'a>(&'a self, who: &'a str, change: BackendChange) -> BoxFuture<'a, Result<BackendOutcome, StoreError>> {
-        let who = who.to_owned();
+    fn apply<'a>(
+        &'a self,
+        who: &'a ActorInfo,
+        change: BackendChange,
+    ) -> BoxFuture<'a, Result<BackendOutcome, StoreError>> {
+        let who = who.clone();
         self.ask(move |worker| worker.apply(&who, change.0).map(BackendOutcome)).boxed()
     }
 
@@ -314,6 +323,30 @@ impl Backend for SqliteStore {
         let read = move |worker: &mut Worker| {
             worker.is_there()?;
             rows::history(&worker.connection, &query).map_err(schema::to_store_error)
+        };
+        self.ask(read).boxed()
+    }
+
+    fn news_after(&self, number: u64) -> BoxFuture<'_, Result<(), StoreError>> {
+        async move {
+            let (news, told) = oneshot::channel();
+            let follow = move |worker: &mut Worker| {
+                worker.is_there()?;
+                worker.follow(number, news);
+                Ok(())
+            };
+            self.ask(follow).await?;
+            told.await.map_err(|_| StoreError::unavailable("the key store has stopped"))
+        }
+        .boxed()
+    }
+
+    fn counted<'a>(&'a self, query: &'a UsageQuery) -> BoxFuture<'a, Result<Vec<KeyUsage>, StoreError>> {
+        let query = query.clone();
+        let read = move |worker: &mut Worker| {
+            worker.is_there()?;
+            worker.flush(FLUSH_PATIENCE)?;
+            rows::usage(&worker.connection, &query).map_err(schema::to_store_error)
         };
         self.ask(read).boxed()
     }

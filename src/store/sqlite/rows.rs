@@ -8,11 +8,14 @@ use crate::{
     error::ConfigError,
     key::{Digest, KeyColumns, KeyId, KeyRecord},
     store::{
-        Action, AuditQuery, AuditRecord, KeyQuery, Page, StoreError, StoreSettings,
+        Action, AuditQuery, AuditRecord, KeyQuery, KeyUsage, LastUse, Page, StoreError, StoreSettings, UsageQuery,
         audit::Edit,
+        change::ActorInfo,
+        counts::Tally,
         row::{self, COLUMNS, KeyRow, RowReader, Rows},
         source::{KeySource, Row},
         sqlite::schema::to_store_error,
+        usage::Totals,
     },
     timestamp,
 };
@@ -133,20 +136,27 @@ pub(super) fn page(
 }
 
 pub(super) fn history(connection: &Connection, query: &AuditQuery) -> rusqlite::Result<Vec<AuditRecord>> {
+    let order = if query.after.is_some() { "ASC" } else { "DESC" };
     let mut statement = cached(
         connection,
-        "SELECT number, at, who, action, key_id, note, before, after FROM audit
-         WHERE number < ?1 AND (?2 IS NULL OR key_id = ?2) ORDER BY number DESC LIMIT ?3",
+        &format!(
+            "SELECT number, at, who, action, key_id, note, before, after, address, request_id FROM audit
+             WHERE number < ?1 AND number > ?2 AND (?3 IS NULL OR key_id = ?3) ORDER BY number {order} LIMIT ?4"
+        ),
     )?;
-    let before = query.before.and_then(|number| i64::try_from(number).ok()).unwrap_or(i64::MAX);
+    let number = |number: Option<u64>| number.map(|number| i64::try_from(number).unwrap_or(i64::MAX));
+    let (before, after) = (number(query.before).unwrap_or(i64::MAX), number(query.after).unwrap_or(-1));
     let limit = i64::try_from(query.limit).unwrap_or(i64::MAX);
-    let rows = statement.query_map(params![before, query.key.as_ref().map(KeyId::as_str), limit], |row| {
+    let rows = statement.query_map(params![before, after, query.key.as_ref().map(KeyId::as_str), limit], |row| {
         let odd = |position| rusqlite::Error::InvalidColumnType(position, String::new(), rusqlite::types::Type::Text);
         let key: Option<String> = row.get(4)?;
         Ok(AuditRecord {
             number: u64::try_from(row.get::<_, i64>(0)?).map_err(|_| odd(0))?,
             at: timestamp::from_micros(row.get(1)?).map_err(|_| odd(1))?,
             by: row.get(2)?,
+            // One that is none, written by hand, keeps nobody from reading the log.
+            address: row.get::<_, Option<String>>(8)?.and_then(|address| address.parse().ok()),
+            request_id: row.get(9)?,
             action: Action::named(&row.get::<_, String>(3)?),
             key: key.map(|key| key.parse()).transpose().map_err(|_| odd(4))?,
             note: row.get(5)?,
@@ -202,7 +212,7 @@ pub(super) fn changed_since(connection: &Connection, number: i64) -> rusqlite::R
 }
 
 /// Writes one change with its audit record, in the transaction that the caller has begun.
-pub(super) fn write(connection: &Connection, edit: &Edit, now: SystemTime, who: &str) -> Result<(), StoreError> {
+pub(super) fn write(connection: &Connection, edit: &Edit, now: SystemTime, who: &ActorInfo) -> Result<(), StoreError> {
     match (&edit.key, &edit.after, edit.action) {
         (_, _, Action::RevokedAgain) => {}
         (_, Some(record), _) => put(connection, record)?,
@@ -223,16 +233,18 @@ pub(super) fn write(connection: &Connection, edit: &Edit, now: SystemTime, who: 
     let audit = edit.audit(0, now, who).map_err(|error| StoreError::invalid(error.to_string()))?;
     let values = params![
         micros(Some(now))?,
-        who,
+        who.name,
         edit.action.name(),
         audit.key.as_ref().map(KeyId::as_str),
         edit.digest.as_ref().map(Digest::as_bytes),
         audit.note,
         audit.before,
         audit.after,
+        audit.address.map(|address| address.to_string()),
+        audit.request_id,
     ];
-    let sql = "INSERT INTO audit (at, who, action, key_id, digest, note, before, after)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    let sql = "INSERT INTO audit (at, who, action, key_id, digest, note, before, after, address, request_id)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
     cached(connection, sql).and_then(|mut statement| statement.execute(values)).map_err(to_store_error)?;
     Ok(())
 }
@@ -282,6 +294,64 @@ pub(super) fn put_uses(connection: &Connection, used: &[Arc<KeyRecord>]) -> Resu
         statement.execute(params![record.id().as_str(), time]).map_err(to_store_error)?;
     }
     Ok(())
+}
+
+/// Adds counts to those of the tables.
+pub(super) fn put_counts(connection: &Connection, counted: &[(KeyId, Tally)]) -> Result<(), StoreError> {
+    let add = "INSERT INTO usage (key_id, day, outcome, count) VALUES (?1, ?2, ?3, ?4)
+               ON CONFLICT (key_id, day, outcome) DO UPDATE SET count = count + excluded.count";
+    let last = "INSERT INTO last_uses (key_id, at, address, source) VALUES (?1, ?2, ?3, ?4)
+                ON CONFLICT (key_id) DO UPDATE SET at = excluded.at, address = excluded.address, source = excluded.source
+                WHERE excluded.at > at";
+    let mut add = cached(connection, add).map_err(to_store_error)?;
+    let mut last = cached(connection, last).map_err(to_store_error)?;
+    for (key, tally) in counted {
+        let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        for (outcome, count) in tally.outcomes() {
+            let values = params![key.as_str(), number(tally.day), outcome, number(count)];
+            add.execute(values).map_err(to_store_error)?;
+        }
+        if let Some(LastUse { at, address, source }) = tally.last() {
+            let values = params![key.as_str(), micros(Some(at))?, address.map(|address| address.to_string()), source];
+            last.execute(values).map_err(to_store_error)?;
+        }
+    }
+    Ok(())
+}
+
+/// Forgets the counts of days before this one.
+pub(super) fn forget_counts(connection: &Connection, day: u64) -> Result<(), StoreError> {
+    let day = i64::try_from(day).unwrap_or_default();
+    connection.execute("DELETE FROM usage WHERE day < ?1", [day]).map(drop).map_err(to_store_error)
+}
+
+pub(super) fn usage(connection: &Connection, query: &UsageQuery) -> rusqlite::Result<Vec<KeyUsage>> {
+    let mut totals = Totals::default();
+    let day = |day: u64| i64::try_from(day).unwrap_or(i64::MAX);
+    let key = query.key.as_ref().map(KeyId::as_str);
+    let sql =
+        "SELECT key_id, day, outcome, count FROM usage WHERE day BETWEEN ?1 AND ?2 AND (?3 IS NULL OR key_id = ?3)";
+    let mut statement = cached(connection, sql)?;
+    let mut rows = statement.query(params![day(query.days.0), day(query.days.1), key])?;
+    while let Some(row) = rows.next()? {
+        let (id, outcome): (String, String) = (row.get(0)?, row.get(2)?);
+        let number =
+            |position| Ok::<_, rusqlite::Error>(u64::try_from(row.get::<_, i64>(position)?).unwrap_or_default());
+        if let Ok(id) = id.parse() {
+            totals.add(&id, number(1)?, &outcome, number(3)?);
+        }
+    }
+    let sql = "SELECT key_id, at, address, source FROM last_uses WHERE ?1 IS NULL OR key_id = ?1";
+    let mut statement = cached(connection, sql)?;
+    let mut rows = statement.query([key])?;
+    while let Some(row) = rows.next()? {
+        let (id, address): (String, Option<String>) = (row.get(0)?, row.get(2)?);
+        if let (Ok(id), Ok(at)) = (id.parse(), timestamp::from_micros(row.get(1)?)) {
+            let address = address.and_then(|address| address.parse().ok());
+            totals.add_last(&id, LastUse { at, address, source: row.get(3)? });
+        }
+    }
+    Ok(totals.asked_for(query))
 }
 
 fn cached<'c>(connection: &'c Connection, sql: &str) -> rusqlite::Result<CachedStatement<'c>> {

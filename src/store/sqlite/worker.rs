@@ -11,15 +11,17 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use futures::channel::oneshot;
 use rusqlite::{Connection, TransactionBehavior, config::DbConfig, ffi};
 
 use crate::{
     clock,
     directory::Directory,
-    key::Digest,
+    key::{Digest, KeyId},
     store::{
         Found, StoreError,
-        change::{Applied, Change},
+        change::{ActorInfo, Applied, Change},
+        counts::{Counts, Tally},
         index::{Index, MarkStaleOnDrop},
         lifecycle::{self, Plan, plan},
         row::{InvalidRow, Rows},
@@ -31,6 +33,7 @@ use crate::{
             schema::{self, is_busy, to_store_error},
             view::{View, read_all},
         },
+        usage,
     },
 };
 
@@ -62,6 +65,8 @@ pub(super) struct Worker {
     next_tick: Instant,
     next_flush: Instant,
     used_since: SystemTime,
+    /// Who waits for an audit record after this number.
+    followers: Vec<(i64, oneshot::Sender<()>)>,
 }
 
 /// The result of polling for changes.
@@ -113,6 +118,7 @@ impl Worker {
             next_tick: now + TICK,
             next_flush: now + FLUSH,
             used_since: a_second_before(SystemTime::now()),
+            followers: Vec::new(),
         };
         worker.renew(asked);
         Ok(worker)
@@ -206,6 +212,7 @@ impl Worker {
                 }
             }
         }
+        self.tell_followers(!may_write);
         // Checkpoint again what a reader or a full disk has kept in the journal.
         if may_write && self.file.journal() > 0 {
             self.checkpoint();
@@ -218,6 +225,25 @@ impl Worker {
             }
         }
         self.next_tick = Instant::now() + TICK;
+    }
+
+    /// Has somebody told when there is an audit record after this number.
+    pub(super) fn follow(&mut self, number: u64, follower: oneshot::Sender<()>) {
+        self.followers.push((i64::try_from(number).unwrap_or(i64::MAX), follower));
+        self.tell_followers(false);
+    }
+
+    /// Tells those for whom there is something new; all of them if the file is in doubt, so that they ask and hear of it.
+    fn tell_followers(&mut self, all: bool) {
+        let known = self.view.known.number;
+        let is_waiting = |after: i64, follower: &oneshot::Sender<()>| !all && after >= known && !follower.is_canceled();
+        let followers = std::mem::take(&mut self.followers);
+        let (waiting, told): (Vec<_>, Vec<_>) =
+            followers.into_iter().partition(|(after, follower)| is_waiting(*after, follower));
+        self.followers = waiting;
+        told.into_iter().for_each(|(_, follower)| {
+            let _ = follower.send(()); // who waited may be gone
+        });
     }
 
     /// Extends the time for which look-ups are answered without another poll, so that a process that was paused polls
@@ -271,15 +297,26 @@ impl Worker {
         self.file.check().map_err(StoreError::unavailable)
     }
 
-    /// Stores when keys were last used.
-    fn flush(&mut self, patience: Duration) -> Result<(), StoreError> {
+    /// Stores when keys were last used, and how often.
+    pub(super) fn flush(&mut self, patience: Duration) -> Result<(), StoreError> {
+        let counted = self.view.index.counts().map(Counts::take).unwrap_or_default();
+        let written = self.write_uses(&counted, patience);
+        if let (Err(_), Some(counts)) = (&written, self.view.index.counts()) {
+            counts.give_back(counted);
+        }
+        written
+    }
+
+    fn write_uses(&mut self, counted: &[(KeyId, Tally)], patience: Duration) -> Result<(), StoreError> {
         let until = SystemTime::now();
         let used = self.view.index.used_since(self.used_since);
-        if !used.is_empty() {
+        if !used.is_empty() || !counted.is_empty() {
             let _turn = self.lock_folder(patience).map_err(to_store_error)?;
             let behavior = TransactionBehavior::Immediate;
             let transaction = self.connection.transaction_with_behavior(behavior).map_err(to_store_error)?;
             rows::put_uses(&transaction, &used)?;
+            rows::put_counts(&transaction, counted)?;
+            rows::forget_counts(&transaction, usage::day(until).saturating_sub(usage::KEPT_DAYS))?;
             transaction.commit().map_err(to_store_error)?;
             self.checkpoint();
         }
@@ -288,7 +325,7 @@ impl Worker {
     }
 
     /// Applies a change. It is durable, and visible to every look-up, when this returns.
-    pub(super) fn apply(&mut self, who: &str, change: Change) -> Result<Applied, StoreError> {
+    pub(super) fn apply(&mut self, who: &ActorInfo, change: Change) -> Result<Applied, StoreError> {
         self.is_as_it_was()?;
         let deadline = Instant::now() + PATIENCE;
         let _turn = loop {
@@ -307,6 +344,7 @@ impl Worker {
             return applied;
         }
         self.checkpoint();
+        self.tell_followers(false);
         self.is_there().map_err(|error| {
             let message = format!("the change is made, and may be lost ({error}); look whether it is there");
             StoreError::unavailable(message)
@@ -349,7 +387,7 @@ impl Worker {
         }
     }
 
-    fn apply_in_turn(&mut self, who: &str, change: Change) -> Result<Applied, StoreError> {
+    fn apply_in_turn(&mut self, who: &ActorInfo, change: Change) -> Result<Applied, StoreError> {
         // While this process waited, the file may have been moved, and changed under another name.
         self.is_as_it_was()?;
         if !self.view.catch_up(&self.connection).map_err(to_store_error)? {
@@ -367,7 +405,7 @@ impl Worker {
     }
 
     /// Writes a change, commits it, and publishes it.
-    fn write(&mut self, who: &str, change: Change) -> Result<Applied, StoreError> {
+    fn write(&mut self, who: &ActorInfo, change: Change) -> Result<Applied, StoreError> {
         let Self { connection, view, stale_after, .. } = self;
         // Tell the triggers that these changes are not made by hand.
         connection.execute_batch("UPDATE writer SET busy = 1").map_err(to_store_error)?;

@@ -38,6 +38,7 @@ mod sqlite_faults;
 mod sqlite_files;
 #[cfg(feature = "sqlite")]
 mod sqlite_names;
+mod usage;
 
 use std::{
     convert::Infallible,
@@ -177,6 +178,11 @@ macro_rules! conformance {
                 what_is_no_role_is_refused
                 an_export_has_roles_or_what_they_are
                 a_key_may_do_what_a_naive_reading_of_its_roles_says;
+            usage:
+                decisions_are_counted_by_key_and_cause
+                the_last_use_says_from_where
+                a_day_of_its_own_is_counted_apart
+                the_log_is_followed;
         } }
     };
 }

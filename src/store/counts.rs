@@ -1,0 +1,234 @@
+//! Counts of decisions in memory, until a store writes them down.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use ecow::EcoString;
+use foldhash::fast::RandomState;
+
+use crate::{
+    key::{KeyId, KeyRecord},
+    threads,
+};
+
+/// Counts decisions by key and day. Each thread has a shard of its own, whose lock only a flush competes for.
+#[derive(Default)]
+pub(crate) struct Counts([Shard; SHARDS]);
+
+/// More threads than that share a shard with others.
+const SHARDS: usize = 16;
+
+#[derive(Default)]
+#[repr(align(128))]
+struct Shard(Mutex<Tallies>);
+
+#[derive(Default)]
+struct Tallies {
+    today: HashMap<KeyId, Tally, RandomState>,
+    /// Of days that are over.
+    finished: Vec<(KeyId, Tally)>,
+}
+
+/// A store that writes nothing down keeps no more than this of days that are over, for each shard.
+const FINISHED: usize = 65_536;
+
+/// The decisions about one key on one day.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tally {
+    /// Days since 1970, in UTC.
+    pub(crate) day: u64,
+    pub(crate) allowed: u64,
+    /// By the code of the first cause.
+    pub(crate) refused: Vec<(&'static str, u64)>,
+    last: Option<(SystemTime, Option<IpAddr>, Option<EcoString>)>,
+}
+
+/// The name under which it is counted that a request was allowed, beside the codes of causes.
+pub(crate) const ALLOWED: &str = "allowed";
+
+/// When a key was last used, and from where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LastUse {
+    /// When, to the second.
+    pub at: SystemTime,
+    /// The address of the client, if it was known.
+    pub address: Option<IpAddr>,
+    /// The header in which the key stood; none if other middleware had authenticated the request.
+    pub source: Option<String>,
+}
+
+/// Where a request came from, and which header its key stood in.
+pub(crate) struct Origin<'a> {
+    pub(crate) address: Option<IpAddr>,
+    pub(crate) source: Option<&'a str>,
+}
+
+impl Counts {
+    /// Counts a decision: allowed, or refused for a cause. A key that is active was used, whatever the policy says of the
+    /// request; where from is noted once in a second.
+    #[inline]
+    pub(crate) fn count<'a>(
+        &self,
+        record: &KeyRecord,
+        now: SystemTime,
+        refused: Option<&'static str>,
+        used: Option<impl FnOnce() -> Origin<'a>>,
+    ) {
+        let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let day = seconds / SECONDS_OF_A_DAY;
+        let mut tallies = self.local();
+        let tally = match tallies.today.get_mut(record.id()) {
+            Some(tally) if tally.day == day => tally,
+            _ => tallies.begin(record.id(), day),
+        };
+        match refused {
+            None => tally.allowed += 1,
+            Some(cause) => tally.refuse(cause),
+        }
+        let at = UNIX_EPOCH + Duration::from_secs(seconds);
+        if let Some(used) = used.filter(|_| tally.last.as_ref().is_none_or(|(last, ..)| *last < at)) {
+            tally.note(at, used());
+        }
+    }
+
+    fn local(&self) -> MutexGuard<'_, Tallies> {
+        let [first, ..] = &self.0;
+        lock(self.0.get(threads::number() % SHARDS).unwrap_or(first))
+    }
+
+    /// Takes everything that was counted since the last call.
+    pub(crate) fn take(&self) -> Vec<(KeyId, Tally)> {
+        let mut all = Vec::new();
+        for shard in &self.0 {
+            let mut tallies = lock(shard);
+            all.append(&mut tallies.finished);
+            // What is counted next finds its key again, without an allocation.
+            let counted = tallies.today.iter_mut().filter(|(_, tally)| tally.allowed > 0 || !tally.refused.is_empty());
+            all.extend(counted.map(|(id, tally)| (id.clone(), tally.take())));
+        }
+        all
+    }
+
+    /// Gives back what could not be written down.
+    pub(crate) fn give_back(&self, counted: Vec<(KeyId, Tally)>) {
+        self.local().finished.extend(counted);
+    }
+}
+
+/// Ignores poisoning: no code panics between two changes of the counts, so they are always consistent.
+fn lock(shard: &Shard) -> MutexGuard<'_, Tallies> {
+    shard.0.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(crate) const SECONDS_OF_A_DAY: u64 = 86_400;
+
+impl Tallies {
+    /// Begins to count a key, or another day of it.
+    #[cold]
+    fn begin(&mut self, id: &KeyId, day: u64) -> &mut Tally {
+        let tally = self.today.entry(id.clone()).or_default();
+        if tally.allowed > 0 || !tally.refused.is_empty() {
+            let over = tally.take();
+            if self.finished.len() < FINISHED {
+                self.finished.push((id.clone(), over));
+            }
+        }
+        tally.day = day;
+        tally
+    }
+}
+
+impl Tally {
+    #[cold]
+    fn refuse(&mut self, cause: &'static str) {
+        match self.refused.iter_mut().find(|(known, _)| *known == cause) {
+            Some((_, count)) => *count += 1,
+            None => self.refused.push((cause, 1)),
+        }
+    }
+
+    #[cold]
+    fn note(&mut self, at: SystemTime, Origin { address, source }: Origin<'_>) {
+        // The names of the usual headers are short enough to be kept without an allocation.
+        self.last = Some((at, address, source.map(EcoString::from)));
+    }
+
+    /// When the key was last used, and from where.
+    pub(crate) fn last(&self) -> Option<LastUse> {
+        let (at, address, source) = self.last.clone()?;
+        Some(LastUse { at, address, source: source.map(Into::into) })
+    }
+
+    /// How many decisions there were of each outcome.
+    pub(crate) fn outcomes(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let allowed = (self.allowed > 0).then_some((ALLOWED, self.allowed));
+        allowed.into_iter().chain(self.refused.iter().copied())
+    }
+
+    /// What was counted; where the key was last used from stays known.
+    fn take(&mut self) -> Self {
+        let taken = Self { refused: std::mem::take(&mut self.refused), last: self.last.clone(), ..*self };
+        self.allowed = 0;
+        taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::Digest;
+
+    fn record(id: &str) -> KeyRecord {
+        KeyRecord::builder(id.parse().unwrap(), Digest::from_key(id.as_bytes())).build()
+    }
+
+    fn at(seconds: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    const HERE: Option<fn() -> Origin<'static>> = Some(|| Origin { address: None, source: Some("x-api-key") });
+
+    #[test]
+    fn decisions_are_counted_by_key_day_and_cause() {
+        let counts = Counts::default();
+        let (one, other) = (record("one"), record("a-longer-id-than-fifteen-bytes"));
+        for seconds in [0, 5, 86_399, 86_400] {
+            counts.count(&one, at(seconds), None, HERE);
+        }
+        counts.count(&other, at(5), Some("expired"), None::<fn() -> Origin<'static>>);
+        counts.count(&other, at(5), Some("missing_permission"), HERE);
+        counts.count(&other, at(6), Some("missing_permission"), HERE);
+        let mut taken = counts.take();
+        taken.sort_by(|one, other| (&one.0, one.1.day).cmp(&(&other.0, other.1.day)));
+        let counted: Vec<_> = taken.iter().map(|(id, tally)| (id.as_str(), tally.day, tally.allowed)).collect();
+        assert_eq!(counted, [("a-longer-id-than-fifteen-bytes", 0, 0), ("one", 0, 3), ("one", 1, 1)]);
+        assert_eq!(taken[0].1.refused, [("expired", 1), ("missing_permission", 2)]);
+        assert_eq!(taken[0].1.last().unwrap().at, at(6));
+        assert!(counts.take().is_empty(), "what is taken is gone");
+        counts.give_back(taken.clone());
+        assert_eq!(counts.take().len(), taken.len());
+    }
+
+    /// However many threads count, nothing is lost, also while the counts are taken.
+    #[test]
+    fn nothing_is_lost_between_threads() {
+        let (counts, key) = (Counts::default(), record("one"));
+        let mut total = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4)
+                .map(|_| scope.spawn(|| (0..25_000).for_each(|_| counts.count(&key, at(5), None, HERE))))
+                .collect();
+            let mut taken = 0;
+            while !threads.iter().all(|thread| thread.is_finished()) {
+                taken += counts.take().iter().map(|(_, tally)| tally.allowed).sum::<u64>();
+            }
+            taken
+        });
+        total += counts.take().iter().map(|(_, tally)| tally.allowed).sum::<u64>();
+        assert_eq!(total, 100_000);
+    }
+}
