@@ -142,6 +142,14 @@ Examples:
     },
     /// Show the audit log, newest first
     Audit(Audit),
+    /// Show how often keys were used, and from where
+    Usage(Usage),
+    /// Tell of keys that expire soon or that nobody uses, once each, until interrupted
+    #[command(after_help = "\
+Examples:
+  authz watch --expiring 14d --unused 90d
+  authz watch --expiring 14d --once --json   # for a job that runs once a day")]
+    Watch(Watch),
     /// Import existing keys: a key file, or a CSV file of plain keys, which are hashed
     #[command(after_help = "\
 The first line of a CSV file names its columns: key (required), id, name, owner, note, labels, kind, tenant, not_before,
@@ -430,9 +438,43 @@ pub(crate) struct Audit {
     /// Older than the record with this number, for the next page
     #[arg(long, value_name = "NUMBER")]
     pub(crate) before: Option<u64>,
+    /// Newer than the record with this number, oldest first
+    #[arg(long, value_name = "NUMBER", conflicts_with = "before")]
+    pub(crate) after: Option<u64>,
+    /// Go on with each record that comes, oldest first, until interrupted; with --json, one object a line
+    #[arg(long, conflicts_with_all = ["id", "before"])]
+    pub(crate) follow: bool,
     /// Remove what is older than this, at least an hour: 365d. Revoked keys stay revoked
-    #[arg(long, value_name = "TIME", conflicts_with_all = ["id", "before"])]
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["id", "before", "after", "follow"])]
     pub(crate) prune: Option<String>,
+}
+
+#[derive(Group)]
+pub(crate) struct Usage {
+    /// Of this key only
+    pub(crate) id: Option<KeyId>,
+    /// On the days since then, in UTC: 30d, 2027-01-01 [default: 30d]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<String>,
+    /// Show each day
+    #[arg(long)]
+    pub(crate) days: bool,
+}
+
+#[derive(Group)]
+pub(crate) struct Watch {
+    /// Keys that expire within this time: 14d
+    #[arg(long, value_name = "TIME", required_unless_present = "unused")]
+    pub(crate) expiring: Option<String>,
+    /// Keys that were not used for this time: 90d
+    #[arg(long, value_name = "TIME")]
+    pub(crate) unused: Option<String>,
+    /// How often to look
+    #[arg(long, value_name = "TIME", default_value = "1m")]
+    pub(crate) every: String,
+    /// Look once, and exit
+    #[arg(long)]
+    pub(crate) once: bool,
 }
 
 #[derive(Group)]

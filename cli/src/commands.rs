@@ -67,6 +67,8 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
         Command::Delete { ids } => context.delete(&ids).await,
         Command::Purge { dead_for } => context.purge(&dead_for).await,
         Command::Audit(audit) => context.audit(&audit).await,
+        Command::Usage(usage) => context.usage(&usage).await,
+        Command::Watch(watch) => context.watch(&watch).await,
         Command::Import(import) => context.import(&import).await,
         Command::Export { file, expand } => context.export(file.as_deref(), expand).await,
         Command::Check(check) => check::run(&context, &check).await,
@@ -407,7 +409,13 @@ impl Context {
                 false => output::line(format!("pruned {count}")),
             };
         }
+        if audit.follow {
+            return self.follow(audit).await;
+        }
         let mut query = AuditQuery::new().limit(audit.limit);
+        if let Some(number) = audit.after {
+            query = query.after(number);
+        }
         if let Some(id) = &audit.id {
             query = query.key(id.clone());
         }
@@ -418,17 +426,8 @@ impl Context {
         if self.json {
             return output::json(&Value::Array(records.iter().map(output::audit_json).collect()));
         }
-        let mut rows = Rows::new(&["NUMBER", "AT", "BY", "ACTION", "KEY", "NOTE"])?;
-        for audit in records {
-            rows.push(vec![
-                audit.number.to_string(),
-                time::shown(Some(audit.at)),
-                audit.by,
-                audit.action.to_string(),
-                audit.key.map_or("-".to_owned(), |key| key.to_string()),
-                audit.note.unwrap_or_else(|| "-".to_owned()),
-            ])?;
-        }
+        let mut rows = Rows::new(&output::AUDIT_COLUMNS)?;
+        records.iter().try_for_each(|audit| rows.push(output::audit_cells(audit)))?;
         rows.finish()
     }
 

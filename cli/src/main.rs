@@ -6,6 +6,7 @@ mod args;
 mod check;
 mod commands;
 mod context;
+mod follow;
 mod grant;
 mod import;
 mod output;

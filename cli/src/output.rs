@@ -158,7 +158,7 @@ pub(crate) fn record_json(record: &KeyRecord) -> Result<Value, Failure> {
         fields.insert("status".to_owned(), record.status(SystemTime::now()).to_string().into());
         fields.insert("version".to_owned(), record.version().into());
         if let Some(used) = record.last_used() {
-            let used = jiff::Timestamp::try_from(used).map(|used| used.to_string()).unwrap_or_default();
+            let used = time::json(used);
             fields.insert("last_used".to_owned(), used.into());
         }
     }
@@ -174,18 +174,40 @@ pub(crate) fn grant_json(grant: &Grant) -> Result<Value, Failure> {
     Ok(Value::Object(fields.collect()))
 }
 
+pub(crate) const AUDIT_COLUMNS: [&str; 7] = ["NUMBER", "AT", "BY", "FROM", "ACTION", "KEY", "NOTE"];
+
+pub(crate) fn audit_cells(audit: &AuditRecord) -> Vec<String> {
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    vec![
+        audit.number.to_string(),
+        time::shown(Some(audit.at)),
+        audit.by.clone(),
+        or_dash(audit.address.map(|address| address.to_string())),
+        audit.action.to_string(),
+        or_dash(audit.key.as_ref().map(ToString::to_string)),
+        or_dash(audit.note.clone()),
+    ]
+}
+
 pub(crate) fn audit_json(audit: &AuditRecord) -> Value {
     let state = |text: &Option<String>| text.as_ref().and_then(|text| serde_json::from_str::<Value>(text).ok());
     json!({
         "number": audit.number,
-        "at": jiff::Timestamp::try_from(audit.at).map(|at| at.to_string()).unwrap_or_default(),
+        "at": time::json(audit.at),
         "by": audit.by,
+        "address": audit.address,
+        "request_id": audit.request_id,
         "action": audit.action.name(),
         "key": audit.key.as_ref().map(|key| key.as_str()),
         "note": audit.note,
         "before": state(&audit.before),
         "after": state(&audit.after),
     })
+}
+
+/// Prints a JSON value in one line, at once, for programs that read line by line.
+pub(crate) fn json_line(value: &Value) -> Result<(), Failure> {
+    line(value.to_string()).and_then(|()| Ok(io::stdout().flush()?))
 }
 
 /// Whether standard output is a terminal.

@@ -89,6 +89,11 @@ pub(crate) fn shown(time: Option<SystemTime>) -> String {
     }
 }
 
+/// Formats a time for JSON.
+pub(crate) fn json(time: SystemTime) -> String {
+    Timestamp::try_from(time).map(|time| time.to_string()).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

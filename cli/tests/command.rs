@@ -360,3 +360,36 @@ fn keys_are_suspended_and_their_ends_are_moved() {
     shell.done(&["expiry", &id, "90d"]);
     assert!(!shell.done(&["settings", "--renew-expired-for", "never"]).contains("renew_expired_for"));
 }
+
+/// The log is followed while others change keys, and what becomes true by time is told once.
+#[test]
+fn the_log_is_followed_and_keys_are_watched() {
+    use std::io::{BufRead as _, BufReader};
+    let shell = Shell::new();
+    let (soon, _) = shell.issue(&["--read", "orders", "--expires", "3d", "--owner", "acct-7"]);
+    let mut follower = shell.command(&["audit", "--follow", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines();
+    let mut next = || -> serde_json::Value { serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap() };
+    assert_eq!(next()["action"], "issued");
+    shell.done(&["suspend", &soon, "--reason", "a test"]);
+    let followed = next();
+    assert_eq!(
+        (&followed["action"], &followed["note"], &followed["by"]),
+        (&"suspended".into(), &"a test".into(), &"tester".into())
+    );
+    shell.done(&["resume", &soon]);
+    assert_eq!(next()["action"], "resumed");
+    follower.kill().unwrap();
+    follower.wait().unwrap();
+    let number = followed["number"].as_u64().unwrap().to_string();
+    let newer = shell.done(&["audit", "--after", &number]);
+    assert!(newer.contains("resumed") && !newer.contains("suspended"), "{newer}");
+
+    let watched = shell.done(&["watch", "--expiring", "14d", "--unused", "90d", "--once"]);
+    assert!(watched.starts_with(&format!("expiring\t{soon}\tk\tacct-7\texpires ")), "{watched}");
+    assert_eq!(watched.lines().count(), 1, "a key that was just issued is not unused: {watched}");
+    assert!(shell.refused(&["watch"]).contains("--expiring"));
+    let usage = shell.done(&["usage", "--json"]);
+    assert_eq!(usage.trim(), "{\n  \"usage\": []\n}");
+    assert!(shell.refused(&["usage", "--since", "soon"]).contains("is not a time"));
+}

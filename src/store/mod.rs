@@ -24,6 +24,7 @@ mod source;
 mod sqlite;
 mod usage;
 mod validate;
+mod watch;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -46,6 +47,7 @@ pub use self::{
     query::{KeyQuery, Page, UnreadableKey},
     settings::StoreSettings,
     usage::{DayUsage, KeyUsage, UsageQuery},
+    watch::{KeyEvent, Watch},
 };
 use crate::{
     denial::{Cause, Denial},
