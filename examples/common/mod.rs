@@ -84,6 +84,11 @@ pub fn log<B>(response: http::Response<B>) -> http::Response<B> {
     response
 }
 
+/// Prints a message for whoever runs the program.
+pub fn note(text: impl AsRef<str>) {
+    let _ = writeln!(std::io::stderr(), "{}", text.as_ref());
+}
+
 /// Prints one line if the program has failed.
 pub fn finish(outcome: Result<(), Box<dyn std::error::Error>>) -> ExitCode {
     match outcome {

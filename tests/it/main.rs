@@ -47,4 +47,6 @@ mod support;
 mod telemetry;
 #[cfg(unix)]
 mod varnish;
+#[cfg(feature = "sqlite")]
+mod webhooks;
 mod wire;
