@@ -1,17 +1,17 @@
 //! Counts of decisions in memory, until a store writes them down.
 
 use std::{
-    collections::HashMap,
     net::IpAddr,
+    ops::Range,
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use ecow::EcoString;
-use foldhash::fast::RandomState;
+use hashbrown::{HashTable, hash_table::Entry};
 
 use crate::{
-    key::{KeyId, KeyRecord},
+    key::{Digest, KeyId, KeyRecord},
     threads,
 };
 
@@ -28,9 +28,21 @@ struct Shard(Mutex<Tallies>);
 
 #[derive(Default)]
 struct Tallies {
-    today: HashMap<KeyId, Tally, RandomState>,
+    /// By the digests of the keys, which are uniformly distributed and so need no hash of their own.
+    today: HashTable<Counted>,
     /// Of days that are over.
     finished: Vec<(KeyId, Tally)>,
+}
+
+/// A key, and what was decided about it today.
+struct Counted {
+    digest: Digest,
+    id: KeyId,
+    tally: Tally,
+    /// From when and until when decisions belong to this day.
+    day: Range<SystemTime>,
+    /// From when on another use is noted.
+    noted_until: SystemTime,
 }
 
 /// A store that writes nothing down keeps no more than this of days that are over, for each shard.
@@ -79,20 +91,21 @@ impl Counts {
         refused: Option<&'static str>,
         used: Option<impl FnOnce() -> Origin<'a>>,
     ) {
-        let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let day = seconds / SECONDS_OF_A_DAY;
         let mut tallies = self.local();
-        let tally = match tallies.today.get_mut(record.id()) {
-            Some(tally) if tally.day == day => tally,
-            _ => tallies.begin(record.id(), day),
+        let digest = record.digest();
+        let counted = match tallies.today.find_mut(hash(digest), |counted| counted.digest == *digest) {
+            Some(counted) if counted.day.contains(&now) => counted,
+            _ => match tallies.begin(record, now) {
+                Some(counted) => counted,
+                None => return,
+            },
         };
         match refused {
-            None => tally.allowed += 1,
-            Some(cause) => tally.refuse(cause),
+            None => counted.tally.allowed += 1,
+            Some(cause) => counted.tally.refuse(cause),
         }
-        let at = UNIX_EPOCH + Duration::from_secs(seconds);
-        if let Some(used) = used.filter(|_| tally.last.as_ref().is_none_or(|(last, ..)| *last < at)) {
-            tally.note(at, used());
+        if let Some(used) = used.filter(|_| counted.noted_until <= now) {
+            counted.note(now, used());
         }
     }
 
@@ -108,8 +121,8 @@ impl Counts {
             let mut tallies = lock(shard);
             all.append(&mut tallies.finished);
             // What is counted next finds its key again, without an allocation.
-            let counted = tallies.today.iter_mut().filter(|(_, tally)| tally.allowed > 0 || !tally.refused.is_empty());
-            all.extend(counted.map(|(id, tally)| (id.clone(), tally.take())));
+            let counted = tallies.today.iter_mut().filter(|counted| !counted.tally.is_empty());
+            all.extend(counted.map(|counted| (counted.id.clone(), counted.tally.take())));
         }
         all
     }
@@ -130,32 +143,59 @@ pub(crate) const SECONDS_OF_A_DAY: u64 = 86_400;
 impl Tallies {
     /// Begins to count a key, or another day of it.
     #[cold]
-    fn begin(&mut self, id: &KeyId, day: u64) -> &mut Tally {
-        let tally = self.today.entry(id.clone()).or_default();
-        if tally.allowed > 0 || !tally.refused.is_empty() {
-            let over = tally.take();
+    fn begin(&mut self, record: &KeyRecord, now: SystemTime) -> Option<&mut Counted> {
+        let number = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()) / SECONDS_OF_A_DAY;
+        let begin = UNIX_EPOCH.checked_add(Duration::from_secs(number * SECONDS_OF_A_DAY))?;
+        let day = begin..begin.checked_add(Duration::from_secs(SECONDS_OF_A_DAY))?;
+        let digest = record.digest();
+        let is_key = |counted: &Counted| counted.digest == *digest;
+        let hash_of = |counted: &Counted| hash(&counted.digest);
+        let counted = match self.today.entry(hash(digest), is_key, hash_of) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(free) => {
+                let (digest, id, tally) = (*digest, record.id().clone(), Tally::default());
+                free.insert(Counted { digest, id, tally, day: day.clone(), noted_until: UNIX_EPOCH }).into_mut()
+            }
+        };
+        if !counted.tally.is_empty() {
+            let over = counted.tally.take();
             if self.finished.len() < FINISHED {
-                self.finished.push((id.clone(), over));
+                self.finished.push((counted.id.clone(), over));
             }
         }
-        tally.day = day;
-        tally
+        (counted.tally.day, counted.day, counted.noted_until) = (number, day, UNIX_EPOCH);
+        Some(counted)
     }
 }
 
+impl Counted {
+    /// Notes from where the key was used. The next use that is noted comes in another second.
+    #[cold]
+    fn note(&mut self, now: SystemTime, Origin { address, source }: Origin<'_>) {
+        let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let at = UNIX_EPOCH.checked_add(Duration::from_secs(seconds)).unwrap_or(now);
+        self.noted_until = at.checked_add(Duration::from_secs(1)).unwrap_or(now);
+        // The names of the usual headers are short enough to be kept without an allocation.
+        self.tally.last = Some((at, address, source.map(EcoString::from)));
+    }
+}
+
+/// Of a digest, for a table of keys that were issued: nobody can choose what digests they have.
+fn hash(digest: &Digest) -> u64 {
+    digest.as_bytes().last_chunk().map_or(0, |last| u64::from_le_bytes(*last))
+}
+
 impl Tally {
+    const fn is_empty(&self) -> bool {
+        self.allowed == 0 && self.refused.is_empty()
+    }
+
     #[cold]
     fn refuse(&mut self, cause: &'static str) {
         match self.refused.iter_mut().find(|(known, _)| *known == cause) {
             Some((_, count)) => *count += 1,
             None => self.refused.push((cause, 1)),
         }
-    }
-
-    #[cold]
-    fn note(&mut self, at: SystemTime, Origin { address, source }: Origin<'_>) {
-        // The names of the usual headers are short enough to be kept without an allocation.
-        self.last = Some((at, address, source.map(EcoString::from)));
     }
 
     /// When the key was last used, and from where.
@@ -181,7 +221,6 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::key::Digest;
 
     fn record(id: &str) -> KeyRecord {
         KeyRecord::builder(id.parse().unwrap(), Digest::from_key(id.as_bytes())).build()
