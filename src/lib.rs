@@ -25,6 +25,8 @@ mod directory;
 mod entity;
 mod error;
 mod gate;
+#[cfg(doc)]
+pub mod guide;
 mod head;
 mod https;
 mod ids;
