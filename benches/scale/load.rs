@@ -26,10 +26,10 @@ const ROUNDS: usize = 5;
 
 /// The columns that the stores in databases read of each key.
 pub(crate) const COLUMNS: &str =
-    "id, digest, created_at, not_before, expires_at, revoked_at, version, last_used, record";
+    "id, digest, created_at, not_before, expires_at, revoked_at, version, last_used, record, owner";
 
 /// The number of columns.
-pub(crate) const COLUMN_COUNT: usize = 9;
+pub(crate) const COLUMN_COUNT: usize = 10;
 
 /// A way to load all keys.
 pub(crate) struct Load {
@@ -52,9 +52,11 @@ pub(crate) fn timed<T>(make: impl FnOnce() -> T) -> Duration {
 pub(crate) fn run(scale: Scale) {
     let rounds = if scale.smoke { 2 } else { ROUNDS };
     let file = KeyFile::new(records(scale.keys, Grants::Shared), Directory::default());
-    let files = Files::write(&file);
+    let files = Files::write("shared", &file);
     let others = of_postgres(&file);
     let mut loads = of_files(file, &files);
+    let with_roles = Files::write("roles", &KeyFile::new(records(scale.keys, Grants::Roles), Directory::default()));
+    loads.extend(of_roles(&with_roles, scale.keys));
     loads.extend(others);
     let mut seconds: Vec<Vec<f64>> = vec![Vec::new(); loads.len()];
     for _ in 0..rounds {
@@ -95,6 +97,19 @@ fn of_files(file: KeyFile, files: &Files) -> Vec<Load> {
         Load { name: BARE, beside: None, once: Box::new(select) },
         Load { name: "SQLite: `PRAGMA quick_check`, which `open` does beside", beside: None, once: Box::new(check) },
         Load { name: "`SqliteStore::open`", beside: Some(BARE), once: Box::new(open) },
+    ]
+}
+
+/// Keys that have an owner, a label and a role each.
+fn of_roles(files: &Files, keys: usize) -> Vec<Load> {
+    const BARE: &str = "SQLite, keys with owners, labels and roles: bare `SELECT`";
+    let sqlite = files.sqlite();
+    let select = move || timed(|| assert_eq!(select(&sqlite), keys, "all rows were read"));
+    let sqlite = files.sqlite();
+    let open = move || timed(|| SqliteStore::open(&sqlite).unwrap());
+    vec![
+        Load { name: BARE, beside: None, once: Box::new(select) },
+        Load { name: "`SqliteStore::open`, such keys", beside: Some(BARE), once: Box::new(open) },
     ]
 }
 

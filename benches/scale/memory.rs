@@ -12,12 +12,15 @@ use std::{
     },
 };
 
-use tower_authz::{Directory, KeyFile, KeyRecord, store::MemoryStore};
+use tower_authz::{
+    Directory, KeyFile, KeyRecord,
+    store::{KeyAdmin as _, MemoryStore},
+};
 
 use crate::{
     common::format,
     measure::Scale,
-    population::{Grants, records},
+    population::{Grants, records, settings},
     table::{self, Mark, count},
 };
 
@@ -81,9 +84,16 @@ fn held_by<T>(make: impl FnOnce() -> T) -> (T, usize) {
 pub(crate) fn run(scale: Scale) {
     println!("Bytes for each of {} keys.\n", count(scale.keys));
     table::head(&["grants", "record", "table", "the rest", "all", "mark of the table"]);
-    for grants in [Grants::Shared, Grants::Own] {
+    for grants in [Grants::Shared, Grants::Own, Grants::Roles] {
         print(scale.keys, grants, &Parts::of(scale.keys, grants));
     }
+}
+
+/// The keys and their roles as a key file.
+fn exported(keys: usize, grants: Grants) -> String {
+    let file = KeyFile::new(records(keys, grants), Directory::default());
+    let store = MemoryStore::from_file(file, settings()).unwrap();
+    futures::executor::block_on(store.export()).unwrap().to_json().unwrap()
 }
 
 /// Sizes in bytes.
@@ -95,13 +105,22 @@ struct Parts {
 
 impl Parts {
     fn of(keys: usize, grants: Grants) -> Self {
-        let (list, held) = held_by(|| records(keys, grants).map(Arc::new).collect::<Vec<Arc<KeyRecord>>>());
+        // Owners, labels and roles are shared by keys that a store has read, so such keys are read from a file.
+        let text = match grants {
+            Grants::Roles => Some(exported(keys, grants)),
+            Grants::Shared | Grants::Own => None,
+        };
+        let file = || match &text {
+            Some(text) => KeyFile::parse(text, "keys.json").unwrap(),
+            None => KeyFile::new(records(keys, grants), Directory::default()),
+        };
+        let (list, held) = held_by(|| {
+            let file = file();
+            file.records().iter().cloned().map(Arc::new).collect::<Vec<Arc<KeyRecord>>>()
+        });
         let records_alone = held - list.capacity() * size_of::<Arc<KeyRecord>>();
         drop(list);
-        let (store, all) = held_by(|| {
-            let file = KeyFile::new(records(keys, grants), Directory::default());
-            MemoryStore::from_file(file, format()).unwrap()
-        });
+        let (store, all) = held_by(|| MemoryStore::from_file(file(), format()).unwrap());
         Self { records: records_alone, table: store.memory_of_table(), all }
     }
 }

@@ -10,8 +10,8 @@ use std::{
 
 use futures::executor::block_on;
 use tower_authz::{
-    ApiKey, Grant, KeyFile, KeyRecord,
-    store::{KeyAdmin as _, SqliteStore},
+    ApiKey, Grant, KeyFile, KeyRecord, Metadata,
+    store::{KeyAdmin as _, SqliteStore, StoreSettings},
 };
 
 use crate::common::{format, key};
@@ -23,6 +23,8 @@ pub(crate) enum Grants {
     Shared,
     /// Each key has its own grant.
     Own,
+    /// Each key refers to one of fifty roles, and has an owner, who has ten of them, and a label.
+    Roles,
 }
 
 impl Grants {
@@ -30,6 +32,7 @@ impl Grants {
         match self {
             Self::Shared => "fifty, shared by all keys",
             Self::Own => "one of its own for each key",
+            Self::Roles => "a role, an owner and a label for each key",
         }
     }
 }
@@ -41,18 +44,34 @@ fn grant(number: usize) -> Arc<Grant> {
     Arc::new(Grant::builder().write("orders").read("products").only("shop", shops).build().unwrap())
 }
 
+/// The settings of a store with the roles of the population.
+pub(crate) fn settings() -> StoreSettings {
+    let roles = StoreSettings::new().with_format(format());
+    (0..SHARED).fold(roles, |settings, number| settings.with_role(&format!("role-{number}"), grant(number)))
+}
+
 pub(crate) fn records(keys: usize, grants: Grants) -> impl Iterator<Item = KeyRecord> {
     let shared: Vec<Arc<Grant>> = (0..SHARED).map(grant).collect();
     (0..keys).map(move |number| {
         let its = match grants {
             Grants::Shared => Arc::clone(&shared[number % SHARED]),
             Grants::Own => grant(number),
+            Grants::Roles => Arc::default(),
+        };
+        let (metadata, role) = match grants {
+            Grants::Roles => {
+                let owner = format!("acct-{}", number / 10);
+                (Metadata::new().with_owner(owner).with_label("env", "prod"), Some(format!("role-{}", number % SHARED)))
+            }
+            _ => (Metadata::new(), None),
         };
         let key = key(number);
         KeyRecord::builder(key[..12].parse().unwrap(), ApiKey::new(key).digest())
             .name(format!("key {number}"))
             .created_at(SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000))
+            .metadata(metadata)
             .grant(its)
+            .roles(role)
             .build()
     })
 }
@@ -63,11 +82,11 @@ pub(crate) struct Files {
 }
 
 impl Files {
-    pub(crate) fn write(file: &KeyFile) -> Self {
-        let files = Self { folder: env::temp_dir().join(format!("tower-authz-scale-{}", process::id())) };
+    pub(crate) fn write(name: &str, file: &KeyFile) -> Self {
+        let files = Self { folder: env::temp_dir().join(format!("tower-authz-scale-{}-{name}", process::id())) };
         fs::create_dir_all(&files.folder).unwrap();
         fs::write(files.json(), file.to_json().unwrap()).unwrap();
-        let store = SqliteStore::create(files.sqlite(), format()).unwrap();
+        let store = SqliteStore::create(files.sqlite(), settings()).unwrap();
         let imported = block_on(store.as_actor("bench").import(file.records().to_vec())).unwrap();
         assert_eq!(imported.added, file.records().len(), "all keys are in the file");
         files

@@ -1,5 +1,5 @@
 use std::{
-    collections::{HashMap, HashSet, hash_map::Entry},
+    collections::{HashMap, HashSet},
     hash::Hash,
     sync::Arc,
 };
@@ -13,7 +13,7 @@ use crate::{
     json::{self, Object},
     key::{
         Access, Grant, GrantBuilder, KeyRecord, Metadata, Network, Networks, Roles, grant::NetworksAndOrigins,
-        record::KindAndTenant, restriction::RestrictionFile, role::RoleRefs,
+        record::KindAndTenant, restriction::RestrictionFile, role::Expander,
     },
     name::Name,
 };
@@ -82,7 +82,6 @@ impl GrantFile {
 /// Reads grants, and lets records share what they have in common: a grant, or parts of it, or their kind and tenant.
 pub(crate) struct Grants<'d> {
     dimensions: &'d [Dimension],
-    roles: &'d Roles,
     /// Whether the grants are in a store already, which has checked them.
     stored: bool,
     known: HashMap<GrantFile, Arc<Grant>, RandomState>,
@@ -90,14 +89,7 @@ pub(crate) struct Grants<'d> {
     networks_and_origins: HashSet<Arc<NetworksAndOrigins>, RandomState>,
     kinds_and_tenants: HashSet<Arc<KindAndTenant>, RandomState>,
     metadata: HashSet<Arc<Metadata>, RandomState>,
-    /// Keys with the same roles and the same grant of their own share what comes of both.
-    expanded: HashMap<(Box<[Name]>, usize), Expanded, RandomState>,
-}
-
-/// What keys with the same roles and the same own grant share. It keeps the own grant, whose address stands for it.
-struct Expanded {
-    refs: Arc<RoleRefs>,
-    grant: Arc<Grant>,
+    expander: Expander<'d>,
 }
 
 impl<'d> Grants<'d> {
@@ -105,14 +97,13 @@ impl<'d> Grants<'d> {
     pub(super) fn new(dimensions: &'d [Dimension], roles: &'d Roles) -> Self {
         Self {
             dimensions,
-            roles,
             stored: false,
             known: HashMap::default(),
             resources: HashSet::default(),
             networks_and_origins: HashSet::default(),
             kinds_and_tenants: HashSet::default(),
             metadata: HashSet::default(),
-            expanded: HashMap::default(),
+            expander: Expander::new(roles),
         }
     }
 
@@ -145,16 +136,7 @@ impl<'d> Grants<'d> {
         let Some(cold) = &mut record.cold else { return Ok(()) };
         cold.metadata = cold.metadata.take().map(|metadata| shared(&mut self.metadata, metadata));
         let Some(refs) = &mut cold.roles else { return Ok(()) };
-        let id = (refs.names.clone(), Arc::as_ptr(&refs.own).addr());
-        let expanded = match self.expanded.entry(id) {
-            Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(free) => {
-                let grant = Arc::new(self.roles.expand(&refs.own, &refs.names)?);
-                free.insert(Expanded { refs: Arc::clone(refs), grant })
-            }
-        };
-        *refs = Arc::clone(&expanded.refs);
-        record.grant = Arc::clone(&expanded.grant);
+        (*refs, record.grant) = self.expander.shared(refs)?;
         Ok(())
     }
 }

@@ -46,5 +46,5 @@ pub(crate) use self::{
     grant_file::{GrantFile, Grants},
     origin::as_browsers_write,
     revocation::{EndReason, RevocationWatch, SignalCell, revokes_access},
-    role::{Roles, check_role_name, check_roles},
+    role::{Expander, Roles, check_role_name, check_roles},
 };

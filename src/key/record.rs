@@ -244,12 +244,12 @@ impl KeyRecord {
         self.role_names().iter().map(Name::as_str)
     }
 
-    pub(super) fn role_names(&self) -> &[Name] {
+    fn role_names(&self) -> &[Name] {
         self.role_refs().map_or(&[], |refs| &refs.names)
     }
 
-    fn role_refs(&self) -> Option<&RoleRefs> {
-        self.cold.as_ref()?.roles.as_deref()
+    pub(super) fn role_refs(&self) -> Option<&Arc<RoleRefs>> {
+        self.cold.as_ref()?.roles.as_ref()
     }
 
     pub(crate) fn shared_grant(&self) -> Arc<Grant> {

@@ -1,6 +1,11 @@
 //! Roles: named grants that many keys refer to.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap, hash_map::Entry},
+    sync::Arc,
+};
+
+use foldhash::fast::RandomState;
 
 use crate::{
     dimension::Dimension,
@@ -81,12 +86,45 @@ impl Roles {
 
     /// The record with its roles expanded by these; none if that changes nothing.
     pub(crate) fn expanded(&self, record: &KeyRecord) -> Result<Option<KeyRecord>, ConfigError> {
-        if record.roles().len() == 0 {
-            return Ok(None);
-        }
-        let names: Vec<Name> = record.role_names().to_vec();
-        let grant = self.expand(record.own_grant(), &names)?;
-        Ok((grant != *record.grant()).then(|| record.to_builder().expanded(Arc::new(grant)).build()))
+        Expander::new(self).expand(record)
+    }
+}
+
+/// Expands the roles of many records. Those with the same roles and the same grant of their own share what comes of both.
+pub(crate) struct Expander<'r> {
+    roles: &'r Roles,
+    /// By the names of the roles, and the address of the own grant.
+    known: HashMap<(Box<[Name]>, usize), Expanded, RandomState>,
+}
+
+/// It keeps the own grant, whose address stands for it.
+struct Expanded {
+    refs: Arc<RoleRefs>,
+    grant: Arc<Grant>,
+}
+
+impl<'r> Expander<'r> {
+    pub(crate) fn new(roles: &'r Roles) -> Self {
+        Self { roles, known: HashMap::default() }
+    }
+
+    /// The record with its roles expanded; none if that changes nothing.
+    pub(crate) fn expand(&mut self, record: &KeyRecord) -> Result<Option<KeyRecord>, ConfigError> {
+        let Some(refs) = record.role_refs() else { return Ok(None) };
+        let (_, grant) = self.shared(refs)?;
+        Ok((*grant != *record.grant()).then(|| record.to_builder().expanded(grant).build()))
+    }
+
+    /// The same references and what comes of them, as other records have them.
+    pub(super) fn shared(&mut self, refs: &Arc<RoleRefs>) -> Result<(Arc<RoleRefs>, Arc<Grant>), ConfigError> {
+        let known = match self.known.entry((refs.names.clone(), Arc::as_ptr(&refs.own).addr())) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(free) => {
+                let grant = Arc::new(self.roles.expand(&refs.own, &refs.names)?);
+                free.insert(Expanded { refs: Arc::clone(refs), grant })
+            }
+        };
+        Ok((Arc::clone(&known.refs), Arc::clone(&known.grant)))
     }
 }
 

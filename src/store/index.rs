@@ -9,7 +9,7 @@ use crate::{
     clock,
     directory::{Difference, Directory},
     entity::directory_revokes_access,
-    key::{Digest, EndReason, KeyRecord, Roles, SignalCell},
+    key::{Digest, EndReason, Expander, KeyRecord, Roles, SignalCell},
     store::{
         Lookup, StoreError,
         counts::Counts,
@@ -119,11 +119,12 @@ impl Index {
 
     /// The entries of the keys with roles, as far as these roles give them another grant than they have.
     pub(crate) fn expanded(&self, roles: &Roles) -> Vec<(Digest, Option<Entry>)> {
-        let changed = |(digest, entry): (&Digest, EntryRef<'_>)| match entry {
-            EntryRef::Record(record) => Some((*digest, Some(Entry::expanded(record, roles)?))),
+        let mut expander = Expander::new(roles);
+        let mut changed = |(digest, entry): (&Digest, EntryRef<'_>)| match entry {
+            EntryRef::Record(record) => Some((*digest, Some(Entry::expanded(record, &mut expander)?))),
             EntryRef::Unreadable(_) => None,
         };
-        self.newest.read(|keys| keys.parts().flat_map(Part::iter).filter_map(changed).collect())
+        self.newest.read(|keys| keys.parts().flat_map(Part::iter).filter_map(&mut changed).collect())
     }
 
     /// Replaces all entries and the directory at once.

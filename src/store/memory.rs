@@ -16,7 +16,7 @@ use crate::{
     dimension::Dimension,
     directory::Directory,
     error::ConfigError,
-    key::{Digest, KeyFile, KeyFormat, KeyId, KeyRecord},
+    key::{Digest, Expander, KeyFile, KeyFormat, KeyId, KeyRecord},
     store::{
         AuditQuery, AuditRecord, Counts, InMemory, KeyQuery, KeyStore, KeyUsage, Lookup, Page, StoreError,
         StoreSettings, UsageQuery,
@@ -102,10 +102,12 @@ impl MemoryStore {
         let settings = settings.into().with_directory(directory);
         let settings =
             roles.iter().fold(settings, |settings, (name, grant)| settings.with_role(name, Arc::clone(grant)));
+        let roles = settings.roles.clone();
+        let mut expander = Expander::new(&roles);
         let mut own = Records { settings, ..Records::default() };
         for (index, record) in records.into_iter().enumerate() {
             let in_key = |error: ConfigError| error.at(format_args!("keys[{index}]"));
-            let record = own.settings.roles.expanded(&record).map_err(in_key)?.unwrap_or(record);
+            let record = expander.expand(&record).map_err(in_key)?.unwrap_or(record);
             if record.revoked_at().is_some() {
                 own.revoked.insert(*record.digest());
             }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hashbrown::{HashTable, hash_table};
 
-use crate::key::{Digest, KeyRecord, Roles};
+use crate::key::{Digest, Expander, KeyRecord};
 
 #[derive(Clone, Debug)]
 pub(crate) enum Entry {
@@ -27,8 +27,8 @@ impl UnreadableEntry {
 
 impl Entry {
     /// The entry of a key whose roles are now these, unless it stays as it is. A key whose role is gone is refused.
-    pub(crate) fn expanded(record: &KeyRecord, roles: &Roles) -> Option<Self> {
-        match roles.expanded(record) {
+    pub(crate) fn expanded(record: &KeyRecord, expander: &mut Expander<'_>) -> Option<Self> {
+        match expander.expand(record) {
             Ok(changed) => changed.map(|record| Self::Record(Arc::new(record))),
             Err(error) => Some(Self::unreadable(*record.digest(), &error.to_string())),
         }

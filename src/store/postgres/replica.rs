@@ -15,7 +15,7 @@ use tokio_postgres::{Client, IsolationLevel, Statement, types::ToSql};
 use crate::{
     clock,
     dimension::Dimension,
-    key::Digest,
+    key::{Digest, Expander},
     store::{
         StoreError, StoreSettings,
         index::Index,
@@ -288,10 +288,11 @@ impl Replica {
             _ => Vec::new(),
         };
         if let Some(settings) = &settings {
+            let mut expander = Expander::new(&settings.roles);
             // Some of these may have been read at an earlier moment, with the roles of then.
             for (_, entry) in &mut changed {
                 if let Some(Entry::Record(record)) = entry
-                    && let Some(now) = Entry::expanded(record, &settings.roles)
+                    && let Some(now) = Entry::expanded(record, &mut expander)
                 {
                     *entry = Some(now);
                 }
