@@ -128,6 +128,10 @@ pub(crate) struct Init {
     /// The key format, like 'l64_{a-z0-9:8}_{0-9a-f:32}', or '{ascii:20-64}' for keys of any form
     #[arg(long, default_value_t)]
     pub(crate) format: KeyFormat,
+    /// Another format for keys of a kind, like 'live=acme_live_{0-9A-Za-z:10}_{0-9A-Za-z:30}{crc32}'; repeat it for
+    /// more kinds. The formats of a store cannot be changed later
+    #[arg(long = "format-for", value_name = "KIND=FORMAT")]
+    pub(crate) formats: Vec<String>,
     #[command(flatten)]
     pub(crate) settings: Settings,
 }

@@ -49,9 +49,9 @@ impl Context {
     /// Refuses a whole key in place of an id: the key is now in the history of the shell, and the user must know that.
     pub(crate) async fn assert_no_secret(&self, id: &KeyId) -> Result<(), Failure> {
         let key = ApiKey::new(id.as_str());
-        let format = self.store.format();
+        let formats = self.store.formats();
         let known = self.found(&key).await?.map(|record| record.id().to_string());
-        let public = || format.key_id(id.as_str().as_bytes()).map(str::to_owned);
+        let public = || formats.key_id(id.as_str().as_bytes()).map(str::to_owned);
         match known.or_else(public) {
             None => Ok(()),
             Some(id) => Err(Failure::Usage(format!(

@@ -8,6 +8,7 @@ mod digest;
 mod expiry;
 mod file;
 mod format;
+mod formats;
 pub(crate) mod generate;
 mod grant;
 mod grant_file;
@@ -30,6 +31,7 @@ pub use self::{
     digest::Digest,
     file::KeyFile,
     format::{Alphabet, KeyFormat, StructuredFormat},
+    formats::KeyFormats,
     grant::{Grant, GrantBuilder},
     id::KeyId,
     network::{Network, Networks},
@@ -40,6 +42,7 @@ pub use self::{
 };
 pub(crate) use self::{
     file::{KeyColumns, KeyEntry},
+    formats::FormatIndex,
     grant_file::{GrantFile, Grants},
     origin::as_browsers_write,
     revocation::{EndReason, RevocationWatch, SignalCell, revokes_access},

@@ -101,6 +101,7 @@ mod tests {
                 .build()
                 .unwrap(),
             KeyFormat::opaque(8, 512).unwrap(),
+            KeyFormat::structured("acme_live").checksum().build().unwrap(),
         ] {
             assert_eq!(format.to_string().parse::<KeyFormat>().unwrap(), format);
         }

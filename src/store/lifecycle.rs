@@ -116,9 +116,9 @@ pub(crate) fn plan(
         }
         Change::Settings(change) => {
             let new = change.make(settings).map_err(invalid)?;
-            if new.format != settings.format {
+            if new.formats != settings.formats {
                 return Err(StoreError::conflict(
-                    "the format of keys stays as it was when the store was made: its keys would be malformed",
+                    "the formats of keys stay as they were when the store was made: its keys would be malformed",
                 ));
             }
             validate_readable(&new, table)?;
@@ -197,7 +197,8 @@ fn issue(
     }
     // Eight random hex digits collide after some ten thousand keys, so retry a limited number of times.
     for _ in 0..32 {
-        let (id, api_key) = settings.format.generate().map_err(|error| StoreError::unavailable(error.to_string()))?;
+        let format = settings.formats.for_kind(new.kind.as_deref());
+        let (id, api_key) = format.generate().map_err(|error| StoreError::unavailable(error.to_string()))?;
         let id: KeyId = id.parse().map_err(invalid)?;
         if !matches!(table.by_id(&id)?, Row::Absent) {
             continue;
@@ -290,6 +291,7 @@ fn import(
         }
         let in_key = |error: StoreError| StoreError::invalid(format!("key {id}: {error}"));
         let record = validate_record(&record, table, settings).map_err(in_key)?;
+        settings.formats.check_id(&record).map_err(|error| in_key(invalid(error)))?;
         plan.edit(Action::Imported, None, record, None);
     }
     plan.applied.count = plan.edits.len();

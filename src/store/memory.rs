@@ -13,7 +13,7 @@ use crate::{
     dimension::Dimension,
     directory::Directory,
     error::ConfigError,
-    key::{Digest, KeyFile, KeyFormat, KeyId, KeyRecord},
+    key::{Digest, KeyFile, KeyFormats, KeyId, KeyRecord},
     store::{
         AuditQuery, AuditRecord, InMemory, KeyQuery, KeyStore, Lookup, Page, StoreError, StoreSettings,
         admin::{Backend, BackendChange, BackendOutcome},
@@ -35,7 +35,7 @@ use crate::{
 /// ```
 /// use tower_authz::store::MemoryStore;
 ///
-/// // let store = MemoryStore::open("keys.json", KeyFormat::default())?;
+/// // let store = MemoryStore::open("keys.json", StoreSettings::new())?;
 /// let store = MemoryStore::new();
 /// # drop(store);
 /// ```
@@ -44,7 +44,7 @@ pub struct MemoryStore(Arc<Inner>);
 
 struct Inner {
     index: Arc<Index>,
-    format: KeyFormat,
+    formats: KeyFormats,
     /// Every change is made under this lock.
     backend: Mutex<Records>,
 }
@@ -87,11 +87,12 @@ impl MemoryStore {
     /// The keys of a file that was parsed, and its directory.
     ///
     /// # Errors
-    /// If a key id or a digest is given twice.
+    /// If a key id or a digest is given twice, or an id tells that its key has the format of another kind than it is of.
     pub fn from_file(file: KeyFile, settings: impl Into<StoreSettings>) -> Result<Self, ConfigError> {
         let (records, directory) = file.into_parts();
         let mut own = Records { settings: settings.into().with_directory(directory), ..Records::default() };
         for (index, record) in records.into_iter().enumerate() {
+            own.settings.formats.check_id(&record).map_err(|error| error.at(format_args!("keys[{index}]")))?;
             if record.revoked_at().is_some() {
                 own.revoked.insert(*record.digest());
             }
@@ -108,7 +109,7 @@ impl MemoryStore {
 
     fn assemble(records: Records) -> Self {
         let index = Arc::new(Index::from_records(records.by_id.values(), records.settings.directory.clone()));
-        Self(Arc::new(Inner { index, format: records.settings.format.clone(), backend: Mutex::new(records) }))
+        Self(Arc::new(Inner { index, formats: records.settings.formats.clone(), backend: Mutex::new(records) }))
     }
 
     /// The size of the table that answers look-ups, in bytes, without the records themselves; for benches.
@@ -212,8 +213,8 @@ impl KeyStore for MemoryStore {
         self.0.index.lookup(digest)
     }
 
-    fn format(&self) -> KeyFormat {
-        self.0.format.clone()
+    fn formats(&self) -> KeyFormats {
+        self.0.formats.clone()
     }
 
     fn directory(&self) -> Directory {
