@@ -64,8 +64,8 @@ pub use crate::{
     https::{HttpsOnly, SecureConnection},
     ids::Ids,
     key::{
-        Access, Alphabet, ApiKey, Digest, Grant, GrantBuilder, KeyFile, KeyFormat, KeyFormats, KeyId, KeyRecord,
-        KeyRecordBuilder, Network, Networks, Permission, Restriction, Status, StructuredFormat,
+        Access, Alphabet, ApiKey, Digest, Grant, GrantBuilder, KeyCandidate, KeyFile, KeyFormat, KeyFormats, KeyId,
+        KeyRecord, KeyRecordBuilder, KeyScanner, Network, Networks, Permission, Restriction, Status, StructuredFormat,
     },
     policy::{Audit, Difference, Explanation, Finding, Policy, PolicyBuilder, PolicyHandle, PolicySource, Rule},
     principal::{Filter, Principal, Scope},

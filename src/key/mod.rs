@@ -3,6 +3,7 @@
 mod api_key;
 mod builder;
 mod cold;
+mod conflict;
 mod coverage;
 mod digest;
 mod expiry;
@@ -19,9 +20,11 @@ mod origin;
 mod packed_time;
 mod permission;
 mod record;
+mod regex;
 mod restriction;
 mod revocation;
 mod runs;
+mod scan;
 mod status;
 mod template;
 
@@ -38,6 +41,7 @@ pub use self::{
     permission::{Access, Permission},
     record::KeyRecord,
     restriction::Restriction,
+    scan::{KeyCandidate, KeyScanner},
     status::Status,
 };
 pub(crate) use self::{

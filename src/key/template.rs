@@ -74,7 +74,7 @@ fn number(text: &str) -> Option<usize> {
 }
 
 impl Alphabet {
-    const fn class(self) -> &'static str {
+    pub(super) const fn class(self) -> &'static str {
         match self {
             Self::LowerHex => "0-9a-f",
             Self::LowerAlphanumeric => "a-z0-9",
