@@ -19,9 +19,9 @@ use crate::{
     args::{self, Args, Command},
     check,
     context::Context,
-    grant, import,
+    grant, import, leaked,
     output::{self, KEY_COLUMNS, Rows, note},
-    settings,
+    scanners, settings,
     store::StoreUrl,
     time,
 };
@@ -50,7 +50,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     }
     let context = Context { store: url.open().await?, actor, json };
     match args.command {
-        Command::Settings(change) => context.settings(&change).await,
+        Command::Settings(settings) => context.settings(&settings).await,
         Command::Issue(issue) => context.issue(&issue).await,
         Command::List(list) => context.list(&list).await,
         Command::Show(show) => context.show(&show).await,
@@ -63,6 +63,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
         Command::Audit(audit) => context.audit(&audit).await,
         Command::Import(import) => context.import(&import).await,
         Command::Export { file } => context.export(file.as_deref()).await,
+        Command::Leaked(leaked) => leaked::run(&context, &leaked).await,
         Command::Check(check) => check::run(&context, &check).await,
         Command::Init(_) | Command::Replicas | Command::Migrate | Command::Completions { .. } => Ok(()),
     }
@@ -76,7 +77,8 @@ fn to_config_error(failure: Failure) -> ConfigError {
 }
 
 impl Context {
-    async fn settings(&self, change: &args::Settings) -> Result<(), Failure> {
+    async fn settings(&self, args: &args::SettingsArgs) -> Result<(), Failure> {
+        let change = &args.change;
         if !change.dimensions.is_empty() || !change.require_networks.is_empty() || change.directory.is_some() {
             // Try the change first, so that a wrong argument has its own exit code. The store then applies it to the
             // settings that are current at that time.
@@ -88,6 +90,10 @@ impl Context {
                 .await?;
         }
         let settings = self.store.settings().await?;
+        if args.gitleaks || args.trufflehog {
+            let rules = if args.gitleaks { scanners::gitleaks } else { scanners::trufflehog };
+            return output::line(rules(settings.formats()).trim_end());
+        }
         let value: Value =
             serde_json::from_str(&settings.to_json()?).map_err(|error| Failure::Other(error.to_string()))?;
         output::json(&value)
@@ -372,7 +378,7 @@ impl Context {
 }
 
 /// Reports the replicas that did not acknowledge a change.
-fn report_propagation(propagation: &Propagation) {
+pub(crate) fn report_propagation(propagation: &Propagation) {
     if !propagation.unacknowledged.is_empty() {
         let (replicas, waited) = (propagation.unacknowledged.join(", "), propagation.waited.as_millis());
         note(format!("note: {replicas} did not acknowledge; waited {waited} ms for its lease to expire"));

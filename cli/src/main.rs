@@ -8,7 +8,9 @@ mod commands;
 mod context;
 mod grant;
 mod import;
+mod leaked;
 mod output;
+mod scanners;
 mod settings;
 mod store;
 mod time;
@@ -32,6 +34,8 @@ pub(crate) enum Failure {
     Other(String),
     /// `check` has found that the request would be refused.
     Denied,
+    /// `leaked` has found keys that can be used, and has not revoked them.
+    Leaked,
     /// The reader of the output has closed the pipe.
     Pipe,
 }
@@ -70,6 +74,7 @@ impl Failure {
                 _ => 1,
             },
             Self::Denied => 5,
+            Self::Leaked => 6,
         }
     }
 
@@ -77,7 +82,7 @@ impl Failure {
         match self {
             Self::Usage(message) | Self::Other(message) => Some(message.clone()),
             Self::Store(error) => Some(error.to_string()),
-            Self::Denied | Self::Pipe => None,
+            Self::Denied | Self::Leaked | Self::Pipe => None,
         }
     }
 }
