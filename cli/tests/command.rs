@@ -313,6 +313,19 @@ fn the_format_of_a_key_tells_its_kind() {
     let csv = elsewhere.file("keys.csv", &format!("key\n{key}\n"));
     assert_eq!(elsewhere.done(&["import", csv.to_str().unwrap(), "--kind", "live"]).trim(), "imported 1");
 
+    // A key file does not hold keys, so that the format of one shows when it is used.
+    let mut exported = shell.done(&["export"]);
+    exported = exported.replace("\"kind\": \"live\"", "\"kind\": \"other\"").replace("\"acme_live_", "\"old-");
+    let third = empty();
+    assert!(init(&third, &["--format-for", live]).status.success());
+    let file = third.file("keys.json", &exported);
+    third.done(&["import", file.to_str().unwrap()]);
+    let policy = third.file("policy.json", r#"{"routes":[{"path":"/orders","authenticated":true}]}"#);
+    let check = ["check", "--policy", policy.to_str().unwrap(), "GET", "/orders"];
+    let output = third.command(&check).env("AUTHZ_KEY", &key).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.code() == Some(5) && said.contains("does not have the format of its kind"), "{said}");
+
     for (formats, expected) in [
         (&["live"][..], "expected KIND=FORMAT"),
         (&["live=acme_live"], "is not a key format"),

@@ -130,6 +130,12 @@ impl KeyFormats {
         if self.default.matches(key) {
             return Some(FormatIndex::default());
         }
+        self.find_of_kinds(key)
+    }
+
+    /// Apart, so that the code of a store with one format stays short.
+    #[inline(never)]
+    fn find_of_kinds(&self, key: &[u8]) -> Option<FormatIndex> {
         let position = self.of_kinds.iter().position(|(_, format)| format.matches(key))?;
         Some(FormatIndex::of_kind(position))
     }
@@ -160,6 +166,7 @@ impl KeyFormats {
         }
     }
 
+    #[inline(never)]
     fn demanded(&self, record: &KeyRecord) -> FormatIndex {
         self.position(record.kind()).map_or_else(FormatIndex::default, FormatIndex::of_kind)
     }
