@@ -68,8 +68,9 @@ pub use crate::{
     https::{HttpsOnly, SecureConnection},
     ids::Ids,
     key::{
-        Access, Alphabet, ApiKey, Digest, Grant, GrantBuilder, KeyFile, KeyFormat, KeyId, KeyRecord, KeyRecordBuilder,
-        Metadata, Network, Networks, Permission, Restriction, Status, StructuredFormat,
+        Access, Alphabet, ApiKey, Digest, Grant, GrantBuilder, KeyCandidate, KeyFile, KeyFormat, KeyFormats, KeyId,
+        KeyRecord, KeyRecordBuilder, KeyScanner, Metadata, Network, Networks, Permission, Restriction, Status,
+        StructuredFormat,
     },
     policy::{Audit, Difference, Explanation, Finding, Policy, PolicyBuilder, PolicyHandle, PolicySource, Rule},
     principal::{Filter, Principal, Scope},

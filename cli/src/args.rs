@@ -14,6 +14,7 @@ Exit codes:
   3  key or store not found
   4  the store rejected the change: the key is revoked, the grant is invalid
   5  `check` found that the request would be denied
+  6  `leaked` found keys that can be used, and did not revoke them
 
 Examples:
   export AUTHZ_STORE=keys.sqlite
@@ -49,7 +50,7 @@ pub(crate) enum Command {
     /// Create an empty store
     Init(Init),
     /// Show the settings of the store, or change them
-    Settings(Settings),
+    Settings(SettingsArgs),
     /// Issue a key; it is printed once, alone on standard output
     #[command(after_help = "\
 Examples:
@@ -177,6 +178,16 @@ Examples:
   authz check --policy policy.json --key-id key_3jWz9Qb2Lx GET /shops/de/orders --from 10.1.2.3
   authz check --policy policy.json --key-stdin POST /products < key.txt")]
     Check(Check),
+    /// Find the keys of the store that stand in a text, and name them; secrets are not printed
+    #[command(after_help = "\
+Any text will do: a log, a dump, an archive that is unpacked into a pipe; of any size, binary too.
+A key is recognized by its digest: what only looks like one is not reported.
+
+Examples:
+  authz leaked app.log
+  git log -p --all | authz leaked --revoke
+  kubectl logs deploy/app | authz leaked --json")]
+    Leaked(Leaked),
     /// Show the replicas of a store in PostgreSQL: the changes that they applied, and what is left of their leases
     Replicas,
     /// Migrate the store to the schema of this version; run it before the new version serves
@@ -190,8 +201,24 @@ pub(crate) struct Init {
     /// The key format, like 'l64_{a-z0-9:8}_{0-9a-f:32}', or '{ascii:20-64}' for keys of any form
     #[arg(long, default_value_t)]
     pub(crate) format: KeyFormat,
+    /// Another format for keys of a kind, like 'live=acme_live_{0-9A-Za-z:10}_{0-9A-Za-z:30}{crc32}'; repeat it for
+    /// more kinds. The formats of a store cannot be changed later
+    #[arg(long = "format-for", value_name = "KIND=FORMAT")]
+    pub(crate) formats: Vec<String>,
     #[command(flatten)]
     pub(crate) settings: Settings,
+}
+
+#[derive(Group)]
+pub(crate) struct SettingsArgs {
+    #[command(flatten)]
+    pub(crate) change: Settings,
+    /// Print a rule file for gitleaks that finds the keys of this store
+    #[arg(long, conflicts_with_all = ["trufflehog", "dimensions", "require_networks", "directory"])]
+    pub(crate) gitleaks: bool,
+    /// Print a file of custom detectors for trufflehog that find the keys of this store
+    #[arg(long, conflicts_with_all = ["dimensions", "require_networks", "directory"])]
+    pub(crate) trufflehog: bool,
 }
 
 #[derive(Clone, Group)]
@@ -493,6 +520,16 @@ pub(crate) struct Import {
     pub(crate) with_roles: bool,
     #[command(flatten)]
     pub(crate) like: KeyArgs,
+}
+
+#[derive(Group)]
+pub(crate) struct Leaked {
+    /// The file, or - for standard input
+    #[arg(value_hint = ValueHint::FilePath, default_value = "-")]
+    pub(crate) file: PathBuf,
+    /// Revoke the keys that are found; the reason says where
+    #[arg(long)]
+    pub(crate) revoke: bool,
 }
 
 #[derive(Group)]

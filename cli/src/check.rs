@@ -17,7 +17,7 @@ pub(crate) async fn run(context: &Context, args: &Check) -> Result<(), Failure> 
     let settings = context.store.settings().await?;
     let policy = Policy::read_with(&args.policy, settings.dimensions());
     let policy = policy.map_err(|error| Failure::Other(error.to_string()))?;
-    let record = context.which(args.which.key_id.as_ref(), args.which.key_stdin).await?;
+    let (record, fits_kind) = context.identify(args.which.key_id.as_ref(), args.which.key_stdin).await?;
     let request = request(args)?;
     let head = Head::new(&request);
 
@@ -26,7 +26,9 @@ pub(crate) async fn run(context: &Context, args: &Check) -> Result<(), Failure> 
     let explanation = policy.explain(&principal, &head, SystemTime::now());
     // The gate checks the path before anything else.
     let path = CleanPath::new().check(&head).map_err(|denial| denial.to_string());
-    let verdicts = std::iter::once(("clean path", path)).chain(
+    // Before it looks for a rule, the gate refuses a key with the format of another kind.
+    let format = (!fits_kind).then(|| ("key format", Err("the key does not have the format of its kind".to_owned())));
+    let verdicts = std::iter::once(("clean path", path)).chain(format).chain(
         explanation.findings().iter().map(|finding| (finding.check(), finding.verdict().map_err(ToString::to_string))),
     );
     let verdicts: Vec<(&str, Result<(), String>)> = verdicts.collect();

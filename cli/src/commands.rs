@@ -19,9 +19,9 @@ use crate::{
     args::{self, Args, Command},
     check,
     context::Context,
-    grant, import,
+    grant, import, leaked,
     output::{self, KEY_COLUMNS, Rows, note},
-    settings,
+    scanners, settings,
     store::StoreUrl,
     time,
 };
@@ -50,7 +50,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     }
     let context = Context { store: url.open().await?, actor, json };
     match args.command {
-        Command::Settings(change) => context.settings(&change).await,
+        Command::Settings(settings) => context.settings(&settings).await,
         Command::Issue(issue) => context.issue(&issue).await,
         Command::List(list) => context.list(&list).await,
         Command::Show(show) => context.show(&show).await,
@@ -71,6 +71,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
         Command::Watch(watch) => context.watch(&watch).await,
         Command::Import(import) => context.import(&import).await,
         Command::Export { file, expand } => context.export(file.as_deref(), expand).await,
+        Command::Leaked(leaked) => leaked::run(&context, &leaked).await,
         Command::Check(check) => check::run(&context, &check).await,
         Command::Init(_) | Command::Replicas | Command::Migrate | Command::Completions { .. } => Ok(()),
     }
@@ -84,7 +85,8 @@ pub(crate) fn to_config_error(failure: Failure) -> ConfigError {
 }
 
 impl Context {
-    async fn settings(&self, change: &args::Settings) -> Result<(), Failure> {
+    async fn settings(&self, args: &args::SettingsArgs) -> Result<(), Failure> {
+        let change = &args.change;
         let args::Settings { dimensions, require_networks, directory, renew_expired_for } = change;
         if !dimensions.is_empty() || !require_networks.is_empty() || directory.is_some() || renew_expired_for.is_some()
         {
@@ -98,6 +100,10 @@ impl Context {
                 .await?;
         }
         let settings = self.store.settings().await?;
+        if args.gitleaks || args.trufflehog {
+            let rules = if args.gitleaks { scanners::gitleaks } else { scanners::trufflehog };
+            return output::line(rules(settings.formats()).trim_end());
+        }
         let value: Value =
             serde_json::from_str(&settings.to_json()?).map_err(|error| Failure::Other(error.to_string()))?;
         output::json(&value)

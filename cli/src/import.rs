@@ -201,12 +201,17 @@ fn record_of<'a>(
     settings: &StoreSettings,
 ) -> Result<KeyRecord, Failure> {
     let key = cell("key").ok_or_else(|| Failure::Other("key is required".to_owned()))?;
-    let format = settings.format();
+    let formats = settings.formats();
+    let format = formats.for_kind(cell("kind").or(common.kind.as_deref()));
     if !format.matches(key.as_bytes()) {
-        return Err(Failure::Other(format!(
-            "the key does not match this store's format, {format}; `authz init --format '{{ascii:8-512}}'` makes a \
-             store for keys of any form"
-        )));
+        return Err(Failure::Other(match formats.recognize(key.as_bytes()) {
+            None => format!(
+                "the key does not match this store's format, {format}; `authz init --format '{{ascii:8-512}}'` makes a \
+                 store for keys of any form"
+            ),
+            Some((Some(kind), _)) => format!("the key has the format of the kind {kind:?}, and must be of that kind"),
+            Some((None, _)) => format!("the key has the default format, and keys of its kind have {format}"),
+        }));
     }
     let key = ApiKey::new(key);
     let id = match cell("id") {

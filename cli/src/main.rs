@@ -9,8 +9,10 @@ mod context;
 mod follow;
 mod grant;
 mod import;
+mod leaked;
 mod output;
 mod roles;
+mod scanners;
 mod settings;
 mod store;
 mod time;
@@ -34,6 +36,8 @@ pub(crate) enum Failure {
     Other(String),
     /// `check` has found that the request would be refused.
     Denied,
+    /// `leaked` has found keys that can be used, and has not revoked them.
+    Leaked,
     /// The reader of the output has closed the pipe.
     Pipe,
 }
@@ -72,6 +76,7 @@ impl Failure {
                 _ => 1,
             },
             Self::Denied => 5,
+            Self::Leaked => 6,
         }
     }
 
@@ -79,7 +84,7 @@ impl Failure {
         match self {
             Self::Usage(message) | Self::Other(message) => Some(message.clone()),
             Self::Store(error) => Some(error.to_string()),
-            Self::Denied | Self::Pipe => None,
+            Self::Denied | Self::Leaked | Self::Pipe => None,
         }
     }
 }

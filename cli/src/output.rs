@@ -241,6 +241,11 @@ impl Rows {
         Ok(Self { table: Some(table) })
     }
 
+    /// None where JSON is printed instead.
+    pub(crate) fn new_unless(is_json: bool, columns: &[&str]) -> Result<Option<Self>, Failure> {
+        if is_json { Ok(None) } else { Self::new(columns).map(Some) }
+    }
+
     pub(crate) fn push(&mut self, cells: Vec<String>) -> Result<(), Failure> {
         let cells: Vec<String> = cells.iter().map(|cell| plain(cell)).collect();
         match &mut self.table {

@@ -50,7 +50,8 @@ impl StoreUrl {
     }
 
     pub(crate) async fn create(&self, init: &args::Init, json: bool) -> Result<(), Failure> {
-        let settings = settings::with(StoreSettings::new().with_format(init.format.clone()), &init.settings)?;
+        let formats = settings::formats(init)?;
+        let settings = settings::with(StoreSettings::new().with_formats(formats.clone()), &init.settings)?;
         let name = match self {
             Self::File(path) => {
                 is_for_sqlite(path)?;
@@ -67,7 +68,12 @@ impl StoreUrl {
         };
         match json {
             true => output::json(&json!({ "store": name })),
-            false => output::line(format!("created {name} with key format {}", init.format)),
+            false => {
+                let of_kinds = formats.iter().filter_map(|(kind, format)| Some((kind?, format)));
+                let of_kinds =
+                    of_kinds.map(|(kind, format)| format!(", {format} for the kind {}", output::plain(kind)));
+                output::line(format!("created {name} with key format {}{}", init.format, of_kinds.collect::<String>()))
+            }
         }
     }
 

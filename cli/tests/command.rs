@@ -393,3 +393,75 @@ fn the_log_is_followed_and_keys_are_watched() {
     assert_eq!(usage.trim(), "{\n  \"usage\": []\n}");
     assert!(shell.refused(&["usage", "--since", "soon"]).contains("is not a time"));
 }
+
+/// A store with formats by kind issues and imports keys that tell their kind.
+#[test]
+fn the_format_of_a_key_tells_its_kind() {
+    let empty = || Shell { folder: TempDir::new().unwrap() };
+    let init = |shell: &Shell, more: &[&str]| shell.run(&[&["init"], more].concat());
+    let live = "live=acme_live_{0-9A-Za-z:10}_{0-9A-Za-z:30}{crc32}";
+    let test = "a=b=acme_test_{0-9a-f:8}_{0-9a-f:32}";
+    let shell = empty();
+    let output = init(&shell, &["--format-for", live, "--format-for", test]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        output.status.success() && said.contains("acme_live_{0-9A-Za-z:10}_{0-9A-Za-z:30}{crc32} for the kind live"),
+        "{said}"
+    );
+    let settings: serde_json::Value = serde_json::from_str(&shell.done(&["settings"])).unwrap();
+    assert_eq!(settings["format"], "key_{0-9A-Za-z:10}_{0-9A-Za-z:30}{crc32}");
+    assert_eq!(settings["formats"]["live"], live.trim_start_matches("live="));
+    assert_eq!(settings["formats"]["a=b"], test.trim_start_matches("a=b="));
+
+    let (id, key) = shell.issue(&["--kind", "live"]);
+    assert!(id.starts_with("acme_live_") && key.starts_with(&id), "{id}");
+    assert!(shell.issue(&["--kind", "a=b"]).0.starts_with("acme_test_"));
+    assert!(shell.issue(&[]).0.starts_with("key_"));
+    assert!(shell.done(&["rotate", &id]).starts_with("acme_live_"));
+    assert!(shell.refused(&["show", &key]).contains(&format!("rotate {id}")), "a whole key of a kind is recognized");
+
+    let elsewhere = empty();
+    assert!(init(&elsewhere, &["--format-for", live]).status.success());
+    for (kind, expected) in
+        [("", "has the format of the kind \"live\""), ("test", "has the format of the kind \"live\"")]
+    {
+        let csv = elsewhere.file("keys.csv", &format!("key,kind\n{key},{kind}\n"));
+        let said = elsewhere.refused(&["import", csv.to_str().unwrap()]);
+        assert!(said.contains("line 2") && said.contains(expected) && !said.contains(&key), "{said}");
+    }
+    let csv = elsewhere.file("keys.csv", &format!("key\n{key}\n"));
+    assert_eq!(elsewhere.done(&["import", csv.to_str().unwrap(), "--kind", "live"]).trim(), "imported 1");
+
+    // A key file does not hold keys, so that the format of one shows when it is used.
+    let mut exported = shell.done(&["export"]);
+    exported = exported.replace("\"kind\": \"live\"", "\"kind\": \"other\"").replace("\"acme_live_", "\"old-");
+    let third = empty();
+    assert!(init(&third, &["--format-for", live]).status.success());
+    let file = third.file("keys.json", &exported);
+    third.done(&["import", file.to_str().unwrap()]);
+    let policy = third.file("policy.json", r#"{"routes":[{"path":"/orders","authenticated":true}]}"#);
+    let check = ["check", "--policy", policy.to_str().unwrap(), "GET", "/orders"];
+    let output = third.command(&check).env("AUTHZ_KEY", &key).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.code() == Some(5) && said.contains("does not have the format of its kind"), "{said}");
+
+    for (formats, expected) in [
+        (&["live"][..], "expected KIND=FORMAT"),
+        (&["live=acme_live"], "is not a key format"),
+        (&["=acme_{0-9a-f:8}_{0-9a-f:32}"], "its name is 1 to 256 characters"),
+        (&["live={ascii:8-512}"], "could be confused"),
+        (&[live, live], "both have the prefix acme_live"),
+        (&[live, "live=acme_{0-9a-f:8}_{0-9a-f:32}"], "has a format already"),
+        (&[live, "test=acme_live_{0-9a-f:8}_{0-9a-f:32}"], "both have the prefix acme_live"),
+    ] {
+        let shell = empty();
+        let arguments: Vec<&str> = formats.iter().flat_map(|format| ["--format-for", format]).collect();
+        let output = init(&shell, &arguments);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(2) && said.contains(expected), "{formats:?}: {said}");
+        assert_eq!(fs::read_dir(shell.folder.path()).unwrap().count(), 0, "no file was made");
+    }
+    let long = format!("{}=acme_{{0-9a-f:8}}_{{0-9a-f:32}}", "k".repeat(10_000));
+    let output = init(&empty(), &["--format-for", &long]);
+    assert!(output.status.code() == Some(2) && output.stderr.len() < 500);
+}

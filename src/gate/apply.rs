@@ -19,7 +19,7 @@ use crate::{
         sharded::Shard,
     },
     head::Head,
-    key::{Digest, KeyRecord},
+    key::{Digest, FormatIndex, KeyRecord},
     policy::{Policy, PolicySource},
     principal::{Caller, Obligation, Principal},
     store::{Answer, Found, KeyStore as _, no_answer, resolve_lookup},
@@ -31,6 +31,8 @@ pub(crate) struct PresentedCredential {
     pub(super) bearer: bool,
     /// The position of its source; none without a credential.
     pub(super) source: Option<usize>,
+    /// Which of the formats of the store it has: the record must be of a kind that demands this one.
+    format: FormatIndex,
     /// The tenant that the host names, where hosts name tenants.
     pub(super) tenant: Option<Box<str>>,
     pub(super) notice: Option<Arc<Notice>>,
@@ -75,9 +77,8 @@ impl<R> Config<R> {
         let taken = self.sources.extract(request.headers_mut());
         presented.tenant = tenant?.map(Into::into);
         let Credential { key, source, position } = taken?;
-        if !self.format.matches(key) {
-            return Err(Cause::MalformedCredential.into());
-        }
+        let Some(format) = self.formats.find(key) else { return Err(Cause::MalformedCredential.into()) };
+        presented.format = format;
         (presented.bearer, presented.source) = (source.is_bearer(), Some(position));
         presented.notice = source.notice().cloned();
         Ok(Digest::from_key(key))
@@ -154,6 +155,9 @@ impl<R: Send + Sync + 'static> Shard<R> {
         let mut found = None;
         // The index has compared the whole digest, in constant time.
         let judged = keys.0.find(digest, |record, directory| {
+            if !self.formats.fits(presented.format, record) {
+                return Err(Cause::UnknownKey.into());
+            }
             let caller = Caller { record, directory, client };
             let now = self.now(record);
             self.judge(&presented, caller, now, &mut head, &target, &mut in_flight.obligation)?;
@@ -189,8 +193,8 @@ impl<R: Send + Sync + 'static> Shard<R> {
         in_flight: &mut InFlight,
     ) -> Result<(), Refused> {
         let record = match resolve_lookup(found, digest) {
-            Ok(Some(record)) => record,
-            Ok(None) => return Err(Refused::Constant(Constant::Unknown, target.name(&self.head(request)))),
+            Ok(Some(record)) if self.formats.fits(presented.format, &record) => record,
+            Ok(_) => return Err(Refused::Constant(Constant::Unknown, target.name(&self.head(request)))),
             Err(denial) => return Err(denial.on_route(target.name(&self.head(request))).into()),
         };
         let directory = directory.unwrap_or_else(|| self.store.directory());

@@ -11,7 +11,7 @@ use crate::{
     denial::{Context, Denial, Form, RejectedRequest},
     gate::{PreCheck, decision::DecisionHook},
     head::Head,
-    key::{KeyFormat, KeyRecord},
+    key::{KeyFormats, KeyRecord},
     policy::{Policy, PolicySource},
     reject::{self, Reject},
     store::{Counts, InMemory, KeyStore},
@@ -24,7 +24,7 @@ pub(crate) struct Config<R> {
     pub(crate) store: Arc<dyn KeyStore>,
     /// The keys of the store, if it has all of them in memory.
     pub(super) keys: Option<InMemory>,
-    pub(super) format: KeyFormat,
+    pub(super) formats: KeyFormats,
     pub(crate) sources: Sources,
     pub(super) challenge: HeaderValue,
     /// `None` for the clock of the system.

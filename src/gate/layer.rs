@@ -56,7 +56,7 @@ impl AuthenticateLayer {
     pub fn new(store: impl KeyStore) -> Self {
         let sources = Sources::default();
         Self::from_config(Config {
-            format: store.format(),
+            formats: store.formats(),
             keys: store.in_memory(),
             store: Arc::new(store),
             challenge: sources.challenge(),
@@ -250,7 +250,7 @@ impl<R> AuthenticateLayer<R> {
         let Config {
             store,
             keys,
-            format,
+            formats,
             sources,
             challenge,
             clock,
@@ -271,7 +271,7 @@ impl<R> AuthenticateLayer<R> {
         AuthenticateLayer::from_config(Config {
             store: Arc::clone(store),
             keys: keys.clone(),
-            format: format.clone(),
+            formats: formats.clone(),
             sources: sources.clone(),
             challenge: challenge.clone(),
             clock: clock.clone(),

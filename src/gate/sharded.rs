@@ -51,7 +51,7 @@ impl<R> Deref for Shard<R> {
 
 /// The store of the configuration: a principal that holds on to it counts where its request does.
 impl<R: Send + Sync + 'static> KeyStore for Shard<R> {
-    delegate!(self => self.store; lookup format directory dimensions);
+    delegate!(self => self.store; lookup formats directory dimensions);
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ impl Alphabet {
         }
     }
 
-    fn accepts_all(self, bytes: &[u8]) -> bool {
+    pub(super) fn accepts_all(self, bytes: &[u8]) -> bool {
         let class = match self {
             Self::LowerHex => Class::LowerHex,
             Self::LowerAlphanumeric => Class::LowerAlphanumeric,
@@ -107,11 +107,17 @@ impl StructuredFormat {
     /// The format.
     ///
     /// # Errors
-    /// If the prefix is not 1 to 16 characters of `[a-z0-9]`, the public id is not 4 to 64 characters
-    /// long, the secret has less than 120 bits or more than 256 characters.
+    /// If the prefix is not 1 to 32 characters of `[a-z0-9]`, with single underscores between them where it has
+    /// several words (`acme_live`), the public id is not 4 to 64 characters long, the secret has less than 120 bits or
+    /// more than 256 characters.
     pub fn build(self) -> Result<KeyFormat, ConfigError> {
-        if !(1..=16).contains(&self.prefix.len()) || !Alphabet::LowerAlphanumeric.accepts_all(self.prefix.as_bytes()) {
-            return Err(ConfigError::new("a key prefix is 1 to 16 characters of [a-z0-9]"));
+        // INVARIANT: ids and secrets have no underscore, so the last two of a key end its prefix and its id: whatever
+        // stands before them is the prefix, underscores included.
+        let is_word = |word: &str| !word.is_empty() && Alphabet::LowerAlphanumeric.accepts_all(word.as_bytes());
+        if self.prefix.len() > 32 || !self.prefix.split('_').all(is_word) {
+            return Err(ConfigError::new(
+                "a key prefix is 1 to 32 characters of [a-z0-9], and single underscores between its words",
+            ));
         }
         if !(4..=64).contains(&self.id.1) {
             return Err(ConfigError::new("a public id is 4 to 64 characters long"));
@@ -120,6 +126,22 @@ impl StructuredFormat {
             return Err(ConfigError::new("a secret has at least 120 bits and at most 256 characters"));
         }
         Ok(KeyFormat(Shape::Structured(self)))
+    }
+
+    /// The length of a whole key.
+    pub(super) fn length(&self) -> usize {
+        self.prefix.len() + 1 + self.id.1 + 1 + self.secret_length()
+    }
+
+    /// The length of all that follows the id.
+    pub(super) fn secret_length(&self) -> usize {
+        self.secret.1 + if self.checksum { generate::CHECKSUM_LENGTH } else { 0 }
+    }
+
+    /// Whether a text has the form of the public part of a key.
+    pub(super) fn is_id(&self, text: &[u8]) -> bool {
+        let id = text.strip_prefix(self.prefix.as_bytes()).and_then(|rest| rest.strip_prefix(b"_"));
+        id.is_some_and(|id| id.len() == self.id.1 && self.id.0.accepts_all(id))
     }
 
     /// The public part, which is ASCII if there is one.
@@ -142,7 +164,7 @@ impl StructuredFormat {
     fn generate(&self) -> Result<(String, ApiKey), getrandom::Error> {
         let id = format!("{}_{}", self.prefix, *generate::random(self.id.0, self.id.1)?);
         // With room for the whole key, so that growing leaves no copy behind.
-        let mut key = String::with_capacity(id.len() + 1 + self.secret.1 + 6);
+        let mut key = String::with_capacity(self.length());
         key += &id;
         key += "_";
         key += &generate::random(self.secret.0, self.secret.1)?;
@@ -248,6 +270,30 @@ mod tests {
         }
     }
 
+    /// Underscores of a prefix are told from those that end it, whatever the parts of the key look like.
+    #[test]
+    fn a_prefix_of_several_words_is_read_as_one() {
+        let format = |prefix: &str| {
+            KeyFormat::structured(prefix)
+                .public_id(Alphabet::LowerAlphanumeric, 4)
+                .secret(Alphabet::LowerHex, 32)
+                .build()
+        };
+        let hex = "0123456789abcdef0123456789abcdef";
+        let (one, two, three) =
+            (format("acme").unwrap(), format("acme_live").unwrap(), format("acme_live_live").unwrap());
+        for (key, expected) in [
+            (format!("acme_live_{hex}"), [Some("acme_live"), None, None]),
+            (format!("acme_live_live_{hex}"), [None, Some("acme_live_live"), None]),
+            (format!("acme_live_live_live_{hex}"), [None, None, Some("acme_live_live_live")]),
+            (format!("acme__live_{hex}"), [None; 3]),
+            (format!("acme_live__{hex}"), [None; 3]),
+            (format!("acme-live_live_{hex}"), [None; 3]),
+        ] {
+            assert_eq!([&one, &two, &three].map(|format| format.key_id(key.as_bytes())), expected, "{key}");
+        }
+    }
+
     #[test]
     fn what_is_generated_is_accepted_and_checksummed() {
         for format in [KeyFormat::default(), KeyFormat::opaque(20, 40).unwrap()] {
@@ -266,8 +312,9 @@ mod tests {
 
     #[test]
     fn weak_formats_are_refused() {
-        assert!(KeyFormat::structured("").build().is_err());
-        assert!(KeyFormat::structured("a_b").build().is_err());
+        for prefix in ["", "_", "a_", "_a", "a__b", "A", "a-b", "é", "a b", &"a".repeat(33)] {
+            assert!(KeyFormat::structured(prefix).build().is_err(), "{prefix}");
+        }
         assert!(KeyFormat::structured("a").secret(Alphabet::LowerHex, 29).build().is_err());
         assert!(KeyFormat::structured("a").public_id(Alphabet::LowerHex, 3).build().is_err());
         assert!(

@@ -24,11 +24,14 @@ pub(crate) fn random(alphabet: Alphabet, length: usize) -> Result<Zeroizing<Stri
     Ok(text)
 }
 
+/// The length of a [`checksum`].
+pub(crate) const CHECKSUM_LENGTH: usize = 6;
+
 /// CRC-32 of the text in six characters of base62, most significant first.
-pub(crate) fn checksum(text: &[u8]) -> [u8; 6] {
+pub(crate) fn checksum(text: &[u8]) -> [u8; CHECKSUM_LENGTH] {
     let characters = Alphabet::Base62.characters();
     let mut rest = crc32fast::hash(text);
-    let mut digits = [b'0'; 6];
+    let mut digits = [b'0'; CHECKSUM_LENGTH];
     for digit in digits.iter_mut().rev() {
         if let Some(&character) = characters.get((rest % 62) as usize) {
             *digit = character;

@@ -3,11 +3,13 @@
 mod api_key;
 mod builder;
 mod cold;
+mod conflict;
 mod coverage;
 mod digest;
 mod expiry;
 mod file;
 mod format;
+mod formats;
 pub(crate) mod generate;
 mod grant;
 mod grant_file;
@@ -19,10 +21,12 @@ mod origin;
 mod packed_time;
 mod permission;
 mod record;
+mod regex;
 mod restriction;
 mod revocation;
 mod role;
 mod runs;
+mod scan;
 mod status;
 mod template;
 
@@ -32,6 +36,7 @@ pub use self::{
     digest::Digest,
     file::KeyFile,
     format::{Alphabet, KeyFormat, StructuredFormat},
+    formats::KeyFormats,
     grant::{Grant, GrantBuilder},
     id::KeyId,
     metadata::Metadata,
@@ -39,10 +44,12 @@ pub use self::{
     permission::{Access, Permission},
     record::KeyRecord,
     restriction::Restriction,
+    scan::{KeyCandidate, KeyScanner},
     status::Status,
 };
 pub(crate) use self::{
     file::{KeyColumns, KeyEntry},
+    formats::FormatIndex,
     grant_file::{GrantFile, Grants},
     origin::as_browsers_write,
     revocation::{EndReason, RevocationWatch, SignalCell, revokes_access},

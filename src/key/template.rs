@@ -74,7 +74,7 @@ fn number(text: &str) -> Option<usize> {
 }
 
 impl Alphabet {
-    const fn class(self) -> &'static str {
+    pub(super) const fn class(self) -> &'static str {
         match self {
             Self::LowerHex => "0-9a-f",
             Self::LowerAlphanumeric => "a-z0-9",
@@ -101,6 +101,7 @@ mod tests {
                 .build()
                 .unwrap(),
             KeyFormat::opaque(8, 512).unwrap(),
+            KeyFormat::structured("acme_live").checksum().build().unwrap(),
         ] {
             assert_eq!(format.to_string().parse::<KeyFormat>().unwrap(), format);
         }

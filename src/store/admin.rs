@@ -249,7 +249,8 @@ impl Actor<'_> {
         }
     }
 
-    /// Makes a key. Its id is unique in the store.
+    /// Makes a key. Its id is unique in the store. It has the format of its kind, see
+    /// [`KeyFormats`](crate::KeyFormats).
     ///
     /// # Errors
     /// If the grant is over a dimension that the store does not know, a date is beyond the year 9999,
@@ -262,7 +263,8 @@ impl Actor<'_> {
     /// digest, is left as it is, and one that was revoked here once does not come back.
     ///
     /// # Errors
-    /// If a key has the id of another, its grant could not be issued, or the store fails.
+    /// If a key has the id of another, or one that keys of another kind have, its grant could not be issued, or the store
+    /// fails.
     pub async fn import(&self, records: impl IntoIterator<Item = KeyRecord>) -> Result<Imported, StoreError> {
         let records = records.into_iter().collect();
         let Applied { count, skipped, refused, .. } = self.apply(Change::Import(records)).await?;
@@ -447,14 +449,14 @@ impl Actor<'_> {
         Ok(self.apply(Change::PruneAudit { before }).await?.count)
     }
 
-    /// Replaces the settings of the store, for every request from then on. The key format stays as it
-    /// was when the store was made.
+    /// Replaces the settings of the store, for every request from then on. The key formats stay as
+    /// they were when the store was made.
     ///
     /// Settings that are the same are published and recorded again, so that a process which missed them has them then. A
     /// program that sets its own when it starts compares first: all others read the store again.
     ///
     /// # Errors
-    /// If the format is another, a key is restricted over a dimension that would be gone, the directory
+    /// If a format is another, a key is restricted over a dimension that would be gone, the directory
     /// has shops that the settings could not spell, or the store fails.
     pub async fn set_settings(&self, settings: StoreSettings) -> Result<(), StoreError> {
         self.change_settings(move |_| Ok(settings)).await

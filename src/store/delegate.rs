@@ -5,11 +5,11 @@ use std::sync::Arc;
 use crate::{
     dimension::Dimension,
     directory::Directory,
-    key::{Digest, KeyFormat},
+    key::{Digest, KeyFormats},
     store::{InMemory, KeyStore, Lookup, StoreSettings, index::Index},
 };
 
-/// Implements methods of [`KeyStore`] by asking another store: `delegate!(self => self.0; lookup format)`.
+/// Implements methods of [`KeyStore`] by asking another store: `delegate!(self => self.0; lookup formats)`.
 macro_rules! delegate {
     ($this:ident => $store:expr; $($method:ident)+) => {
         $($crate::store::delegate!(@ $method $this $store);)+
@@ -19,9 +19,9 @@ macro_rules! delegate {
             $crate::store::KeyStore::lookup(&$store, digest)
         }
     };
-    (@ format $this:ident $store:expr) => {
-        fn format(&$this) -> $crate::key::KeyFormat {
-            $crate::store::KeyStore::format(&$store)
+    (@ formats $this:ident $store:expr) => {
+        fn formats(&$this) -> $crate::key::KeyFormats {
+            $crate::store::KeyStore::formats(&$store)
         }
     };
     (@ directory $this:ident $store:expr) => {
@@ -46,13 +46,13 @@ pub(crate) use delegate;
 #[derive(Clone)]
 pub(crate) struct IndexedKeys {
     pub(crate) index: Arc<Index>,
-    format: KeyFormat,
+    formats: KeyFormats,
     dimensions: Vec<Dimension>,
 }
 
 impl IndexedKeys {
     pub(crate) fn new(index: Arc<Index>, settings: &StoreSettings) -> Self {
-        Self { index, format: settings.format.clone(), dimensions: settings.dimensions.clone() }
+        Self { index, formats: settings.formats.clone(), dimensions: settings.dimensions.clone() }
     }
 }
 
@@ -61,8 +61,8 @@ impl KeyStore for IndexedKeys {
         self.index.lookup(digest)
     }
 
-    fn format(&self) -> KeyFormat {
-        self.format.clone()
+    fn formats(&self) -> KeyFormats {
+        self.formats.clone()
     }
 
     fn directory(&self) -> Directory {

@@ -103,7 +103,7 @@ const LEFT_BEHIND: &str = "it was replaced, moved or deleted where it comes from
 
 impl FileStore {
     /// Reads the file, and goes on watching it. The directory is that of the file; of the settings the
-    /// key format and the dimensions count.
+    /// key formats and the dimensions count.
     ///
     /// # Errors
     /// If it cannot be read or is malformed, see [`KeyFile`].
@@ -201,6 +201,9 @@ fn parse(
     let name = path.display().to_string();
     let text = std::str::from_utf8(content).map_err(|_| ConfigError::new("it is not UTF-8").at(&name))?;
     let (records, directory, _) = KeyFile::parse_with(text, &name, &settings.dimensions)?.into_parts();
+    for (index, record) in records.iter().enumerate() {
+        settings.formats.check_id(record).map_err(|error| error.at(format_args!("{name}: keys[{index}]")))?;
+    }
     let entries = records.into_iter().map(|record| (*record.digest(), Entry::Record(Arc::new(record))));
     Ok((entries.collect(), directory))
 }
@@ -327,7 +330,7 @@ impl Stamp {
 }
 
 impl KeyStore for FileStore {
-    delegate!(self => self.0.keys; lookup format directory dimensions in_memory);
+    delegate!(self => self.0.keys; lookup formats directory dimensions in_memory);
 }
 
 impl Drop for Handle {

@@ -16,7 +16,7 @@ use crate::{
     dimension::Dimension,
     directory::Directory,
     error::ConfigError,
-    key::{Digest, Expander, KeyFile, KeyFormat, KeyId, KeyRecord},
+    key::{Digest, Expander, KeyFile, KeyFormats, KeyId, KeyRecord},
     store::{
         AuditQuery, AuditRecord, Counts, InMemory, KeyQuery, KeyStore, KeyUsage, Lookup, Page, StoreError,
         StoreSettings, UsageQuery,
@@ -41,7 +41,7 @@ use crate::{
 /// ```
 /// use tower_authz::store::MemoryStore;
 ///
-/// // let store = MemoryStore::open("keys.json", KeyFormat::default())?;
+/// // let store = MemoryStore::open("keys.json", StoreSettings::new())?;
 /// let store = MemoryStore::new();
 /// # drop(store);
 /// ```
@@ -50,7 +50,7 @@ pub struct MemoryStore(Arc<Inner>);
 
 struct Inner {
     index: Arc<Index>,
-    format: KeyFormat,
+    formats: KeyFormats,
     /// Every change is made under this lock.
     backend: Mutex<Records>,
 }
@@ -96,7 +96,7 @@ impl MemoryStore {
     /// The keys of a file that was parsed, and its directory.
     ///
     /// # Errors
-    /// If a key id or a digest is given twice.
+    /// If a key id or a digest is given twice, or an id tells that its key has the format of another kind than it is of.
     pub fn from_file(file: KeyFile, settings: impl Into<StoreSettings>) -> Result<Self, ConfigError> {
         let (records, directory, roles) = file.into_parts();
         let settings = settings.into().with_directory(directory);
@@ -107,6 +107,7 @@ impl MemoryStore {
         let mut own = Records { settings, ..Records::default() };
         for (index, record) in records.into_iter().enumerate() {
             let in_key = |error: ConfigError| error.at(format_args!("keys[{index}]"));
+            own.settings.formats.check_id(&record).map_err(in_key)?;
             let record = expander.expand(&record).map_err(in_key)?.unwrap_or(record);
             if record.revoked_at().is_some() {
                 own.revoked.insert(*record.digest());
@@ -124,7 +125,7 @@ impl MemoryStore {
 
     fn assemble(records: Records) -> Self {
         let index = Arc::new(Index::from_records(records.by_id.values(), records.settings.directory.clone()));
-        Self(Arc::new(Inner { index, format: records.settings.format.clone(), backend: Mutex::new(records) }))
+        Self(Arc::new(Inner { index, formats: records.settings.formats.clone(), backend: Mutex::new(records) }))
     }
 
     /// The size of the table that answers look-ups, in bytes, without the records themselves; for benches.
@@ -245,8 +246,8 @@ impl KeyStore for MemoryStore {
         self.0.index.lookup(digest)
     }
 
-    fn format(&self) -> KeyFormat {
-        self.0.format.clone()
+    fn formats(&self) -> KeyFormats {
+        self.0.formats.clone()
     }
 
     fn directory(&self) -> Directory {

@@ -53,7 +53,7 @@ use crate::{
     denial::{Cause, Denial},
     dimension::Dimension,
     directory::Directory,
-    key::{Digest, KeyFormat, KeyRecord},
+    key::{Digest, KeyFormats, KeyRecord},
 };
 
 /// Answers which key a digest belongs to.
@@ -91,9 +91,10 @@ pub trait KeyStore: Send + Sync + 'static {
     /// judged by the caller.
     fn lookup(&self, digest: &Digest) -> Lookup;
 
-    /// How the keys of this store look. Credentials of another shape are refused unhashed.
-    fn format(&self) -> KeyFormat {
-        KeyFormat::default()
+    /// How the keys of this store look. Credentials of another shape are refused unhashed. It is asked once, when the gate
+    /// is built.
+    fn formats(&self) -> KeyFormats {
+        KeyFormats::default()
     }
 
     /// Which entity belongs to which, as it is now. A clone of a directory is one reference count.
@@ -131,7 +132,7 @@ impl fmt::Debug for InMemory {
 }
 
 impl<S: KeyStore + ?Sized> KeyStore for Arc<S> {
-    delegate!(self => **self; lookup format directory dimensions in_memory);
+    delegate!(self => **self; lookup formats directory dimensions in_memory);
 }
 
 /// The result of a look-up: the record, or none if no such key was issued.

@@ -9,10 +9,10 @@ use crate::{
     directory::{Directory, DirectoryFile},
     error::ConfigError,
     json::{self, Object},
-    key::{Grant, GrantFile, KeyFormat, Roles},
+    key::{Grant, GrantFile, KeyFormat, KeyFormats, Roles},
 };
 
-/// The settings of a store: the format of its keys, the dimensions that they can be restricted over,
+/// The settings of a store: the formats of its keys, the dimensions that they can be restricted over,
 /// the resources that ask for networks, the [`Directory`], the roles, and whether expired keys can be renewed.
 ///
 /// # Roles
@@ -39,7 +39,7 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 #[must_use = "settings are given to a store"]
 pub struct StoreSettings {
-    pub(crate) format: KeyFormat,
+    pub(crate) formats: KeyFormats,
     pub(crate) dimensions: Vec<Dimension>,
     pub(crate) networks_required_for: Vec<String>,
     pub(crate) directory: Directory,
@@ -53,9 +53,30 @@ impl StoreSettings {
         Self::default()
     }
 
-    /// How keys look.
-    pub fn with_format(mut self, format: KeyFormat) -> Self {
-        self.format = format;
+    /// How keys look, whatever their kind.
+    pub fn with_format(self, format: KeyFormat) -> Self {
+        self.with_formats(format.into())
+    }
+
+    /// How keys look, where a kind of keys has a format of its own. A store has the formats that it was created with: they
+    /// cannot be changed later, because its keys would be malformed.
+    ///
+    /// # Example
+    /// ```
+    /// use tower_authz::{Grant, KeyFormat, KeyFormats, store::{KeyAdmin, MemoryStore, NewKey, StoreSettings}};
+    ///
+    /// # futures::executor::block_on(async {
+    /// let formats = KeyFormats::new(KeyFormat::default())
+    ///     .with_kind("test", "acme_test_{0-9A-Za-z:10}_{0-9A-Za-z:30}{crc32}".parse()?)?;
+    /// let store = MemoryStore::with_settings(StoreSettings::new().with_formats(formats));
+    /// let key = NewKey::new("ci", Grant::builder().read("products").build()?).kind("test");
+    /// let issued = store.as_actor("anna").issue(key).await?;
+    /// assert!(issued.api_key.expose().starts_with("acme_test_"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn with_formats(mut self, formats: KeyFormats) -> Self {
+        self.formats = formats;
         self
     }
 
@@ -102,9 +123,8 @@ impl StoreSettings {
     }
 
     /// How keys look.
-    #[must_use]
-    pub const fn format(&self) -> &KeyFormat {
-        &self.format
+    pub const fn formats(&self) -> &KeyFormats {
+        &self.formats
     }
 
     /// The dimensions beside companies and shops.
@@ -148,8 +168,10 @@ impl StoreSettings {
     /// If a value cannot be written, which none that was built can have.
     pub fn to_json(&self) -> Result<String, ConfigError> {
         let dimensions = self.dimensions.iter().map(|own| (own.name().to_owned(), own.ids().name().to_owned()));
+        let of_kinds = self.formats.iter().filter_map(|(kind, format)| Some((kind?.to_owned(), format.to_string())));
         let file = SettingsFile {
-            format: self.format.to_string(),
+            format: self.formats.for_kind(None).to_string(),
+            formats: of_kinds.collect(),
             dimensions: dimensions.collect(),
             networks_required_for: self.networks_required_for.clone(),
             directory: self.directory.to_file().map(Object),
@@ -179,8 +201,15 @@ impl StoreSettings {
         let roles = Roles::from_file(file.roles, &dimensions)?;
         let shops = Dimension::among(Dimension::SHOP.name(), &dimensions).unwrap_or(Dimension::SHOP);
         let directory = file.directory.map(|Object(directory)| Directory::from_file(directory, &shops)).transpose()?;
+        let mut formats = KeyFormats::new(file.format.parse().map_err(|error: ConfigError| error.at("format"))?);
+        for (kind, format) in file.formats {
+            let format: Result<KeyFormat, _> = format.parse();
+            formats = format
+                .and_then(|format| formats.with_kind(kind, format))
+                .map_err(|error: ConfigError| error.at("formats"))?;
+        }
         Ok(Self {
-            format: file.format.parse().map_err(|error: ConfigError| error.at("format"))?,
+            formats,
             dimensions,
             networks_required_for: file.networks_required_for,
             directory: directory.unwrap_or_default(),
@@ -196,10 +225,20 @@ impl From<KeyFormat> for StoreSettings {
     }
 }
 
+impl From<KeyFormats> for StoreSettings {
+    fn from(formats: KeyFormats) -> Self {
+        Self::new().with_formats(formats)
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SettingsFile {
     format: String,
+    /// By kind. Left out where there are none: the text of such a store stays as it was, and is read by replicas of an
+    /// earlier version. One of those refuses a store with such formats, because it would not check them.
+    #[serde(default, with = "json::unique", skip_serializing_if = "Vec::is_empty")]
+    formats: Vec<(String, String)>,
     #[serde(default, with = "json::unique")]
     dimensions: Vec<(String, String)>,
     /// Its name is that of the first version, which an older replica beside this one reads.
@@ -228,6 +267,34 @@ mod tests {
             .with_directory(Directory::builder().shop("de", Some("1")).build().unwrap());
         let text = settings.to_json().unwrap();
         assert_eq!(StoreSettings::parse(&text, &[]).unwrap().to_json().unwrap(), text);
+    }
+
+    #[test]
+    fn formats_of_kinds_are_written_only_if_there_are_some() {
+        let plain = StoreSettings::new().to_json().unwrap();
+        assert!(!plain.contains("formats"), "{plain}");
+        let formats = KeyFormats::default()
+            .with_kind("test", KeyFormat::structured("acme_test").build().unwrap())
+            .and_then(|formats| formats.with_kind("\"live\" 🔑", KeyFormat::structured("acme_live").build().unwrap()))
+            .unwrap();
+        let text = StoreSettings::from(formats.clone()).to_json().unwrap();
+        let read = StoreSettings::parse(&text, &[]).unwrap();
+        assert_eq!((read.formats(), read.to_json().unwrap()), (&formats, text));
+
+        let own = r#"{"format":"key_{0-9A-Za-z:10}_{0-9A-Za-z:30}","formats":"#;
+        for (formats, expected) in [
+            (r#"{"":"a_{0-9a-f:8}_{0-9a-f:32}"}"#, "formats: kind: its name is"),
+            (
+                r#"{"a":"key_{0-9a-f:8}_{0-9a-f:32}"}"#,
+                "formats: the format of the kind \"a\" and the default format could",
+            ),
+            (r#"{"a":"{ascii:8-512}"}"#, "could be confused"),
+            (r#"{"a":"a"}"#, "formats: \"a\" is not a key format"),
+            (r#"{"a":"a_{0-9a-f:8}_{0-9a-f:32}","a":"b_{0-9a-f:8}_{0-9a-f:32}"}"#, "duplicate key \"a\""),
+        ] {
+            let error = StoreSettings::parse(&format!("{own}{formats}}}"), &[]).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
     }
 
     #[test]

@@ -123,9 +123,9 @@ pub(crate) fn validate_no_secret(
 ) -> Result<(), StoreError> {
     for word in words(text) {
         // Opaque keys look like other words; only known ones can be recognized.
-        let formed = settings.format.key_id(word.as_bytes()).is_some();
+        let formed = settings.formats.key_id(word.as_bytes()).is_some();
         if formed
-            || (settings.format.matches(word.as_bytes()) && table.by_digest(&Digest::from_key(word.as_bytes()))?)
+            || (settings.formats.matches(word.as_bytes()) && table.by_digest(&Digest::from_key(word.as_bytes()))?)
         {
             return Err(contains_secret(what));
         }

@@ -14,7 +14,7 @@ use http_body_util::{BodyExt as _, Full};
 use tower::{Layer as _, ServiceBuilder, ServiceExt as _, util::BoxCloneSyncService};
 use tower_authz::{
     Access, ApiKey, AuthenticateLayer, Authz, Cause, ClientAddress, Denial, Digest, Dimension, Directory, Grant, Head,
-    KeyFormat, KeyRecord, KeyRecordBuilder, PeerAddress, Permission, Policy, Principal, RequireLayer, Rule, Source,
+    KeyFormats, KeyRecord, KeyRecordBuilder, PeerAddress, Permission, Policy, Principal, RequireLayer, Rule, Source,
     Sources, TenantHosts,
     check::{EntityRef, Kind, Origin, RestrictedNetworks},
     reject::Empty,
@@ -735,7 +735,7 @@ impl KeyStore for Yielding {
         Lookup::pending(find(&self.0, digest))
     }
 
-    fn format(&self) -> KeyFormat {
-        self.0.format()
+    fn formats(&self) -> KeyFormats {
+        self.0.formats()
     }
 }

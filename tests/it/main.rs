@@ -28,6 +28,8 @@ mod in_axum;
 mod in_flight;
 mod in_flight_ends;
 mod key_file;
+#[cfg(feature = "sqlite")]
+mod leaks;
 mod model;
 mod obligations;
 mod other_principals;

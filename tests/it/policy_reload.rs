@@ -19,7 +19,7 @@ use http_body_util::{BodyExt as _, Full};
 use tokio::sync::Notify;
 use tower::{Layer as _, Service, ServiceExt as _, service_fn};
 use tower_authz::{
-    Access, Authz, ConfigError, Denial, Digest, Dimension, Grant, Head, IdGrammar, KeyFormat, Policy, PolicyBuilder,
+    Access, Authz, ConfigError, Denial, Digest, Dimension, Grant, Head, IdGrammar, KeyFormats, Policy, PolicyBuilder,
     PolicyHandle, Principal, Rule,
     store::{KeyAdmin as _, KeyStore, Lookup, MemoryStore, NewKey, StoreSettings},
 };
@@ -119,8 +119,8 @@ impl KeyStore for SlowStore {
         })
     }
 
-    fn format(&self) -> KeyFormat {
-        format()
+    fn formats(&self) -> KeyFormats {
+        format().into()
     }
 }
 

@@ -23,7 +23,7 @@ use hyper_util::{
 use tokio::net::TcpListener;
 use tower::{Service, ServiceExt as _};
 use tower_authz::{
-    ApiKey, Digest, Directory, Grant, KeyFile, KeyFormat, KeyRecord,
+    ApiKey, Digest, Directory, Grant, KeyFile, KeyFormat, KeyFormats, KeyRecord,
     store::{Found, KeyStore, Lookup, MemoryStore, StoreError},
 };
 
@@ -128,8 +128,8 @@ impl KeyStore for MoodyStore {
         }
     }
 
-    fn format(&self) -> KeyFormat {
-        self.keys.format()
+    fn formats(&self) -> KeyFormats {
+        self.keys.formats()
     }
 }
 

@@ -6,7 +6,7 @@ use crate::{
         Action, StoreError,
         lifecycle::Planner,
         source::{KeySource, Row},
-        validate::{validate_record, validate_text},
+        validate::{invalid, validate_record, validate_text},
     },
 };
 
@@ -33,6 +33,7 @@ impl<T: KeySource> Planner<'_, T> {
             }
             let in_key = |error: StoreError| StoreError::invalid(format!("key {id}: {error}"));
             let record = validate_record(&record, self.table, self.settings).map_err(in_key)?;
+            self.settings.formats.check_id(&record).map_err(|error| in_key(invalid(error)))?;
             self.edit(Action::Imported, None, record, None).map_err(in_key)?;
         }
         self.plan.applied.count = self.plan.edits.len();

@@ -29,8 +29,8 @@ impl<T: KeySource> Planner<'_, T> {
         validate_grant(&new.grant, self.settings)?;
         // Eight random hex digits collide after some ten thousand keys, so retry a limited number of times.
         for _ in 0..32 {
-            let drawn = self.settings.format.generate();
-            let (id, api_key) = drawn.map_err(|error| StoreError::unavailable(error.to_string()))?;
+            let format = self.settings.formats.for_kind(new.kind.as_deref());
+            let (id, api_key) = format.generate().map_err(|error| StoreError::unavailable(error.to_string()))?;
             let id: KeyId = id.parse().map_err(invalid)?;
             if !matches!(self.table.by_id(&id)?, Row::Absent) {
                 continue;

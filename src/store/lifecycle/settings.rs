@@ -16,9 +16,9 @@ use crate::{
 impl<T: KeySource> Planner<'_, T> {
     pub(super) fn change_settings(&mut self, change: Modify<StoreSettings>) -> Result<(), StoreError> {
         let new = change.make(self.settings).map_err(invalid)?;
-        if new.format != self.settings.format {
+        if new.formats != self.settings.formats {
             return Err(StoreError::conflict(
-                "the format of keys stays as it was when the store was made: its keys would be malformed",
+                "the formats of keys stay as they were when the store was made: its keys would be malformed",
             ));
         }
         validate_readable(&new, self.table)?;

@@ -269,7 +269,7 @@ impl KeyStore for SqliteStore {
         })
     }
 
-    delegate!(self => self.0.keys; format directory dimensions);
+    delegate!(self => self.0.keys; formats directory dimensions);
 
     fn in_memory(&self) -> Option<InMemory> {
         self.0.keys.in_memory().filter(|_| self.0.is_cached)

@@ -6,7 +6,7 @@ use std::{
 };
 
 use tower_authz::{
-    Alphabet, Digest, Dimension, Directory, Grant, IdGrammar, KeyFormat, KeyRecord, Permission,
+    Alphabet, Digest, Dimension, Directory, Grant, IdGrammar, KeyFormat, KeyFormats, KeyRecord, Permission,
     store::{KeyAdmin, KeyStore as _, NewKey, Overlap, StoreError, StoreErrorKind, StoreSettings},
 };
 
@@ -42,7 +42,7 @@ pub async fn a_record_is_kept_as_it_was_given<F: Fixture>() {
     assert!((before..=in_seconds(0)).contains(&record.created_at().unwrap()));
     assert_eq!((record.revoked_at(), record.revocation_reason(), record.last_used()), (None, None, None));
     assert_eq!(record.version(), 1);
-    assert!(store.format().matches(key.api_key.expose().as_bytes()));
+    assert!(store.formats().matches(key.api_key.expose().as_bytes()));
 }
 
 pub async fn every_change_is_one_version<F: Fixture>() {
@@ -137,7 +137,7 @@ pub async fn ids_are_unique_even_where_they_are_short<F: Fixture>() {
 }
 
 #[track_caller]
-fn refused<T: Debug>(outcome: Result<T, StoreError>, kind: StoreErrorKind, message: &str) {
+pub fn refused<T: Debug>(outcome: Result<T, StoreError>, kind: StoreErrorKind, message: &str) {
     let error = outcome.unwrap_err();
     let text = error.to_string();
     assert_eq!(error.kind(), kind, "{text}");
@@ -361,9 +361,10 @@ pub async fn a_format_stays<F: Fixture>() {
     let fixture = F::fresh(tiny.clone().into()).await;
     let store = fixture.store();
     let other = store.as_actor("test").set_settings(StoreSettings::new()).await;
-    refused(other, StoreErrorKind::Conflict, "the format of keys stays");
+    refused(other, StoreErrorKind::Conflict, "the formats of keys stay");
     assert!(audit(store).await.is_empty());
-    assert_eq!((store.format(), store.settings().await.unwrap().format()), (tiny.clone(), &tiny));
+    let formats = KeyFormats::from(tiny);
+    assert_eq!((store.formats(), store.settings().await.unwrap().formats()), (formats.clone(), &formats));
     assert!(issue(store).await.record.id().as_str().starts_with("t_"));
 }
 

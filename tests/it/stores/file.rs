@@ -9,10 +9,10 @@ use std::{
 
 use tower::{Layer as _, ServiceExt as _};
 use tower_authz::{
-    ApiKey, Authz, Dimension, Directory, Grant, KeyFile, KeyFormat, KeyRecord, Policy, Rule,
+    ApiKey, Authz, Dimension, Directory, Grant, KeyFile, KeyFormat, KeyFormats, KeyRecord, Policy, Rule,
     check::EntityRef,
     reject,
-    store::{FileStore, KeyStore as _, StoreSettings},
+    store::{FileStore, KeyStore as _, MemoryStore, StoreSettings},
 };
 
 const KEYS: [&str; 3] = ["one-key-of-the-file", "two-key-of-the-file", "three-key-of-the-file"];
@@ -296,4 +296,23 @@ fn replaced_under_a_mount(is_kept: bool) {
     let fault = store.status().fault;
     drop(mount);
     assert!(fault.is_some_and(|fault| fault.contains("mount its directory")), "kept: {is_kept}");
+}
+
+/// A key whose id tells that it has the format of another kind could never be used, so the file is wrong.
+#[test]
+fn an_id_of_another_kind_is_a_bad_edit() {
+    let live = KeyFormat::structured("acme_live").build().unwrap();
+    let settings = || StoreSettings::new().with_formats(KeyFormats::default().with_kind("live", live.clone()).unwrap());
+    let file = |kind: &str| {
+        let record = KeyRecord::builder("acme_live_0123456789".parse().unwrap(), ApiKey::new(KEYS[0]).digest());
+        KeyFile::new([record.kind(kind.to_owned()).build()], Directory::default())
+    };
+    let folder = super::sqlite::Folder::new();
+    fs::write(folder.file(), file("test").to_json().unwrap()).unwrap();
+    let error = FileStore::open(folder.file(), settings()).unwrap_err().to_string();
+    assert!(error.contains("keys[0]: id: it has the format of the kind \"live\""), "{error}");
+    assert!(MemoryStore::from_file(file("test"), settings()).is_err());
+    fs::write(folder.file(), file("live").to_json().unwrap()).unwrap();
+    assert_eq!(FileStore::open(folder.file(), settings()).unwrap().formats(), *settings().formats());
+    assert!(MemoryStore::from_file(file("live"), settings()).is_ok());
 }

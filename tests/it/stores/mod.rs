@@ -14,6 +14,7 @@ mod durable;
 mod earlier;
 #[cfg(all(feature = "file", feature = "sqlite"))]
 mod file;
+mod formats;
 mod history;
 mod lists;
 mod people;
@@ -149,6 +150,12 @@ macro_rules! conformance {
                 settings_that_could_not_be_read_back_are_refused
                 a_format_stays
                 what_is_hardly_meant_is_told;
+            formats:
+                a_key_has_the_format_of_its_kind
+                a_key_with_the_format_of_another_kind_is_unknown
+                an_id_of_another_kind_is_refused
+                formats_of_kinds_stay
+                no_key_of_any_kind_is_kept_in_a_text;
             history:
                 every_change_leaves_one_record
                 a_directory_is_kept_by_what_changes

@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use tower_authz::{
-    Dimension, Directory, IdGrammar, KeyFormat,
+    Dimension, Directory, IdGrammar, KeyFormat, KeyFormats,
     store::{
         KeyAdmin as _, KeyQuery, KeyStore as _, SqliteOptions, SqliteStore, StoreError, StoreErrorKind, StoreSettings,
     },
@@ -216,13 +216,13 @@ async fn what_exists_is_never_made_anew() {
     // Settings apply only when the file is created.
     let other = KeyFormat::opaque(20, 64).unwrap();
     let store = SqliteStore::open_or_create(&file, other.clone()).unwrap();
-    assert_eq!(store.format(), KeyFormat::default());
+    assert_eq!(store.formats(), KeyFormats::default());
     assert_eq!(all(&store).await.len(), 60);
     drop(store);
 
     fs::remove_file(&file).unwrap();
     let store = SqliteStore::open_or_create(&file, other.clone()).unwrap();
-    assert_eq!((store.format(), all(&store).await.len()), (other, 0));
+    assert_eq!((store.formats(), all(&store).await.len()), (other.into(), 0));
     let names = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     assert!(names.into_iter().all(|name| name.starts_with("keys.sqlite") && !name.contains("new")));
 

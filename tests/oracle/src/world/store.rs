@@ -3,7 +3,7 @@
 use std::task::Poll;
 
 use tower_authz::{
-    Alphabet, Digest, Dimension, Directory, KeyFile, KeyFormat,
+    Alphabet, Digest, Dimension, Directory, KeyFile, KeyFormat, KeyFormats,
     store::{KeyStore, Lookup, MemoryStore, StoreError, StoreSettings},
 };
 
@@ -51,8 +51,8 @@ impl KeyStore for MoodyStore {
         }
     }
 
-    fn format(&self) -> KeyFormat {
-        self.keys.format()
+    fn formats(&self) -> KeyFormats {
+        self.keys.formats()
     }
 
     fn directory(&self) -> Directory {
