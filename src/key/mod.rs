@@ -10,6 +10,7 @@ mod file;
 mod format;
 pub(crate) mod generate;
 mod grant;
+mod grant_builder;
 mod grant_file;
 mod id;
 mod last_used;
@@ -30,7 +31,8 @@ pub use self::{
     digest::Digest,
     file::KeyFile,
     format::{Alphabet, KeyFormat, StructuredFormat},
-    grant::{Grant, GrantBuilder},
+    grant::Grant,
+    grant_builder::GrantBuilder,
     id::KeyId,
     network::{Network, Networks},
     permission::{Access, Permission},
