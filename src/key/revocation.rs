@@ -13,7 +13,6 @@ use once_cell::race::OnceBox;
 
 use crate::key::{
     KeyRecord,
-    coverage::covers,
     expiry::{self, RECHECK},
 };
 
@@ -298,7 +297,7 @@ pub(crate) fn revokes_access(old: &KeyRecord, new: &KeyRecord) -> bool {
         || old.tenant() != new.tenant()
         || new.not_before().is_some_and(|start| now < start)
         || new.expires_at().is_some_and(|end| end <= now)
-        || !covers(new.grant(), old.grant())
+        || !new.grant().covers(old.grant())
 }
 
 #[cfg(test)]
