@@ -5,11 +5,12 @@ use std::{
 };
 
 use foldhash::fast::RandomState;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     dimension::Dimension,
     error::ConfigError,
-    json::Object,
+    json::{self, Object},
     key::{
         Access, Grant, GrantBuilder, KeyRecord, Network, Networks, grant::NetworksAndOrigins, record::KindAndTenant,
         restriction::RestrictionFile,
@@ -18,11 +19,16 @@ use crate::{
 };
 
 /// The fields of a key that are its grant.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct GrantFile {
+    #[serde(default, with = "json::unique")]
     pub(crate) permissions: Vec<(String, Access)>,
+    #[serde(default, with = "json::unique", skip_serializing_if = "Vec::is_empty")]
     pub(crate) restrictions: Vec<(String, Option<Object<RestrictionFile>>)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) ip_ranges: Option<Vec<Network>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) origins: Option<Vec<String>>,
 }
 
@@ -45,6 +51,11 @@ impl GrantFile {
     /// A dimension that is neither a standard one nor among `dimensions` is an error.
     pub(crate) fn read(self, dimensions: &[Dimension]) -> Result<Grant, ConfigError> {
         self.read_with(dimensions, Name::from, |grant, origins| grant.from_origins(origins))
+    }
+
+    /// The same for a grant of a key that is in a store already, see [`Grants::stored`].
+    pub(crate) fn read_stored(self, dimensions: &[Dimension]) -> Result<Grant, ConfigError> {
+        self.read_with(dimensions, Name::from, |grant, origins| grant.stored_origins(origins))
     }
 
     fn read_with(

@@ -22,6 +22,7 @@ mod record;
 mod restriction;
 mod revocation;
 mod runs;
+mod serialize;
 mod status;
 mod template;
 

@@ -16,6 +16,7 @@ mod postgres;
 mod query;
 mod report;
 mod row;
+mod serialize;
 mod settings;
 mod snapshot;
 mod source;
