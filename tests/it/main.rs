@@ -19,6 +19,7 @@ mod client;
 mod client_config;
 mod congruence;
 mod contract;
+mod coverage;
 mod denials;
 mod dialects;
 mod guarded_router;
