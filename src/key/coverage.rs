@@ -3,8 +3,17 @@
 use crate::{
     dimension::Dimension,
     directory::Directory,
-    key::{Grant, Restriction},
+    key::{Grant, Permission, Restriction},
 };
+
+/// The first part of a grant that is beyond another one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Excess<'g> {
+    Permission(&'g Permission),
+    Dimension(&'g Dimension),
+    Networks,
+    Origins,
+}
 
 impl Grant {
     /// Whether this grant is at least as wide as the other: whatever a key with the other grant may do, a key with this
@@ -43,7 +52,7 @@ impl Grant {
     /// ```
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
-        self.covers_with(other, None)
+        self.excess(other, None).is_none()
     }
 
     /// The same for an application with this directory, as it is now: a list of shops is then also known to be within
@@ -65,14 +74,18 @@ impl Grant {
     /// ```
     #[must_use]
     pub fn covers_in(&self, directory: &Directory, other: &Self) -> bool {
-        self.covers_with(other, Some(directory))
+        self.excess(other, Some(directory)).is_none()
     }
 
-    fn covers_with(&self, other: &Self, directory: Option<&Directory>) -> bool {
-        other.permissions().iter().all(|held| self.permits(held))
-            && self.restrictions().iter().all(|wide| restriction_covers(wide, other, directory))
-            && covers_networks(self, other)
-            && covers_origins(self, other)
+    /// What of the other grant is beyond this one, or none if it is covered.
+    pub(crate) fn excess<'g>(&'g self, other: &'g Self, directory: Option<&Directory>) -> Option<Excess<'g>> {
+        let permission = other.permissions().iter().find(|held| !self.permits(held)).map(Excess::Permission);
+        let exceeds = |wide: &&(Dimension, Restriction)| !restriction_covers(wide, other, directory);
+        let dimension = || self.restrictions().iter().find(exceeds).map(|(over, _)| Excess::Dimension(over));
+        permission
+            .or_else(dimension)
+            .or_else(|| (!covers_networks(self, other)).then_some(Excess::Networks))
+            .or_else(|| (!covers_origins(self, other)).then_some(Excess::Origins))
     }
 }
 

@@ -42,6 +42,7 @@ pub use self::{
     status::Status,
 };
 pub(crate) use self::{
+    coverage::Excess,
     file::{KeyColumns, KeyEntry},
     grant_file::{GrantFile, Grants},
     origin::as_browsers_write,

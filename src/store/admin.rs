@@ -8,7 +8,7 @@ use crate::{
     error::ConfigError,
     key::{Grant, KeyFile, KeyId, KeyRecord},
     store::{
-        AuditQuery, AuditRecord, Changed, Imported, IssuedKey, KeyQuery, NewKey, Overlap, Page, StoreError,
+        AuditQuery, AuditRecord, Ceiling, Changed, Imported, IssuedKey, KeyQuery, NewKey, Overlap, Page, StoreError,
         StoreSettings,
         change::{Applied, Change, Modify},
         validate::validate_label,
@@ -40,7 +40,7 @@ use crate::{
 pub trait KeyAdmin: Backend {
     /// The changes, by somebody: a person, a job, whoever the audit record should name.
     fn as_actor<'a>(&'a self, who: &'a str) -> Actor<'a> {
-        Actor { backend: self.as_backend(), who }
+        Actor { backend: self.as_backend(), who, ceilings: Vec::new() }
     }
 
     /// The keys that a query asks for, a page of them.
@@ -136,18 +136,56 @@ pub struct BackendOutcome(pub(crate) Applied);
 /// The changes that somebody makes; see [`KeyAdmin::as_actor`].
 ///
 /// A future that is dropped before it is done may have made its change or not.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Actor<'a> {
     backend: &'a dyn Backend,
     who: &'a str,
+    /// Each of them bounds the actor.
+    ceilings: Vec<Ceiling>,
 }
 
 impl Actor<'_> {
+    /// Binds the actor to a [`Ceiling`]: a key of the store, its record, or a grant. It then issues, imports, widens and
+    /// rotates nothing that is beyond, and changes, revokes or deletes only what is within: any other key is to it as
+    /// if there were none. Settings stay as they are, and nothing is purged or pruned.
+    ///
+    /// It is for interfaces through which people and programs make keys for others: nobody can hand out more than he has
+    /// himself. The ceiling is judged in the same transaction as the change. An actor that is bound twice is bound by
+    /// both.
+    ///
+    /// # Example
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use tower_authz::{Grant, store::{KeyAdmin, MemoryStore, NewKey, StoreErrorKind}};
+    ///
+    /// let store = MemoryStore::new();
+    /// let grant = Grant::builder().write("orders").build()?;
+    /// let own = store.as_actor("root").issue(NewKey::new("anna's", grant.clone())).await?.record;
+    /// let anna = store.as_actor("anna").within(own.id().clone());
+    /// let issued = anna.issue(NewKey::new("for a job", grant.clone())).await?;
+    ///
+    /// store.as_actor("root").revoke(own.id(), "she has left").await?;
+    /// let error = anna.issue(NewKey::new("one more", grant)).await.unwrap_err();
+    /// assert_eq!(error.kind(), StoreErrorKind::Forbidden);
+    /// # drop(issued);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn within(mut self, ceiling: impl Into<Ceiling>) -> Self {
+        self.ceilings.push(ceiling.into());
+        self
+    }
+
     async fn apply(&self, change: Change) -> Result<Applied, StoreError> {
         validate_label("who makes a change", self.who, 256)?;
         if self.who.is_empty() {
             return Err(StoreError::invalid("say who makes the change"));
         }
+        let change = match self.ceilings.is_empty() {
+            true => change,
+            false => Change::Within { ceilings: self.ceilings.clone(), change: Box::new(change) },
+        };
         Ok(self.backend.apply(self.who, BackendChange(change)).await?.0)
     }
 

@@ -9,7 +9,7 @@ use std::{
 use crate::{
     error::ConfigError,
     key::{ApiKey, Grant, KeyId, KeyRecord},
-    store::StoreSettings,
+    store::{StoreSettings, ceiling::Ceiling},
 };
 
 /// A change to keys, before it is applied.
@@ -17,14 +17,59 @@ use crate::{
 pub(crate) enum Change {
     Issue(NewKey),
     Import(Vec<KeyRecord>),
-    Rename { id: KeyId, name: String },
-    Grant { id: KeyId, change: Modify<Grant> },
-    Rotate { id: KeyId, overlap: Overlap },
-    Revoke { id: KeyId, reason: String },
-    Delete { id: KeyId },
-    Purge { ended_before: SystemTime },
-    PruneAudit { before: SystemTime },
+    Rename {
+        id: KeyId,
+        name: String,
+    },
+    Grant {
+        id: KeyId,
+        change: Modify<Grant>,
+    },
+    Rotate {
+        id: KeyId,
+        overlap: Overlap,
+    },
+    Revoke {
+        id: KeyId,
+        reason: String,
+    },
+    Delete {
+        id: KeyId,
+    },
+    Purge {
+        ended_before: SystemTime,
+    },
+    PruneAudit {
+        before: SystemTime,
+    },
     Settings(Modify<StoreSettings>),
+    /// The change of an actor that is bound to ceilings.
+    Within {
+        ceilings: Vec<Ceiling>,
+        change: Box<Self>,
+    },
+}
+
+impl Change {
+    /// The ceilings that bound the change, and the change itself.
+    pub(crate) fn unbound(&self) -> (&[Ceiling], &Self) {
+        match self {
+            Self::Within { ceilings, change } => (ceilings, change),
+            unbound => (&[], unbound),
+        }
+    }
+
+    /// The same change, if it can be tried again: one that draws an id, which another key may have got meanwhile.
+    pub(crate) fn redrawn(&self) -> Option<Self> {
+        Some(match self {
+            Self::Issue(new) => Self::Issue(new.clone()),
+            Self::Rotate { id, overlap } => Self::Rotate { id: id.clone(), overlap: *overlap },
+            Self::Within { ceilings, change } => {
+                Self::Within { ceilings: ceilings.clone(), change: Box::new(change.redrawn()?) }
+            }
+            _ => return None,
+        })
+    }
 }
 
 /// Makes something new of something old. It is called once, when nobody else can change the old one any more.

@@ -10,6 +10,7 @@ use crate::{
     store::{
         Action, NewKey, Overlap, StoreError, StoreSettings,
         audit::{self, Edit},
+        ceiling,
         change::{Applied, Change},
         part::Entry,
         source::{KeySource, Row},
@@ -47,6 +48,9 @@ pub(crate) fn plan(
     validate_no_secret("who makes the change", who, table, settings)?;
     let (mut plan, mut is_repeated) = (Plan::default(), false);
     match change {
+        Change::Within { ceilings, change } => {
+            return ceiling::plan_within(&ceilings, who, *change, table, settings, now);
+        }
         Change::Issue(new) => issue(&mut plan, new, None, table, settings, now)?,
         Change::Import(records) => import(&mut plan, records, table, settings)?,
         Change::Rename { id, name } => {

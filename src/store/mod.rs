@@ -2,6 +2,7 @@
 
 mod admin;
 mod audit;
+mod ceiling;
 mod change;
 mod delegate;
 #[cfg(feature = "file")]
@@ -38,6 +39,7 @@ pub use self::sqlite::{SqliteOptions, SqliteStore};
 pub use self::{
     admin::{Actor, KeyAdmin},
     audit::{Action, AuditQuery, AuditRecord},
+    ceiling::Ceiling,
     change::{Changed, Imported, IssuedKey, NewKey, Overlap, Propagation},
     memory::MemoryStore,
     query::{KeyQuery, Page, UnreadableKey},
@@ -241,6 +243,8 @@ pub enum StoreErrorKind {
     Conflict,
     /// The request has no meaning: a grant over a dimension that is not declared.
     Invalid,
+    /// The change goes beyond the [`Ceiling`] that the actor is bound to.
+    Forbidden,
 }
 
 impl StoreError {
@@ -267,6 +271,11 @@ impl StoreError {
     /// An error of the kind [`StoreErrorKind::Invalid`].
     pub fn invalid(message: impl Into<String>) -> Self {
         Self::new(StoreErrorKind::Invalid, message)
+    }
+
+    /// The change goes beyond what the actor may do.
+    pub fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(StoreErrorKind::Forbidden, message)
     }
 
     fn new(kind: StoreErrorKind, message: impl Into<String>) -> Self {

@@ -84,6 +84,8 @@ impl Fetched {
         let mut fetched = Self::default();
         let (mut ids, mut texts, mut digests) = (Vec::new(), vec![who.to_owned()], Vec::new());
         let in_grant = |grant: &Grant| texts_of(grant).map(|(_, text)| text.to_owned()).collect::<Vec<_>>();
+        let (ceilings, change) = change.unbound();
+        ids.extend(ceilings.iter().filter_map(|ceiling| Some(ceiling.key()?.to_string())));
         match change {
             Change::Issue(new) => {
                 texts.extend([Some(&new.name), new.kind.as_ref(), new.tenant.as_ref()].into_iter().flatten().cloned());
@@ -129,6 +131,8 @@ impl Fetched {
             Change::Settings(_) => {
                 fetched.many(transaction, &format!("SELECT {COLUMNS} FROM authz_keys"), &[], dimensions).await?;
             }
+            // A change is bound once, and this one is not what it is bound to.
+            Change::Within { .. } => {}
         }
         digests.extend(texts.iter().flat_map(|text| words(text)).map(|word| Digest::from_key(word.as_bytes())));
         fetched.by_ids(transaction, &ids, dimensions).await?;

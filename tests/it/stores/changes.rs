@@ -137,7 +137,7 @@ pub async fn ids_are_unique_even_where_they_are_short<F: Fixture>() {
 }
 
 #[track_caller]
-fn refused<T: Debug>(outcome: Result<T, StoreError>, kind: StoreErrorKind, message: &str) {
+pub fn refused<T: Debug>(outcome: Result<T, StoreError>, kind: StoreErrorKind, message: &str) {
     let error = outcome.unwrap_err();
     let text = error.to_string();
     assert_eq!(error.kind(), kind, "{text}");
