@@ -4,6 +4,7 @@
 
 mod admission;
 mod ceilings;
+mod ceilings_at_random;
 mod changes;
 #[cfg(feature = "sqlite")]
 mod child;
@@ -155,7 +156,8 @@ macro_rules! conformance {
                 a_ceiling_that_is_revoked_meanwhile_admits_nothing
                 a_bound_actor_changes_single_keys_only
                 a_grant_and_several_ceilings_bound_too
-                a_bound_actor_gets_a_free_id
+                a_bound_actor_gets_a_free_id;
+            ceilings_at_random:
                 no_sequence_of_changes_leads_beyond_a_ceiling;
             history:
                 every_change_leaves_one_record
