@@ -143,3 +143,57 @@ fn some<T: AsRef<str>>(items: impl IntoIterator<Item = T>) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::args::{Args, Command};
+
+    fn amended(old: &Grant, options: &[&str]) -> Result<Grant, Failure> {
+        let args = Args::try_parse_from(["authz", "grant", "key_1"].iter().chain(options)).unwrap();
+        let Command::Grant(change) = args.command else { panic!("it is the command grant") };
+        changed(old, &change, &StoreSettings::new())
+    }
+
+    /// Each option changes the part that it names, and `--replace` begins with nothing.
+    #[test]
+    fn what_no_option_names_is_kept() {
+        let old = Grant::builder()
+            .write("products")
+            .read("orders")
+            .only("shop", ["de"])
+            .except("company", [3])
+            .from_networks(["10.0.0.0/8"])
+            .from_origins(["https://a.example"])
+            .build()
+            .unwrap();
+        let with = || old.to_builder();
+        for (options, expected) in [
+            (&["--read", "products"][..], with().read("products")),
+            (&["--write", "customers", "--remove", "orders"], with().without_permission("orders").write("customers")),
+            (&["--remove", "products", "--read", "products"], with().read("products")),
+            (&["--include", "shop=ch,us"], with().only("shop", ["ch", "us"])),
+            (&["--exclude", "shop=ch"], with().except("shop", ["ch"])),
+            (&["--all", "shop"], with().without_restriction("shop")),
+            (&["--all", "company,shop"], with().without_restriction("shop").without_restriction("company")),
+            (&["--ip", "192.0.2.0/24"], with().from_networks(["192.0.2.0/24"])),
+            (&["--any-ip"], with().from_anywhere()),
+            (&["--origin", "https://b.example"], with().from_origins(["https://b.example"])),
+            (&["--any-origin"], with().without_origins()),
+            (&["--replace", "--read", "orders"], Grant::builder().read("orders")),
+        ] {
+            assert_eq!(amended(&old, options).ok().unwrap(), expected.build().unwrap(), "{options:?}");
+        }
+        for options in [
+            &["--remove", "customers"][..],
+            &["--all", "shop", "--include", "shop=ch"],
+            &["--all", "shops"],
+            &["--include", "shops=de"],
+            &["--read", "orders", "--write", "orders"],
+        ] {
+            assert!(amended(&old, options).is_err(), "{options:?}");
+        }
+    }
+}

@@ -150,8 +150,11 @@ impl Actor<'_> {
     /// if there were none. Settings stay as they are, and nothing is purged or pruned.
     ///
     /// It is for interfaces through which people and programs make keys for others: nobody can hand out more than he has
-    /// himself. The ceiling is judged in the same transaction as the change. An actor that is bound twice is bound by
-    /// both.
+    /// himself. The ceiling is evaluated in the same transaction as the change. An actor that is bound twice is bound by
+    /// both. What goes beyond is refused with [`Forbidden`](crate::store::StoreErrorKind::Forbidden), which says what.
+    ///
+    /// Ids and digests are unique in the store, so that an import can tell that one is taken. Methods that read are not on
+    /// the actor: whoever shows keys decides which.
     ///
     /// # Example
     /// ```

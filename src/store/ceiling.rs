@@ -16,9 +16,9 @@ use crate::{
 
 /// The most that a bound [`Actor`](crate::store::Actor) may hand out; see [`Actor::within`](crate::store::Actor::within).
 ///
-/// It is a key of the store, which is read anew inside of each change: once it is revoked, suspended, expired, narrowed or
-/// deleted, the actor may do as much less. Or it is a grant, for whoever has no key in the store: a person who has
-/// signed in, or a program with a key of another store.
+/// It is a key of the store, which is read anew inside of each change: once it is revoked, suspended, expired or deleted,
+/// the actor may do nothing, and once it is narrowed, only what is left. Or it is a grant, for whoever has no key in the
+/// store: a person who has signed in, or a program with a key of another store.
 ///
 /// A key is within the ceiling if
 /// - its grant is [covered](Grant::covers);
@@ -26,8 +26,9 @@ use crate::{
 ///   tenant, where a key without one is not;
 /// - it has the kind of the ceiling, one that was [added](Self::kind), or none: no kind contains another;
 /// - it ends when the ceiling does, or before;
-/// - it has no networks where the store's settings [demand](StoreSettings::with_networks_required_for) some and the
-///   ceiling has none: the ceiling could not be used there.
+/// - it has no list of networks with a resource for which the settings of the store
+///   [require](StoreSettings::with_networks_required_for) one, if the ceiling has no list: the ceiling itself is refused
+///   there.
 ///
 /// # Example
 /// ```
