@@ -135,7 +135,7 @@ impl Context {
             for record in &page.records {
                 match &mut rows {
                     Some(rows) => rows.push(output::key_cells(record, now))?,
-                    None => document.push(&output::record_json(record)?)?,
+                    None => document.push(&output::to_json(record)?)?,
                 }
             }
             shown += page.records.len();
@@ -144,7 +144,7 @@ impl Context {
                     "warning: the record of {} cannot be read, so the key is refused: {}",
                     broken.id, broken.why
                 ));
-                unreadable.push(json!({ "id": broken.id, "why": broken.why }));
+                unreadable.push(output::to_json(&broken)?);
             }
             next = page.next;
             match &next {
@@ -166,7 +166,7 @@ impl Context {
     async fn show(&self, show: &args::Show) -> Result<(), Failure> {
         let record = self.which(show.id.as_ref(), show.key_stdin).await?;
         match self.json {
-            true => output::json(&output::record_json(&record)?),
+            true => output::json(&output::to_json(&record)?),
             false => output::show(&record),
         }
     }
@@ -251,7 +251,7 @@ impl Context {
     pub(crate) fn changed(&self, what: &str, record: Option<&KeyRecord>, warnings: &[String]) -> Result<(), Failure> {
         output::warn(warnings);
         match record {
-            Some(record) if self.json => output::json(&output::record_json(record)?),
+            Some(record) if self.json => output::json(&output::to_json(record)?),
             Some(record) => output::line(format!("{what} {} ({})", record.id(), output::plain(record.name()))),
             None => Ok(()),
         }
@@ -313,7 +313,7 @@ impl Context {
         }
         if self.json {
             let records =
-                revoked.records.iter().map(|record| output::record_json(record)).collect::<Result<Vec<_>, _>>()?;
+                revoked.records.iter().map(|record| output::to_json(&**record)).collect::<Result<Vec<_>, _>>()?;
             return output::json(
                 &json!({ "revoked": records, "unreadable": revoked.unreadable, "unchanged": revoked.unchanged }),
             );
@@ -370,7 +370,7 @@ impl Context {
         for (id, outcome) in outcomes {
             match outcome {
                 Ok((_, record)) if self.json => documents.push(match &record {
-                    Some(record) => output::record_json(record)?,
+                    Some(record) => output::to_json(record)?,
                     None => json!({ "id": id.as_str() }),
                 }),
                 Ok((what, record)) => {
@@ -430,7 +430,7 @@ impl Context {
         }
         let records = self.store.audit(&query).await?;
         if self.json {
-            return output::json(&Value::Array(records.iter().map(output::audit_json).collect()));
+            return output::json(&output::to_json(&records)?);
         }
         let mut rows = Rows::new(&output::AUDIT_COLUMNS)?;
         records.iter().try_for_each(|audit| rows.push(output::audit_cells(audit)))?;

@@ -25,7 +25,7 @@ impl Context {
         while let Some(record) = log.next().await {
             let record = record?;
             match self.json {
-                true => output::json_line(&output::audit_json(&record))?,
+                true => output::json_line(&output::to_json(&record)?)?,
                 false => output::line(
                     output::audit_cells(&record).iter().map(|cell| output::plain(cell)).collect::<Vec<_>>().join("\t"),
                 )?,
@@ -48,7 +48,7 @@ impl Context {
             for event in watch.events(&*self.store).await? {
                 let key = event.key();
                 if self.json {
-                    output::json_line(&json!({ "event": event.name(), "key": output::record_json(key)? }))?;
+                    output::json_line(&json!({ "event": event.name(), "key": output::to_json(&**key)? }))?;
                     continue;
                 }
                 let owner = key.metadata().owner().unwrap_or("-");

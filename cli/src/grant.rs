@@ -1,7 +1,7 @@
 //! Builds grants from arguments, and formats them.
 
 use tower_authz::{
-    Access, Dimension, Grant, GrantBuilder, Metadata, Restriction,
+    Dimension, Grant, GrantBuilder, Metadata, Restriction,
     store::{NewKey, StoreSettings},
 };
 
@@ -100,63 +100,34 @@ fn dimension(name: &str, settings: &StoreSettings) -> Result<Dimension, Failure>
 
 /// The grant after the change. Parts that the change does not name stay.
 pub(crate) fn changed(old: &Grant, change: &Change, settings: &StoreSettings) -> Result<Grant, Failure> {
-    let mut grant = Grant::builder();
-    if !change.replace {
-        grant = kept(grant, old, change, settings)?;
-    }
+    let grant = if change.replace { Grant::builder() } else { kept(old, change)? };
     for name in &change.all {
         dimension(name, settings)?;
     }
     Ok(add(grant, &change.may, settings)?.build()?)
 }
 
-/// Copies the parts that the change does not name.
-fn kept(
-    mut grant: GrantBuilder,
-    old: &Grant,
-    change: &Change,
-    settings: &StoreSettings,
-) -> Result<GrantBuilder, Failure> {
-    let GrantArgs { write, read, include, exclude, ip, origin } = &change.may;
-    if let Some(absent) =
-        change.remove.iter().find(|name| old.permissions().iter().all(|held| held.resource() != **name))
-    {
-        return Err(Failure::Usage(format!("--remove {absent}: the key has no permission for it")));
-    }
-    for held in old.permissions() {
-        let named = [write, read, &change.remove].iter().any(|names| names.iter().any(|name| name == held.resource()));
-        let resource = held.resource().to_owned();
-        grant = match held.access() {
-            _ if named => grant,
-            Access::Write => grant.write(resource),
-            Access::Read => grant.read(resource),
-        };
-    }
-    let mut replaced: Vec<Dimension> = Vec::new();
-    for list in include.iter().chain(exclude) {
-        replaced.push(parse_list(list, settings)?.0);
-    }
-    if let Some(both) = change.all.iter().find(|name| replaced.iter().any(|over| over.name() == **name)) {
-        return Err(Failure::Usage(format!(
-            "--all {both} conflicts with --include or --exclude of the same dimension"
-        )));
-    }
-    for (dimension, restriction) in old.restrictions() {
-        if replaced.contains(dimension) || change.all.iter().any(|name| name == dimension.name()) {
-            continue;
+/// The old grant without the parts that the change removes.
+fn kept(old: &Grant, change: &Change) -> Result<GrantBuilder, Failure> {
+    let mut grant = old.to_builder();
+    for name in &change.remove {
+        if old.permissions().iter().all(|held| held.resource() != *name) {
+            return Err(Failure::Usage(format!("--remove {name}: the key has no permission for it")));
         }
-        grant = match restriction {
-            Restriction::Include(ids) => grant.only(dimension.clone(), ids.iter()),
-            Restriction::Exclude(ids) => grant.except(dimension.clone(), ids.iter()),
-        };
+        grant = grant.without_permission(name);
     }
-    if let Some(networks) = old.networks().filter(|_| ip.is_empty() && !change.any_ip) {
-        grant = grant.from_networks(networks.iter().map(|network| network.to_string()));
+    for name in &change.all {
+        let lists = change.may.include.iter().chain(&change.may.exclude);
+        if lists.filter_map(|list| list.split_once('=')).any(|(over, _)| over == name) {
+            return Err(Failure::Usage(format!(
+                "--all {name} conflicts with --include or --exclude of the same dimension"
+            )));
+        }
+        let over = old.restrictions().iter().map(|(over, _)| over).find(|over| over.name() == *name);
+        grant = over.into_iter().fold(grant, |grant, over| grant.without_restriction(over.clone()));
     }
-    if let Some(origins) = old.origins().filter(|_| origin.is_empty() && !change.any_origin) {
-        grant = grant.from_origins(origins);
-    }
-    Ok(grant)
+    grant = if change.any_ip { grant.from_anywhere() } else { grant };
+    Ok(if change.any_origin { grant.without_origins() } else { grant })
 }
 
 /// Formats a grant for a table: `products:write orders:read shop=de,ch company!=3 from 10.0.0.0/8`.
@@ -188,4 +159,58 @@ fn some<T: AsRef<str>>(items: impl IntoIterator<Item = T>) -> String {
         more => text += &format!(",.. ({more})"),
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::args::{Args, Command};
+
+    fn amended(old: &Grant, options: &[&str]) -> Result<Grant, Failure> {
+        let args = Args::try_parse_from(["authz", "grant", "key_1"].iter().chain(options)).unwrap();
+        let Command::Grant(change) = args.command else { panic!("it is the command grant") };
+        changed(old, &change, &StoreSettings::new())
+    }
+
+    /// Each option changes the part that it names, and `--replace` begins with nothing.
+    #[test]
+    fn what_no_option_names_is_kept() {
+        let old = Grant::builder()
+            .write("products")
+            .read("orders")
+            .only("shop", ["de"])
+            .except("company", [3])
+            .from_networks(["10.0.0.0/8"])
+            .from_origins(["https://a.example"])
+            .build()
+            .unwrap();
+        let with = || old.to_builder();
+        for (options, expected) in [
+            (&["--read", "products"][..], with().read("products")),
+            (&["--write", "customers", "--remove", "orders"], with().without_permission("orders").write("customers")),
+            (&["--remove", "products", "--read", "products"], with().read("products")),
+            (&["--include", "shop=ch,us"], with().only("shop", ["ch", "us"])),
+            (&["--exclude", "shop=ch"], with().except("shop", ["ch"])),
+            (&["--all", "shop"], with().without_restriction("shop")),
+            (&["--all", "company,shop"], with().without_restriction("shop").without_restriction("company")),
+            (&["--ip", "192.0.2.0/24"], with().from_networks(["192.0.2.0/24"])),
+            (&["--any-ip"], with().from_anywhere()),
+            (&["--origin", "https://b.example"], with().from_origins(["https://b.example"])),
+            (&["--any-origin"], with().without_origins()),
+            (&["--replace", "--read", "orders"], Grant::builder().read("orders")),
+        ] {
+            assert_eq!(amended(&old, options).ok().unwrap(), expected.build().unwrap(), "{options:?}");
+        }
+        for options in [
+            &["--remove", "customers"][..],
+            &["--all", "shop", "--include", "shop=ch"],
+            &["--all", "shops"],
+            &["--include", "shops=de"],
+            &["--read", "orders", "--write", "orders"],
+        ] {
+            assert!(amended(&old, options).is_err(), "{options:?}");
+        }
+    }
 }

@@ -126,7 +126,7 @@ fn print(context: &Context, found: &[Found]) -> Result<(), Failure> {
     let mut rows = Rows::new_unless(context.json, &["LINE", "TIMES", "ID", "NAME", "OWNER", "STATUS"])?;
     let mut documents = Vec::new();
     for key in found {
-        let fields = output::record_json(&key.record)?;
+        let fields = output::to_json(&*key.record)?;
         let owner = fields.get("owner").and_then(Value::as_str);
         let status = key.record.status(SystemTime::now()).to_string();
         let name = key.record.name();

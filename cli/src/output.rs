@@ -7,9 +7,10 @@ use std::{
 };
 
 use comfy_table::{Cell, Color, ColumnConstraint, ContentArrangement, Table, presets};
+use serde::Serialize;
 use serde_json::{Value, json};
 use tower_authz::{
-    ApiKey, Directory, Grant, KeyFile, KeyId, KeyRecord, Status,
+    ApiKey, KeyId, KeyRecord, Status,
     store::{AuditRecord, IssuedKey},
 };
 
@@ -125,7 +126,7 @@ pub(crate) fn secret(issued: &IssuedKey, as_json: bool) -> Result<(), Failure> {
     let IssuedKey { api_key, record, warnings, .. } = issued;
     let printed = if as_json {
         // The key must be printed even if the rest cannot be formatted.
-        let record = record_json(record).unwrap_or_default();
+        let record = to_json(record).unwrap_or_default();
         json(&json!({ "api_key": api_key.expose(), "key": record, "warnings": warnings }))
     } else {
         print_key(api_key)
@@ -148,30 +149,9 @@ fn print_key(key: &ApiKey) -> Result<(), Failure> {
     line(key.expose())
 }
 
-/// Formats a record as a key file does, but without the digest, and with the status.
-pub(crate) fn record_json(record: &KeyRecord) -> Result<Value, Failure> {
-    let text = KeyFile::new([record.clone()], Directory::default()).to_json()?;
-    let mut file: Value = serde_json::from_str(&text).map_err(|error| Failure::Other(error.to_string()))?;
-    let mut value = file.pointer_mut("/keys/0").map(Value::take).unwrap_or_default();
-    if let Some(fields) = value.as_object_mut() {
-        fields.remove("digest");
-        fields.insert("status".to_owned(), record.status(SystemTime::now()).to_string().into());
-        fields.insert("version".to_owned(), record.version().into());
-        if let Some(used) = record.last_used() {
-            let used = time::json(used);
-            fields.insert("last_used".to_owned(), used.into());
-        }
-    }
-    Ok(value)
-}
-
-/// Formats a grant as a key file does.
-pub(crate) fn grant_json(grant: &Grant) -> Result<Value, Failure> {
-    let record = KeyRecord::builder("role".parse()?, ApiKey::new("").digest()).grant(grant.clone()).build();
-    let record = record_json(&record)?;
-    let fields = ["permissions", "restrictions", "ip_ranges", "origins"];
-    let fields = fields.into_iter().filter_map(|name| Some((name.to_owned(), record.get(name)?.clone())));
-    Ok(Value::Object(fields.collect()))
+/// A value of the library as JSON: a record, an audit record.
+pub(crate) fn to_json(value: &impl Serialize) -> Result<Value, Failure> {
+    serde_json::to_value(value).map_err(|error| Failure::Other(error.to_string()))
 }
 
 pub(crate) const AUDIT_COLUMNS: [&str; 7] = ["NUMBER", "AT", "BY", "FROM", "ACTION", "KEY", "NOTE"];
@@ -187,22 +167,6 @@ pub(crate) fn audit_cells(audit: &AuditRecord) -> Vec<String> {
         or_dash(audit.key.as_ref().map(ToString::to_string)),
         or_dash(audit.note.clone()),
     ]
-}
-
-pub(crate) fn audit_json(audit: &AuditRecord) -> Value {
-    let state = |text: &Option<String>| text.as_ref().and_then(|text| serde_json::from_str::<Value>(text).ok());
-    json!({
-        "number": audit.number,
-        "at": time::json(audit.at),
-        "by": audit.by,
-        "address": audit.address,
-        "request_id": audit.request_id,
-        "action": audit.action.name(),
-        "key": audit.key.as_ref().map(|key| key.as_str()),
-        "note": audit.note,
-        "before": state(&audit.before),
-        "after": state(&audit.after),
-    })
 }
 
 /// Prints a JSON value in one line, at once, for programs that read line by line.

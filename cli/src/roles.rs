@@ -39,7 +39,7 @@ impl Context {
             RoleCommand::Show { name } => {
                 let role = settings.role(&name).ok_or_else(|| not_found(&name))?;
                 match self.json {
-                    true => output::json(&json!({ "name": name, "grant": output::grant_json(role)? })),
+                    true => output::json(&json!({ "name": name, "grant": output::to_json(role)? })),
                     false => output::line(grant::shown(role)),
                 }
             }
@@ -71,7 +71,7 @@ impl Context {
         let count = |name: &str| keys.get(name).copied().unwrap_or_default();
         if self.json {
             let role = |(name, grant): (&str, &Grant)| {
-                Ok(json!({ "name": name, "keys": count(name), "grant": output::grant_json(grant)? }))
+                Ok(json!({ "name": name, "keys": count(name), "grant": output::to_json(grant)? }))
             };
             let roles = roles.into_iter().map(role).collect::<Result<Vec<_>, Failure>>()?;
             return output::json(&json!({ "roles": roles }));

@@ -1,6 +1,8 @@
-//! Integration with axum: [`Principal`] and [`Scope`] are extractors, and [`Denial`] is a response.
+//! Integration with axum: [`Principal`] and [`Scope`] are extractors, and [`Denial`] and
+//! [`StoreError`](crate::store::StoreError) are responses.
 
 mod guarded;
+mod store_error;
 pub mod testing;
 
 use std::convert::Infallible;

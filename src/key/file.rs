@@ -359,8 +359,8 @@ impl KeyEntry {
     }
 
     /// For people and tools that have no use for the digest.
-    pub(crate) fn without_digest(record: &KeyRecord) -> Result<String, ConfigError> {
-        Self { digest: None, ..Self::from_record(record) }.to_json()
+    pub(crate) fn without_digest(record: &KeyRecord) -> Self {
+        Self { digest: None, ..Self::from_record(record) }
     }
 
     /// For a database that keeps [`KeyColumns`] beside it.
@@ -378,7 +378,7 @@ impl KeyEntry {
         .to_json()
     }
 
-    fn to_json(&self) -> Result<String, ConfigError> {
+    pub(crate) fn to_json(&self) -> Result<String, ConfigError> {
         serde_json::to_string(self).map_err(|error| ConfigError::new(error.to_string()))
     }
 

@@ -1,10 +1,8 @@
-use std::{borrow::Cow, net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc};
 
 use crate::{
     dimension::Dimension,
-    error::ConfigError,
-    key::{Access, Networks, Permission, Restriction, origin},
-    name::Name,
+    key::{Access, GrantBuilder, Networks, Permission, Restriction},
 };
 
 /// The access that a key has: permissions, restrictions, networks, origins.
@@ -29,8 +27,8 @@ use crate::{
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Grant {
-    permissions: Box<[Permission]>,
-    restrictions: Box<[(Dimension, Restriction)]>,
+    pub(super) permissions: Box<[Permission]>,
+    pub(super) restrictions: Box<[(Dimension, Restriction)]>,
     /// INVARIANT: `None` if there is neither, so that equal grants are equal.
     pub(super) networks_and_origins: Option<Arc<NetworksAndOrigins>>,
 }
@@ -39,8 +37,8 @@ pub struct Grant {
 /// grants that a store has loaded share them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct NetworksAndOrigins {
-    networks: Option<Networks>,
-    origins: Option<Box<[Box<str>]>>,
+    pub(super) networks: Option<Networks>,
+    pub(super) origins: Option<Box<[Box<str>]>>,
 }
 
 impl Grant {
@@ -49,21 +47,35 @@ impl Grant {
         GrantBuilder::default()
     }
 
+    /// A builder that begins with this grant. Whatever is not mentioned afterwards is kept exactly as it is; what is given
+    /// anew takes the place of what was there, and the `without_` methods remove.
+    ///
+    /// To copy a grant by its getters is longer, and a part that is forgotten there widens the key.
+    ///
+    /// # Example
+    /// ```
+    /// use tower_authz::{Dimension, Grant, Permission};
+    ///
+    /// let grant = Grant::builder()
+    ///     .write("products")
+    ///     .read("orders")
+    ///     .only(Dimension::SHOP, ["de"])
+    ///     .from_networks(["10.0.0.0/8"])
+    ///     .build()?;
+    /// let amended = grant.to_builder().read("products").without_permission("orders").from_anywhere().build()?;
+    /// assert_eq!(amended.permissions(), [Permission::read("products")]);
+    /// assert_eq!(amended.restrictions(), grant.restrictions(), "they were not mentioned");
+    /// assert!(amended.networks().is_none());
+    /// # Ok::<(), tower_authz::ConfigError>(())
+    /// ```
+    pub fn to_builder(&self) -> GrantBuilder {
+        GrantBuilder::from_grant(self)
+    }
+
     /// Whether the grant holds this permission or a wider one.
     #[must_use]
     pub fn permits(&self, demanded: &Permission) -> bool {
         self.allows(demanded.resource(), demanded.access())
-    }
-
-    /// "All but none" is no restriction: a route that says nothing of the dimension has nothing to refuse.
-    fn without_void_lists(mut self) -> Self {
-        let void = |restriction: &Restriction| matches!(restriction, Restriction::Exclude(ids) if ids.is_empty());
-        if self.restrictions.iter().any(|(_, restriction)| void(restriction)) {
-            let mut restrictions = std::mem::take(&mut self.restrictions).into_vec();
-            restrictions.retain(|(_, restriction)| !void(restriction));
-            self.restrictions = restrictions.into();
-        }
-        self
     }
 
     pub(crate) fn allows(&self, resource: &str, access: Access) -> bool {
@@ -120,132 +132,6 @@ impl Grant {
     #[must_use]
     pub fn allows_origin(&self, origin: &[u8]) -> bool {
         self.origins().into_iter().flatten().any(|known| known.as_bytes() == origin)
-    }
-}
-
-/// Collects a [`Grant`]; the first mistake is told by [`build`](Self::build).
-#[derive(Clone, Debug, Default)]
-#[must_use = "a grant is made by `build`"]
-pub struct GrantBuilder {
-    grant: Grant,
-    networks_and_origins: NetworksAndOrigins,
-    error: Option<ConfigError>,
-}
-
-impl GrantBuilder {
-    /// May read the resource.
-    pub fn read(self, resource: impl Into<Cow<'static, str>>) -> Self {
-        self.permission(resource.into().into(), Access::Read)
-    }
-
-    /// May write the resource, and so read it.
-    pub fn write(self, resource: impl Into<Cow<'static, str>>) -> Self {
-        self.permission(resource.into().into(), Access::Write)
-    }
-
-    pub(crate) fn permission(mut self, name: Name, access: Access) -> Self {
-        let resource = name.as_str();
-        if resource.is_empty() || !resource.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return self
-                .fail(ConfigError::new(format!("{resource:?} is not a resource name: visible ASCII, no spaces")));
-        }
-        if self.grant.permissions.iter().any(|held| held.resource() == resource) {
-            return self
-                .fail(ConfigError::new(format!("the resource {resource:?} is granted twice; write implies read")));
-        }
-        let mut permissions = std::mem::take(&mut self.grant.permissions).into_vec();
-        permissions.push(Permission::from_parts(name, access));
-        permissions.sort_unstable_by(|a, b| a.resource().cmp(b.resource()));
-        self.grant.permissions = permissions.into();
-        self
-    }
-
-    /// Only these entities of the dimension; an empty list allows none.
-    pub fn only<T: ToString>(self, dimension: impl Into<Dimension>, ids: impl IntoIterator<Item = T>) -> Self {
-        let dimension = dimension.into();
-        let restriction = Restriction::include(&dimension, ids);
-        self.restrict(dimension, restriction)
-    }
-
-    /// All entities of the dimension but these. An empty list restricts nothing: the grant is as if it had not been
-    /// given.
-    pub fn except<T: ToString>(self, dimension: impl Into<Dimension>, ids: impl IntoIterator<Item = T>) -> Self {
-        let dimension = dimension.into();
-        let restriction = Restriction::exclude(&dimension, ids);
-        self.restrict(dimension, restriction)
-    }
-
-    pub(crate) fn restrict(mut self, dimension: Dimension, restriction: Result<Restriction, ConfigError>) -> Self {
-        let problem = if dimension == Dimension::SHOP_COUNTRY {
-            Some("a shop country inherits from its shop: restrict the shop")
-        } else if self.grant.restriction(&dimension).is_some() {
-            Some("the dimension is restricted twice; give one list")
-        } else {
-            None
-        };
-        match (problem, restriction) {
-            (Some(problem), _) => self.fail(ConfigError::new(problem).at(dimension)),
-            (None, Err(error)) => self.fail(error.at(dimension)),
-            (None, Ok(restriction)) => {
-                let mut restrictions = std::mem::take(&mut self.grant.restrictions).into_vec();
-                restrictions.push((dimension, restriction));
-                self.grant.restrictions = restrictions.into();
-                self
-            }
-        }
-    }
-
-    /// Only from these networks, in CIDR notation; an empty list allows none.
-    pub fn from_networks<T: AsRef<str>>(mut self, networks: impl IntoIterator<Item = T>) -> Self {
-        match Networks::parse(networks) {
-            Ok(networks) => {
-                self.networks_and_origins.networks = Some(networks);
-                self
-            }
-            Err(error) => self.fail(error.at("networks")),
-        }
-    }
-
-    pub(crate) fn networks(mut self, networks: Option<Networks>) -> Self {
-        self.networks_and_origins.networks = networks;
-        self
-    }
-
-    /// Only from pages of these web origins, where a rule demands one. They are compared byte for
-    /// byte with the `Origin` header, so they are written as browsers send it: `https://shop.example`, in lower
-    /// case, without a default port or a slash at the end. Any other spelling is an error, which says how to write it.
-    pub fn from_origins<T: AsRef<str>>(self, origins: impl IntoIterator<Item = T>) -> Self {
-        let origins: Vec<Box<str>> = origins.into_iter().map(|origin| origin.as_ref().into()).collect();
-        match origins.iter().try_for_each(|given| origin::check(given)) {
-            Ok(()) => self.stored_origins(origins),
-            Err(error) => self.fail(error),
-        }
-    }
-
-    /// Those of a key that is in a database already: one that no browser sends lets nobody in, and must not keep the key
-    /// from being read.
-    pub(crate) fn stored_origins(mut self, origins: impl IntoIterator<Item = impl Into<Box<str>>>) -> Self {
-        self.networks_and_origins.origins = Some(origins.into_iter().map(Into::into).collect());
-        self
-    }
-
-    fn fail(mut self, error: ConfigError) -> Self {
-        self.error.get_or_insert(error);
-        self
-    }
-
-    /// The grant.
-    ///
-    /// # Errors
-    /// The first of: a malformed resource, id, network or origin; a resource granted twice; two lists
-    /// over one dimension; a list of shop countries.
-    pub fn build(self) -> Result<Grant, ConfigError> {
-        let Self { mut grant, networks_and_origins: both, error } = self;
-        grant.networks_and_origins = (both != NetworksAndOrigins::default()).then(|| Arc::new(both));
-        match error {
-            Some(error) => Err(error),
-            None => Ok(grant.without_void_lists()),
-        }
     }
 }
 

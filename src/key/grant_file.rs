@@ -53,6 +53,11 @@ impl GrantFile {
         self.read_with(dimensions, Name::from, |grant, origins| grant.from_origins(origins))
     }
 
+    /// The same for a grant of a key that is in a store already, see [`Grants::stored`].
+    pub(crate) fn read_stored(self, dimensions: &[Dimension]) -> Result<Grant, ConfigError> {
+        self.read_with(dimensions, Name::from, |grant, origins| grant.stored_origins(origins))
+    }
+
     fn read_with(
         self,
         dimensions: &[Dimension],

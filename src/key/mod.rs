@@ -12,6 +12,7 @@ mod format;
 mod formats;
 pub(crate) mod generate;
 mod grant;
+mod grant_builder;
 mod grant_file;
 mod id;
 mod last_used;
@@ -27,6 +28,7 @@ mod revocation;
 mod role;
 mod runs;
 mod scan;
+mod serialize;
 mod status;
 mod template;
 
@@ -37,7 +39,8 @@ pub use self::{
     file::KeyFile,
     format::{Alphabet, KeyFormat, StructuredFormat},
     formats::KeyFormats,
-    grant::{Grant, GrantBuilder},
+    grant::Grant,
+    grant_builder::GrantBuilder,
     id::KeyId,
     metadata::Metadata,
     network::{Network, Networks},
@@ -48,6 +51,7 @@ pub use self::{
     status::Status,
 };
 pub(crate) use self::{
+    coverage::Excess,
     file::{KeyColumns, KeyEntry},
     formats::FormatIndex,
     grant_file::{GrantFile, Grants},

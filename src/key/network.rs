@@ -154,6 +154,25 @@ impl Networks {
         }
     }
 
+    /// Whether every address that the other list holds is in this one, in one of its networks or in several that lie
+    /// beside each other.
+    ///
+    /// # Example
+    /// ```
+    /// use tower_authz::Networks;
+    ///
+    /// let halves = Networks::parse(["10.0.0.0/9", "10.128.0.0/9"])?;
+    /// assert!(halves.covers(&Networks::parse(["10.0.0.0/8"])?));
+    /// assert!(!halves.covers(&Networks::parse(["10.0.0.0/7"])?));
+    /// # Ok::<(), tower_authz::ConfigError>(())
+    /// ```
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        // IPv4-mapped addresses are IPv4, so that no IPv6 network ever holds one.
+        const MAPPED: (u128, u128) = (0xffff_0000_0000, 0xffff_ffff_ffff);
+        self.v4.covers(&other.v4, None) && self.v6.covers(&other.v6, Some(MAPPED))
+    }
+
     /// The networks as they were given.
     pub fn iter(&self) -> impl Iterator<Item = Network> {
         self.listed.iter().copied()

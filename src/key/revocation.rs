@@ -13,7 +13,6 @@ use once_cell::race::OnceBox;
 
 use crate::key::{
     KeyRecord,
-    coverage::covers,
     expiry::{self, RECHECK},
 };
 
@@ -304,7 +303,7 @@ pub(crate) fn revokes_access(old: &KeyRecord, new: &KeyRecord) -> bool {
         || (new.suspended_at().is_some() && old.suspended_at().is_none())
         || new.not_before().is_some_and(|start| now < start)
         || new.expires_at().is_some_and(|end| end <= now)
-        || !covers(new.grant(), old.grant())
+        || !new.grant().covers(old.grant())
 }
 
 #[cfg(test)]

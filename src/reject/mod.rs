@@ -19,6 +19,8 @@ use http::{
 };
 use serde::Serialize;
 
+#[cfg(feature = "axum")]
+pub(crate) use self::problem::problem_body;
 pub use self::{
     empty::Empty, grpc::Grpc, logic64::Logic64, logik::Logik, problem::Problem, scayle::Scayle,
     with_request::WithRequest,

@@ -1,7 +1,7 @@
-use std::{borrow::Cow, sync::LazyLock};
+use std::sync::LazyLock;
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, header::CONTENT_TYPE};
+use http::{HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
 use serde::Serialize;
 
 use crate::{
@@ -50,17 +50,21 @@ struct Body<'a> {
     title: &'a str,
     status: u16,
     code: &'a str,
-    detail: Cow<'a, str>,
+    detail: &'a str,
 }
 
 fn body(denial: &Denial) -> Vec<u8> {
-    let status = denial.status();
+    problem_body(denial.status(), denial.public_code(), &denial.public_message())
+}
+
+/// A problem of no type but its status and a code.
+pub(crate) fn problem_body(status: StatusCode, code: &str, detail: &str) -> Vec<u8> {
     serialize(&Body {
         r#type: "about:blank",
         title: status.canonical_reason().unwrap_or_default(),
         status: status.as_u16(),
-        code: denial.public_code(),
-        detail: denial.public_message(),
+        code,
+        detail,
     })
 }
 

@@ -11,7 +11,7 @@ use crate::{
     error::ConfigError,
     key::{Grant, KeyFile, KeyId, KeyRecord, Metadata},
     store::{
-        AuditQuery, AuditRecord, Changed, Imported, IssuedKey, KeyQuery, KeyUsage, NewKey, Page, RevokedKeys,
+        AuditQuery, AuditRecord, Ceiling, Changed, Imported, IssuedKey, KeyQuery, KeyUsage, NewKey, Page, RevokedKeys,
         RoleChanged, Rotation, StoreError, StoreSettings, UsageQuery,
         change::{ActorInfo, Applied, Change, Modify},
         validate::validate_label,
@@ -43,7 +43,7 @@ use crate::{
 pub trait KeyAdmin: Backend {
     /// The changes, by somebody: a person, a job, whoever the audit record should name.
     fn as_actor<'a>(&'a self, who: &'a str) -> Actor<'a> {
-        Actor { backend: self.as_backend(), who, address: None, request_id: None }
+        Actor { backend: self.as_backend(), who, address: None, request_id: None, ceilings: Vec::new() }
     }
 
     /// The keys that a query asks for, a page of them.
@@ -197,37 +197,78 @@ pub struct BackendOutcome(pub(crate) Applied);
 /// The changes that somebody makes; see [`KeyAdmin::as_actor`].
 ///
 /// A future that is dropped before it is done may have made its change or not.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Actor<'a> {
     backend: &'a dyn Backend,
     who: &'a str,
     address: Option<IpAddr>,
     request_id: Option<&'a str>,
+    /// Each of them bounds the actor.
+    ceilings: Vec<Ceiling>,
 }
 
 impl<'a> Actor<'a> {
     /// Sets the address that the actor makes changes from, for the audit log.
     #[must_use]
-    pub const fn from_address(mut self, address: IpAddr) -> Self {
+    pub fn from_address(mut self, address: IpAddr) -> Self {
         self.address = Some(address);
         self
     }
 
     /// Sets the id of the request that asks for the changes, for the audit log.
     #[must_use]
-    pub const fn with_request_id(mut self, id: &'a str) -> Self {
+    pub fn with_request_id(mut self, id: &'a str) -> Self {
         self.request_id = Some(id);
         self
     }
 }
 
 impl Actor<'_> {
+    /// Binds the actor to a [`Ceiling`]: a key of the store, its record, or a grant. It then issues, imports, widens and
+    /// rotates nothing that is beyond, and changes, revokes or deletes only what is within: any other key is to it as
+    /// if there were none. Settings stay as they are, and nothing is purged or pruned.
+    ///
+    /// It is for interfaces through which people and programs make keys for others: nobody can hand out more than he has
+    /// himself. The ceiling is evaluated in the same transaction as the change. An actor that is bound twice is bound by
+    /// both. What goes beyond is refused with [`Forbidden`](crate::store::StoreErrorKind::Forbidden), which says what.
+    ///
+    /// Ids and digests are unique in the store, so that an import can tell that one is taken. Methods that read are not on
+    /// the actor: whoever shows keys decides which.
+    ///
+    /// # Example
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use tower_authz::{Grant, store::{KeyAdmin, MemoryStore, NewKey, StoreErrorKind}};
+    ///
+    /// let store = MemoryStore::new();
+    /// let grant = Grant::builder().write("orders").build()?;
+    /// let own = store.as_actor("root").issue(NewKey::new("anna's", grant.clone())).await?.record;
+    /// let anna = store.as_actor("anna").within(own.id().clone());
+    /// let issued = anna.issue(NewKey::new("for a job", grant.clone())).await?;
+    ///
+    /// store.as_actor("root").revoke(own.id(), "she has left").await?;
+    /// let error = anna.issue(NewKey::new("one more", grant)).await.unwrap_err();
+    /// assert_eq!(error.kind(), StoreErrorKind::Forbidden);
+    /// # drop(issued);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn within(mut self, ceiling: impl Into<Ceiling>) -> Self {
+        self.ceilings.push(ceiling.into());
+        self
+    }
+
     async fn apply(&self, change: Change) -> Result<Applied, StoreError> {
         validate_label("who makes a change", self.who, 256)?;
         validate_label("the id of the request", self.request_id.unwrap_or_default(), 256)?;
         if self.who.is_empty() {
             return Err(StoreError::invalid("say who makes the change"));
         }
+        let change = match self.ceilings.is_empty() {
+            true => change,
+            false => Change::Within { ceilings: self.ceilings.clone(), change: Box::new(change) },
+        };
         let (name, request_id) = (self.who.to_owned(), self.request_id.map(str::to_owned));
         let who = ActorInfo { name, address: self.address, request_id };
         Ok(self.backend.apply(&who, BackendChange(change)).await?.0)

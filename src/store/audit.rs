@@ -251,7 +251,7 @@ fn without_members_of(object: &Value, other: &Value) -> Value {
 impl Edit {
     pub(crate) fn audit(&self, number: u64, at: SystemTime, by: &ActorInfo) -> Result<AuditRecord, ConfigError> {
         let text = |record: &Option<std::sync::Arc<KeyRecord>>| {
-            record.as_ref().map(|record| KeyEntry::without_digest(record)).transpose()
+            record.as_ref().map(|record| KeyEntry::without_digest(record).to_json()).transpose()
         };
         let (before, after) = match &self.settings {
             Some((before, after)) => (Some(before.clone()), Some(after.clone())),

@@ -10,7 +10,7 @@ use std::{
 use crate::{
     error::ConfigError,
     key::{ApiKey, Grant, KeyId, KeyRecord, Metadata},
-    store::StoreSettings,
+    store::{StoreSettings, ceiling::Ceiling},
 };
 
 /// A change to keys, before it is applied.
@@ -72,6 +72,33 @@ pub(crate) enum Change {
         name: String,
         grant: Option<Grant>,
     },
+    /// The change of an actor that is bound to ceilings.
+    Within {
+        ceilings: Vec<Ceiling>,
+        change: Box<Self>,
+    },
+}
+
+impl Change {
+    /// The ceilings that bound the change, and the change itself.
+    pub(crate) fn unbound(&self) -> (&[Ceiling], &Self) {
+        match self {
+            Self::Within { ceilings, change } => (ceilings, change),
+            unbound => (&[], unbound),
+        }
+    }
+
+    /// The same change, if it can be tried again: one that draws an id, which another key may have got meanwhile.
+    pub(crate) fn redrawn(&self) -> Option<Self> {
+        Some(match self {
+            Self::Issue(new) => Self::Issue(new.clone()),
+            Self::Rotate { id, rotation } => Self::Rotate { id: id.clone(), rotation: *rotation },
+            Self::Within { ceilings, change } => {
+                Self::Within { ceilings: ceilings.clone(), change: Box::new(change.redrawn()?) }
+            }
+            _ => return None,
+        })
+    }
 }
 
 /// Who makes a change, as the audit log names it.

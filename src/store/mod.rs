@@ -2,6 +2,7 @@
 
 mod admin;
 mod audit;
+mod ceiling;
 mod change;
 mod counts;
 mod delegate;
@@ -17,6 +18,7 @@ mod postgres;
 mod query;
 mod report;
 mod row;
+mod serialize;
 mod settings;
 mod snapshot;
 mod source;
@@ -41,6 +43,7 @@ pub use self::sqlite::{SqliteOptions, SqliteStore};
 pub use self::{
     admin::{Actor, KeyAdmin},
     audit::{Action, AuditQuery, AuditRecord},
+    ceiling::Ceiling,
     change::{Changed, Imported, IssuedKey, NewKey, Overlap, Propagation, RevokedKeys, RoleChanged, Rotation},
     counts::LastUse,
     memory::MemoryStore,
@@ -248,6 +251,8 @@ pub enum StoreErrorKind {
     Conflict,
     /// The request has no meaning: a grant over a dimension that is not declared.
     Invalid,
+    /// The change goes beyond the [`Ceiling`] that the actor is bound to.
+    Forbidden,
 }
 
 impl StoreError {
@@ -274,6 +279,11 @@ impl StoreError {
     /// An error of the kind [`StoreErrorKind::Invalid`].
     pub fn invalid(message: impl Into<String>) -> Self {
         Self::new(StoreErrorKind::Invalid, message)
+    }
+
+    /// The change goes beyond what the actor may do.
+    pub fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(StoreErrorKind::Forbidden, message)
     }
 
     fn new(kind: StoreErrorKind, message: impl Into<String>) -> Self {

@@ -5,6 +5,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::key::{KeyId, KeyRecord, Status};
 
 /// Which keys to list. All conditions must hold; none means all keys.
@@ -187,7 +189,7 @@ pub struct Page {
 }
 
 /// A key whose record cannot be read: it is refused, and the others go on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct UnreadableKey {
     /// Its id, as far as that can be read.

@@ -19,6 +19,7 @@ mod client;
 mod client_config;
 mod congruence;
 mod contract;
+mod coverage;
 mod decisions;
 mod denials;
 mod dialects;

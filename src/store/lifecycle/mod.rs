@@ -16,6 +16,7 @@ use crate::{
     store::{
         Action, StoreError, StoreSettings,
         audit::Edit,
+        ceiling,
         change::{ActorInfo, Applied, Change},
         part::Entry,
         source::{KeySource, Row},
@@ -68,6 +69,9 @@ pub(crate) fn plan(
         Change::PruneAudit { before } => planner.prune_audit(before)?,
         Change::Settings(change) => planner.change_settings(change)?,
         Change::Role { name, grant } => planner.set_role(&name, grant)?,
+        Change::Within { ceilings, change } => {
+            return ceiling::plan_within(&ceilings, who, *change, table, settings, now);
+        }
     }
     let Planner { mut plan, is_repeated, .. } = planner;
     plan.applied.changed = !is_repeated && plan.edits.iter().any(|edit| edit.action != Action::RevokedAgain);

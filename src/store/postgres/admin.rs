@@ -102,11 +102,7 @@ impl Admin {
         let mut change = Some(change);
         for _ in 0..32 {
             let Some(now) = change.take() else { break };
-            change = match &now {
-                Change::Issue(new) => Some(Change::Issue(new.clone())),
-                Change::Rotate { id, rotation } => Some(Change::Rotate { id: id.clone(), rotation: *rotation }),
-                _ => None,
-            };
+            change = now.redrawn();
             if let Some(done) = self.commit(client, who, now).await? {
                 return Ok(done);
             }
@@ -376,9 +372,9 @@ fn no_more_versions() -> StoreError {
     StoreError::unavailable("the store has counted as many changes as it can; its counter was set by hand")
 }
 
-const fn is_large(change: &Change) -> bool {
+fn is_large(change: &Change) -> bool {
     matches!(
-        change,
+        change.unbound().1,
         Change::Import(_)
             | Change::Purge { .. }
             | Change::PruneAudit { .. }

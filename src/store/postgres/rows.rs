@@ -87,6 +87,8 @@ impl Fetched {
         texts.extend(who.request_id.clone());
         let in_grant = |grant: &Grant| texts_of(grant).map(|(_, text)| text.to_owned()).collect::<Vec<_>>();
         let in_metadata = |metadata: &Metadata| metadata.texts().map(|(_, text)| text.to_owned()).collect::<Vec<_>>();
+        let (ceilings, change) = change.unbound();
+        ids.extend(ceilings.iter().filter_map(|ceiling| Some(ceiling.key()?.to_string())));
         match change {
             Change::Issue(new) => {
                 texts.extend([Some(&new.name), new.kind.as_ref(), new.tenant.as_ref()].into_iter().flatten().cloned());
@@ -152,6 +154,8 @@ impl Fetched {
             Change::Settings(_) => {
                 fetched.many(transaction, &format!("SELECT {COLUMNS} FROM authz_keys"), &[], settings).await?;
             }
+            // A change is bound once, and this one is not what it is bound to.
+            Change::Within { .. } => {}
         }
         digests.extend(texts.iter().flat_map(|text| words(text)).map(|word| Digest::from_key(word.as_bytes())));
         fetched.by_ids(transaction, &ids, settings).await?;

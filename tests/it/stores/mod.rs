@@ -3,6 +3,8 @@
 //! line at the end of this file.
 
 mod admission;
+mod ceilings;
+mod ceilings_at_random;
 mod changes;
 #[cfg(feature = "sqlite")]
 mod child;
@@ -156,6 +158,17 @@ macro_rules! conformance {
                 an_id_of_another_kind_is_refused
                 formats_of_kinds_stay
                 no_key_of_any_kind_is_kept_in_a_text;
+            ceilings:
+                nothing_is_handed_out_beyond_a_ceiling
+                what_is_beyond_a_ceiling_is_unknown
+                a_key_does_not_outlive_its_ceiling
+                a_ceiling_is_read_with_each_change
+                a_ceiling_that_is_revoked_meanwhile_admits_nothing
+                a_bound_actor_changes_single_keys_only
+                a_grant_and_several_ceilings_bound_too
+                a_bound_actor_gets_a_free_id;
+            ceilings_at_random:
+                no_sequence_of_changes_leads_beyond_a_ceiling;
             history:
                 every_change_leaves_one_record
                 a_directory_is_kept_by_what_changes
