@@ -36,14 +36,14 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 /// A webhook, as it is sent: the same bytes each time, as the signature is about them.
 #[derive(Clone, Debug)]
-pub struct Message {
+pub(crate) struct Message {
     /// The same each time that the message is sent, so that the receiver can tell a message that came twice.
-    pub id: String,
-    pub body: String,
+    pub(crate) id: String,
+    pub(crate) body: String,
 }
 
 impl Message {
-    pub fn of_change(change: &AuditRecord) -> Self {
+    pub(crate) fn of_change(change: &AuditRecord) -> Self {
         let state = |text: &Option<String>| text.as_deref().and_then(|text| serde_json::from_str::<Value>(text).ok());
         let data = json!({
             "number": change.number,
@@ -57,7 +57,7 @@ impl Message {
         Self::new(format!("change_{}", change.number), &format!("key.{}", change.action), change.at, &data)
     }
 
-    pub fn of_event(event: &KeyEvent, now: SystemTime) -> Self {
+    pub(crate) fn of_event(event: &KeyEvent, now: SystemTime) -> Self {
         let key = event.key();
         let data = json!({
             "key": key.id().as_str(),
@@ -80,16 +80,16 @@ fn seconds(time: SystemTime) -> u64 {
 }
 
 /// Signs and sends messages.
-pub struct Sender {
+pub(crate) struct Sender {
     target: Uri,
     secret: Vec<u8>,
     client: Client<HttpConnector, Full<Bytes>>,
     /// How long to wait before a message is sent again: the next one each time, and the last one from then on.
-    pub waits: Vec<Duration>,
+    pub(crate) waits: Vec<Duration>,
 }
 
 impl Sender {
-    pub fn new(target: &str, secret: &str) -> Result<Self, Box<dyn Error>> {
+    pub(crate) fn new(target: &str, secret: &str) -> Result<Self, Box<dyn Error>> {
         let encoded = secret.strip_prefix("whsec_").ok_or("SECRET: write whsec_ and the key in base64")?;
         // The error of the decoder would quote a part of it.
         let secret = STANDARD.decode(encoded).map_err(|_| "SECRET: it is not base64")?;
@@ -105,7 +105,7 @@ impl Sender {
     }
 
     /// The value of `webhook-signature`, which the receiver computes as well.
-    pub fn signature(&self, message: &Message, timestamp: u64) -> Result<String, Box<dyn Error>> {
+    pub(crate) fn signature(&self, message: &Message, timestamp: u64) -> Result<String, Box<dyn Error>> {
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.secret)?;
         mac.update(format!("{}.{timestamp}.{}", message.id, message.body).as_bytes());
         Ok(format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes())))
@@ -128,7 +128,7 @@ impl Sender {
     ///
     /// # Errors
     /// If the receiver is gone for good (410).
-    pub async fn send(&self, message: &Message) -> Result<(), Box<dyn Error>> {
+    pub(crate) async fn send(&self, message: &Message) -> Result<(), Box<dyn Error>> {
         let last = self.waits.last().copied().unwrap_or(Duration::from_secs(60));
         let mut waits = self.waits.iter().copied();
         loop {
@@ -146,7 +146,7 @@ impl Sender {
 }
 
 /// Where the delivery has got to.
-pub struct Position(pub Option<PathBuf>);
+pub(crate) struct Position(pub(crate) Option<PathBuf>);
 
 impl Position {
     fn read(&self) -> Result<Option<u64>, Box<dyn Error>> {
@@ -168,7 +168,7 @@ impl Position {
 }
 
 /// Delivers every change after the position, and what the watch finds.
-pub async fn deliver(
+pub(crate) async fn deliver(
     store: &impl KeyAdmin,
     sender: &Sender,
     position: &Position,

@@ -212,8 +212,10 @@ fn intersection(
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
-    use crate::key::Digest;
+    use crate::key::{Access, Digest};
 
     fn roles(list: &[(&str, GrantBuilder)]) -> Roles {
         list.iter().fold(Roles::default(), |roles, (name, grant)| {
@@ -256,6 +258,120 @@ mod tests {
             ),
         ] {
             assert_eq!(expanded(own.clone(), role.clone()), both.build().unwrap(), "{own:?} {role:?}");
+        }
+    }
+
+    const SHOPS: [&str; 4] = ["de", "ch", "us", "at"];
+    const NETWORKS: [&str; 4] = ["10.0.0.0/8", "10.1.0.0/16", "192.0.2.0/24", "::/0"];
+    const ADDRESSES: [&str; 4] = ["10.1.2.3", "10.2.0.1", "192.0.2.9", "2001:db8::1"];
+    const ORIGINS: [&str; 3] = ["https://a.example", "https://b.example", "https://c.example"];
+
+    /// What a grant is made of: access to two resources, a list of shops, networks and origins, each by its bits.
+    #[derive(Clone, Debug)]
+    struct Parts {
+        access: [Option<Access>; 2],
+        shops: Option<(bool, Vec<&'static str>)>,
+        networks: Option<Vec<&'static str>>,
+        origins: Option<Vec<&'static str>>,
+    }
+
+    fn parts() -> impl Strategy<Value = Parts> {
+        let access = || prop::option::of(prop_oneof![Just(Access::Read), Just(Access::Write)]);
+        let shops = prop::option::of((any::<bool>(), prop::sample::subsequence(SHOPS.to_vec(), 0..4)));
+        let networks = prop::option::of(prop::sample::subsequence(NETWORKS.to_vec(), 0..4));
+        let origins = prop::option::of(prop::sample::subsequence(ORIGINS.to_vec(), 0..3));
+        ([access(), access()], shops, networks, origins).prop_map(|(access, shops, networks, origins)| Parts {
+            access,
+            shops,
+            networks,
+            origins,
+        })
+    }
+
+    impl Parts {
+        fn grant(&self) -> Grant {
+            let mut grant = Grant::builder();
+            for (resource, access) in ["a", "b"].into_iter().zip(self.access) {
+                grant = access.into_iter().fold(grant, |grant, access| grant.permission(resource.into(), access));
+            }
+            grant = match &self.shops {
+                None => grant,
+                Some((true, shops)) => grant.only("shop", shops),
+                Some((false, shops)) => grant.except("shop", shops),
+            };
+            grant = self.networks.iter().fold(grant, |grant, networks| grant.from_networks(networks));
+            self.origins.iter().fold(grant, |grant, origins| grant.from_origins(origins)).build().unwrap()
+        }
+
+        /// Takes one thing away. (Without a list of origins, no origin passes; so a list is only made shorter.)
+        fn narrowed(mut self, what: usize) -> Self {
+            match what {
+                0 => self.access[0] = None,
+                1 => self.access[1] = self.access[1].map(|_| Access::Read),
+                2 => match &mut self.shops {
+                    Some((true, shops)) => drop(shops.pop()),
+                    Some((false, shops)) => shops.extend(SHOPS.iter().find(|shop| !shops.contains(shop))),
+                    none => *none = Some((true, vec!["de"])),
+                },
+                3 => match &mut self.networks {
+                    Some(networks) => drop(networks.pop()),
+                    none => *none = Some(vec!["10.0.0.0/8"]),
+                },
+                _ => drop(self.origins.as_mut().and_then(Vec::pop)),
+            }
+            self
+        }
+    }
+
+    fn expanded_of(own: &Parts, of: &[Parts]) -> Grant {
+        let named = |index: usize| format!("r{index}");
+        let roles = of
+            .iter()
+            .enumerate()
+            .fold(Roles::default(), |roles, (index, role)| roles.with(&named(index), Some(Arc::new(role.grant()))));
+        let names: Vec<Name> = (0..of.len()).map(|index| Name::from(named(index))).collect();
+        roles.expand(&own.grant(), &names).unwrap()
+    }
+
+    proptest! {
+        /// What an expanded grant allows is what a reading of all of its parts allows, one by one.
+        #[test]
+        fn an_expanded_grant_is_all_of_its_parts(own in parts(), of in prop::collection::vec(parts(), 0..4)) {
+            let expanded = expanded_of(&own, &of);
+            let grants: Vec<Grant> = of.iter().chain([&own]).map(Parts::grant).collect();
+            for permission in ["a", "b"].into_iter().flat_map(|it| [Permission::read(it), Permission::write(it)]) {
+                let any = grants.iter().any(|grant| grant.permits(&permission));
+                prop_assert_eq!(expanded.permits(&permission), any, "{}", permission);
+            }
+            let shop_allowed = |grant: &Grant, shop: &str| {
+                grant.restriction(&Dimension::SHOP).is_none_or(|list| list.allows(shop))
+            };
+            for shop in SHOPS.iter().chain(&["fr"]) {
+                let all = grants.iter().all(|grant| shop_allowed(grant, shop));
+                prop_assert_eq!(shop_allowed(&expanded, shop), all, "{}", shop);
+            }
+            for address in ADDRESSES.iter().map(|address| Some(address.parse().unwrap())).chain([None]) {
+                let all = grants.iter().all(|grant| grant.allows_address(address));
+                prop_assert_eq!(expanded.allows_address(address), all, "{:?}", address);
+            }
+            for origin in ORIGINS {
+                let listed = || grants.iter().filter(|grant| grant.origins().is_some());
+                let all = listed().count() > 0 && listed().all(|grant| grant.allows_origin(origin.as_bytes()));
+                prop_assert_eq!(expanded.allows_origin(origin.as_bytes()), all, "{}", origin);
+            }
+        }
+
+        /// To narrow a role, or the grant of a key, opens nothing.
+        #[test]
+        fn narrowing_a_role_never_opens(
+            own in parts(), of in prop::collection::vec(parts(), 1..4), which in any::<prop::sample::Index>(), what in 0_usize..5,
+        ) {
+            let before = expanded_of(&own, &of);
+            let mut narrower = of.clone();
+            let role = which.get(&of);
+            narrower[which.index(of.len())] = role.clone().narrowed(what);
+            prop_assert!(before.covers(&expanded_of(&own, &narrower)), "{:?} {:?}", of, narrower);
+            prop_assert!(before.covers(&expanded_of(&own.narrowed(what), &of)));
         }
     }
 

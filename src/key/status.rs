@@ -21,7 +21,7 @@ pub enum Status {
 }
 
 impl Status {
-    const ALL: [Self; 4] = [Self::Active, Self::NotYetValid, Self::Expired, Self::Revoked];
+    const ALL: [Self; 5] = [Self::Active, Self::NotYetValid, Self::Expired, Self::Suspended, Self::Revoked];
 }
 
 impl fmt::Display for Status {

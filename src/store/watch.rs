@@ -155,7 +155,7 @@ mod tests {
             let by = store.as_actor("test");
             let new = NewKey::new("k", Grant::default()).expires_at(SystemTime::now() + 10 * DAY);
             let soon = by.issue(new).await.unwrap().record;
-            let old = KeyRecord::builder("old".parse().unwrap(), Digest::from_key(b"old"));
+            let old = KeyRecord::builder("old".parse().unwrap(), Digest::from_key(b"the old key"));
             by.import([old.created_at(SystemTime::now() - 100 * DAY).build()]).await.unwrap();
             by.issue(NewKey::new("young", Grant::default())).await.unwrap();
             let mut watch = Watch::new().expiring_within(14 * DAY).unused_for(90 * DAY);

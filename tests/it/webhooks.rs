@@ -1,6 +1,6 @@
 //! Tests the example that delivers webhooks, against a receiver that verifies, refuses and goes away.
 
-#[allow(dead_code, unreachable_pub, missing_docs, missing_debug_implementations, reason = "its `main` is for people")]
+#[allow(dead_code, reason = "its `main` is for people")]
 #[path = "../../examples/webhooks.rs"]
 mod example;
 

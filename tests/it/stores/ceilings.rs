@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tower_authz::{
     Alphabet, Digest, Dimension, Grant, IdGrammar, KeyFormat, KeyId, KeyRecord,
     store::{
-        Action, Ceiling, KeyAdmin, NewKey, Overlap,
+        Action, Ceiling, KeyAdmin, NewKey, Overlap, Rotation,
         StoreErrorKind::{Forbidden, NotFound},
         StoreSettings,
     },
@@ -205,6 +205,10 @@ pub async fn a_ceiling_is_read_with_each_change<F: Fixture>() {
     let revoked = ceiling(store).await;
     root.revoke(revoked.id(), "").await.unwrap();
     attempt(&revoked, &format!("{gone} is revoked")).await;
+    let suspended = ceiling(store).await;
+    root.suspend(suspended.id(), "").await.unwrap();
+    attempt(&suspended, &format!("{gone} is suspended")).await;
+    refused(store.as_actor("anna").within(&*suspended).resume(suspended.id()).await, Forbidden, "is suspended");
     let deleted = ceiling(store).await;
     root.delete(deleted.id()).await.unwrap();
     attempt(&deleted, &format!("{gone} does not exist any more")).await;
@@ -287,8 +291,42 @@ pub async fn a_bound_actor_changes_single_keys_only<F: Fixture>() {
         refused(anna.prune_audit(in_seconds(-86_400)).await, Forbidden, message);
         refused(anna.set_settings(StoreSettings::new()).await, Forbidden, message);
         refused(anna.change_settings(|old| Ok(old.clone())).await, Forbidden, message);
+        refused(anna.set_role("narrow", Grant::default()).await, Forbidden, message);
+        refused(anna.delete_role("narrow").await, Forbidden, message);
+        refused(anna.revoke_all_of("acct-7", "").await, Forbidden, message);
     }
     assert_eq!((all(store).await, audit(store).await), before);
+}
+
+pub async fn roles_and_ends_stay_within_a_ceiling<F: Fixture>() {
+    let fixture = fresh::<F>().await;
+    let (store, root) = (fixture.store(), fixture.store().as_actor("root"));
+    root.set_role("narrow", grant()).await.unwrap();
+    root.set_role("wide", grant().to_builder().read("customers").build().unwrap()).await.unwrap();
+    let own = ceiling(store).await;
+    let anna = store.as_actor("anna").within(&*own);
+    let key = anna.issue(within(Grant::default()).roles(["narrow"])).await.unwrap().record;
+    let beyond = "the permission customers:read";
+    refused(anna.issue(within(Grant::default()).roles(["wide"])).await, Forbidden, beyond);
+    refused(anna.set_roles(key.id(), ["narrow", "wide"]).await, Forbidden, beyond);
+    refused(anna.set_roles::<&str>(key.id(), []).await, Forbidden, "what the key would reach of");
+    refused(anna.set_expiry(key.id(), in_seconds(7200)).await, Forbidden, "the end of the key");
+    refused(anna.set_expiry(key.id(), None).await, Forbidden, "a key without an end");
+    let never = Rotation::new(Overlap::UntilRevoked).never_expires();
+    refused(anna.rotate(key.id(), never).await, Forbidden, "a key without an end");
+    anna.set_expiry(key.id(), in_seconds(1800)).await.unwrap();
+    anna.change_metadata(key.id(), |old| Ok(old.clone().with_owner("acct-7"))).await.unwrap();
+    anna.suspend(key.id(), "").await.unwrap();
+    anna.resume(key.id()).await.unwrap();
+    // A role that has become wider is beyond, and so are its keys.
+    root.set_role("narrow", grant().to_builder().read("customers").build().unwrap()).await.unwrap();
+    for error in [
+        anna.rename(key.id(), "n").await.unwrap_err(),
+        anna.suspend(key.id(), "").await.unwrap_err(),
+        anna.set_metadata(key.id(), tower_authz::Metadata::new()).await.unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), NotFound, "{error}");
+    }
 }
 
 pub async fn a_grant_and_several_ceilings_bound_too<F: Fixture>() {

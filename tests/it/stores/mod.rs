@@ -165,6 +165,7 @@ macro_rules! conformance {
                 a_ceiling_is_read_with_each_change
                 a_ceiling_that_is_revoked_meanwhile_admits_nothing
                 a_bound_actor_changes_single_keys_only
+                roles_and_ends_stay_within_a_ceiling
                 a_grant_and_several_ceilings_bound_too
                 a_bound_actor_gets_a_free_id;
             ceilings_at_random:
