@@ -160,10 +160,15 @@ pub(crate) fn contains_secret(what: &str) -> StoreError {
     StoreError::invalid(format!("{what}: it holds a whole API key, which must not be stored in the clear"))
 }
 
-/// The words of a text, with and without surrounding punctuation.
+/// The words of a text, with and without surrounding punctuation, and their parts between punctuation: a key may stand in a
+/// path or an address.
 pub(crate) fn words(text: &str) -> impl Iterator<Item = &str> {
     let around = |character: char| !character.is_alphanumeric();
-    text.split_whitespace().flat_map(move |word| [word, word.trim_matches(around)])
+    let between = |character: char| !character.is_alphanumeric() && character != '_';
+    text.split_whitespace().flat_map(move |word| {
+        let parts = word.split(between).filter(move |part| part.len() < word.len() && part.len() >= SHORTEST_KEY);
+        [word, word.trim_matches(around)].into_iter().chain(parts)
+    })
 }
 
 pub(crate) fn validate_name(what: &str, name: Option<&str>) -> Result<(), StoreError> {

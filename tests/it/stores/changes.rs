@@ -6,7 +6,7 @@ use std::{
 };
 
 use tower_authz::{
-    Alphabet, Digest, Dimension, Directory, Grant, IdGrammar, KeyFormat, KeyFormats, KeyRecord, Permission,
+    Alphabet, Digest, Dimension, Directory, Grant, IdGrammar, KeyFormat, KeyFormats, KeyRecord, Metadata, Permission,
     store::{KeyAdmin, KeyStore as _, NewKey, Overlap, StoreError, StoreErrorKind, StoreSettings},
 };
 
@@ -221,6 +221,9 @@ pub async fn no_whole_key_is_kept_in_any_text<F: Fixture>() {
             anna.issue(new("k").tenant(key)).await.map(drop),
             anna.rename(id, key).await.map(drop),
             anna.revoke(id, format!("{key} was lost")).await.map(drop),
+            anna.revoke(id, format!("found in /var/log/{key}.log")).await.map(drop),
+            anna.suspend(id, format!("https://example.com/?key={key}&x=1")).await.map(drop),
+            anna.set_metadata(id, Metadata::new().with_note(format!("path:/{key}/x"))).await.map(drop),
             store.as_actor(key).rename(id, "another").await.map(drop),
             store.as_actor(key).revoke(id, "").await.map(drop),
             store.as_actor(key).delete(id).await.map(drop),
