@@ -17,7 +17,7 @@ use crate::{
     timestamp,
 };
 
-/// A key file: the records of all keys and the directory of shops, as JSON.
+/// A key file: the records of all keys and the [directory](Directory), as JSON.
 ///
 /// It holds digests, never keys. Fields that are absent or null restrict nothing, except
 /// `permissions`, without which a key may do nothing. A list `exclude` that is empty restricts nothing either, and is
@@ -95,9 +95,8 @@ impl KeyFile {
             keys: Vec<&'a RawValue>,
             directory: Option<Object<DirectoryFile>>,
         }
-        let shops = dimensions.iter().find(|own| **own == Dimension::SHOP).cloned().unwrap_or(Dimension::SHOP);
         let file: File<'_> = json::from_json(text, true)?;
-        let directory = file.directory.map(|Object(directory)| Directory::from_file(directory, &shops)).transpose()?;
+        let directory = file.directory.map(|Object(directory)| directory.read(dimensions)).transpose()?;
         let directory = directory.unwrap_or_default();
         let mut grants = Grants::new(dimensions);
         let mut ids = HashSet::new();
@@ -116,6 +115,8 @@ impl KeyFile {
             // Only now, as its errors quote the text.
             let tenant = record.tenant().map_or(Ok(()), check_tenant);
             tenant.map_err(|error| error.at(location(index, raw.get())))?;
+            let lists = record.grant().check_lists(&directory);
+            lists.map_err(|error| error.at(location(index, raw.get())))?;
             if !ids.insert(record.id().clone()) {
                 return Err(ConfigError::new("duplicate key id").at(location(index, raw.get())));
             }

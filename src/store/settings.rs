@@ -127,8 +127,7 @@ impl StoreSettings {
                 None => Dimension::read(&name, &grammar).map_err(|error| error.at("dimensions"))?,
             });
         }
-        let shops = Dimension::among(Dimension::SHOP.name(), &dimensions).unwrap_or(Dimension::SHOP);
-        let directory = file.directory.map(|Object(directory)| Directory::from_file(directory, &shops)).transpose()?;
+        let directory = file.directory.map(|Object(directory)| directory.read(&dimensions)).transpose()?;
         Ok(Self {
             format: file.format.parse().map_err(|error: ConfigError| error.at("format"))?,
             dimensions,

@@ -16,6 +16,7 @@ pub(crate) fn validate_grant(grant: &Grant, settings: &StoreSettings) -> Result<
     if back != *grant {
         return Err(StoreError::invalid("the grant would not be read back as it is"));
     }
+    grant.check_lists(&settings.directory).map_err(invalid)?;
     let mut warnings = Vec::new();
     let starred =
         grant.permissions().iter().map(crate::key::Permission::resource).filter(|resource| resource.contains('*'));
@@ -80,7 +81,8 @@ pub(crate) fn validate_readable(new: &StoreSettings, table: &impl KeySource) -> 
         if record.grant().restrictions().is_empty() {
             continue;
         }
-        GrantFile::from_grant(record.grant()).read(&new.dimensions).map_err(|error| {
+        let grant = GrantFile::from_grant(record.grant()).read(&new.dimensions);
+        grant.and_then(|grant| grant.check_lists(&new.directory)).map_err(|error| {
             let id = record.id();
             StoreError::conflict(format!("with these settings a key could not be read any more: key {id}: {error}"))
         })?;
