@@ -30,6 +30,7 @@ mod key_file;
 mod model;
 mod obligations;
 mod other_principals;
+mod own_hierarchies;
 mod policies;
 mod policy_file;
 mod policy_reload;
