@@ -43,13 +43,9 @@ impl Directory {
             }
             dimensions.push((dimension, new));
         }
-        // An entity is also another one if what it belongs to is, so ancestors come first.
-        dimensions.retain(|(_, ancestors)| !ancestors.is_empty());
-        dimensions.sort_by_key(|(_, ancestors)| ancestors.len());
-        for (dimension, ancestors) in dimensions {
-            let (old, new) = (self.level(&dimension), other.level(&dimension));
-            let above = difference.entities.iter().find(|(known, _)| Some(known) == ancestors.first());
-            let ids = changed(old, new, above.map(|(_, ids)| ids));
+        // What an entity belongs to may have gone elsewhere. Then a key that loses the entity has lost the other one, too.
+        for (dimension, _) in dimensions.into_iter().filter(|(_, ancestors)| !ancestors.is_empty()) {
+            let ids = changed(self.level(&dimension), other.level(&dimension));
             difference.entities.push((dimension, ids));
         }
         difference
@@ -75,18 +71,14 @@ impl Directory {
     }
 }
 
-/// The ids of a dimension that do not mean the same in both, or whose parents are among those `above`.
-fn changed(old: Option<&Level>, new: Option<&Level>, above: Option<&HashSet<String>>) -> HashSet<String> {
+/// The ids of a dimension that do not mean the same in both.
+fn changed(old: Option<&Level>, new: Option<&Level>) -> HashSet<String> {
     let mut ids = HashSet::new();
     let levels = [old, new];
     for level in levels.into_iter().flatten() {
-        for (position, id) in level.ids().iter().enumerate() {
-            let parent = level.parent(position).map(|parent| parent.id());
-            let is_same = || {
-                let [old, new] = levels.map(|level| level.and_then(|level| described(level, id)));
-                old == new
-            };
-            if parent.is_some_and(|parent| above.is_some_and(|above| above.contains(parent))) || !is_same() {
+        for id in level.ids().iter() {
+            let [old, new] = levels.map(|level| level.and_then(|level| described(level, id)));
+            if old != new {
                 let aliases = levels.into_iter().flatten().flat_map(|level| {
                     level.ids().position(id).into_iter().flat_map(|position| level.aliases_of(position))
                 });

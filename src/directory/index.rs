@@ -78,6 +78,7 @@ impl Draft {
     pub(super) fn build(self) -> Result<Directory, ConfigError> {
         check_shape(&self.hierarchies)?;
         let Self { shops, spelling, hierarchies } = self;
+        let spelling = Dimension::new("shop", spelling.ids());
         // One dimension is spelt in one way: as its own entities are, or as it is first named as a parent.
         let mut spelt: Vec<Dimension> = hierarchies.iter().map(|own| own.child.clone()).collect();
         spelt.extend([Dimension::COMPANY, spelling.clone(), Dimension::SHOP_COUNTRY]);
@@ -155,6 +156,9 @@ fn connect(mut drafts: Vec<LevelDraft>) -> Result<Vec<Arc<Level>>, ConfigError> 
     Ok(levels)
 }
 
+/// Requests walk up the dimensions, and so does whoever frees a directory.
+const MOST: usize = 64;
+
 /// Rejects what is no hierarchy: each dimension belongs to one other, and none to itself by way of others.
 fn check_shape(hierarchies: &[HierarchyDraft]) -> Result<(), ConfigError> {
     let [company, shop, shop_country] = &Dimension::STANDARD.map(|dimension| dimension.name().to_owned());
@@ -169,6 +173,10 @@ fn check_shape(hierarchies: &[HierarchyDraft]) -> Result<(), ConfigError> {
         if let Some(other) = parents.insert(child, parent) {
             return wrong(child, format!("it cannot belong to both {other} and {parent}; a dimension has one parent"));
         }
+    }
+    if hierarchies.len() > MOST {
+        let message = format!("more than {MOST} dimensions belong to others");
+        return Err(ConfigError::new(message).at("directory.hierarchies"));
     }
     for child in hierarchies.iter().map(|own| own.child.name()) {
         let mut path = vec![child];

@@ -175,3 +175,17 @@ fn ids_are_spelt_as_their_dimension_has_them() {
     assert!(KeyFile::parse_with(text, "f", &dimensions).is_ok());
     assert!(KeyFile::parse_with(&text.replace('7', "\"x\""), "f", &dimensions).is_err());
 }
+
+/// Nobody has so many, and one that is too deep would take too long.
+#[test]
+fn a_hierarchy_has_its_limits() {
+    let names: Vec<String> = (0..100).map(|number| format!("d{number}")).collect();
+    let own: Vec<Dimension> = names.iter().map(|name| Dimension::read(name, "slug").unwrap()).collect();
+    let deep = |levels: usize| {
+        let pairs = own.iter().zip(&own[1..]).take(levels);
+        pairs.fold(Directory::builder(), |all, (child, parent)| all.hierarchy(child.clone(), parent.clone()))
+    };
+    assert_eq!(deep(64).entity(&own[0], "a", Some("b")).build().unwrap().parent_of(&own[0], "a"), Some("b"));
+    let error = deep(65).build().unwrap_err().to_string();
+    assert_eq!(error, "directory.hierarchies: more than 64 dimensions belong to others");
+}
