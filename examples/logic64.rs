@@ -1,5 +1,6 @@
 //! Models the authentication of the Logic64 API: `Authorization: Bearer` in exactly this spelling, the deprecated
-//! header `X-API-Key`, keys of one strict format, and revocations that take effect at once.
+//! header `X-API-Key`, keys of one strict format, and revocations that take effect at once. Bundles belong to projects,
+//! and projects to workspaces: a key for one workspace reaches the projects in it and their bundles.
 //!
 //! It is configured by `LISTEN`, `KEYS` and `TRUSTED_PROXIES`.
 
@@ -46,7 +47,15 @@ fn policy() -> Result<Policy, ConfigError> {
         .route("/bundles/{id}", bundle())
         .route("/bundles/{id}/download", bundle())
         .route("/bundles/{id}/ack", bundle())
-        // Other projects are concealed.
+        // Workspaces belong to nothing else. Of one, the handler lists the projects that the key may see.
+        .route(
+            "/workspaces/{workspace}/projects",
+            Rule::resource("bundles")
+                .scoped(EntityRef::from_path(common::WORKSPACE, "workspace"))
+                .filtered(common::PROJECT),
+        )
+        // Other projects are concealed. The rule says nothing of workspaces: the directory knows which project is in
+        // which, and a key for a workspace is refused if it does not.
         .route(
             "/projects/{project}/bundles/repackage",
             Rule::resource("bundles").scoped(EntityRef::from_path(common::PROJECT, "project")).concealed(),
@@ -73,6 +82,7 @@ pub fn app(file: KeyFile, proxies: Option<TrustedProxies>) -> Result<Router, Con
         .route("/bundles/{id}", get(bundle))
         .route("/bundles/{id}/download", get(bundle))
         .route("/bundles/{id}/ack", post(bundle))
+        .route("/workspaces/{workspace}/projects", get(projects))
         .route("/projects/{project}/bundles/repackage", post(answer))
         .route("/admin/keys/{id}/revoke", post(revoke))
         .with_state(store)
@@ -96,6 +106,15 @@ async fn bundle(seen: Seen, principal: Principal, Path(id): Path<String>) -> Res
     let (_, project) = found.ok_or_else(|| principal.refuse("there is no such bundle"))?;
     principal.require(common::PROJECT, project)?;
     Ok(seen.with("project", project).json())
+}
+
+/// Answers with the projects of a workspace that the key may see.
+async fn projects(seen: Seen, principal: Principal, scope: Scope, Path(workspace): Path<String>) -> Json<Value> {
+    let directory = principal.directory();
+    let in_workspace = |project: &&str| directory.parent_of(&common::PROJECT, project) == Some(&*workspace);
+    let shown: Vec<&str> =
+        directory.entities(&common::PROJECT).filter(in_workspace).filter(|project| scope.allows(project)).collect();
+    seen.with("projects", shown).json()
 }
 
 /// Once this handler has answered, no request with the key is admitted any more.

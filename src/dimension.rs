@@ -114,7 +114,8 @@ impl Dimension {
         self.name.as_str()
     }
 
-    /// A bit of its own for each standard dimension, none for others.
+    /// A bit of its own for each standard dimension. Others need none: bits say what a rule does for standard dimensions
+    /// without a directory, and only a directory can declare what others belong to.
     pub(crate) const fn bit(&self) -> u8 {
         match self.standard {
             Standard::Company => 1,

@@ -127,6 +127,11 @@ impl Ids {
         }
     }
 
+    /// The id at a position.
+    pub(crate) fn get(&self, position: usize) -> Option<&str> {
+        self.list().get(position).map(|known| known.id(&self.text))
+    }
+
     /// Whether the id is the known one, with which it has the length and the first eight bytes in common.
     fn ends_alike(&self, known: &KnownId, id: &str) -> bool {
         let (known, id) = (known.bytes(&self.text), id.as_bytes());

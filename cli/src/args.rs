@@ -229,7 +229,7 @@ pub(crate) struct Settings {
     /// Resources that require keys with networks; issuing a key without them warns
     #[arg(long, value_name = "RESOURCE", value_delimiter = ',')]
     pub(crate) require_networks: Vec<String>,
-    /// A key file whose `directory` says which company a shop belongs to
+    /// A key file whose `directory` says which entity belongs to which: shops to companies, projects to workspaces
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) directory: Option<PathBuf>,
     /// How old the secret of an expired key may be for `authz expiry` to renew the key: 400d, or never

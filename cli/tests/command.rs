@@ -465,3 +465,67 @@ fn the_format_of_a_key_tells_its_kind() {
     let output = init(&empty(), &["--format-for", &long]);
     assert!(output.status.code() == Some(2) && output.stderr.len() < 500);
 }
+
+/// A store gets the hierarchy of its dimensions from a key file, when it is made or later, and every command knows it.
+#[test]
+fn a_directory_of_own_dimensions_is_read_from_a_key_file() {
+    let shell = Shell::new();
+    let text = |parent: &str, entity: &str| {
+        format!(
+            r#"{{"keys":[],"directory":{{"hierarchies":{{
+                "project":{{"parent":"workspace","entities":[{entity}]}},
+                "environment":{{"parent":"{parent}","entities":[{{"id":"live","parent":"apollo"}}]}}}}}}}}"#
+        )
+    };
+    let apollo = r#"{"id":"apollo","parent":"nasa","aliases":["prj-11"]}"#;
+    let file = |name: &str, text: &str| shell.file(name, text).display().to_string();
+    let good = file("good.json", &text("project", apollo));
+    let refused = shell.refused(&["settings", "--directory", &good]);
+    assert!(refused.contains("directory.hierarchies.project: no such dimension is declared"), "{refused}");
+    let own = ["--dimension", "workspace=slug", "--dimension", "project=slug", "--dimension", "environment=slug"];
+    for (name, wrong, message) in [
+        (
+            "parent.json",
+            text("team", apollo),
+            "directory.hierarchies.environment.parent: no such dimension is declared",
+        ),
+        (
+            "circle.json",
+            text("environment", apollo),
+            "the dimensions form a circle: environment belongs to environment",
+        ),
+        ("twice.json", text("project", &format!("{apollo},{apollo}")), "directory project \"apollo\": "),
+        ("spelt.json", text("project", r#"{"id":"Apollo"}"#), "directory project \"Apollo\": "),
+    ] {
+        let path = file(name, &wrong);
+        let refused = shell.refused(&[&["settings", "--directory", &path], &own[..]].concat());
+        assert!(refused.contains(name) && refused.contains(message), "{refused}");
+    }
+    let shown = shell.done(&[&["settings", "--directory", &good], &own[..]].concat());
+    let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(shown["directory"]["hierarchies"]["project"]["entities"][0]["parent"], "nasa");
+    let refused = shell.refused(&["issue", "--name", "k", "--read", "r", "--exclude", "project=prj-11"]);
+    assert!(refused.contains("\"prj-11\" is an alias of \"apollo\""), "{refused}");
+
+    let (id, _) = shell.issue(&["--read", "r", "--include", "workspace=nasa"]);
+    let policy = r#"{"dimensions":{"environment":"slug"},"routes":[{"path":"/{e}","resource":"r","scoped":[{"dimension":"environment","path":"e"}]}]}"#;
+    let policy = file("policy.json", policy);
+    shell.done(&["check", "--key-id", &id, "--policy", &policy, "GET", "/live"]);
+    let output = shell.run(&["check", "--key-id", &id, "--policy", &policy, "GET", "/gone"]);
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert!(!output.status.success() && shown.contains("the key has no access to this environment"), "{shown}");
+
+    // What was exported comes back with the directory, also into a store that is made with it.
+    let export = shell.done(&["export"]);
+    let export = file("export.json", &export);
+    let fresh = TempDir::new().unwrap();
+    let store = fresh.path().join("keys.sqlite");
+    let run = |arguments: &[&str]| {
+        let output = shell.command(arguments).env("AUTHZ_STORE", &store).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    run(&[&["init", "--directory", &export], &own[..]].concat());
+    run(&["import", &export]);
+    assert_eq!(run(&["export"]), fs::read_to_string(&export).unwrap());
+}

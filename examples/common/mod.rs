@@ -8,7 +8,10 @@ use std::{env, fmt::Write as _, io::Write as _, net::SocketAddr, process::ExitCo
 use tokio::net::TcpListener;
 use tower_authz::{ConfigError, Denial, Dimension, IdGrammar, KeyFile, KeyFormat, TrustedProxies, store::MemoryStore};
 
-/// Keys of the Logic64 example can be restricted to projects.
+/// Keys of the Logic64 example can be restricted to workspaces.
+pub const WORKSPACE: Dimension = Dimension::new("workspace", IdGrammar::Slug);
+
+/// They can also be restricted to projects, which belong to workspaces if the key file says so.
 pub const PROJECT: Dimension = Dimension::new("project", IdGrammar::Slug);
 
 /// One of the key files under `examples/data`, with the plain demo keys whose digests it contains.
@@ -20,13 +23,13 @@ pub struct Demo {
 /// Reads the key file that `KEYS` names. Without it the demo keys are used, and shown.
 pub fn keys(demo: &Demo) -> Result<(KeyFile, String), ConfigError> {
     match env::var_os("KEYS").filter(|path| !path.is_empty()) {
-        Some(path) => Ok((KeyFile::read_with(path, &[PROJECT])?, String::new())),
+        Some(path) => Ok((KeyFile::read_with(path, &[WORKSPACE, PROJECT])?, String::new())),
         None => {
             let shown = demo.keys.lines().fold(String::new(), |mut shown, line| {
                 let _ = writeln!(shown, "KEY {line}");
                 shown
             });
-            Ok((KeyFile::parse_with(demo.file, "the demo keys", &[PROJECT])?, shown))
+            Ok((KeyFile::parse_with(demo.file, "the demo keys", &[WORKSPACE, PROJECT])?, shown))
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::{
     },
     denial::Cause,
     dimension::Dimension,
+    directory::Directory,
     entity::{allows, entity_allowed},
     error::ConfigError,
     head::Head,
@@ -27,7 +28,8 @@ pub(crate) struct DimensionRules {
     /// Whether dimensions that are not named are `Unscoped`.
     rest_unscoped: bool,
     /// The [bits](Dimension::bit) of the standard dimensions that this rule handles, by name or through the hierarchy
-    /// of shops, computed once by [`update`](Self::update). A key that is restricted over another one is refused.
+    /// of shops, computed once by [`update`](Self::update). A key that is restricted over another one is refused, unless
+    /// the directory declares a hierarchy through which the rule handles it.
     covered: u8,
     /// The bits of the standard dimensions that the rule names itself. They only count if the application has no
     /// directory, see [`allows_orphans`](crate::entity::allows_orphans).
@@ -63,7 +65,8 @@ impl DimensionRules {
         let allows = |entity: &EntityRef| {
             entity.plain_id(head).is_some_and(|id| allows(grant, directory, entity.dimension(), id, self.named_bits))
         };
-        self.entities.iter().all(allows) && grant.restrictions().iter().all(|(over, _)| self.admits_restricted(over))
+        self.entities.iter().all(allows)
+            && grant.restrictions().iter().all(|(over, _)| self.admits_restricted(over, directory))
     }
 
     /// The checks that the rule leaves to the handler.
@@ -112,11 +115,18 @@ impl DimensionRules {
     }
 
     /// Whether a key that is restricted over the dimension may use this route at all.
-    fn admits_restricted(&self, dimension: &Dimension) -> bool {
-        match dimension.bit() {
+    fn admits_restricted(&self, dimension: &Dimension, directory: &Directory) -> bool {
+        let handles = match dimension.bit() {
             0 => self.handles(dimension),
             bit => self.covered & bit != 0,
-        }
+        };
+        handles || self.checks_below(dimension, directory)
+    }
+
+    /// Whether entities are checked one by one that belong to those of the dimension: then its list applies to them.
+    fn checks_below(&self, dimension: &Dimension, directory: &Directory) -> bool {
+        let mut checked = self.entities.iter().map(EntityRef::dimension).chain(self.open.iter().map(|(over, _)| over));
+        checked.any(|checked| directory.level(checked).is_some_and(|level| level.is_below(dimension)))
     }
 
     /// Whether the rule handles the dimension: it declares it, or all others as unscoped, or (companies and shops) it
@@ -156,7 +166,7 @@ impl Demand for DimensionRules {
             });
         }
         for (dimension, _) in grant.restrictions() {
-            let verdict = match self.admits_restricted(dimension) {
+            let verdict = match self.admits_restricted(dimension, directory) {
                 true => Ok(()),
                 false => Err(Cause::DimensionNotDeclared(dimension.clone())),
             };
@@ -231,7 +241,6 @@ mod tests {
     use crate::{
         check::Check as _,
         client_address::ClientAddress,
-        directory::Directory,
         key::{Digest, Grant, KeyRecord},
         policy::Rule,
         principal::Principal,

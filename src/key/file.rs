@@ -17,7 +17,7 @@ use crate::{
     timestamp,
 };
 
-/// A key file: the records of all keys and the directory of shops, as JSON.
+/// A key file: the records of all keys and the [directory](Directory), as JSON.
 ///
 /// It holds digests, never keys. Fields that are absent or null restrict nothing, except
 /// `permissions`, without which a key may do nothing. A list `exclude` that is empty restricts nothing either, and is
@@ -98,11 +98,14 @@ impl KeyFile {
             #[serde(default, with = "json::unique")]
             roles: Vec<(String, Object<GrantFile>)>,
         }
-        let shops = dimensions.iter().find(|own| **own == Dimension::SHOP).cloned().unwrap_or(Dimension::SHOP);
         let file: File<'_> = json::from_json(text, true)?;
-        let directory = file.directory.map(|Object(directory)| Directory::from_file(directory, &shops)).transpose()?;
+        let directory = file.directory.map(|Object(directory)| directory.read(dimensions)).transpose()?;
         let directory = directory.unwrap_or_default();
         let roles = Roles::from_file(file.roles, dimensions)?;
+        let lists = roles.iter().map(|(name, grant)| (name, grant.check_lists(&directory)));
+        for (name, lists) in lists {
+            lists.map_err(|error| error.at(format_args!("roles.{name}")))?;
+        }
         let mut grants = Grants::new(dimensions, &roles);
         let mut ids = HashSet::new();
         let mut digests = HashSet::new();
@@ -120,6 +123,8 @@ impl KeyFile {
             // Only now, as its errors quote the text.
             let tenant = record.tenant().map_or(Ok(()), check_tenant);
             tenant.and_then(|()| record.metadata().check()).map_err(|error| error.at(location(index, raw.get())))?;
+            let lists = record.grant().check_lists(&directory);
+            lists.map_err(|error| error.at(location(index, raw.get())))?;
             if !ids.insert(record.id().clone()) {
                 return Err(ConfigError::new("duplicate key id").at(location(index, raw.get())));
             }

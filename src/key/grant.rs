@@ -2,6 +2,8 @@ use std::{net::IpAddr, sync::Arc};
 
 use crate::{
     dimension::Dimension,
+    directory::Directory,
+    error::ConfigError,
     key::{Access, GrantBuilder, Networks, Permission, Restriction},
 };
 
@@ -103,6 +105,11 @@ impl Grant {
     #[must_use]
     pub fn restrictions(&self) -> &[(Dimension, Restriction)] {
         &self.restrictions
+    }
+
+    /// Rejects lists that name an entity by an alias of this directory.
+    pub(crate) fn check_lists(&self, directory: &Directory) -> Result<(), ConfigError> {
+        self.restrictions.iter().try_for_each(|(dimension, list)| directory.check_list(dimension, list.ids()))
     }
 
     /// The networks that the key may be used from; `None` means anywhere, an empty list nowhere.

@@ -44,6 +44,13 @@ impl Restriction {
         Ids::new(dimension, ids).map(Self::Exclude)
     }
 
+    /// The ids of the list.
+    pub(crate) const fn ids(&self) -> &Ids {
+        match self {
+            Self::Include(ids) | Self::Exclude(ids) => ids,
+        }
+    }
+
     /// Whether the entity with this id is allowed.
     #[must_use]
     pub fn allows(&self, id: &str) -> bool {

@@ -195,7 +195,7 @@ impl Policy {
         let head = Head::for_operation(method, &uri, &headers, &extensions, principal);
         let admitted = self.evaluate(&head).map_err(|denial| denial.in_context(principal.context()))?;
         let Some(obligation) = admitted else { return Ok(()) };
-        match obligation.binding(principal.record().grant()) {
+        match obligation.binding(principal.record().grant(), principal.directory()) {
             // A concealed rule is concealed here, too.
             Some(bound) => {
                 Err(obligation.describe(Cause::DimensionNotDeclared(bound).into()).in_context(principal.context()))

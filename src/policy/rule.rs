@@ -34,7 +34,8 @@ use crate::{
 /// A rule that is scoped by, filters or defers shops also covers companies, through the
 /// [`Directory`](crate::Directory). If the company of a shop is unknown, keys with a company list are refused. Without
 /// any directory, only the dimensions that the rule names itself count: a rule that is scoped by a company and a shop
-/// checks each against its own list.
+/// checks each against its own list. The same holds for [dimensions of your own](crate::Directory#your-own-dimensions)
+/// where the directory says which belongs to which: a rule that is scoped by projects covers their workspaces.
 ///
 /// # Example
 /// ```

@@ -324,7 +324,8 @@ impl Principal {
 
     /// Marks the obligations as met that a check of this dimension, of this kind, meets.
     pub(crate) fn mark_checked(&self, dimension: &Dimension, asked: Handling) {
-        self.obligations().iter().for_each(|obligation| obligation.mark_checked(dimension, asked));
+        let mark = |obligation: &Obligation| obligation.mark_checked(dimension, asked, &self.directory);
+        self.obligations().iter().for_each(mark);
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::{
 use crate::{
     denial::{Cause, Denial},
     dimension::Dimension,
+    directory::Directory,
     key::Grant,
     name::Name,
 };
@@ -80,23 +81,30 @@ impl Obligation {
     }
 
     /// Marks the obligations as met that concern this dimension and this kind of check.
-    pub(crate) fn mark_checked(&self, dimension: &Dimension, asked: Handling) {
+    pub(crate) fn mark_checked(&self, dimension: &Dimension, asked: Handling, directory: &Directory) {
         for (open, handling, is_met) in self.open() {
-            // A check of a shop country is a check of its shop, too.
-            let is_about = open == dimension || (*open == Dimension::SHOP && *dimension == Dimension::SHOP_COUNTRY);
+            // A check of a shop country is a check of its shop, too, and in the application's own dimensions a check of
+            // an entity is one of all that it belongs to.
+            let is_own_below =
+                || directory.level(dimension).is_some_and(|level| level.is_own() && level.is_below(open));
+            let is_country = *open == Dimension::SHOP && *dimension == Dimension::SHOP_COUNTRY;
+            let is_about = open == dimension || is_country || is_own_below();
             if is_about && handling == asked {
                 is_met.store(true, Ordering::Release);
             }
         }
     }
 
-    /// An open dimension that the grant is restricted over.
-    pub(crate) fn binding(&self, grant: &Grant) -> Option<Dimension> {
-        let shops = [Dimension::SHOP, Dimension::SHOP_COUNTRY];
+    /// An open dimension that the grant is restricted over, or over what it belongs to.
+    pub(crate) fn binding(&self, grant: &Grant, directory: &Directory) -> Option<Dimension> {
+        let is_restricted = |dimension: &Dimension| grant.restriction(dimension).is_some();
         let bound = |open: &Dimension| {
-            let over: &[Dimension] = &[open.clone(), Dimension::SHOP, Dimension::COMPANY];
-            let over = if shops.contains(open) { over } else { over.get(..1).unwrap_or(over) };
-            over.iter().any(|dimension| grant.restriction(dimension).is_some())
+            let is_shop = *open == Dimension::SHOP || *open == Dimension::SHOP_COUNTRY;
+            is_restricted(open)
+                || (is_shop && [Dimension::SHOP, Dimension::COMPANY].iter().any(is_restricted))
+                || directory
+                    .level(open)
+                    .is_some_and(|level| level.ancestors().any(|above| is_restricted(above.dimension())))
         };
         self.open().map(|(open, ..)| open).find(|open| bound(open)).cloned()
     }

@@ -10,7 +10,8 @@ use crate::{
 
 /// The part of one dimension that a key may see.
 ///
-/// Of shops, it is what shop lists and, through the directory, company lists leave. As an axum
+/// Of shops, it is what shop lists and, through the directory, company lists leave; of every dimension that the
+/// [directory](crate::Directory#your-own-dimensions) places below another, what the lists over both leave. As an axum
 /// extractor it is the scope of the one dimension that the route's rule calls `filtered`; in any
 /// handler, [`Principal::scope`] gives it for a dimension.
 ///
@@ -78,17 +79,18 @@ impl Scope {
         entity_allowed(grant, directory, &self.dimension, id, self.principal.named_bits()).is_ok()
     }
 
-    /// The key's own list over this dimension, if it has one. For shops it is not the whole story
-    /// where companies are restricted as well: use [`allows`](Self::allows) or
+    /// The key's own list over this dimension, if it has one. It is not the whole story where the dimension belongs to
+    /// another that is restricted as well, as shops belong to companies: use [`allows`](Self::allows) or
     /// [`filter`](Self::filter) to decide.
     #[must_use]
     pub fn list(&self) -> Option<&Restriction> {
         self.principal.record().grant().restriction(&self.dimension)
     }
 
-    /// The same as one list, to build a query from: what follows from companies and the directory is
+    /// The same as one list, to build a query from: what follows from other dimensions and the directory is
     /// worked in. Of the ids of the dimension, those that the list lets through are those that [`allows`](Self::allows)
-    /// says yes to. Ids come sorted.
+    /// says yes to; entities that have an [alias](crate::DirectoryBuilder::alias) are listed by all their ids. Ids come
+    /// sorted.
     #[must_use]
     pub fn filter(&self) -> Filter {
         let (principal, dimension) = (&self.principal, &self.dimension);
@@ -99,12 +101,12 @@ impl Scope {
             ids.dedup();
             Filter::Only(ids)
         };
-        let inherits = *dimension == Dimension::SHOP || *dimension == Dimension::SHOP_COUNTRY;
-        let only_known = inherits && !allows_orphans(grant, dimension, directory, principal.named_bits());
+        let only_known = !allows_orphans(grant, dimension, directory, principal.named_bits());
         match grant.listed(dimension) {
-            Some((_, Restriction::Include(ids))) => only(&mut ids.iter()),
-            _ if only_known && *dimension == Dimension::SHOP => only(&mut directory.shops()),
-            _ if only_known => only(&mut directory.countries()),
+            Some((_, Restriction::Include(ids))) => {
+                only(&mut ids.iter().flat_map(|id| directory.names_of(dimension, id)))
+            }
+            _ if only_known => only(&mut directory.names(dimension)),
             Some((over, Restriction::Exclude(ids))) if excludes_reliably(dimension, over, ids) => {
                 Filter::Except(ids.iter().map(str::to_owned).collect())
             }

@@ -31,7 +31,7 @@ pub struct AuditRecord {
     /// The reason of a revocation, the other key of a rotation.
     pub note: Option<String>,
     /// The state before: the record as a key file writes it, without the digest, as JSON. Of settings only what differs,
-    /// and of a directory only the shops that do.
+    /// and of a directory only the shops and other entities that do.
     pub before: Option<String>,
     /// The state afterwards.
     pub after: Option<String>,
@@ -208,8 +208,8 @@ pub(crate) struct Edit {
     pub(crate) settings: Option<(String, String)>,
 }
 
-/// Of two settings, as JSON, the fields that differ, and of their directories the shops that do: a log that kept all of a
-/// large directory with each change of it would soon be larger than everything else.
+/// Of two settings, as JSON, the fields that differ, and of their directories the entities that do: a log that kept all of
+/// a large directory with each change of it would soon be larger than everything else.
 pub(crate) fn difference(before: &str, after: &str) -> Result<(String, String), ConfigError> {
     let read = |text: &str| {
         serde_json::from_str::<Map<String, Value>>(text).map_err(|error| ConfigError::new(error.to_string()))
@@ -219,7 +219,7 @@ pub(crate) fn difference(before: &str, after: &str) -> Result<(String, String), 
         let differs = one.iter().filter(|(name, value)| other.get(*name) != Some(*value));
         let differs = differs.map(|(name, value)| {
             let value = match (name.as_str(), other.get(name)) {
-                ("directory", Some(known)) => without_shops_of(value, known),
+                ("directory", Some(known)) => without_entities_of(value, known),
                 ("roles", Some(known)) => without_members_of(value, known),
                 _ => value.clone(),
             };
@@ -230,15 +230,34 @@ pub(crate) fn difference(before: &str, after: &str) -> Result<(String, String), 
     Ok((only(&before, &after), only(&after, &before)))
 }
 
-/// A directory without the shops that another has in the same way.
-fn without_shops_of(directory: &Value, other: &Value) -> Value {
-    let shops = |directory: &Value| directory.get("shops").and_then(Value::as_array).cloned().unwrap_or_default();
-    let known: HashMap<String, Value> = shops(other)
-        .into_iter()
-        .map(|shop| (shop.get("key").map(Value::to_string).unwrap_or_default(), shop))
+/// A directory without the shops and other entities that another has in the same way.
+fn without_entities_of(directory: &Value, other: &Value) -> Value {
+    let mut rest = Map::from_iter([("shops".to_owned(), without(directory.get("shops"), other.get("shops"), "key"))]);
+    let hierarchies =
+        |directory: &Value| directory.get("hierarchies").and_then(Value::as_object).cloned().unwrap_or_default();
+    let known = hierarchies(other);
+    let differs = hierarchies(directory).into_iter().filter(|(name, own)| known.get(name) != Some(own));
+    let differs: Map<String, Value> = differs
+        .map(|(name, mut own)| {
+            let entities = without(own.get("entities"), known.get(&name).and_then(|known| known.get("entities")), "id");
+            if let Some(own) = own.as_object_mut() {
+                own.insert("entities".to_owned(), entities);
+            }
+            (name, own)
+        })
         .collect();
-    let differs = |shop: &Value| known.get(&shop.get("key").map(Value::to_string).unwrap_or_default()) != Some(shop);
-    serde_json::json!({ "shops": shops(directory).into_iter().filter(differs).collect::<Vec<_>>() })
+    if !differs.is_empty() {
+        rest.insert("hierarchies".to_owned(), Value::Object(differs));
+    }
+    Value::Object(rest)
+}
+
+/// A list of objects without those that another list has in the same way; `key` is the field that names them.
+fn without(list: Option<&Value>, other: Option<&Value>, key: &str) -> Value {
+    let name = |entity: &Value| entity.get(key).map(Value::to_string).unwrap_or_default();
+    let all = |list: Option<&Value>| list.and_then(Value::as_array).cloned().unwrap_or_default();
+    let known: HashMap<String, Value> = all(other).into_iter().map(|entity| (name(&entity), entity)).collect();
+    Value::Array(all(list).into_iter().filter(|entity| known.get(&name(entity)) != Some(entity)).collect())
 }
 
 /// Of an object the members that another has not, or has otherwise.

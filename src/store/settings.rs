@@ -199,8 +199,7 @@ impl StoreSettings {
             });
         }
         let roles = Roles::from_file(file.roles, &dimensions)?;
-        let shops = Dimension::among(Dimension::SHOP.name(), &dimensions).unwrap_or(Dimension::SHOP);
-        let directory = file.directory.map(|Object(directory)| Directory::from_file(directory, &shops)).transpose()?;
+        let directory = file.directory.map(|Object(directory)| directory.read(&dimensions)).transpose()?;
         let mut formats = KeyFormats::new(file.format.parse().map_err(|error: ConfigError| error.at("format"))?);
         for (kind, format) in file.formats {
             let format: Result<KeyFormat, _> = format.parse();

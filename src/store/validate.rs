@@ -13,10 +13,10 @@ use crate::{
 
 /// Rejects a grant that could not be read back unchanged.
 pub(crate) fn validate_grant(grant: &Grant, settings: &StoreSettings) -> Result<(), StoreError> {
-    match GrantFile::from_grant(grant).read(&settings.dimensions).map_err(invalid)? == *grant {
-        true => Ok(()),
-        false => Err(StoreError::invalid("the grant would not be read back as it is")),
+    if GrantFile::from_grant(grant).read(&settings.dimensions).map_err(invalid)? != *grant {
+        return Err(StoreError::invalid("the grant would not be read back as it is"));
     }
+    grant.check_lists(&settings.directory).map_err(invalid)
 }
 
 /// Warnings about likely mistakes in a grant.
@@ -101,7 +101,8 @@ pub(crate) fn validate_readable(new: &StoreSettings, table: &impl KeySource) -> 
         if record.own_grant().restrictions().is_empty() {
             continue;
         }
-        GrantFile::from_grant(record.own_grant()).read(&new.dimensions).map_err(|error| {
+        let grant = GrantFile::from_grant(record.own_grant()).read(&new.dimensions);
+        grant.and_then(|grant| grant.check_lists(&new.directory)).map_err(|error| {
             let id = record.id();
             StoreError::conflict(format!("with these settings a key could not be read any more: key {id}: {error}"))
         })?;

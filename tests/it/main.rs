@@ -34,6 +34,7 @@ mod leaks;
 mod model;
 mod obligations;
 mod other_principals;
+mod own_hierarchies;
 mod policies;
 mod policy_file;
 mod policy_reload;

@@ -281,6 +281,55 @@ async fn logic64_revokes_at_once_and_hides_foreign_projects() {
     }
 }
 
+/// "authorize access to your workspaces and bundles": a key for one workspace reaches the projects in it, and their
+/// bundles, and learns of no others.
+#[tokio::test]
+async fn logic64_keeps_workspaces_apart() {
+    let digest = |key: &str| ApiKey::new(key).digest();
+    let (moon, both) =
+        ("l64_moonbase_0123456789abcdef0123456789abcdef", "l64_bothbase_0123456789abcdef0123456789abcdef");
+    let key = |key: &str, lists: &str| {
+        let id = &key[..12];
+        format!(
+            r#"{{"id":"{id}","digest":"{}","permissions":{{"bundles":"write"}},"restrictions":{{{lists}}}}}"#,
+            digest(key)
+        )
+    };
+    let keys = [
+        key(moon, r#""workspace":{"include":["moon"]}"#),
+        key(both, r#""workspace":{"include":["moon"]},"project":{"exclude":["apollo"]}"#),
+    ];
+    let text = format!(
+        r#"{{"keys":[{}],"directory":{{"hierarchies":{{"project":{{"parent":"workspace","entities":[
+            {{"id":"apollo","parent":"moon"}},{{"id":"artemis","parent":"moon"}},{{"id":"gemini","parent":"orbit"}}]}}}}}}}}"#,
+        keys.join(",")
+    );
+    let own = ["workspace", "project"].map(|name| Dimension::new(name, IdGrammar::Slug));
+    let app = logic64::app(KeyFile::parse_with(&text, "keys.json", &own).unwrap(), None).unwrap();
+    for (method, path, of_moon, of_both) in [
+        ("GET", "/workspaces/moon/projects", 200, 200),
+        ("GET", "/workspaces/orbit/projects", 403, 403),
+        ("POST", "/projects/apollo/bundles/repackage", 200, 404),
+        ("POST", "/projects/artemis/bundles/repackage", 200, 200),
+        ("POST", "/projects/gemini/bundles/repackage", 404, 404),
+        ("POST", "/projects/unknown/bundles/repackage", 404, 404),
+        ("GET", "/bundles/7", 200, 404),
+        ("GET", "/bundles/8/download", 404, 404),
+        ("GET", "/bundles/latest", 200, 403),
+    ] {
+        for (key, status) in [(moon, of_moon), (both, of_both)] {
+            let answer = ask(&app, method, path, &[("authorization", &format!("Bearer {key}"))], "").await;
+            assert_eq!(answer.status, status, "{method} {path} {key}: {}", answer.body);
+            assert!(path != "/bundles/latest" || status != 200 || answer.body.contains(r#""bundle":"7""#));
+        }
+    }
+    for (key, projects) in [(moon, r#"["apollo","artemis"]"#), (both, r#"["artemis"]"#)] {
+        let authorization = format!("Bearer {key}");
+        let answer = ask(&app, "GET", "/workspaces/moon/projects", &[("authorization", &authorization)], "").await;
+        assert!(answer.body.contains(&format!(r#""projects":{projects}"#)), "{}", answer.body);
+    }
+}
+
 #[tokio::test]
 async fn logik_keeps_tenants_kinds_and_origins_apart() {
     let app = logik::app(

@@ -227,7 +227,8 @@ impl Policy {
     }
 
     /// The dimensions that the rules name, sorted: of the keys that this policy is for, a
-    /// [key file](crate::KeyFile::read_with) must know them.
+    /// [key file](crate::KeyFile::read_with) must know them. Those that no rule names, because a
+    /// [directory](crate::Directory#your-own-dimensions) says what belongs to them, have to be added.
     ///
     /// # Example
     /// ```

@@ -12,7 +12,7 @@ use tower_authz::{
     store::{Action, KeyAdmin as _, KeyStore as _, NewKey, Overlap, StoreSettings},
 };
 
-use crate::stores::{Dice, Durable, Gate, all, audit, child::Process, in_seconds, issue};
+use crate::stores::{Dice, Durable, Gate, all, audit, child::Process, hierarchies, in_seconds, issue};
 
 /// The stores guarantee one second, even if the machine is busy with other tests at the same time.
 const IN_FORCE_WITHIN: Duration = Duration::from_secs(1);
@@ -154,6 +154,16 @@ pub async fn a_change_through_another_handle_is_in_force_within_a_second<F: Dura
     fixture.store().as_actor("here").revoke(dead.record.id(), "here").await.unwrap();
     assert_eq!(gate.get(&dead).await, 401, "revoke has returned, whoever did it");
     assert_eq!(gate.get(&last).await, 200);
+}
+
+pub async fn a_hierarchy_through_another_handle_is_in_force_within_a_second<F: Durable>() {
+    let fixture = F::fresh(hierarchies::settings(hierarchies::levels())).await;
+    let other = F::open(&fixture.place()).await.unwrap();
+    hierarchies::is_published(&other, fixture.store()).await;
+    let expected = other.settings().await.unwrap().to_json().unwrap();
+    drop(other);
+    let fixture = fixture.reopen().await;
+    assert_eq!(fixture.store().settings().await.unwrap().to_json().unwrap(), expected);
 }
 
 /// An id or a digest that was released may be reused together with another one, and both changes arrive at once. The

@@ -17,6 +17,7 @@ mod earlier;
 #[cfg(all(feature = "file", feature = "sqlite"))]
 mod file;
 mod formats;
+mod hierarchies;
 mod history;
 mod lists;
 mod people;
@@ -170,6 +171,10 @@ macro_rules! conformance {
                 a_bound_actor_gets_a_free_id;
             ceilings_at_random:
                 no_sequence_of_changes_leads_beyond_a_ceiling;
+            hierarchies:
+                own_hierarchies_are_judged_by_the_newest_settings
+                own_hierarchies_are_kept_as_they_were_given
+                hierarchies_of_unknown_dimensions_are_refused;
             history:
                 every_change_leaves_one_record
                 a_directory_is_kept_by_what_changes
@@ -219,6 +224,7 @@ macro_rules! durability {
                 a_use_is_not_lost_by_a_change
                 a_change_through_another_handle_is_in_force_within_a_second
                 ids_and_digests_that_change_hands_are_told_apart
+                a_hierarchy_through_another_handle_is_in_force_within_a_second
                 a_change_by_another_process_is_in_force_within_a_second
                 two_processes_that_change_one_key_lose_nothing
                 killed_at_any_moment_it_comes_back_whole;
