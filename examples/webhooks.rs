@@ -66,7 +66,12 @@ impl Message {
             "expires_at": key.expires_at().map(seconds),
             "last_used": key.last_used().map(seconds),
         });
-        let moment = key.expires_at().or(key.last_used()).map(seconds).unwrap_or_default();
+        // One that becomes true again, after a use or another end, is another message.
+        let moment = match event {
+            KeyEvent::Expiring(key) => key.expires_at(),
+            _ => key.last_used().or(key.created_at()),
+        };
+        let moment = moment.map(seconds).unwrap_or_default();
         Self::new(format!("{}_{}_{moment}", event.name(), key.id()), &format!("key.{}", event.name()), now, &data)
     }
 

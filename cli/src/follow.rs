@@ -45,7 +45,14 @@ impl Context {
         }
         let every = time::length(&args.every)?;
         loop {
-            for event in watch.events(&*self.store).await? {
+            let events = match watch.events(&*self.store).await {
+                Err(error) if !args.once => {
+                    note(format!("warning: {error}; trying again in {}", args.every));
+                    Vec::new()
+                }
+                events => events?,
+            };
+            for event in events {
                 let key = event.key();
                 if self.json {
                     output::json_line(&json!({ "event": event.name(), "key": output::to_json(&**key)? }))?;

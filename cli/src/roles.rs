@@ -85,19 +85,17 @@ impl Context {
 
     /// Adds and removes roles of a key.
     pub(crate) async fn set_roles(&self, old: &KeyRecord, change: &args::Grant) -> Result<(), Failure> {
-        let mut roles: Vec<&str> = old.roles().collect();
-        for name in &change.remove_role {
-            if !roles.contains(&&**name) {
-                return Err(Failure::Usage(format!("--remove-role {name}: the key does not refer to it")));
-            }
-            roles.retain(|known| known != name);
+        if let Some(name) = change.remove_role.iter().find(|name| old.roles().all(|known| known != **name)) {
+            return Err(Failure::Usage(format!("--remove-role {name}: the key does not refer to it")));
         }
-        for name in &change.roles {
-            if !roles.contains(&&**name) {
-                roles.push(name);
-            }
-        }
-        let changed = self.store.as_actor(&self.actor).set_roles(&change.id, roles).await?;
+        let (added, removed) = (change.roles.clone(), change.remove_role.clone());
+        let amend = move |old: &Vec<String>| {
+            let mut roles: Vec<String> = old.iter().filter(|known| !removed.contains(known)).cloned().collect();
+            let new = added.into_iter().filter(|name| !old.contains(name));
+            roles.extend(new);
+            Ok(roles)
+        };
+        let changed = self.store.as_actor(&self.actor).change_roles(&change.id, amend).await?;
         if !self.json {
             note(format!("before: {}", grant::shown(old.grant())));
             if let Some(record) = &changed.record {

@@ -154,12 +154,6 @@ impl KeyRecordBuilder {
         self
     }
 
-    /// What the key may do with its roles.
-    pub(super) fn expanded(mut self, grant: Arc<Grant>) -> Self {
-        self.expanded = Some(grant);
-        self
-    }
-
     /// When it was last used.
     pub fn last_used(self, time: impl Into<Option<SystemTime>>) -> Self {
         if let Some(time) = time.into() {

@@ -1,4 +1,4 @@
-use std::{collections::HashSet, path::Path, time::SystemTime};
+use std::{collections::HashSet, path::Path, sync::Arc, time::SystemTime};
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -156,6 +156,13 @@ impl KeyFile {
     /// The same file from records, to write it.
     pub fn new(records: impl IntoIterator<Item = KeyRecord>, directory: Directory) -> Self {
         Self { records: records.into_iter().collect(), directory, roles: Roles::default() }
+    }
+
+    /// Adds a role to the file, or gives it another grant. Keys that refer to a role need it there to be read again.
+    #[must_use]
+    pub fn with_role(mut self, name: &str, grant: impl Into<Arc<Grant>>) -> Self {
+        self.roles = self.roles.with(name, Some(grant.into()));
+        self
     }
 
     pub(crate) fn with_roles(mut self, roles: Roles) -> Self {

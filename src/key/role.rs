@@ -111,8 +111,17 @@ impl<'r> Expander<'r> {
     /// The record with its roles expanded; none if that changes nothing.
     pub(crate) fn expand(&mut self, record: &KeyRecord) -> Result<Option<KeyRecord>, ConfigError> {
         let Some(refs) = record.role_refs() else { return Ok(None) };
-        let (_, grant) = self.shared(refs)?;
-        Ok((*grant != *record.grant()).then(|| record.to_builder().expanded(grant).build()))
+        let (refs, grant) = self.shared(refs)?;
+        if *grant == *record.grant() {
+            return Ok(None);
+        }
+        // A copy goes on to share what it has in common with others.
+        let mut copy = record.clone();
+        copy.grant = grant;
+        if let Some(cold) = &mut copy.cold {
+            cold.roles = Some(refs);
+        }
+        Ok(Some(copy))
     }
 
     /// The same references and what comes of them, as other records have them.

@@ -73,7 +73,8 @@ pub trait KeyAdmin: Backend {
     /// The audit records as they come: first those after the record with this number, oldest first, then each new one. The
     /// stream ends with the first error; go on after the last record that it gave. (0 begins with the first record.)
     ///
-    /// A store in PostgreSQL is told of changes by a notification; the others look for them several times a second.
+    /// A store in PostgreSQL is told of changes by a notification, and one in memory at once; a SQLite file is looked at several
+    /// times a second.
     fn follow_audit(&self, after: u64) -> BoxStream<'_, Result<AuditRecord, StoreError>> {
         struct Follower {
             after: u64,
@@ -90,7 +91,7 @@ pub trait KeyAdmin: Backend {
                 let query = AuditQuery::new().after(state.after).limit(1000);
                 match self.history(&query).await {
                     Ok(page) if page.is_empty() => {
-                        if let Err(error) = self.news_after(state.after).await {
+                        if let Err(error) = self.changed_after(state.after).await {
                             return Some((Err(error), None));
                         }
                     }
@@ -103,7 +104,7 @@ pub trait KeyAdmin: Backend {
     }
 
     /// How often keys were used, and from where: the keys in the order of their ids. What this process has counted is in it
-    /// at once; what others have counted, within a minute. Days that are over by 400 days are forgotten.
+    /// at once; what others have counted, within a minute. Databases forget a day after 400 days.
     ///
     /// A decision counts once for the gate that has made it, whatever the handler answers. Requests without a key of the
     /// store are not counted here, nor are those of a store that keeps no keys in memory.
@@ -111,7 +112,7 @@ pub trait KeyAdmin: Backend {
     /// # Errors
     /// If the store fails.
     fn usage<'a>(&'a self, query: &'a UsageQuery) -> BoxFuture<'a, Result<Vec<KeyUsage>, StoreError>> {
-        self.counted(query)
+        self.usage_of(query)
     }
 
     /// The settings that the store has beside its keys.
@@ -175,10 +176,10 @@ pub trait Backend: Send + Sync {
 
     /// Ready when there may be an audit record after this number.
     #[doc(hidden)]
-    fn news_after(&self, number: u64) -> BoxFuture<'_, Result<(), StoreError>>;
+    fn changed_after(&self, number: u64) -> BoxFuture<'_, Result<(), StoreError>>;
 
     #[doc(hidden)]
-    fn counted<'a>(&'a self, query: &'a UsageQuery) -> BoxFuture<'a, Result<Vec<KeyUsage>, StoreError>>;
+    fn usage_of<'a>(&'a self, query: &'a UsageQuery) -> BoxFuture<'a, Result<Vec<KeyUsage>, StoreError>>;
 
     #[doc(hidden)]
     fn current_settings(&self) -> BoxFuture<'_, Result<StoreSettings, StoreError>>;
@@ -373,7 +374,20 @@ impl Actor<'_> {
         names: impl IntoIterator<Item = T>,
     ) -> Result<Changed, StoreError> {
         let roles = names.into_iter().map(Into::into).collect();
-        self.change(Change::Roles { id: id.clone(), roles }).await
+        self.change_roles(id, move |_| Ok(roles)).await
+    }
+
+    /// Makes other roles of those that a key refers to, without losing what somebody else changes at the same time. The
+    /// function is called once, and must not block.
+    ///
+    /// # Errors
+    /// As [`set_roles`](Self::set_roles), and if the function fails: then nothing is changed.
+    pub async fn change_roles(
+        &self,
+        id: &KeyId,
+        change: impl FnOnce(&Vec<String>) -> Result<Vec<String>, ConfigError> + Send + 'static,
+    ) -> Result<Changed, StoreError> {
+        self.change(Change::Roles { id: id.clone(), change: Modify::by(change) }).await
     }
 
     /// Makes a role, or gives it another grant, for all keys that refer to it. When this has returned, no request that
@@ -490,7 +504,7 @@ impl Actor<'_> {
         Ok(self.apply(Change::PruneAudit { before }).await?.count)
     }
 
-    /// Replaces the settings of the store, for every request from then on. The key formats stay as
+    /// Replaces the settings of the store, roles included, for every request from then on. The key formats stay as
     /// they were when the store was made.
     ///
     /// Settings that are the same are published and recorded again, so that a process which missed them has them then. A

@@ -32,7 +32,7 @@ pub(crate) enum Change {
     },
     Roles {
         id: KeyId,
-        roles: Vec<String>,
+        change: Modify<Vec<String>>,
     },
     Expiry {
         id: KeyId,

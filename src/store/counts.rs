@@ -1,6 +1,7 @@
 //! Counts of decisions in memory, until a store writes them down.
 
 use std::{
+    collections::{HashMap, hash_map},
     net::IpAddr,
     ops::Range,
     sync::{Mutex, MutexGuard, PoisonError},
@@ -70,7 +71,7 @@ pub struct LastUse {
     pub at: SystemTime,
     /// The address of the client, if it was known.
     pub address: Option<IpAddr>,
-    /// The header in which the key stood; none if other middleware had authenticated the request.
+    /// The header in which the key stood.
     pub source: Option<String>,
 }
 
@@ -120,16 +121,26 @@ impl Counts {
         for shard in &self.0 {
             let mut tallies = lock(shard);
             all.append(&mut tallies.finished);
-            // What is counted next finds its key again, without an allocation.
-            let counted = tallies.today.iter_mut().filter(|counted| !counted.tally.is_empty());
-            all.extend(counted.map(|counted| (counted.id.clone(), counted.tally.take())));
+            // A key that was used finds its entry again, without an allocation; one that was not since the last time makes room.
+            tallies.today.retain(|counted| !counted.tally.is_empty());
+            all.extend(tallies.today.iter_mut().map(|counted| (counted.id.clone(), counted.tally.take())));
         }
         all
     }
 
-    /// Gives back what could not be written down.
+    /// Gives back what could not be written down. What belongs to one key and day is added up, so that an outage, however
+    /// long, takes no more room than there are keys.
     pub(crate) fn give_back(&self, counted: Vec<(KeyId, Tally)>) {
-        self.local().finished.extend(counted);
+        let mut tallies = self.local();
+        let finished = std::mem::take(&mut tallies.finished);
+        let mut sums: HashMap<(KeyId, u64), Tally> = HashMap::new();
+        for (id, tally) in finished.into_iter().chain(counted) {
+            match sums.entry((id, tally.day)) {
+                hash_map::Entry::Occupied(mut sum) => sum.get_mut().add(tally),
+                hash_map::Entry::Vacant(free) => drop(free.insert(tally)),
+            }
+        }
+        tallies.finished = sums.into_iter().map(|((id, _), tally)| (id, tally)).take(FINISHED).collect();
     }
 }
 
@@ -204,6 +215,20 @@ impl Tally {
         Some(LastUse { at, address, source: source.map(Into::into) })
     }
 
+    /// Adds what was counted of the same key on the same day.
+    fn add(&mut self, other: Self) {
+        self.allowed += other.allowed;
+        for (cause, count) in other.refused {
+            match self.refused.iter_mut().find(|(known, _)| *known == cause) {
+                Some((_, sum)) => *sum += count,
+                None => self.refused.push((cause, count)),
+            }
+        }
+        if self.last.as_ref().map(|(at, ..)| *at) < other.last.as_ref().map(|(at, ..)| *at) {
+            self.last = other.last;
+        }
+    }
+
     /// How many decisions there were of each outcome.
     pub(crate) fn outcomes(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let allowed = (self.allowed > 0).then_some((ALLOWED, self.allowed));
@@ -249,8 +274,16 @@ mod tests {
         assert_eq!(taken[0].1.refused, [("expired", 1), ("missing_permission", 2)]);
         assert_eq!(taken[0].1.last().unwrap().at, at(6));
         assert!(counts.take().is_empty(), "what is taken is gone");
-        counts.give_back(taken.clone());
-        assert_eq!(counts.take().len(), taken.len());
+        // What could not be written down is kept, and added up.
+        for round in 1..=3 {
+            counts.give_back(taken.clone());
+            counts.count(&one, at(86_400), None, HERE);
+            taken = counts.take();
+            let day = taken.iter().filter(|(id, tally)| id.as_str() == "one" && tally.day == 1);
+            assert_eq!(day.map(|(_, tally)| tally.allowed).sum::<u64>(), 1 + round);
+            assert!(taken.len() <= 4, "{taken:?}");
+        }
+        assert!(counts.take().is_empty() && counts.local().today.is_empty(), "what is not used makes room");
     }
 
     /// However many threads count, nothing is lost, also while the counts are taken.

@@ -308,7 +308,7 @@ impl Backend for MemoryStore {
         .boxed()
     }
 
-    fn news_after(&self, number: u64) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn changed_after(&self, number: u64) -> BoxFuture<'_, Result<(), StoreError>> {
         async move {
             let (news, told) = oneshot::channel();
             {
@@ -325,7 +325,7 @@ impl Backend for MemoryStore {
         .boxed()
     }
 
-    fn counted<'a>(&'a self, query: &'a UsageQuery) -> BoxFuture<'a, Result<Vec<KeyUsage>, StoreError>> {
+    fn usage_of<'a>(&'a self, query: &'a UsageQuery) -> BoxFuture<'a, Result<Vec<KeyUsage>, StoreError>> {
         async move {
             let mut records = self.lock();
             let counted = self.0.index.counts().map(Counts::take).unwrap_or_default();

@@ -12,6 +12,10 @@ use crate::{
 pub(crate) const COLUMNS: &str =
     "id, digest, created_at, not_before, expires_at, revoked_at, version, last_used, record, owner";
 
+/// How many these are.
+#[cfg(feature = "postgres")]
+pub(crate) const KEY_COLUMNS: usize = 10;
+
 /// A row as the driver of a database reads it.
 pub(crate) trait KeyRow {
     /// The id as far as it can be read, for messages.

@@ -103,10 +103,16 @@ impl StoreSettings {
         self
     }
 
-    /// Adds a role, or gives it another grant. A name that is not 1 to 64 characters of `[A-Za-z0-9._-]` is refused by the
-    /// store.
+    /// Adds a role, or gives it another grant. A name is 1 to 64 characters of `[A-Za-z0-9._-]`; a store refuses others when
+    /// its settings are changed.
     pub fn with_role(mut self, name: &str, grant: impl Into<Arc<Grant>>) -> Self {
         self.roles = self.roles.with(name, Some(grant.into()));
+        self
+    }
+
+    /// Removes a role. Settings without a role that a key refers to are refused by the store.
+    pub fn without_role(mut self, name: &str) -> Self {
+        self.roles = self.roles.with(name, None);
         self
     }
 

@@ -76,7 +76,7 @@ impl Default for UsageQuery {
 pub struct KeyUsage {
     /// The key, which may have been deleted since.
     pub key: KeyId,
-    /// When it was last used on one of these days, and from where.
+    /// When it was last used, and from where; none if that was on none of these days.
     pub last: Option<LastUse>,
     /// The days with decisions, in order.
     pub days: Vec<DayUsage>,

@@ -40,8 +40,9 @@ impl<T: KeySource> Planner<'_, T> {
         Ok(())
     }
 
-    pub(super) fn set_roles(&mut self, id: &KeyId, roles: Vec<String>) -> Result<(), StoreError> {
+    pub(super) fn change_roles(&mut self, id: &KeyId, change: Modify<Vec<String>>) -> Result<(), StoreError> {
         let old = self.living(id)?;
+        let roles = change.make(&old.roles().map(str::to_owned).collect()).map_err(invalid)?;
         self.validate_roles(&roles)?;
         let changed = old.revise().roles(roles).build();
         self.edit(Action::GrantChanged, Some(old), changed, None)?;
@@ -67,6 +68,13 @@ impl<T: KeySource> Planner<'_, T> {
         let conflict = |why: String| Err(StoreError::conflict(format!("the key {id} has expired, and {why}")));
         if let Some(successor) = old.replaced_by() {
             return conflict(format!("{successor} took its place; renew that"));
+        }
+        if let Some(predecessor) = old.replaces()
+            && let Row::Found(predecessor) = self.table.by_id(predecessor)?
+            && predecessor.replaced_by() != Some(id)
+        {
+            // Beside that key and its successor, this one would be a third living secret.
+            return conflict(format!("{} was rotated again since; issue a new one", predecessor.id()));
         }
         let Some(limit) = self.settings.renew_expired_for else {
             return conflict(

@@ -57,7 +57,7 @@ pub(crate) fn plan(
         Change::Rename { id, name } => planner.rename(&id, name)?,
         Change::Metadata { id, change } => planner.change_metadata(&id, change)?,
         Change::Grant { id, change } => planner.change_grant(&id, change)?,
-        Change::Roles { id, roles } => planner.set_roles(&id, roles)?,
+        Change::Roles { id, change } => planner.change_roles(&id, change)?,
         Change::Expiry { id, expires_at } => planner.set_expiry(&id, expires_at)?,
         Change::Rotate { id, rotation } => planner.rotate(&id, rotation)?,
         Change::Suspend { id, reason } => planner.suspend(&id, reason)?,

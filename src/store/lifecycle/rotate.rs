@@ -39,8 +39,7 @@ impl<T: KeySource> Planner<'_, T> {
         new.expires_at = match end {
             NewEnd::At(time) => Some(time),
             NewEnd::Never => None,
-            // An overlap may have cut the old key short: its dead successor says how long it was issued for.
-            NewEnd::SameLength => self.same_length(successor.as_deref().unwrap_or(&old))?,
+            NewEnd::SameLength => self.same_length(&old)?,
         };
         // A beginning that has come says nothing of the new key.
         new.not_before = old.not_before().filter(|start| *start > self.now);
@@ -74,9 +73,11 @@ impl<T: KeySource> Planner<'_, T> {
     fn same_length(&mut self, old: &KeyRecord) -> Result<Option<SystemTime>, StoreError> {
         let Some(end) = old.expires_at() else { return Ok(None) };
         let begin = old.created_at().into_iter().chain(old.not_before()).max();
-        let Some(length) = begin.and_then(|begin| end.duration_since(begin).ok()).filter(|length| !length.is_zero())
-        else {
-            let message = "when the old key was issued is not known, so the new one ends when that does";
+        let length = begin.and_then(|begin| end.duration_since(begin).ok()).filter(|length| !length.is_zero());
+        // The overlap of an earlier rotation may have cut the old key short.
+        let Some(length) = length.filter(|_| old.replaced_by().is_none()) else {
+            let message = "how long the old key was issued for is not known, so the new one ends when that does; say when it \
+                           is to end";
             self.plan.applied.warnings.push(message.to_owned());
             return Ok(Some(end));
         };

@@ -30,7 +30,7 @@ use crate::{
             schema,
             write::write,
         },
-        row::{COLUMNS, RowReader},
+        row::{COLUMNS, KEY_COLUMNS, RowReader},
         source::Row,
     },
     telemetry,
@@ -171,7 +171,7 @@ impl Admin {
         let load = Fetched::load(&transaction, who, &change, &settings);
         let ((), fetched) = futures::future::try_join(patience, load).await?;
         let Plan { edits, settings, prune, applied } = plan(who, change, &fetched, &settings, now)?;
-        Fetched::assert_no_key(&transaction, &edits).await?;
+        Fetched::assert_no_key(&transaction, &edits, settings.as_ref()).await?;
         if !vouches {
             settled_at = Some(
                 transaction.query_one(SETTLE.as_str(), &[&micros(self.lease)]).await.map_err(to_store_error)?.get(0),
@@ -262,21 +262,27 @@ impl Admin {
     /// The result of a look-up that queries the database.
     pub(super) async fn by_digest(&self, digest: &Digest, index: &Index) -> Found {
         let work = async |client: &mut Client| {
-            let sql = "SELECT settings, pg_is_in_recovery(), oldest, version FROM authz_counter";
-            let row = client.query_one(sql, &[]).await.map_err(to_store_error)?;
-            if row.get(1) {
+            // One statement sees one moment: a key is never expanded by roles of another.
+            let columns = COLUMNS.split(", ").map(|name| format!("authz_keys.{name}")).collect::<Vec<_>>().join(", ");
+            let sql = format!(
+                "SELECT {columns}, authz_counter.settings, pg_is_in_recovery(), authz_counter.oldest, authz_counter.version,
+                   authz_keys.id IS NOT NULL
+                 FROM authz_counter LEFT JOIN authz_keys ON authz_keys.digest = $1"
+            );
+            let row = client.query_one(&sql, &[&digest.as_bytes().as_slice()]).await.map_err(to_store_error)?;
+            let after = |position: usize| KEY_COLUMNS + position;
+            if row.get(after(1)) {
                 return Err(standby()); // it was the primary once
             }
-            schema::check_oldest(row.get(2))?;
-            let (settings, version) = (parse(row.get(0), &self.own.borrow())?, row.get(3));
+            schema::check_oldest(row.get(after(2)))?;
+            let (settings, version) = (parse(row.get(after(0)), &self.own.borrow())?, row.get(after(3)));
             // A late answer must not replace a newer directory.
             if self.directory.get() <= version {
                 self.directory.set(version);
                 index.publish([], Some(settings.directory.clone()));
             }
-            let sql = format!("SELECT {COLUMNS} FROM authz_keys WHERE digest = $1");
-            let row = client.query_opt(&sql, &[&digest.as_bytes().as_slice()]).await.map_err(to_store_error)?;
-            let read = row.map(|row| RowReader::new(&settings).record(&row));
+            let is_there: bool = row.get(after(4));
+            let read = is_there.then(|| RowReader::new(&settings).record(&row));
             read.transpose().map_err(|invalid| StoreError::unreadable(invalid.why))
         };
         self.with_connection(PATIENCE, work).await
@@ -313,7 +319,7 @@ impl Admin {
 
     /// Waits until there may be an audit record after this number: for a notification, and for no longer than a second, as
     /// notifications are lost where their queue is full.
-    pub(super) async fn news_after(&self, number: u64) -> Result<(), StoreError> {
+    pub(super) async fn changed_after(&self, number: u64) -> Result<(), StoreError> {
         let number = i64::try_from(number).unwrap_or(i64::MAX);
         let wake = Rc::new(Notify::new());
         let client = self.connect_options.connect(Some(Rc::clone(&wake))).await?;

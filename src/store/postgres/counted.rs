@@ -81,6 +81,8 @@ impl Admin {
             transaction.execute(last, &values).await.map_err(to_store_error)?;
             let oldest = number(usage::day(SystemTime::now()).saturating_sub(usage::KEPT_DAYS));
             transaction.execute("DELETE FROM authz_usage WHERE day < $1", &[&oldest]).await.map_err(to_store_error)?;
+            let forgotten = "DELETE FROM authz_last_uses WHERE at < to_timestamp($1::bigint * 86400)";
+            transaction.execute(forgotten, &[&oldest]).await.map_err(to_store_error)?;
             transaction.commit().await.map_err(to_store_error)
         };
         self.with_connection(Duration::from_secs(5), work).await

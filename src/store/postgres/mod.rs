@@ -13,11 +13,11 @@ mod thread;
 mod tls;
 mod write;
 
-use std::{fmt, rc::Rc, sync::Arc, time::Duration};
+use std::{fmt, pin::pin, rc::Rc, sync::Arc, time::Duration};
 
 use futures::{
     channel::oneshot,
-    future::{BoxFuture, FutureExt as _},
+    future::{BoxFuture, Either, FutureExt as _, select},
 };
 use tokio::sync::mpsc;
 
@@ -267,11 +267,33 @@ impl Backend for PostgresStore {
         self.ask(async move |admin: Rc<Admin>| admin.history(&query).await).boxed()
     }
 
-    fn news_after(&self, number: u64) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.ask(async move |admin: Rc<Admin>| admin.news_after(number).await).boxed()
+    fn changed_after(&self, number: u64) -> BoxFuture<'_, Result<(), StoreError>> {
+        async move {
+            let gone = || StoreError::unavailable("the key store has stopped");
+            let (mut answer, answered) = oneshot::channel();
+            let job: Job = Box::new(move |admin| {
+                let work = async move {
+                    // Whoever follows no longer must not keep a connection.
+                    let ended = {
+                        let waiting = pin!(admin.changed_after(number));
+                        match select(waiting, answer.cancellation()).await {
+                            Either::Left((outcome, _)) => Some(outcome),
+                            Either::Right(_) => None,
+                        }
+                    };
+                    if let Some(outcome) = ended {
+                        let _ = answer.send(outcome);
+                    }
+                };
+                work.boxed_local()
+            });
+            self.0.jobs.send(job).map_err(|_| gone())?;
+            answered.await.map_err(|_| gone())?
+        }
+        .boxed()
     }
 
-    fn counted<'a>(&'a self, query: &'a UsageQuery) -> BoxFuture<'a, Result<Vec<KeyUsage>, StoreError>> {
+    fn usage_of<'a>(&'a self, query: &'a UsageQuery) -> BoxFuture<'a, Result<Vec<KeyUsage>, StoreError>> {
         let (query, index) = (query.clone(), Arc::clone(&self.0.keys.index));
         let read = async move |admin: Rc<Admin>| {
             admin.flush_counts(&index).await?;

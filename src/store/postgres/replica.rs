@@ -270,7 +270,8 @@ impl Replica {
     async fn catch_up(&self, client: &Client, stride: i64) -> Result<i64, StoreError> {
         let backlog = self.state.borrow_mut().backlog.take();
         let since = backlog.as_ref().map_or_else(|| self.state.borrow().version, |backlog| backlog.until);
-        let part = self.part_of_one_moment(client, since, stride).await?;
+        let known = backlog.as_ref().and_then(|backlog| backlog.settings.clone());
+        let part = self.part_of_one_moment(client, since, stride, known).await?;
         let Backlog { mut changed, mut settings, .. } =
             backlog.unwrap_or_else(|| Backlog { until: since, changed: Vec::new(), settings: None });
         changed.extend(part.changed);
@@ -307,16 +308,29 @@ impl Replica {
         Ok(part.until)
     }
 
-    async fn part_of_one_moment(&self, client: &Client, since: i64, stride: i64) -> Result<Part, StoreError> {
+    async fn part_of_one_moment(
+        &self,
+        client: &Client,
+        since: i64,
+        stride: i64,
+        known: Option<StoreSettings>,
+    ) -> Result<Part, StoreError> {
         client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.map_err(to_store_error)?;
         // If it fails, the connection is closed, and the transaction with it.
-        let part = self.part(client, since, stride).await?;
+        let part = self.part(client, since, stride, known).await?;
         client.batch_execute("COMMIT").await.map_err(to_store_error)?;
         Ok(part)
     }
 
-    /// Reads the keys and settings that changed after `since`.
-    async fn part(&self, client: &Client, since: i64, stride: i64) -> Result<Part, StoreError> {
+    /// Reads the keys and settings that changed after `since`. `known` are the settings of the backlog, which are newer than
+    /// those that are in force.
+    async fn part(
+        &self,
+        client: &Client,
+        since: i64,
+        stride: i64,
+        known: Option<StoreSettings>,
+    ) -> Result<Part, StoreError> {
         let sql = "SELECT version, CASE WHEN EXISTS (SELECT 1 FROM authz_audit WHERE number > $1 AND key_id IS NULL)
                      THEN settings END FROM authz_counter";
         let row = client.query_one(sql, &[&since]).await.map_err(to_store_error)?;
@@ -326,7 +340,7 @@ impl Replica {
         let sql = "SELECT DISTINCT key_id, digest FROM authz_audit WHERE number > $1 AND number <= $2";
         let changed = client.query(sql, &[&since, &until]).await.map_err(to_store_error)?;
         let ids: BTreeSet<String> = changed.iter().filter_map(|row| row.get::<_, Option<String>>(0)).collect();
-        let newest_settings = settings.clone().unwrap_or_else(|| self.state.borrow().settings.clone());
+        let newest_settings = settings.clone().or(known).unwrap_or_else(|| self.state.borrow().settings.clone());
         let ids: Vec<String> = ids.into_iter().collect();
         let sql = format!("SELECT {COLUMNS} FROM authz_keys WHERE id = ANY($1)");
         let rows = client.query(&sql, &[&ids]).await.map_err(to_store_error)?;

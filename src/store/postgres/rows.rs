@@ -114,13 +114,9 @@ impl Fetched {
             }
             Change::Metadata { id, .. }
             | Change::Grant { id, .. }
-            | Change::Expiry { id, .. }
+            | Change::Roles { id, .. }
             | Change::Resume { id }
             | Change::Delete { id } => ids.push(id.to_string()),
-            Change::Roles { id, roles } => {
-                ids.push(id.to_string());
-                texts.extend(roles.iter().cloned());
-            }
             Change::RevokeOwner { owner, reason } => {
                 texts.extend([owner.clone(), reason.clone()]);
                 fetched.of_owner(transaction, owner, settings).await?;
@@ -128,9 +124,11 @@ impl Fetched {
             Change::Role { name, grant } => {
                 texts.push(name.clone());
                 texts.extend(grant.iter().flat_map(in_grant));
-                fetched.many(transaction, &format!("SELECT {COLUMNS} FROM authz_keys"), &[], settings).await?;
+                // Few keys may have roles, and every renewal of a lease waits meanwhile.
+                let sql = format!("SELECT {COLUMNS} FROM authz_keys WHERE record LIKE '%\"roles\"%'");
+                fetched.many(transaction, &sql, &[], settings).await?;
             }
-            Change::Rotate { id, .. } => {
+            Change::Rotate { id, .. } | Change::Expiry { id, .. } => {
                 fetched.by_ids(transaction, &[id.to_string()], settings).await?;
                 if let Some(Row::Found(record)) = fetched.rows.get(id) {
                     let record = Arc::clone(record);
@@ -173,19 +171,25 @@ impl Fetched {
 
     /// Refuses a new grant with a whole key in it, where only the database can tell a key from other words. What the grant
     /// is, nobody knows before the change is worked out.
-    pub(super) async fn assert_no_key(transaction: &Transaction<'_>, edits: &[Edit]) -> Result<(), StoreError> {
+    pub(super) async fn assert_no_key(
+        transaction: &Transaction<'_>,
+        edits: &[Edit],
+        settings: Option<&StoreSettings>,
+    ) -> Result<(), StoreError> {
         let is_made = |edit: &&Edit| matches!(edit.action, Action::GrantChanged | Action::MetadataChanged);
         let changed = edits.iter().filter(is_made).filter_map(|edit| edit.after.as_deref());
         let texts = changed.flat_map(|record: &KeyRecord| {
             let in_metadata = record.metadata().texts().map(|(_, text)| text);
-            texts_of(record.own_grant()).map(|(_, text)| text).chain(in_metadata)
+            texts_of(record.own_grant()).map(|(_, text)| text).chain(in_metadata).chain(record.roles())
         });
+        let roles = settings.into_iter().flat_map(StoreSettings::roles);
+        let texts = texts.chain(roles.flat_map(|(_, grant)| texts_of(grant).map(|(_, text)| text)));
         let digests: Vec<Digest> = texts.flat_map(words).map(|word| Digest::from_key(word.as_bytes())).collect();
         let bytes: Vec<&[u8]> = digests.iter().map(|digest| digest.as_bytes().as_slice()).collect();
         let known = "SELECT 1 FROM authz_keys WHERE digest = ANY($1) LIMIT 1";
         match transaction.query_opt(known, &[&bytes]).await.map_err(to_store_error)? {
             None => Ok(()),
-            Some(_) => Err(contains_secret("grant")),
+            Some(_) => Err(contains_secret("a text of the change")),
         }
     }
 

@@ -181,7 +181,7 @@ pub(super) async fn check(client: &Client) -> Result<(), StoreError> {
 }
 
 /// The triggers that the promise depends on.
-const TRIGGERS: [&str; 21] = [
+const TRIGGERS: [&str; 22] = [
     "revoked_is_for_good",
     "revoked_is_never_taken_out",
     "revoked_are_never_taken_out",
@@ -201,6 +201,7 @@ const TRIGGERS: [&str; 21] = [
     "key_changes",
     "record_changes",
     "owner_changes",
+    "owner_is_kept",
     "key_is_gone",
     "keys_are_gone",
 ];

@@ -29,3 +29,26 @@ CREATE TABLE IF NOT EXISTS authz_last_uses (
   address text,
   source text
 );
+
+-- A program of before that rotates a key knows nothing of its owner: the new key belongs to whom the old one does.
+CREATE OR REPLACE FUNCTION authz_owner_is_kept() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+  new.owner := (SELECT owner FROM authz_keys WHERE id = new.replaces);
+  RETURN new;
+END $$;
+DROP TRIGGER IF EXISTS owner_is_kept ON authz_keys;
+-- (Triggers run in the order of their names: `both_forms` has written `replaces` before.)
+CREATE TRIGGER owner_is_kept BEFORE INSERT ON authz_keys FOR EACH ROW
+  WHEN (new.owner IS NULL) EXECUTE FUNCTION authz_owner_is_kept();
+
+-- What roles.sql gives, where the roles are there already.
+DO $$
+BEGIN
+  IF EXISTS (SELECT 1 FROM pg_roles WHERE rolname = 'authz_replica') THEN
+    GRANT SELECT, INSERT, UPDATE, DELETE ON authz_usage, authz_last_uses TO authz_replica;
+  END IF;
+  IF EXISTS (SELECT 1 FROM pg_roles WHERE rolname = 'authz_admin') THEN
+    GRANT SELECT ON authz_usage, authz_last_uses TO authz_admin;
+  END IF;
+END $$;
+CREATE INDEX IF NOT EXISTS authz_last_uses_of_time ON authz_last_uses (at);

@@ -191,7 +191,10 @@ async fn serve(opened: &Opened, mut inbox: mpsc::UnboundedReceiver<Job>) {
         let _ = flush_uses(replica, admin, SystemTime::UNIX_EPOCH).await;
         let _ = admin.flush_counts(&replica.index).await;
     };
-    let _ = tokio::time::timeout(Duration::from_secs(2), last).await;
+    let is_done = tokio::time::timeout(Duration::from_secs(2), last).await.is_ok();
+    if !is_done || replica.index.counts().is_some_and(|counts| !counts.take().is_empty()) {
+        (replica.report)("the store was closed before all counts of decisions could be written down");
+    }
 }
 
 /// Writes uses down, now and then, beside all else.

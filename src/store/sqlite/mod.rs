@@ -327,7 +327,7 @@ impl Backend for SqliteStore {
         self.ask(read).boxed()
     }
 
-    fn news_after(&self, number: u64) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn changed_after(&self, number: u64) -> BoxFuture<'_, Result<(), StoreError>> {
         async move {
             let (news, told) = oneshot::channel();
             let follow = move |worker: &mut Worker| {
@@ -341,7 +341,7 @@ impl Backend for SqliteStore {
         .boxed()
     }
 
-    fn counted<'a>(&'a self, query: &'a UsageQuery) -> BoxFuture<'a, Result<Vec<KeyUsage>, StoreError>> {
+    fn usage_of<'a>(&'a self, query: &'a UsageQuery) -> BoxFuture<'a, Result<Vec<KeyUsage>, StoreError>> {
         let query = query.clone();
         let read = move |worker: &mut Worker| {
             worker.is_there()?;

@@ -322,7 +322,9 @@ pub(super) fn put_counts(connection: &Connection, counted: &[(KeyId, Tally)]) ->
 /// Forgets the counts of days before this one.
 pub(super) fn forget_counts(connection: &Connection, day: u64) -> Result<(), StoreError> {
     let day = i64::try_from(day).unwrap_or_default();
-    connection.execute("DELETE FROM usage WHERE day < ?1", [day]).map(drop).map_err(to_store_error)
+    let micros = day.saturating_mul(86_400_000_000);
+    connection.execute("DELETE FROM usage WHERE day < ?1", [day]).map_err(to_store_error)?;
+    connection.execute("DELETE FROM last_uses WHERE at < ?1", [micros]).map(drop).map_err(to_store_error)
 }
 
 pub(super) fn usage(connection: &Connection, query: &UsageQuery) -> rusqlite::Result<Vec<KeyUsage>> {

@@ -32,3 +32,4 @@ CREATE TABLE last_uses (
   address TEXT,
   source TEXT
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX last_uses_of_time ON last_uses (at);

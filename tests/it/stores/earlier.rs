@@ -323,6 +323,12 @@ mod postgres {
         client.execute(renamed, &[&owned.record.id().as_str()]).await.unwrap();
         let record = store.show(owned.record.id()).await.unwrap();
         assert_eq!((record.name(), record.metadata().owner()), ("renamed", Some("acct-7")));
+        // And as it writes a key that takes the place of another.
+        let rotated = "INSERT INTO authz_keys (id, digest, name, may, version, record)
+                       VALUES ('new', sha256('new'), '', '', 1, json_build_object('name', 'k', 'replaces', $1::text))";
+        client.execute(rotated, &[&owned.record.id().as_str()]).await.unwrap();
+        assert_eq!(store.show(&"new".parse().unwrap()).await.unwrap().metadata().owner(), Some("acct-7"));
+        client.execute("DELETE FROM authz_keys WHERE id = 'new'", &[]).await.unwrap();
         // Whoever changes an owner by SQL has changed the key.
         client
             .execute("UPDATE authz_keys SET owner = 'acct-8' WHERE id = $1", &[&owned.record.id().as_str()])

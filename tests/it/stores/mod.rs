@@ -203,6 +203,7 @@ macro_rules! conformance {
                 a_role_in_use_stays
                 what_is_no_role_is_refused
                 an_export_has_roles_or_what_they_are
+                a_key_from_elsewhere_is_not_widened_by_a_role_of_the_same_name
                 a_key_may_do_what_a_naive_reading_of_its_roles_says;
             usage:
                 decisions_are_counted_by_key_and_cause

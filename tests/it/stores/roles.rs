@@ -54,7 +54,7 @@ pub async fn a_role_is_what_its_keys_may_do<F: Fixture>() {
 }
 
 pub async fn a_changed_role_changes_all_its_keys<F: Fixture>() {
-    let fixture = F::fresh(StoreSettings::new().with_role("partner", partner())).await;
+    let fixture = F::fresh(StoreSettings::new().with_role("partner", partner()).with_role("beside", partner())).await;
     let (store, by) = (fixture.store(), fixture.store().as_actor("test"));
     let gate = Gate::of(store);
     let (one, two) = (partner_key(&fixture, Grant::builder()).await, partner_key(&fixture, Grant::builder()).await);
@@ -79,9 +79,10 @@ pub async fn a_changed_role_changes_all_its_keys<F: Fixture>() {
     let records: Vec<_> = records.iter().filter(|record| record.action == Action::RoleChanged).collect();
     assert_eq!(records.len(), 3);
     assert_eq!(records[1].note.as_deref(), Some("partner: changed; 2 keys refer to it"));
-    assert!(records[1].key.is_none() && records[1].after.as_deref().unwrap().contains("partner"));
+    let after = records[1].after.as_deref().unwrap();
+    assert!(records[1].key.is_none() && after.contains("partner") && !after.contains("beside"), "{after}");
     // Through `set_settings` it is the same.
-    let settings = store.settings().await.unwrap().with_role("partner", Grant::default());
+    let settings = store.settings().await.unwrap().with_role("partner", Grant::default()).without_role("beside");
     by.set_settings(settings).await.unwrap();
     assert_eq!((gate.get(&one).await, gate.get(&other).await), (403, 200));
     by.suspend(one.record.id(), "").await.unwrap();
@@ -161,6 +162,20 @@ pub async fn an_export_has_roles_or_what_they_are<F: Fixture>() {
         error.contains("roles.partner") && error.contains("unknown field `roles`"),
         "a role refers to none: {error}"
     );
+}
+
+/// A role of the same name may be another one elsewhere: a key that comes from there must not be able to do more here.
+pub async fn a_key_from_elsewhere_is_not_widened_by_a_role_of_the_same_name<F: Fixture>() {
+    let narrow = Grant::builder().read("products").only("company", [3]).build().unwrap();
+    let elsewhere = MemoryStore::with_settings(StoreSettings::new().with_role("partner", narrow.clone()));
+    let issued = elsewhere.as_actor("test").issue(NewKey::new("k", Grant::default()).roles(["partner"])).await.unwrap();
+    let fixture = F::fresh(StoreSettings::new().with_role("partner", partner())).await;
+    let by = fixture.store().as_actor("test");
+    let error = by.import([KeyRecord::clone(&issued.record)]).await.unwrap_err();
+    assert!(error.to_string().contains("may do more than where it comes from"), "{error}");
+    assert!(all(fixture.store()).await.is_empty());
+    by.set_role("partner", narrow).await.unwrap();
+    assert_eq!(by.import([KeyRecord::clone(&issued.record)]).await.unwrap().added, 1);
 }
 
 /// Random roles and keys: what is admitted is what a naive reading of the roles allows, before and after changes of roles.
