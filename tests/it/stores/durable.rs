@@ -156,6 +156,22 @@ pub async fn a_change_through_another_handle_is_in_force_within_a_second<F: Dura
     assert_eq!(gate.get(&last).await, 200);
 }
 
+pub async fn a_role_through_another_handle_is_in_force_within_a_second<F: Durable>() {
+    let role = |resource: &'static str| Grant::builder().read(resource).build().unwrap();
+    let fixture = F::fresh(StoreSettings::new().with_role("r", role("products"))).await;
+    let other = F::open(&fixture.place()).await.unwrap();
+    let gate = Gate::of(fixture.store());
+    let new = NewKey::new("k", Grant::default()).roles(["r"]);
+    let key = other.as_actor("anna").issue(new).await.unwrap();
+    assert_eq!(status_within(&gate, key.api_key.expose(), 200).await, 200, "issued");
+    let waiting = crate::stores::in_flight(fixture.store(), &key).await;
+    other.as_actor("anna").set_role("r", role("orders")).await.unwrap();
+    assert_eq!(status_within(&gate, key.api_key.expose(), 403).await, 403, "narrowed");
+    assert!(waiting.ensure_live().await.is_err());
+    other.as_actor("anna").set_role("r", role("products")).await.unwrap();
+    assert_eq!(status_within(&gate, key.api_key.expose(), 200).await, 200, "and back");
+}
+
 pub async fn a_hierarchy_through_another_handle_is_in_force_within_a_second<F: Durable>() {
     let fixture = F::fresh(hierarchies::settings(hierarchies::levels())).await;
     let other = F::open(&fixture.place()).await.unwrap();

@@ -338,6 +338,14 @@ mod postgres {
         assert_eq!(log[0].action, Action::ChangedBySql);
         assert_eq!(store.as_actor("anna").revoke_all_of("acct-8", "").await.unwrap().records.len(), 1);
         assert_eq!(Gate::of(&store).get(&owned).await, 401);
+        // A key that nobody can read is revoked with the others of its owner.
+        let broken = store.as_actor("anna").issue(NewKey::new("k", grant()).owner("acct-9")).await.unwrap();
+        let id = broken.record.id().as_str();
+        client.execute("UPDATE authz_keys SET record = 'garbage' WHERE id = $1", &[&id]).await.unwrap();
+        let revoked = store.as_actor("anna").revoke_all_of("acct-9", "").await.unwrap();
+        assert_eq!((revoked.records.len(), revoked.unreadable), (0, 1));
+        let sql = "SELECT revoked_at IS NOT NULL FROM authz_keys WHERE id = $1";
+        assert!(client.query_one(sql, &[&id]).await.unwrap().get::<_, bool>(0));
     }
 
     /// What the earlier program makes of its column: a grant of four fields, none of them twice.

@@ -27,6 +27,44 @@ fn text(keys: &[usize], revoked: &[usize]) -> String {
     KeyFile::new(keys.iter().map(record), Directory::default()).to_json().unwrap()
 }
 
+/// A role of the file that is narrowed narrows its keys, and one that a key refers to must be there.
+#[test]
+fn a_role_of_the_file_is_that_of_its_keys() {
+    let role = |resource: &'static str| Grant::builder().read(resource).build().unwrap();
+    let record = || {
+        let record = KeyRecord::builder("k0".parse().unwrap(), ApiKey::new(KEYS[0]).digest());
+        record.roles(["r"]).build()
+    };
+    let text = |resource| {
+        let file = KeyFile::new([record()], Directory::default()).with_role("r", role(resource));
+        file.to_json().unwrap()
+    };
+    let watched = watched(&text("products"));
+    let grant = || {
+        let found = futures::executor::block_on(watched.store.lookup(&ApiKey::new(KEYS[0]).digest()).found());
+        found.unwrap().unwrap().grant().clone()
+    };
+    assert_eq!(grant(), role("products"));
+    let becomes = |wanted: &Grant| {
+        let begin = Instant::now();
+        while grant() != *wanted {
+            assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", grant());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    fs::write(&watched.path, text("orders")).unwrap();
+    becomes(&role("orders"));
+    // A bad edit changes nothing.
+    fs::write(&watched.path, KeyFile::new([record()], Directory::default()).to_json().unwrap()).unwrap();
+    let begin = Instant::now();
+    while watched.store.status().fault.is_none() {
+        assert!(begin.elapsed() < Duration::from_secs(3));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(watched.store.status().fault.unwrap().contains("there is no role r"));
+    assert_eq!(grant(), role("orders"));
+}
+
 struct Watched {
     store: FileStore,
     heard: Arc<Mutex<Vec<String>>>,

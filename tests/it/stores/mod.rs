@@ -225,6 +225,7 @@ macro_rules! durability {
                 a_use_is_not_lost_by_a_change
                 a_change_through_another_handle_is_in_force_within_a_second
                 ids_and_digests_that_change_hands_are_told_apart
+                a_role_through_another_handle_is_in_force_within_a_second
                 a_hierarchy_through_another_handle_is_in_force_within_a_second
                 a_change_by_another_process_is_in_force_within_a_second
                 two_processes_that_change_one_key_lose_nothing

@@ -5,13 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::future::join_all;
+use futures::{StreamExt as _, future::join_all};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use tower_authz::{
-    Dimension, Grant, IdGrammar,
+    Dimension, Grant, IdGrammar, KeyRecord,
     store::{
-        KeyAdmin as _, KeyStore as _, MemoryStore, NewKey, PostgresOptions, PostgresStore, StoreErrorKind,
-        StoreSettings,
+        IssuedKey, KeyAdmin as _, KeyStore as _, MemoryStore, NewKey, PostgresOptions, PostgresStore, StoreErrorKind,
+        StoreSettings, UsageQuery,
     },
 };
 
@@ -54,6 +54,10 @@ async fn roles_may_do_what_is_theirs_and_nothing_else() {
     soon(anna.delete(other.record.id())).await.unwrap();
     assert_eq!(gate.get(&other).await, 401);
     assert_eq!(soon(admin.replicas()).await.unwrap().len(), 2, "the owner and the replica");
+    // The server writes down what it has counted, and whoever changes keys reads it.
+    let counted = soon(replica.usage(&UsageQuery::new())).await.unwrap();
+    assert_eq!(counted.iter().map(|usage| usage.allowed()).sum::<u64>(), 2);
+    assert_eq!(soon(admin.usage(&UsageQuery::new())).await.unwrap(), counted);
 
     // The role of a server can neither change keys nor forge audit records.
     let error = soon(replica.as_actor("eve").issue(NewKey::new("k", Grant::default()))).await.unwrap_err();
@@ -237,6 +241,68 @@ async fn a_replica_far_behind_catches_up() {
     for (place, key) in keys.iter().enumerate().step_by(7) {
         assert_eq!(gate.get(key).await, if place < 50 { 401 } else { 200 }, "{place}");
     }
+}
+
+/// A replica that reads a role in one part of its backlog knows it in the next: the keys of the role are not refused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_far_behind_learns_of_roles_and_their_keys() {
+    if server().is_none() {
+        return;
+    }
+    const COUNT: usize = 12_000;
+    let lease = Duration::from_secs(2);
+    let (database, a) = first(lease).await;
+    let proxy = Proxy::to(&database).await;
+    let b = soon(PostgresOptions::new().lease(lease).connect(&proxy.address())).await.unwrap();
+    proxy.stall();
+    let role = |resource: &'static str| Grant::builder().read(resource).build().unwrap();
+    soon(a.as_actor("anna").set_role("r", role("orders"))).await.unwrap();
+    let elsewhere = MemoryStore::new();
+    let keys = join_all((0..COUNT).map(|_| issue(&elsewhere))).await;
+    let record = |key: &IssuedKey| {
+        KeyRecord::builder(key.record.id().clone(), *key.record.digest()).name("k").roles(["r"]).build()
+    };
+    let anna = a.as_actor("anna");
+    let imported = anna.import(keys.iter().map(record));
+    assert_eq!(tokio::time::timeout(Duration::from_secs(60), imported).await.unwrap().unwrap().added, COUNT);
+    soon(a.as_actor("anna").set_role("r", role("products"))).await.unwrap();
+    proxy.open();
+    let gate = Gate::of(&b);
+    until("it is back", async || gate.get(&keys[0]).await == 200).await;
+    for key in keys.iter().step_by(7) {
+        assert_eq!(gate.get(key).await, 200);
+    }
+    soon(a.as_actor("anna").set_role("r", role("orders"))).await.unwrap();
+    assert_eq!(
+        gate.get(&keys[1]).await,
+        403,
+        "a role that another process narrows is narrow here, when that has returned"
+    );
+}
+
+/// Whoever follows the log no longer keeps no connection.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_is_dropped_gives_its_connection_back() {
+    if server().is_none() {
+        return;
+    }
+    let (database, store) = first(LEASE).await;
+    let key = soon(issue(&store)).await;
+    let client = tokio_postgres::connect(&address(&database), tokio_postgres::NoTls).await.unwrap();
+    let (client, connection) = client;
+    tokio::spawn(connection);
+    let connections = async || {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()";
+        client.query_one(sql, &[]).await.unwrap().get::<_, i64>(0)
+    };
+    let before = connections().await;
+    for _ in 0..10 {
+        let mut log = store.follow_audit(u64::from(u32::MAX));
+        let waiting = tokio::time::timeout(Duration::from_millis(50), log.next()).await;
+        assert!(waiting.is_err(), "there is nothing new");
+    }
+    until("the connections are given back", async || connections().await <= before + 1).await;
+    drop(key);
 }
 
 /// Settings that another process has changed replace those that this one has loaded.

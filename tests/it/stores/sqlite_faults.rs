@@ -9,9 +9,10 @@ use std::{
 use http::Method;
 use rusqlite::params;
 use tower_authz::{
-    KeyRecord,
+    Grant, KeyRecord,
     store::{
-        Action, IssuedKey, KeyAdmin as _, KeyQuery, Overlap, SqliteOptions, SqliteStore, StoreErrorKind, StoreSettings,
+        Action, IssuedKey, KeyAdmin as _, KeyQuery, NewKey, Overlap, SqliteOptions, SqliteStore, StoreErrorKind,
+        StoreSettings,
     },
 };
 
@@ -100,6 +101,26 @@ async fn a_row_that_cannot_be_read_is_refused_alone_and_reported() {
     assert_eq!(store.export().await.unwrap().records().len(), 1);
     let deleted = audit(&store).await.into_iter().filter(|record| record.action == Action::Deleted);
     assert_eq!(deleted.count(), broken.len());
+}
+
+/// A key that nobody can read is revoked with the others of its owner.
+#[tokio::test]
+async fn all_keys_of_an_owner_are_revoked_also_those_that_nobody_can_read() {
+    let folder = Folder::new();
+    let store = SqliteStore::create(folder.file(), StoreSettings::new()).unwrap();
+    let mut keys = Vec::new();
+    for _ in 0..2 {
+        let grant = Grant::builder().read("products").build().unwrap();
+        keys.push(store.as_actor("test").issue(NewKey::new("k", grant).owner("acct-7")).await.unwrap());
+    }
+    let broken = keys[0].record.id().as_str();
+    raw(&folder.file()).execute("UPDATE keys SET record = 'garbage' WHERE id = ?1", [broken]).unwrap();
+    let revoked = store.as_actor("test").revoke_all_of("acct-7", "").await.unwrap();
+    assert_eq!((revoked.records.len(), revoked.unreadable), (1, 1));
+    let left: i64 = raw(&folder.file())
+        .query_row("SELECT count(*) FROM keys WHERE revoked_at IS NULL", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(left, 0);
 }
 
 /// With pages of one key, each invalid row is on exactly one page.
