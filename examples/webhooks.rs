@@ -6,7 +6,6 @@
 //! in base64), and `POSITION` (a file for the number of the last change that was delivered; without it, only changes that
 //! come after the start are). Put a proxy that speaks TLS in front of `TARGET`, or another connector into the client.
 
-#[allow(dead_code, reason = "each example uses a part of it")]
 mod common;
 
 use std::{

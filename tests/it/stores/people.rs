@@ -39,12 +39,12 @@ pub async fn metadata_is_kept_found_and_changed<F: Fixture>() {
         let page = store.list(&query).await.unwrap();
         page.records.iter().map(|record| record.id().clone()).collect::<Vec<_>>()
     };
-    assert_eq!(found(KeyQuery::new().owner("acct-7")).await, [id.clone()]);
+    assert_eq!(found(KeyQuery::new().owner("acct-7")).await, std::slice::from_ref(id));
     assert_eq!(found(KeyQuery::new().owner("acct-7").name("other")).await, [] as [KeyId; 0]);
     assert_eq!(found(KeyQuery::new().owner("acct")).await, [] as [KeyId; 0], "an owner is not searched by parts");
-    assert_eq!(found(KeyQuery::new().label("env", "prod")).await, [id.clone()]);
+    assert_eq!(found(KeyQuery::new().label("env", "prod")).await, std::slice::from_ref(id));
     assert_eq!(found(KeyQuery::new().label("env", "test")).await, [] as [KeyId; 0]);
-    assert_eq!(found(KeyQuery::new().has_label("team")).await, [id.clone()]);
+    assert_eq!(found(KeyQuery::new().has_label("team")).await, std::slice::from_ref(id));
 
     let changed =
         by.change_metadata(id, |old| Ok(old.clone().with_owner("acct-8").without_label("team"))).await.unwrap();
