@@ -247,6 +247,13 @@ impl<R: Clone> Authz<R> {
         self
     }
 
+    /// Counts no decisions for [`KeyAdmin::usage`](crate::store::KeyAdmin::usage): see
+    /// [`AuthenticateLayer::without_usage_counts`].
+    pub fn without_usage_counts(mut self) -> Self {
+        self.authenticate = self.authenticate.without_usage_counts();
+        self
+    }
+
     /// The clock that decides about expiry, and that checks see as [`Head::now`](crate::Head::now); for tests.
     pub fn with_clock(mut self, now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
         self.authenticate = self.authenticate.with_clock(now);

@@ -47,6 +47,8 @@ pub(crate) struct Config<R> {
     pub(super) decision_hook: Option<DecisionHook>,
     /// Whether the response to an allowed request carries the id of its key.
     pub(super) names_key: bool,
+    /// Whether decisions are counted for [`KeyAdmin::usage`](crate::store::KeyAdmin::usage).
+    pub(super) counts_usage: bool,
     pub(super) reject: R,
 }
 
@@ -65,7 +67,7 @@ impl<R> Config<R> {
     /// Where the decisions about keys are counted.
     #[inline]
     pub(super) fn counts(&self) -> Option<&Counts> {
-        self.keys.as_ref()?.0.counts()
+        self.keys.as_ref().filter(|_| self.counts_usage)?.0.counts()
     }
 
     /// The head of a request before the key is known.

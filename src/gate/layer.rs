@@ -74,6 +74,7 @@ impl AuthenticateLayer {
             tenants: None,
             decision_hook: None,
             names_key: false,
+            counts_usage: true,
             reject: Problem,
         })
     }
@@ -266,6 +267,7 @@ impl<R> AuthenticateLayer<R> {
             tenants,
             decision_hook,
             names_key,
+            counts_usage,
             ..
         } = &*self.0.config;
         AuthenticateLayer::from_config(Config {
@@ -287,6 +289,7 @@ impl<R> AuthenticateLayer<R> {
             tenants: tenants.clone(),
             decision_hook: decision_hook.clone(),
             names_key: *names_key,
+            counts_usage: *counts_usage,
             reject,
         })
     }

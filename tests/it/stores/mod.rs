@@ -207,6 +207,7 @@ macro_rules! conformance {
                 a_key_may_do_what_a_naive_reading_of_its_roles_says;
             usage:
                 decisions_are_counted_by_key_and_cause
+                nothing_is_counted_where_nobody_asks_for_it
                 the_last_use_says_from_where
                 a_day_of_its_own_is_counted_apart
                 the_log_is_followed;

@@ -58,6 +58,16 @@ pub async fn decisions_are_counted_by_key_and_cause<F: Fixture>() {
     assert_eq!(usage_of(&fixture, &key).await.allowed(), 22);
 }
 
+pub async fn nothing_is_counted_where_nobody_asks_for_it<F: Fixture>() {
+    let fixture = F::fresh(StoreSettings::new()).await;
+    let key = issue(fixture.store()).await;
+    let service = AuthenticateLayer::new(fixture.store().clone()).without_usage_counts().layer(Handler::default());
+    let request = Request::builder().header("x-api-key", key.api_key.expose());
+    let request = request.body(http_body_util::Full::<bytes::Bytes>::default()).unwrap();
+    assert_eq!(service.oneshot(request).await.unwrap().status(), 200);
+    assert!(fixture.store().usage(&UsageQuery::new()).await.unwrap().is_empty());
+}
+
 pub async fn the_last_use_says_from_where<F: Fixture>() {
     let fixture = F::fresh(StoreSettings::new()).await;
     let key = issue(fixture.store()).await;
