@@ -1,5 +1,6 @@
 //! Where keys live: [`KeyStore`] answers look-ups, [`KeyAdmin`] is the life of a key.
 
+mod actor;
 mod admin;
 mod audit;
 mod ceiling;
@@ -41,7 +42,8 @@ pub use self::postgres::{PostgresOptions, PostgresStore, ReplicaStatus};
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::{SqliteOptions, SqliteStore};
 pub use self::{
-    admin::{Actor, KeyAdmin},
+    actor::Actor,
+    admin::KeyAdmin,
     audit::{Action, AuditQuery, AuditRecord},
     ceiling::Ceiling,
     change::{Changed, Imported, IssuedKey, NewKey, Overlap, Propagation, RevokedKeys, RoleChanged, Rotation},

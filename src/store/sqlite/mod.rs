@@ -1,5 +1,6 @@
 //! Keys in a SQLite file.
 
+mod counted;
 mod identity;
 mod rows;
 mod schema;
@@ -346,7 +347,7 @@ impl Backend for SqliteStore {
         let read = move |worker: &mut Worker| {
             worker.is_there()?;
             worker.flush(FLUSH_PATIENCE)?;
-            rows::usage(&worker.connection, &query).map_err(schema::to_store_error)
+            counted::usage(&worker.connection, &query).map_err(schema::to_store_error)
         };
         self.ask(read).boxed()
     }

@@ -103,10 +103,9 @@ impl View {
 
     /// Reloads everything. The caller holds a transaction, so that it is consistent.
     pub(super) fn reload(&mut self, connection: &Connection, newest: CommitMark) -> rusqlite::Result<()> {
-        match schema::settings(connection, &self.own) {
-            Ok(settings) => self.settings = settings,
-            Err(error) => (self.report)(&error.to_string()),
-        }
+        // By settings of before, a key could do what its role no longer allows; so without settings there are no keys.
+        let settings = schema::settings(connection, &self.own);
+        self.settings = settings.map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
         let Rows { entries, invalid } =
             if self.is_cached { rows::all(connection, &self.settings)? } else { Rows::default() };
         self.index.replace(entries, self.settings.directory.clone());

@@ -27,7 +27,7 @@ use crate::{
         row::{InvalidRow, Rows},
         source::Row,
         sqlite::{
-            SqliteOptions,
+            SqliteOptions, counted,
             identity::{Identity, IsLocked, Stamp},
             rows::{self, SqliteKeySource},
             schema::{self, is_busy, to_store_error},
@@ -315,8 +315,8 @@ impl Worker {
             let behavior = TransactionBehavior::Immediate;
             let transaction = self.connection.transaction_with_behavior(behavior).map_err(to_store_error)?;
             rows::put_uses(&transaction, &used)?;
-            rows::put_counts(&transaction, counted)?;
-            rows::forget_counts(&transaction, usage::day(until).saturating_sub(usage::KEPT_DAYS))?;
+            counted::put_counts(&transaction, counted)?;
+            counted::forget_counts(&transaction, usage::day(until).saturating_sub(usage::KEPT_DAYS))?;
             transaction.commit().map_err(to_store_error)?;
             self.checkpoint();
         }

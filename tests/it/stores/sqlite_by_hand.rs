@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use rusqlite::params;
 use tower_authz::{
     Directory, Grant,
-    store::{Action, AuditQuery, IssuedKey, KeyAdmin as _, KeyStore as _, NewKey, SqliteStore, StoreSettings},
+    store::{
+        Action, AuditQuery, IssuedKey, KeyAdmin as _, KeyStore as _, NewKey, SqliteOptions, SqliteStore, StoreSettings,
+    },
 };
 
 use super::{
@@ -229,6 +231,23 @@ async fn what_is_replaced_by_sql_is_gone() {
         assert!(begin.elapsed() < Duration::from_secs(3), "settings");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// By settings of before, a key could do what its role no longer allows: without settings nobody is admitted.
+#[tokio::test]
+async fn settings_that_cannot_be_read_admit_nobody() {
+    let fixture = Sqlite::fresh(StoreSettings::new()).await;
+    let key = issue(fixture.store()).await;
+    let options = SqliteOptions::new().stale_after(Duration::from_millis(300)).on_fault(|_| {});
+    let store = options.open(fixture.file()).unwrap();
+    let gate = Gate::of(&store);
+    assert_eq!(gate.get(&key).await, 200);
+    let by_hand = raw(&fixture.file());
+    let good: String = by_hand.query_row("SELECT value FROM settings", [], |row| row.get(0)).unwrap();
+    by_hand.execute("UPDATE settings SET value = 'garbage'", []).unwrap();
+    becomes(&gate, &key, 503, "nobody knows what keys may do").await;
+    by_hand.execute("UPDATE settings SET value = ?1", [good]).unwrap();
+    becomes(&gate, &key, 200, "and now again").await;
 }
 
 /// The newest record that another process has seen may be of any age, and that process has not polled yet.
