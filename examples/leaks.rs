@@ -32,7 +32,7 @@ use tower_authz::{
 /// GitHub sends few keys at a time. More than this is refused before it is read.
 pub const LONGEST_BODY: usize = 256 * 1024;
 
-/// What stands before the 65 bytes of a public key on the curve P-256 in DER: the algorithm, the curve, the lengths.
+/// The DER header of a public key on the curve P-256, which precedes its 65 bytes: the algorithm, the curve, the lengths.
 pub const P256: [u8; 26] = [
     0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce,
     0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,

@@ -270,10 +270,10 @@ pub(crate) struct KeyArgs {
     pub(crate) not_before: Option<String>,
 }
 
-/// What is said about a key.
+/// The metadata of a key.
 #[derive(Clone, Group)]
 pub(crate) struct MetaArgs {
-    /// Who it belongs to: an account, a customer or a user of the application
+    /// The owner: an account, a customer or a user of the application
     #[arg(long)]
     pub(crate) owner: Option<String>,
     /// A note for people

@@ -1,4 +1,4 @@
-//! What a change of a directory may take away from keys.
+//! Finds the keys that lose access by a change of a directory.
 
 use std::collections::HashSet;
 
@@ -43,7 +43,7 @@ impl Directory {
             }
             dimensions.push((dimension, new));
         }
-        // What an entity belongs to may have gone elsewhere. Then a key that loses the entity has lost the other one, too.
+        // The parent of an entity may have moved. Then a key that loses the entity has lost the parent, too.
         for (dimension, _) in dimensions.into_iter().filter(|(_, ancestors)| !ancestors.is_empty()) {
             let ids = changed(self.level(&dimension), other.level(&dimension));
             difference.entities.push((dimension, ids));
@@ -59,7 +59,7 @@ impl Directory {
         }
     }
 
-    /// What the dimension belongs to, the nearest first.
+    /// The dimensions above this one, the nearest first.
     fn ancestors(&self, dimension: &Dimension) -> Vec<Dimension> {
         match self.level(dimension) {
             Some(level) => level.ancestors().map(|above| above.dimension().clone()).collect(),
@@ -90,7 +90,7 @@ fn changed(old: Option<&Level>, new: Option<&Level>) -> HashSet<String> {
     ids
 }
 
-/// What a level says of an entity: its parent and its aliases.
+/// An entity of a level: its parent and its aliases.
 fn described<'l>(level: &'l Level, id: &str) -> Option<(Option<&'l str>, Vec<&'l str>)> {
     let position = level.ids().position(id)?;
     Some((level.parent(position).map(|parent| parent.id()), level.aliases_of(position).collect()))

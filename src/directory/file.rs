@@ -33,7 +33,7 @@ impl Hierarchies {
     }
 }
 
-/// What the entities of one dimension belong to.
+/// The parents of the entities of one dimension.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct HierarchyFile {

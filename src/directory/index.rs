@@ -58,7 +58,7 @@ impl Index {
     }
 }
 
-/// What a directory is made of, before it is checked.
+/// The parts of a directory, before it is checked.
 #[derive(Debug)]
 pub(super) struct Draft {
     pub(super) shops: Vec<ShopEntry>,

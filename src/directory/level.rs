@@ -58,7 +58,7 @@ impl Parent {
     }
 }
 
-/// What a level is made of.
+/// The parts of a level.
 #[derive(Debug)]
 pub(super) struct Entities {
     pub(super) dimension: Dimension,
@@ -126,7 +126,7 @@ impl Level {
         self.ids.get(position)
     }
 
-    /// What the entity at a position belongs to.
+    /// The parent of the entity at a position.
     #[inline]
     pub(crate) fn parent(&self, position: usize) -> Option<&Parent> {
         self.parents.get(*self.parent_of.get(position)? as usize)

@@ -146,7 +146,7 @@ impl Directory {
         self.index().zip(other.index()).is_some_and(|(one, other)| Arc::ptr_eq(one, other))
     }
 
-    /// What the entity of this dimension belongs to, if that is known. The id may be an alias.
+    /// The parent of the entity, if it is known. The id may be an alias.
     #[must_use]
     pub fn parent_of(&self, dimension: &Dimension, id: &str) -> Option<&str> {
         let level = self.level(dimension)?;

@@ -1,4 +1,4 @@
-//! Who is told of decisions, beside the log.
+//! The hook for decisions, and the key in the response: both are for programs beside the log.
 
 use std::{fmt, sync::Arc};
 

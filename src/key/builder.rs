@@ -36,7 +36,7 @@ pub struct KeyRecordBuilder {
     pub(super) roles: Box<[Name]>,
     /// The key's own grant.
     pub(super) grant: Arc<Grant>,
-    /// That of a key with roles, once they are expanded.
+    /// The grant of a key with roles, once they are expanded.
     pub(super) expanded: Option<Arc<Grant>>,
     pub(super) version: u64,
     pub(super) last_used: LastUsed,
@@ -133,7 +133,7 @@ impl KeyRecordBuilder {
         self
     }
 
-    /// Whose key it is, and what else is said about it.
+    /// The owner, the note and the labels.
     pub fn metadata(mut self, metadata: impl Into<Arc<Metadata>>) -> Self {
         self.metadata = metadata.into();
         self

@@ -77,7 +77,7 @@ impl Grant {
         self.excess(other, Some(directory)).is_none()
     }
 
-    /// What of the other grant is beyond this one, or none if it is covered.
+    /// The part of the other grant that is beyond this one, or none if it is covered.
     pub(crate) fn excess<'g>(&'g self, other: &'g Self, directory: Option<&Directory>) -> Option<Excess<'g>> {
         let permission = other.permissions().iter().find(|held| !self.permits(held)).map(Excess::Permission);
         let exceeds = |wide: &&(Dimension, Restriction)| !restriction_covers(wide, other, directory);

@@ -1,6 +1,6 @@
 use crate::{error::ConfigError, text::check_text};
 
-/// What people and programs say about a key beside its name: whose it is, a note, and labels.
+/// The metadata of a key beside its name: its owner, a note, and labels.
 ///
 /// No decision of this crate reads it. Custom checks and handlers can, through
 /// [`Principal::record`](crate::Principal::record). A store finds keys [by owner](crate::store::KeyQuery::owner) and
@@ -43,7 +43,7 @@ impl Metadata {
         Self { owner: None, note: None, labels: Vec::new() }
     }
 
-    /// Sets who the key belongs to: an account, a customer or a user of the application. An empty text is none.
+    /// Sets the owner: an account, a customer or a user of the application. An empty text is none.
     #[must_use]
     pub fn with_owner(mut self, owner: impl Into<String>) -> Self {
         self.owner = text(owner);
@@ -79,7 +79,7 @@ impl Metadata {
         self
     }
 
-    /// Who the key belongs to.
+    /// The owner of the key.
     #[must_use]
     pub fn owner(&self) -> Option<&str> {
         self.owner.as_deref()

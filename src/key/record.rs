@@ -221,7 +221,7 @@ impl KeyRecord {
         self.cold.as_ref()?.replaced_by.as_ref()
     }
 
-    /// Whose key it is, and what else is said about it.
+    /// The owner, the note and the labels.
     #[must_use]
     pub fn metadata(&self) -> &Metadata {
         self.cold.as_ref().and_then(|cold| cold.metadata.as_deref()).unwrap_or(Metadata::NONE)

@@ -69,7 +69,7 @@ mod tests {
         formats
     }
 
-    /// What the expression finds in a text, with nothing else around it.
+    /// The texts that the expression finds, with nothing else around them.
     fn finds_whole(format: &KeyFormat, text: &str) -> bool {
         let found = Regex::new(&format.regex()).unwrap().captures(text);
         found.is_some_and(|found| found.get(1).or(found.get(0)).unwrap().as_str() == text)

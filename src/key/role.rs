@@ -67,7 +67,7 @@ impl Roles {
         Self(Arc::new(roles))
     }
 
-    /// What a key may do that has these roles and this grant of its own: the permissions of all of them, for the entities,
+    /// The grant of a key with these roles and this grant of its own: the permissions of all of them, for the entities,
     /// networks and origins that each of them allows which says anything of it.
     pub(crate) fn expand(&self, own: &Grant, names: &[Name]) -> Result<Grant, ConfigError> {
         let mut expanded = own.clone();
@@ -197,7 +197,7 @@ fn combined(one: &Grant, other: &Grant) -> Result<Grant, ConfigError> {
     origins.into_iter().fold(grant, GrantBuilder::stored_origins).build()
 }
 
-/// What both restrictions allow.
+/// The restriction that allows an entity if both of these do.
 fn intersection(
     (dimension, one): (&Dimension, &Restriction),
     (over, other): (&Dimension, &Restriction),

@@ -247,7 +247,7 @@ pub(crate) fn plan_within(
             return Err(StoreError::forbidden("this actor is bound to a ceiling, and may only change single keys"));
         }
     };
-    // What is beyond is as if it were not there: an error that depends on it would tell of it.
+    // A key beyond the ceiling is as if it were not there: an error that depends on it would disclose it.
     if let Some(id) = target {
         match table.by_id(id)? {
             Row::Found(record) if is_within(&limits, &record, settings) => {}

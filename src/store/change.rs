@@ -101,7 +101,7 @@ impl Change {
     }
 }
 
-/// Who makes a change, as the audit log names it.
+/// The actor of a change, as the audit log names it.
 #[derive(Clone, Debug)]
 #[expect(unnameable_types, reason = "only stores read it")]
 pub struct ActorInfo {
@@ -172,13 +172,13 @@ impl NewKey {
         self
     }
 
-    /// Who it belongs to, see [`Metadata::with_owner`].
+    /// The owner, see [`Metadata::with_owner`].
     pub fn owner(mut self, owner: impl Into<String>) -> Self {
         self.metadata = self.metadata.with_owner(owner);
         self
     }
 
-    /// Whose it is, and what else is said about it.
+    /// The owner, the note and the labels.
     pub fn metadata(mut self, metadata: Metadata) -> Self {
         self.metadata = metadata;
         self

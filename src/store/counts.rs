@@ -235,7 +235,7 @@ impl Tally {
         allowed.into_iter().chain(self.refused.iter().copied())
     }
 
-    /// What was counted; where the key was last used from stays known.
+    /// Takes the counts out. The last use stays known.
     fn take(&mut self) -> Self {
         let taken = Self { refused: std::mem::take(&mut self.refused), last: self.last.clone(), ..*self };
         self.allowed = 0;
@@ -274,7 +274,7 @@ mod tests {
         assert_eq!(taken[0].1.refused, [("expired", 1), ("missing_permission", 2)]);
         assert_eq!(taken[0].1.last().unwrap().at, at(6));
         assert!(counts.take().is_empty(), "what is taken is gone");
-        // What could not be written down is kept, and added up.
+        // Counts that could not be written down are kept, and added up.
         for round in 1..=3 {
             counts.give_back(taken.clone());
             counts.count(&one, at(86_400), None, HERE);

@@ -65,7 +65,7 @@ struct Records {
     changes: u64,
     settings: StoreSettings,
     usage: Totals,
-    /// Who waits for the next change.
+    /// The followers that wait for the next change.
     followers: Vec<oneshot::Sender<()>>,
 }
 

@@ -1,4 +1,4 @@
-//! How often keys were used, and from where.
+//! The usage of keys: how often they were used, and from where.
 
 use std::{
     collections::BTreeMap,

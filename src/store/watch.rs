@@ -1,4 +1,4 @@
-//! What becomes true of keys by time alone.
+//! Events of keys that time alone brings about.
 
 use std::{
     collections::HashSet,
@@ -98,7 +98,7 @@ impl Watch {
         self
     }
 
-    /// What has become true since the last call. A key of which it was true, is no longer and is again, is told of again.
+    /// The events since the last call. A key of which it was true, is no longer and is again, is told of again.
     ///
     /// # Errors
     /// If the store fails: then nothing counts as told.

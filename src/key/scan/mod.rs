@@ -99,7 +99,7 @@ impl KeyScanner {
     pub fn push(&mut self, text: &[u8], mut found: impl FnMut(KeyCandidate)) {
         for part in text.chunks(PART) {
             self.decoder.decode(part, &mut self.buffer);
-            // What comes after a byte tells whether a token ends there.
+            // The byte that follows tells whether a token ends here.
             self.examine(self.buffer.len().saturating_sub(1), &mut found);
             self.forget();
         }

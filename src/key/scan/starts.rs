@@ -14,7 +14,7 @@ pub(super) struct Starts {
     softs: usize,
 }
 
-/// What a byte means for the limits of opaque tokens.
+/// The meaning of a byte for the limits of opaque tokens.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Delimiter {
     None,

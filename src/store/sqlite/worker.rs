@@ -65,7 +65,7 @@ pub(super) struct Worker {
     next_tick: Instant,
     next_flush: Instant,
     used_since: SystemTime,
-    /// Who waits for an audit record after this number.
+    /// The followers that wait for an audit record after this number.
     followers: Vec<(i64, oneshot::Sender<()>)>,
 }
 
